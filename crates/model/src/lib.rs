@@ -1,0 +1,34 @@
+//! The nouns of Nullius: ids, objects, identities, explanations, audit events and uses.
+//!
+//! Everything here is plain data that every plane shares. Strings are parsed once, at the edge, into the
+//! types of this crate; nothing here reads a clock, opens a socket or decides anything.
+
+mod audit;
+mod clock;
+mod explanation;
+mod fleet;
+mod identity;
+mod ids;
+mod infra;
+mod object;
+mod status;
+mod usage;
+mod wire;
+
+pub use audit::{AuditEvent, AuditKind, AuditOutcome, KubeCall};
+pub use clock::{Clock, SystemClock, Timestamp, Ttl, TtlError};
+pub use explanation::{Explanation, Reason};
+pub use fleet::{
+    Ceiling, ClusterSelector, ClusterSpec, ClusterStatus, GrantSpec, GrantSubject, GroupSpec,
+    HubRole, LockSpec, LockTarget, PolicyRule, RoleSpec, SubjectKind, UserSpec, UserStatus,
+};
+pub use identity::{Factor, Identity, Principal, Proof};
+pub use ids::{
+    AuditId, ClusterName, CommandId, GrantName, GroupName, InstanceId, Namespace, ObjectName,
+    ParseNameError, PermissionId, RoleName, SessionId, UserName,
+};
+pub use infra::{InfraId, ParseInfraIdError};
+pub use object::{API_VERSION, AnyObject, Kind, Object, ObjectMeta, UnknownKind};
+pub use status::KubeStatus;
+pub use usage::{Plane, Use, UseKey};
+pub use wire::{Binding, Command, KeySet, Order, RequestAssertion, SessionPlan, SigningKey};

@@ -1,0 +1,62 @@
+//! What occurred, merged: the second normal form of the loop (permissions are the first).
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AuditId, PermissionId, Timestamp};
+
+/// The plane in which a decision fell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Plane {
+    /// People and tools at Kubernetes API servers.
+    Access,
+    /// The hub's own objects.
+    Hub,
+}
+
+impl Plane {
+    /// The plane as a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Hub => "hub",
+        }
+    }
+}
+
+/// What makes two uses the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UseKey {
+    /// The plane.
+    pub plane: Plane,
+    /// Who, as [`crate::Principal::label`].
+    pub principal: String,
+    /// Where: a cluster's name, or `hub`.
+    pub cluster: String,
+    /// The verb.
+    pub action: String,
+    /// `group/resource/subresource` and namespace, for example `apps/deployments@shop`; never an object's name.
+    pub resource: String,
+    /// Whether it was allowed.
+    pub allowed: bool,
+    /// The permission that allowed it, or the nearest that would have.
+    pub permission: Option<PermissionId>,
+}
+
+/// A merged use: exact count, first and last, and one event that shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Use {
+    /// What makes it this use.
+    #[serde(flatten)]
+    pub key: UseKey,
+    /// First time in the period.
+    pub first: Timestamp,
+    /// Last time.
+    pub last: Timestamp,
+    /// How often; exact.
+    pub count: u64,
+    /// An audit event of this use.
+    pub sample: AuditId,
+}
