@@ -1,1 +1,303 @@
+//! Wire types of the hub's HTTP API, version 1: what CLI, pages and tests say to the hub and hear from it.
+//!
+//! JSON bodies, camelCase, unknown fields refused in requests and ignored in answers (answers only grow).
+//! Every route is listed in [`route`]; errors are [`ApiError`] with the status code of HTTP.
 
+pub mod route;
+
+use std::collections::BTreeMap;
+
+use nullius_model::{
+    AuditEvent, AuditId, ClusterName, Explanation, Factor, GrantName, GroupName, Namespace,
+    PolicyRule, RoleName, SessionId, Timestamp, Use, UserName,
+};
+use serde::{Deserialize, Serialize};
+
+/// What every failed call answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiError {
+    /// Stable word: `denied`, `invalid`, `conflict`, `not-found`, `unauthenticated`, `step-up`, `wait`, `pending`,
+    /// `unavailable`, `internal`.
+    pub code: String,
+    /// One sentence for people.
+    pub message: String,
+    /// What to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// The fields that are wrong, `spec.rules[0].verbs` → what is wrong.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, String>,
+    /// Why a decision denied it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Explanation>,
+    /// Seconds after which trying again makes sense.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u32>,
+}
+
+/// `POST /v1/sign-in`: from a terminal, with both factors.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SignInRequest {
+    pub user: String,
+    pub password: String,
+    pub code: String,
+}
+
+/// `POST /v1/browser-login`: the CLI begins a sign-in that a browser completes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BrowserLoginRequest {
+    /// BASE64URL(SHA256(verifier)) (RFC 7636, S256).
+    pub challenge: String,
+    /// `http://127.0.0.1:<port>/` or `http://[::1]:<port>/` (RFC 8252 section 7.3); nothing else is accepted.
+    pub redirect_uri: String,
+    /// Sent back with the code.
+    pub state: String,
+}
+
+/// Where the browser goes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrowserLogin {
+    pub url: String,
+    pub expires_in: u32,
+}
+
+/// `POST /v1/device`: a sign-in for a machine without a browser (RFC 8628).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceLogin {
+    pub device_code: String,
+    pub user_code: String,
+    pub verification_uri: String,
+    /// Seconds between polls.
+    pub interval: u32,
+    pub expires_in: u32,
+}
+
+/// `POST /v1/token`: a code, a device code or a refresh token for tokens.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "grantType", deny_unknown_fields)]
+pub enum TokenRequest {
+    AuthorizationCode { code: String, verifier: String, redirect_uri: String },
+    DeviceCode { device_code: String },
+    RefreshToken { refresh_token: String },
+}
+
+/// Tokens of a session. The access token is for the hub's own API; it never opens a Kubernetes path.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tokens {
+    pub user: UserName,
+    pub session: SessionId,
+    pub access_token: String,
+    pub access_expires_at: Timestamp,
+    pub refresh_token: String,
+    /// The session ends then whatever happens.
+    pub session_expires_at: Timestamp,
+}
+
+/// `POST /v1/kube-credential`: a bearer token for kubectl, audience `kubernetes`, at most 10 minutes.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeCredential {
+    pub token: String,
+    pub expires_at: Timestamp,
+}
+
+/// `POST /v1/step-up`: proves the factor anew.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StepUpRequest {
+    pub code: String,
+}
+
+/// `GET /v1/whoami`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WhoAmI {
+    pub user: UserName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    pub groups: Vec<GroupName>,
+    pub session: SessionId,
+    pub signed_in_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub factors: Vec<Factor>,
+    pub factor_at: Timestamp,
+    pub hub_roles: Vec<nullius_model::HubRole>,
+}
+
+/// A session as lists show it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionInfo {
+    pub session: SessionId,
+    pub user: UserName,
+    pub signed_in_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub last_used: Timestamp,
+    /// Live streams and requests.
+    pub live: u32,
+    /// Clusters in which credentials stand.
+    pub clusters: Vec<ClusterName>,
+    pub current: bool,
+}
+
+/// A list answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct List<T> {
+    pub items: Vec<T>,
+    /// Pass as `after` for the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// One row of `nullius access list`: what somebody may do where, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessRow {
+    pub cluster: ClusterName,
+    /// Absent means cluster-wide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<Vec<Namespace>>,
+    pub role: RoleName,
+    pub grant: GrantName,
+    /// `you` or the group through which it is held.
+    pub through: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    pub rules: Vec<PolicyRule>,
+    /// Whether an agent of the cluster is connected.
+    pub reachable: bool,
+}
+
+/// `POST /v1/access/explain`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExplainRequest {
+    pub user: UserName,
+    pub cluster: ClusterName,
+    pub verb: String,
+    /// `pods`, `deployments.apps/scale`, or a path that begins with `/`.
+    pub resource: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// The decision as it would fall now, and every grant that was considered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExplainAnswer {
+    pub allowed: bool,
+    pub explanation: Explanation,
+    pub considered: Vec<Considered>,
+}
+
+/// A grant that was considered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Considered {
+    pub grant: GrantName,
+    pub role: Option<RoleName>,
+    pub matched: bool,
+    /// Why it did or did not match, one sentence.
+    pub why: String,
+}
+
+/// `POST /v1/clusters/{name}/join-token`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinToken {
+    pub cluster: ClusterName,
+    pub token: String,
+    pub expires_at: Timestamp,
+    /// `host:port` that agents dial.
+    pub hub_address: String,
+    /// Infrastructure root in PEM, pinned by the agent.
+    pub hub_ca: String,
+    pub ceiling: String,
+}
+
+/// `POST /v1/users/{name}/enrolment`.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnrolmentLink {
+    pub url: String,
+    pub token: String,
+    pub expires_at: Timestamp,
+}
+
+/// `POST /v1/enrol`: first step; the answer is shown once.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnrolRequest {
+    pub token: String,
+    pub password: String,
+}
+
+/// The second factor to set up.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnrolAnswer {
+    pub user: UserName,
+    /// Base32, for authenticators without a camera.
+    pub totp_secret: String,
+    pub totp_uri: String,
+}
+
+/// `POST /v1/enrol/confirm`: second step; only now is the link used up.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EnrolConfirm {
+    pub token: String,
+    pub code: String,
+}
+
+/// `GET /v1/audit`: one event with its place in the chain.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRow {
+    /// Position in the store; larger is later.
+    pub position: i64,
+    pub writer: String,
+    pub epoch: String,
+    pub seq: i64,
+    pub hash: String,
+    pub event: AuditEvent,
+}
+
+/// `GET /v1/audit/verify`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditVerdict {
+    pub intact: bool,
+    pub entries: u64,
+    pub checkpoints: u64,
+    /// The first thing that is wrong, where, and what it means.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broken: Option<String>,
+}
+
+/// `GET /v1/usage`: a merged use.
+pub type UsageRow = Use;
+
+/// `GET /v1/hub`: what anybody may know about the hub.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HubInfo {
+    pub version: String,
+    pub hub_id: String,
+    /// Infrastructure root in PEM; trust it only when its fingerprint came another way.
+    pub ca: String,
+    /// SHA-256 of the root's DER in hexadecimal.
+    pub ca_fingerprint: String,
+}
+
+/// Audit-ID that the hub gave a call, in the `audit-id` header of its answer.
+pub type CallId = AuditId;

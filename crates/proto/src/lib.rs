@@ -1,1 +1,19 @@
+//! Generated types and services of `proto/`: the versioned seam between hub and agents.
 
+/// Hub ↔ agent, version 1.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod agent_v1 {
+    tonic::include_proto!("nullius.agent.v1");
+}
+
+/// The version that this build speaks; anything else is refused.
+pub const VERSION: u32 = 1;
+
+/// Audience of the ServiceAccount tokens with which agents enrol.
+pub const HUB_AUDIENCE: &str = "nullius-hub";

@@ -1,0 +1,56 @@
+//! The routes, each named once; `{…}` is a path parameter.
+
+/// What anybody may know about the hub.
+pub const HUB: &str = "/v1/hub";
+/// Sign-in from a terminal.
+pub const SIGN_IN: &str = "/v1/sign-in";
+/// Sign-in that a browser completes.
+pub const BROWSER_LOGIN: &str = "/v1/browser-login";
+/// Sign-in for a machine without a browser.
+pub const DEVICE: &str = "/v1/device";
+/// Codes and refresh tokens for tokens.
+pub const TOKEN: &str = "/v1/token";
+/// A bearer token for kubectl.
+pub const KUBE_CREDENTIAL: &str = "/v1/kube-credential";
+/// Proves the factor anew.
+pub const STEP_UP: &str = "/v1/step-up";
+/// Ends the session.
+pub const LOGOUT: &str = "/v1/logout";
+/// Who I am.
+pub const WHOAMI: &str = "/v1/whoami";
+/// What I may do where.
+pub const ACCESS: &str = "/v1/access";
+/// Why somebody may or may not.
+pub const ACCESS_EXPLAIN: &str = "/v1/access/explain";
+/// Sessions: one's own, or all for those who may.
+pub const SESSIONS: &str = "/v1/sessions";
+/// One session; `DELETE` ends it.
+pub const SESSION: &str = "/v1/sessions/{session}";
+/// Objects of a kind: `GET` list, `POST` create; `?dryRun=true`.
+pub const OBJECTS: &str = "/v1/objects/{plural}";
+/// One object: `GET`, `PUT` (checks `metadata.resourceVersion` when given), `DELETE`.
+pub const OBJECT: &str = "/v1/objects/{plural}/{name}";
+/// A single-use join token.
+pub const JOIN_TOKEN: &str = "/v1/clusters/{name}/join-token";
+/// A single-use enrolment link; also resets a person's factors.
+pub const ENROLMENT: &str = "/v1/users/{name}/enrolment";
+/// First step of enrolment.
+pub const ENROL: &str = "/v1/enrol";
+/// Second step of enrolment.
+pub const ENROL_CONFIRM: &str = "/v1/enrol/confirm";
+/// The audit, newest first; parameters as the flags of `nullius audit list`.
+pub const AUDIT: &str = "/v1/audit";
+/// Events as they come, JSON lines.
+pub const AUDIT_TAIL: &str = "/v1/audit/tail";
+/// Checks the chain.
+pub const AUDIT_VERIFY: &str = "/v1/audit/verify";
+/// Merged uses.
+pub const USAGE: &str = "/v1/usage";
+/// Alive.
+pub const HEALTHZ: &str = "/healthz";
+/// Able to serve.
+pub const READYZ: &str = "/readyz";
+/// Prometheus metrics.
+pub const METRICS: &str = "/metrics";
+/// Kubernetes API of a cluster; everything behind it goes to the API server.
+pub const KUBERNETES: &str = "/clusters/{cluster}/";
