@@ -1,0 +1,130 @@
+//! What the machine must bring along for nodes: root, Go, and a few programs of the distribution.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::progress::Progress;
+
+/// Something that nodes need, the Debian package that holds it, and how to see whether it is there.
+struct Need {
+    package: &'static str,
+    present: fn() -> bool,
+}
+
+const NEEDS: &[Need] = &[
+    Need { package: "iproute2", present: || on_path("ip") },
+    Need { package: "nftables", present: || on_path("nft") },
+    Need { package: "util-linux", present: || on_path("nsenter") },
+    Need { package: "mount", present: || on_path("umount") },
+    Need { package: "busybox-static", present: static_busybox },
+    Need { package: "gcc", present: || on_path("gcc") },
+    Need { package: "libc6-dev", present: || Path::new("/usr/include/stdio.h").exists() },
+    Need { package: "pkg-config", present: || on_path("pkg-config") },
+    Need { package: "libseccomp-dev", present: seccomp_headers },
+];
+
+/// Whether this process runs as root.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Why no nodes can run here, or `None` when they can (missing packages can be installed by [`install_missing`]).
+pub fn missing_for_nodes() -> Option<String> {
+    if !cfg!(target_os = "linux") {
+        return Some("nodes need Linux: only the control plane runs on this system".to_owned());
+    }
+    if !is_root() {
+        return Some(
+            "nodes need root (network namespaces, mounts, cgroups): run the same command with `sudo`".to_owned(),
+        );
+    }
+    let missing = missing_packages();
+    if !missing.is_empty() && !on_path("apt-get") {
+        return Some(format!(
+            "nodes need programs that are not installed; with Debian's names of their packages: {}",
+            missing.join(" ")
+        ));
+    }
+    None
+}
+
+/// Says what is missing when the programs of Kubernetes cannot be built here.
+pub(crate) fn require_go() -> Result<()> {
+    if on_path("go") {
+        return Ok(());
+    }
+    bail!(
+        "building the Kubernetes programs needs Go 1.26 or newer, and `go` is not on PATH: install it from \
+         https://go.dev/dl, or use a cluster of your own with `--kubeconfig FILE`"
+    )
+}
+
+/// Installs the packages that nodes need and this machine lacks; for root with apt-get.
+pub(crate) fn install_missing(progress: Progress) -> Result<()> {
+    let missing = missing_packages();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let start = Instant::now();
+    apt_get(&["update", "-q"])?;
+    let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
+    install.extend(&missing);
+    apt_get(&install)?;
+    progress.done(&format!("installed {}", missing.join(" ")), start);
+    let still = missing_packages();
+    if !still.is_empty() {
+        bail!("installed, but still not usable: {}", still.join(" "));
+    }
+    Ok(())
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    NEEDS.iter().filter(|need| !(need.present)()).map(|need| need.package).collect()
+}
+
+fn apt_get(args: &[&str]) -> Result<()> {
+    let output = Command::new("apt-get")
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run `apt-get`")?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        bail!("`apt-get {}` failed: {error}", args.join(" "));
+    }
+    Ok(())
+}
+
+/// Whether a program is found on PATH.
+pub(crate) fn on_path(program: &str) -> bool {
+    find_on_path(program).is_some()
+}
+
+/// The first file of this name on PATH.
+pub(crate) fn find_on_path(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(program))
+        .find(|file| file.is_file())
+}
+
+fn static_busybox() -> bool {
+    let interpreter =
+        |bytes: Vec<u8>| bytes.windows(8).take(8192).any(|window| window == b"/ld-linu");
+    std::fs::read("/bin/busybox").is_ok_and(|bytes| !interpreter(bytes))
+}
+
+fn seccomp_headers() -> bool {
+    Command::new("pkg-config")
+        .args(["--exists", "libseccomp"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
