@@ -1,1 +1,36 @@
+//! Keys, certificates and tokens of our own parts.
+//!
+//! The infrastructure root and its certificates, the Ed25519 JWS that hub and agents exchange, access tokens of
+//! people, the check of Kubernetes service account tokens, keys sealed at rest, and randomness. AWS-LC is the only
+//! cryptographic provider. Nothing here reads a clock: each function that needs the time takes it.
 
+mod access_token;
+mod assertion;
+mod certificate;
+mod command;
+mod jws;
+mod keyset;
+mod random;
+mod replay;
+mod root;
+mod seal;
+mod service_account;
+
+pub use access_token::{
+    ACCESS_TOKEN_MAX, AccessClaims, AccessSigner, AccessTokenError, AccessVerifier, Audience,
+};
+pub use assertion::{
+    ASSERTION_MAX, AssertionError, AssertionVerifier, RequestFacts, connection_id, path_hash,
+};
+pub use certificate::{
+    CertificateError, CertificateIdentity, Csr, IssuedCertificate, PrivateKey, identity_of,
+};
+pub use command::{COMMAND_MAX, CommandError, CommandVerifier};
+pub use jws::{CLOCK_SKEW, KeyError, PublicKey, VerifyError};
+pub use keyset::{Installed, KeySetError, KeySetSigner, Signer, Verifier};
+pub use random::{constant_time_eq, random_bits, random_bytes, random_token, token_hash};
+pub use root::{AGENT_CERTIFICATE_TTL, HUB_CERTIFICATE_TTL, InfraRoot, RootError};
+pub use seal::{KeyOrigin, KeySource, SealError, Sealer};
+pub use service_account::{
+    IssuerKeys, JwksError, PodIdentity, ServiceAccountIdentity, ServiceAccountTokenError,
+};

@@ -1,0 +1,302 @@
+//! The check of Kubernetes service account tokens against the issuer keys that a cluster registered when it joined.
+//!
+//! Only RS256 and ES256 are accepted, each with a key of its own kind; `exp` is required, and `sub` must agree with
+//! the `kubernetes.io` claim. Tokens that are not bound to a pod give no pod, which is for the caller to refuse.
+
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use nullius_model::{Namespace, ObjectName, Timestamp};
+use serde::Deserialize;
+
+use crate::{
+    VerifyError,
+    jws::{Compact, shown},
+};
+
+const TOKEN_MAX: usize = 16 * 1024;
+const JWKS_MAX: usize = 256 * 1024;
+const KEYS_MAX: usize = 64;
+/// How far the clock of an API server may be ahead or behind, in seconds.
+const SKEW_SECS: i64 = 30;
+
+/// Why a key set of a cluster cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum JwksError {
+    /// Not a JWK set.
+    #[error("the service account keys are not a json web key set: {0}")]
+    Malformed(String),
+    /// No key for RS256 or ES256.
+    #[error("the service account keys hold no usable RSA (2048 bits or more) or P-256 key")]
+    NoUsableKey,
+    /// No issuer.
+    #[error("the service account issuer is empty; set --service-account-issuer on the api server")]
+    NoIssuer,
+}
+
+/// Why a service account token is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceAccountTokenError {
+    /// The token itself is refused.
+    #[error("the service account token is refused")]
+    Token(#[from] VerifyError),
+    /// From another cluster.
+    #[error("the service account token is of issuer `{found}`; `{expected}` is registered")]
+    Issuer { found: String, expected: String },
+    /// For somebody else.
+    #[error("the service account token is not for audience `{0}`")]
+    Audience(String),
+    /// Over.
+    #[error("the service account token ended {0} s ago")]
+    Expired(i64),
+    /// Issued in the future.
+    #[error("the service account token is not valid yet; check the clocks of hub and cluster")]
+    Early,
+    /// The subject is no service account, or disagrees with the other claims.
+    #[error("the service account token has subject `{0}`, which is not its service account")]
+    Subject(String),
+}
+
+/// A pod that a token is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodIdentity {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// Who holds a service account token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccountIdentity {
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The service account.
+    pub name: ObjectName,
+    /// UID of the service account.
+    pub uid: String,
+    /// The pod, for a token that is bound to one.
+    pub pod: Option<PodIdentity>,
+    /// The node on which that pod runs, where the API server says so.
+    pub node: Option<String>,
+    /// When the token ends.
+    pub expires_at: Timestamp,
+}
+
+/// The issuer of a cluster's service account tokens, with its public keys.
+pub struct IssuerKeys {
+    issuer: String,
+    keys: Vec<IssuerKey>,
+}
+
+struct IssuerKey {
+    kid: Option<String>,
+    algorithm: &'static str,
+    key: ParsedPublicKey,
+}
+
+impl IssuerKeys {
+    /// Reads a JWK set (RFC 7517), as `/openid/v1/jwks` gives it. Keys for other algorithms are passed over.
+    pub fn from_jwks(issuer: &str, jwks: &[u8]) -> Result<Self, JwksError> {
+        #[derive(Deserialize)]
+        struct Jwks {
+            keys: Vec<serde_json::Value>,
+        }
+        if issuer.is_empty() {
+            return Err(JwksError::NoIssuer);
+        }
+        if jwks.len() > JWKS_MAX {
+            return Err(JwksError::Malformed("it is too long".to_owned()));
+        }
+        let jwks: Jwks = serde_json::from_slice(jwks)
+            .map_err(|error| JwksError::Malformed(shown(&error.to_string())))?;
+        let keys: Vec<_> = jwks.keys.into_iter().take(KEYS_MAX).filter_map(issuer_key).collect();
+        if keys.is_empty() {
+            return Err(JwksError::NoUsableKey);
+        }
+        Ok(Self { issuer: issuer.to_owned(), keys })
+    }
+
+    /// The issuer.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// Checks a token for an audience.
+    pub fn verify(
+        &self,
+        token: &str,
+        audience: &str,
+        now: Timestamp,
+    ) -> Result<ServiceAccountIdentity, ServiceAccountTokenError> {
+        let token = Compact::split(token, TOKEN_MAX)?;
+        self.check_signature(&token)?;
+        let claims: Claims = serde_json::from_slice(&token.payload_json()?)
+            .map_err(|error| VerifyError::Payload(shown(&error.to_string())))?;
+        if claims.iss != self.issuer {
+            let expected = self.issuer.clone();
+            return Err(ServiceAccountTokenError::Issuer { found: shown(&claims.iss), expected });
+        }
+        if !claims.aud.contains(audience) {
+            return Err(ServiceAccountTokenError::Audience(audience.to_owned()));
+        }
+        let now = now.as_second();
+        if now >= claims.exp.saturating_add(SKEW_SECS) {
+            return Err(ServiceAccountTokenError::Expired(now.saturating_sub(claims.exp)));
+        }
+        let begins = claims.nbf.unwrap_or(i64::MIN).max(claims.iat.unwrap_or(i64::MIN));
+        if begins > now.saturating_add(SKEW_SECS) {
+            return Err(ServiceAccountTokenError::Early);
+        }
+        claims.into_identity()
+    }
+
+    fn check_signature(&self, token: &Compact<'_>) -> Result<(), VerifyError> {
+        #[derive(Deserialize)]
+        struct Header {
+            alg: String,
+            kid: Option<String>,
+            crit: Option<serde_json::Value>,
+            b64: Option<serde_json::Value>,
+        }
+        let header: Header =
+            serde_json::from_slice(&token.header_json()?).map_err(|_| VerifyError::Malformed)?;
+        if header.crit.is_some() || header.b64.is_some() {
+            return Err(VerifyError::Malformed);
+        }
+        if header.alg != "RS256" && header.alg != "ES256" {
+            return Err(VerifyError::Algorithm(shown(&header.alg)));
+        }
+        let (signed, signature) = token.signed_parts()?;
+        let mut tried = false;
+        let candidates = self.keys.iter().filter(|key| {
+            key.algorithm == header.alg
+                && (header.kid.is_none() || key.kid.is_none() || key.kid == header.kid)
+        });
+        for key in candidates {
+            tried = true;
+            if key.key.verify_sig(signed.as_bytes(), &signature).is_ok() {
+                return Ok(());
+            }
+        }
+        if tried {
+            Err(VerifyError::Signature)
+        } else {
+            Err(VerifyError::UnknownKey(shown(&header.kid.unwrap_or_default())))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    aud: Audiences,
+    exp: i64,
+    nbf: Option<i64>,
+    iat: Option<i64>,
+    #[serde(rename = "kubernetes.io")]
+    kubernetes: KubernetesClaim,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audiences {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Audiences {
+    fn contains(&self, audience: &str) -> bool {
+        match self {
+            Self::One(one) => one == audience,
+            Self::Many(many) => many.iter().any(|one| one == audience),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct KubernetesClaim {
+    namespace: String,
+    serviceaccount: Reference,
+    pod: Option<Reference>,
+    node: Option<NodeReference>,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    name: String,
+    uid: String,
+}
+
+#[derive(Deserialize)]
+struct NodeReference {
+    name: String,
+}
+
+impl Claims {
+    fn into_identity(self) -> Result<ServiceAccountIdentity, ServiceAccountTokenError> {
+        let KubernetesClaim { namespace, serviceaccount, pod, node } = self.kubernetes;
+        let expected = format!("system:serviceaccount:{namespace}:{}", serviceaccount.name);
+        let wrong = || ServiceAccountTokenError::Subject(shown(&self.sub));
+        if self.sub != expected {
+            return Err(wrong());
+        }
+        Ok(ServiceAccountIdentity {
+            namespace: namespace.parse().map_err(|_| wrong())?,
+            name: serviceaccount.name.parse().map_err(|_| wrong())?,
+            uid: serviceaccount.uid,
+            pod: pod.map(|Reference { name, uid }| PodIdentity { name, uid }),
+            node: node.map(|node| node.name),
+            expires_at: Timestamp::from_second(self.exp)
+                .map_err(|_| VerifyError::Payload("`exp` is not a time".to_owned()))?,
+        })
+    }
+}
+
+fn issuer_key(jwk: serde_json::Value) -> Option<IssuerKey> {
+    #[derive(Deserialize)]
+    struct Jwk {
+        kty: String,
+        kid: Option<String>,
+        #[serde(rename = "use")]
+        usage: Option<String>,
+        alg: Option<String>,
+        crv: Option<String>,
+        n: Option<String>,
+        e: Option<String>,
+        x: Option<String>,
+        y: Option<String>,
+    }
+    let jwk: Jwk = serde_json::from_value(jwk).ok()?;
+    if jwk.usage.is_some_and(|usage| usage != "sig") {
+        return None;
+    }
+    let bytes = |text: Option<String>| URL_SAFE_NO_PAD.decode(text?).ok();
+    let (algorithm, key) = match jwk.kty.as_str() {
+        "RSA" => {
+            let n = bytes(jwk.n)?;
+            let modulus = &n[n.iter().position(|byte| *byte != 0)?..];
+            let exponent = bytes(jwk.e)?;
+            let components = RsaPublicKeyComponents { n: modulus, e: exponent.as_slice() };
+            ("RS256", components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()?)
+        }
+        "EC" if jwk.crv.as_deref() == Some("P-256") => {
+            let (x, y) = (bytes(jwk.x)?, bytes(jwk.y)?);
+            if x.len() != 32 || y.len() != 32 {
+                return None;
+            }
+            let point = [&[4], x.as_slice(), y.as_slice()].concat();
+            ("ES256", ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok()?)
+        }
+        _ => return None,
+    };
+    if jwk.alg.is_some_and(|alg| alg != algorithm) {
+        return None;
+    }
+    Some(IssuerKey { kid: jwk.kid, algorithm, key })
+}
+
+#[cfg(test)]
+mod tests;
