@@ -12,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned,
+    client::WantsClientCert,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use serde_json::Value;
 
@@ -57,17 +60,15 @@ impl Api {
         certificate: &Path,
         key: &Path,
     ) -> Result<Self> {
-        let mut roots = RootCertStore::empty();
-        for root in CertificateDer::pem_file_iter(authority)? {
-            roots.add(root?)?;
-        }
         let chain = CertificateDer::pem_file_iter(certificate)?.collect::<Result<Vec<_>, _>>()?;
         let key = PrivateKeyDer::from_pem_file(key)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain, key)?;
+        let tls = trusting(authority)?.with_client_auth_cert(chain, key)?;
+        Ok(Self { address, tls: Arc::new(tls) })
+    }
+
+    /// A client for `address` that trusts `authority` and shows no certificate.
+    pub fn anonymous(address: SocketAddr, authority: &Path) -> Result<Self> {
+        let tls = trusting(authority)?.with_no_client_auth();
         Ok(Self { address, tls: Arc::new(tls) })
     }
 
@@ -118,4 +119,15 @@ impl Api {
         let status = status.context("the API server's answer has no status")?;
         Ok(Response { status, body: answer.split_off(end + 4) })
     }
+}
+
+/// A TLS configuration that takes the certificates of this authority (a PEM file) and no others.
+fn trusting(authority: &Path) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_file_iter(authority)? {
+        roots.add(root?)?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider);
+    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots))
 }

@@ -16,6 +16,7 @@ use crate::{
     audit::AuditLog,
     config::{ClusterConfig, Dns},
     control_plane::{ControlPlane, first_objects},
+    dns,
     image::{Image, busybox_image, pause_image},
     kubectl::Kubectl,
     leftovers, network,
@@ -297,6 +298,11 @@ impl Start<'_> {
             if !nodes.is_empty() {
                 self.wait_for("the nodes", || nodes_ready(&api, nodes.len()))?;
                 self.step(&mut record, "nodes ready");
+                if self.config.dns == Dns::CoreDns {
+                    dns::deploy(&control_plane)?;
+                    self.wait_for("the cluster's DNS", || dns::is_ready(&api).then_some(()))?;
+                    self.step(&mut record, "names resolve");
+                }
             }
             Ok(())
         })?;
@@ -341,7 +347,10 @@ impl Start<'_> {
         network::create_node(node.control_plane.plan, node.number, self.config.nodes)?;
         node.write_files()?;
         self.spawn(&node.record().name, node.containerd())?;
-        let images = [pause_image(), busybox_image()?];
+        let mut images = vec![pause_image(), busybox_image()?];
+        if self.config.dns == Dns::CoreDns {
+            images.push(dns::image(self.programs));
+        }
         node.wait_for_containerd()?;
         for (number, image) in images.iter().enumerate() {
             let archive = node.directory().join(format!("image{number}.tar"));

@@ -111,7 +111,7 @@ impl ControlPlane<'_> {
         pki::write_secret(&self.directory.join(format!("{user}.kubeconfig")), &text)
     }
 
-    fn config_directory(&self) -> PathBuf {
+    pub(crate) fn config_directory(&self) -> PathBuf {
         self.directory.join("config")
     }
 
@@ -275,6 +275,9 @@ impl ControlPlane<'_> {
         args.set("use-service-account-credentials", "true");
         args.set("cluster-signing-cert-file", &key("ca.crt"));
         args.set("cluster-signing-key-file", &key("ca.key"));
+        // Each controller asks for a token of its own first: the usual limit makes that take five seconds.
+        args.set("kube-api-qps", "1000");
+        args.set("kube-api-burst", "1000");
         args.set("controllers", "*,bootstrap-signer-controller,token-cleaner-controller");
         self.daemon("kube-controller-manager", args)
     }

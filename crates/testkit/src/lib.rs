@@ -11,6 +11,7 @@ mod cgroup;
 mod cluster;
 mod config;
 mod control_plane;
+mod dns;
 mod image;
 mod kubectl;
 mod leftovers;

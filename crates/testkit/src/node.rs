@@ -162,6 +162,7 @@ state = "{directory}/run"
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["{cni}"]
     conf_dir = "{directory}/cni"
+    use_internal_loopback = true
   [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
     snapshotter = "{snapshotter}"

@@ -102,13 +102,6 @@ pub(crate) fn kill(pid: u32) {
     }
 }
 
-/// Asks to end (SIGTERM).
-pub(crate) fn terminate(pid: u32) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, Signal::TERM);
-    }
-}
-
 /// All processes that carry `directory` in their environment.
 pub(crate) fn marked(directory: &Path) -> Vec<u32> {
     let marker = format!("{MARKER}={}", directory.display());
@@ -146,9 +139,15 @@ fn pids() -> impl Iterator<Item = u32> {
 /// Waits until none of these runs any more, at most `limit`.
 pub(crate) fn wait_gone(pids: &[u32], limit: Duration) {
     let start = Instant::now();
-    while pids.iter().any(|pid| start_time(*pid).is_some()) && start.elapsed() < limit {
+    while !pids.iter().all(|pid| is_gone(*pid)) && start.elapsed() < limit {
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Whether a process has given back all it held: its first thread may be dead while others still close sockets.
+fn is_gone(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    start_time(pid).is_none() && threads <= 1
 }
 
 /// The last lines of a log, for an error message.

@@ -110,7 +110,6 @@ pub(crate) const CNI_PLUGINS: Tool = Tool {
     version: "v1.9.1",
     packages: &[
         "github.com/containernetworking/plugins/plugins/main/bridge",
-        "github.com/containernetworking/plugins/plugins/main/loopback",
         "github.com/containernetworking/plugins/plugins/ipam/host-local",
         "github.com/containernetworking/plugins/plugins/meta/portmap",
     ],
