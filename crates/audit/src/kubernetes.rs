@@ -1,0 +1,136 @@
+//! A request to a cluster as an audit.k8s.io/v1 `Event`, for tools that read the API server's own audit.
+
+use nullius_model::{AuditEvent, AuditOutcome, KubeCall, KubeStatus, Principal, Timestamp};
+use serde_json::{Map, Value, json};
+
+/// Keys of [`AuditEvent::facts`] that have a meaning of their own.
+pub mod fact {
+    /// The name of the grant that decided.
+    pub const GRANT: &str = "grant";
+    /// The factors of the session, joined by `+`.
+    pub const FACTOR: &str = "factor";
+    /// The person's groups, joined by `,` (no group name has one).
+    pub const GROUPS: &str = "groups";
+    /// Set on an entry that could not be written at once; its caller was told so and refused.
+    pub const WRITTEN_LATE: &str = "written-late";
+}
+
+/// The event as audit.k8s.io/v1 describes it, level `Metadata`; `None` for what is no request to a cluster.
+///
+/// Field names and stages follow `k8s.io/apiserver/pkg/apis/audit/v1/types.go`.
+pub fn to_k8s_event(event: &AuditEvent) -> Option<Value> {
+    let call = event.kube.as_ref()?;
+    let stage = match event.outcome {
+        AuditOutcome::Begun => "RequestReceived",
+        AuditOutcome::Done | AuditOutcome::Denied | AuditOutcome::Failed => "ResponseComplete",
+    };
+    let mut out = Map::new();
+    let mut put = |key: &str, value: Value| out.insert(key.to_owned(), value);
+    put("kind", json!("Event"));
+    put("apiVersion", json!("audit.k8s.io/v1"));
+    put("level", json!("Metadata"));
+    put("auditID", json!(event.audit_id));
+    put("stage", json!(stage));
+    put("requestURI", json!(call.request_uri));
+    put("verb", json!(call.verb));
+    put("user", user_info(event));
+    if let Some(source) = event.source {
+        put("sourceIPs", json!([source.to_string()]));
+    }
+    if !call.user_agent.is_empty() {
+        put("userAgent", json!(call.user_agent));
+    }
+    if call.is_resource {
+        put("objectRef", object_ref(call));
+    }
+    if call.code != 0 && stage == "ResponseComplete" {
+        put("responseStatus", response_status(event, call));
+    }
+    put("requestReceivedTimestamp", json!(micro_time(call.received)));
+    put("stageTimestamp", json!(micro_time(event.at)));
+    put("annotations", annotations(event));
+    Some(Value::Object(out))
+}
+
+fn user_info(event: &AuditEvent) -> Value {
+    let username = match &event.principal {
+        Principal::Person { user } => user.to_string(),
+        Principal::Agent { cluster, .. } => format!("nullius:agent:{cluster}"),
+        Principal::Hub => "nullius:hub".to_owned(),
+        Principal::Unproven { .. } => "system:anonymous".to_owned(),
+    };
+    let mut user = Map::new();
+    user.insert("username".to_owned(), json!(username));
+    if let Some(groups) = event.facts.get(fact::GROUPS) {
+        let groups: Vec<&str> = groups.split(',').filter(|group| !group.is_empty()).collect();
+        user.insert("groups".to_owned(), json!(groups));
+    }
+    let mut extra = Map::new();
+    if let Some(session) = &event.session {
+        extra.insert("nullius.dev/session".to_owned(), json!([session]));
+    }
+    if let Some(cluster) = &event.cluster {
+        extra.insert("nullius.dev/cluster".to_owned(), json!([cluster]));
+    }
+    if !extra.is_empty() {
+        user.insert("extra".to_owned(), Value::Object(extra));
+    }
+    Value::Object(user)
+}
+
+fn object_ref(call: &KubeCall) -> Value {
+    let fields = [
+        ("resource", &call.resource),
+        ("namespace", &call.namespace),
+        ("name", &call.name),
+        ("apiGroup", &call.api_group),
+        ("apiVersion", &call.api_version),
+        ("subresource", &call.subresource),
+    ];
+    let present = fields.into_iter().filter(|(_, text)| !text.is_empty());
+    Value::Object(present.map(|(key, text)| (key.to_owned(), json!(text))).collect())
+}
+
+fn response_status(event: &AuditEvent, call: &KubeCall) -> Value {
+    if call.code < 400 {
+        return json!({ "metadata": {}, "code": call.code });
+    }
+    let message = event.explanation.as_ref().map(ToString::to_string).unwrap_or_default();
+    let status = KubeStatus::failure(call.code, message);
+    json!({
+        "metadata": {},
+        "status": status.status,
+        "message": status.message,
+        "reason": status.reason,
+        "code": status.code,
+    })
+}
+
+fn annotations(event: &AuditEvent) -> Value {
+    let mut notes = Map::new();
+    let mut put = |key: &str, text: Option<String>| {
+        if let Some(text) = text {
+            notes.insert(key.to_owned(), Value::String(text));
+        }
+    };
+    let decision = match event.outcome {
+        AuditOutcome::Denied => "forbid",
+        AuditOutcome::Begun | AuditOutcome::Done | AuditOutcome::Failed => "allow",
+    };
+    put("authorization.k8s.io/decision", Some(decision.to_owned()));
+    put(
+        "authorization.k8s.io/reason",
+        event.explanation.as_ref().map(|why| why.reason.as_str().to_owned()),
+    );
+    put("nullius.dev/session", event.session.as_ref().map(ToString::to_string));
+    put("nullius.dev/permission", event.permission.as_ref().map(ToString::to_string));
+    put("nullius.dev/grant", event.facts.get(fact::GRANT).cloned());
+    put("nullius.dev/factor", event.facts.get(fact::FACTOR).cloned());
+    put("nullius.dev/explanation", event.explanation.as_ref().map(ToString::to_string));
+    Value::Object(notes)
+}
+
+/// metav1.MicroTime: RFC 3339 with exactly six decimals.
+fn micro_time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()
+}
