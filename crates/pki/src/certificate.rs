@@ -204,6 +204,23 @@ pub fn identity_of(certificate: &[u8]) -> Result<CertificateIdentity, Certificat
     Ok(CertificateIdentity { id, not_after })
 }
 
+/// Checks that a certificate can be pinned as a root: a CA that signed itself.
+pub fn check_root(certificate: &[u8]) -> Result<(), CertificateError> {
+    const WHAT: &str = "the root certificate";
+    let (rest, root) =
+        X509Certificate::from_der(certificate).map_err(|_| unreadable(WHAT, "it is not X.509"))?;
+    if !rest.is_empty() {
+        return Err(unreadable(WHAT, "bytes follow it"));
+    }
+    if !root.is_ca() {
+        return Err(unreadable(WHAT, "it is no CA"));
+    }
+    if root.subject() != root.issuer() || root.verify_signature(None).is_err() {
+        return Err(unreadable(WHAT, "it did not sign itself"));
+    }
+    Ok(())
+}
+
 pub(crate) fn certificate_pem(der: &CertificateDer<'static>) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let text = STANDARD.encode(der);

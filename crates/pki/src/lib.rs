@@ -23,7 +23,8 @@ pub use assertion::{
     ASSERTION_MAX, AssertionError, AssertionVerifier, RequestFacts, connection_id, path_hash,
 };
 pub use certificate::{
-    CertificateError, CertificateIdentity, Csr, IssuedCertificate, PrivateKey, identity_of,
+    CertificateError, CertificateIdentity, Csr, IssuedCertificate, PrivateKey, check_root,
+    identity_of,
 };
 pub use command::{COMMAND_MAX, CommandError, CommandVerifier};
 pub use jws::{CLOCK_SKEW, KeyError, PublicKey, VerifyError};
