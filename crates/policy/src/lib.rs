@@ -1,1 +1,16 @@
+//! Seals judgements into decisions: the only crate that can make a permit.
+//!
+//! Whoever does a guarded thing takes a reference to its permit, so that forgetting to ask does not compile, and
+//! asks the permit whether it is for exactly that thing, so that asking for something else does not help. What a
+//! judge cannot decide, because it panicked or lacks state, is denied.
 
+#![forbid(unsafe_code)]
+
+mod decide;
+mod decision;
+mod permit;
+
+pub use decide::{decide_hub, decide_hub_process, decide_kube, decide_review};
+pub use decision::{Decision, Denial, HubDecision, KubeDecision, ReviewDecision, StepUp, Verdict};
+pub use nullius_access::Obligation;
+pub use permit::{HubPermit, KubePermit, ReviewPermit};

@@ -1,0 +1,125 @@
+//! Proofs that a decision allowed one thing; they cannot be made, copied or changed outside this crate.
+
+use nullius_access::{HubVerb, ReadScope};
+use nullius_model::{ClusterName, Kind, PermissionId, Principal, SessionId, Timestamp, UserName};
+use nullius_rbac::{Method, RequestInfo};
+
+/// One request to one cluster's API server is allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct KubePermit {
+    pub(crate) cluster: ClusterName,
+    pub(crate) user: UserName,
+    pub(crate) session: SessionId,
+    pub(crate) permission: Option<PermissionId>,
+    pub(crate) request: RequestInfo,
+    pub(crate) decided_at: Timestamp,
+    pub(crate) ends_at: Timestamp,
+}
+
+impl KubePermit {
+    /// The cluster that it is for.
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
+    }
+
+    /// The person.
+    pub fn user(&self) -> &UserName {
+        &self.user
+    }
+
+    /// The session.
+    pub fn session(&self) -> &SessionId {
+        &self.session
+    }
+
+    /// The permission that allowed it; none for what everyone signed in may do.
+    pub fn permission(&self) -> Option<&PermissionId> {
+        self.permission.as_ref()
+    }
+
+    /// The request as it was read.
+    pub fn request(&self) -> &RequestInfo {
+        &self.request
+    }
+
+    /// The method to forward.
+    pub fn method(&self) -> Method {
+        self.request.method()
+    }
+
+    /// Path and query to forward, byte for byte; its digest goes into the request assertion.
+    pub fn path_and_query(&self) -> &str {
+        self.request.path_and_query()
+    }
+
+    /// When it was decided.
+    pub fn decided_at(&self) -> Timestamp {
+        self.decided_at
+    }
+
+    /// When what runs under it must end, or be decided again.
+    pub fn ends_at(&self) -> Timestamp {
+        self.ends_at
+    }
+
+    /// Whether it is for exactly this request.
+    pub fn is_for(&self, cluster: &ClusterName, method: &str, path_and_query: &str) -> bool {
+        self.cluster == *cluster
+            && self.method().as_str() == method
+            && self.path_and_query() == path_and_query
+    }
+}
+
+/// One action on the hub's own objects is allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HubPermit {
+    pub(crate) by: Principal,
+    pub(crate) verb: HubVerb,
+    pub(crate) kind: Option<Kind>,
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) scope: ReadScope,
+    pub(crate) permission: Option<PermissionId>,
+}
+
+impl HubPermit {
+    /// Who acts.
+    pub fn by(&self) -> &Principal {
+        &self.by
+    }
+
+    /// The verb.
+    pub fn verb(&self) -> HubVerb {
+        self.verb
+    }
+
+    /// The kind, for verbs on objects.
+    pub fn kind(&self) -> Option<Kind> {
+        self.kind
+    }
+
+    /// The object, person or cluster that it acts on.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Which objects a permitted read shows.
+    pub fn scope(&self) -> ReadScope {
+        self.scope
+    }
+
+    /// The permission that allowed it; none for what everyone signed in may do, and for the hub itself.
+    pub fn permission(&self) -> Option<&PermissionId> {
+        self.permission.as_ref()
+    }
+
+    /// Whether it is for exactly this action on this object.
+    pub fn is_for(&self, verb: HubVerb, kind: Kind, name: &str) -> bool {
+        self.verb == verb && self.kind == Some(kind) && self.name.as_deref() == Some(name)
+    }
+}
+
+/// The answer to somebody's question about themselves is yes; it opens nothing.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ReviewPermit {
+    pub(crate) _sealed: (),
+}
