@@ -29,7 +29,7 @@ pub use certificate::{
 pub use command::{COMMAND_MAX, CommandError, CommandVerifier};
 pub use jws::{CLOCK_SKEW, KeyError, PublicKey, VerifyError};
 pub use keyset::{Installed, KeySetError, KeySetSigner, Signer, Verifier};
-pub use random::{constant_time_eq, random_bits, random_bytes, random_token, token_hash};
+pub use random::{constant_time_eq, random_bits, random_bytes, random_token, sha256, token_hash};
 pub use root::{AGENT_CERTIFICATE_TTL, HUB_CERTIFICATE_TTL, InfraRoot, RootError};
 pub use seal::{KeyOrigin, KeySource, SealError, Sealer};
 pub use service_account::{
