@@ -99,7 +99,7 @@ impl Api {
         let connection = ClientConnection::new(Arc::clone(&self.tls), name)?;
         let mut stream = StreamOwned::new(connection, stream);
         let head = format!(
-            "{method} {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n\
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json, */*\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             self.address,
             body.len()

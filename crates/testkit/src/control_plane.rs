@@ -18,8 +18,12 @@ use crate::{
     slot::Ports,
 };
 
-const AUDIT_POLICY: &str =
-    "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n";
+/// One entry a request (two for a watch: when it starts and when it ends).
+const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata}]
+";
 
 /// The control plane of one cluster: where it lives and what it listens on.
 pub(crate) struct ControlPlane<'a> {

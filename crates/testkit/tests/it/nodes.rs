@@ -87,14 +87,14 @@ fn kubectl_reaches_into_pods(cluster: &Cluster, namespace: &TestNamespace) {
         let args = ["-n", namespace.name(), "port-forward", "pod/b", ":8080"];
         let mut forward = kubectl.spawn(&args).unwrap();
         let mut line = String::new();
-        BufReader::new(forward.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        // Kept until the end: kubectl dies of a closed pipe when it tells of the first connection.
+        let mut said = BufReader::new(forward.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
         let port = line.split([':', ' ']).filter_map(|part| part.parse::<u16>().ok()).next();
         let mut stream = TcpStream::connect(("127.0.0.1", port.expect(&line))).unwrap();
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = Vec::new();
-        // The end of a forwarded connection may come as a reset; what counts came before it.
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8_lossy(&answer);
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
         forward.kill().unwrap();
         forward.wait().unwrap();
         assert!(answer.contains("page of node2"), "{answer}");
