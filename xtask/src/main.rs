@@ -2,8 +2,12 @@
 
 mod cluster;
 mod image;
+mod tidy;
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -21,12 +25,15 @@ enum Task {
     Cluster(cluster::Arguments),
     /// Pack the `nullius` binary as a container image, and bring it to running clusters.
     Image(image::Arguments),
+    /// Check that the code has the structure that ARCHITECTURE.md promises.
+    Tidy,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::Cluster(arguments) => cluster::run(&arguments),
         Task::Image(arguments) => image::run(&arguments),
+        Task::Tidy => tidy::run(&root()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,4 +42,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_owned()
 }

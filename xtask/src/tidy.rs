@@ -107,7 +107,7 @@ const LONG_FILE: usize = 800;
 const LONG_CRATE: usize = 15_000;
 
 /// Checks everything; fails with all findings at once.
-pub fn run(root: &Path) -> Result<()> {
+pub(crate) fn run(root: &Path) -> Result<()> {
     let mut findings = Vec::new();
     let mut warnings = Vec::new();
     let metadata = metadata(root)?;

@@ -102,7 +102,7 @@ impl Cluster {
         match start.run(record) {
             Ok(record) => Ok(Self { directory: Some(directory), record }),
             Err(error) => {
-                let error = explain(error, &directory);
+                let error = explain(error, &directory, &state.failed(&config.name));
                 leftovers::clear(&directory, None);
                 Err(error.context(format!("cannot start the cluster `{}`", config.name)))
             }
@@ -198,6 +198,10 @@ impl Cluster {
 
     /// Whether its API server answers that it is ready.
     pub fn is_ready(&self) -> bool {
+        if self.directory.is_none() {
+            let ready = |kubectl: Kubectl| kubectl.run(&["get", "--raw", "/readyz"]);
+            return self.kubectl().and_then(ready).is_ok_and(|output| output.code == 0);
+        }
         let ready = |api: Api| api.get("/readyz");
         self.api().and_then(ready).is_ok_and(|response| response.is_success())
     }
@@ -409,10 +413,18 @@ fn nodes_ready(api: &Api, wanted: usize) -> Option<()> {
     (count == wanted).then_some(())
 }
 
-/// Adds the last words of processes that have ended.
-fn explain(mut error: Error, directory: &Path) -> Error {
-    for process in Journal::processes(directory).iter().filter(|process| !process.is_alive()) {
+/// Adds the last words of processes that have ended, and keeps all logs for a closer look.
+fn explain(mut error: Error, directory: &Path, kept: &Path) -> Error {
+    let processes = Journal::processes(directory);
+    for process in processes.iter().filter(|process| !process.is_alive()) {
         error = error.context(format!("`{}` said:\n{}", process.name, log_tail(&process.log)));
     }
-    error
+    let _ = fs::remove_dir_all(kept);
+    if fs::create_dir(kept).is_err() {
+        return error;
+    }
+    for process in &processes {
+        let _ = fs::copy(&process.log, kept.join(process.name.replace('/', "-") + ".log"));
+    }
+    error.context(format!("the logs are in `{}`", kept.display()))
 }

@@ -166,3 +166,27 @@ impl ClusterConfig {
         (!gates.is_empty()).then(|| gates.join(","))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    #[test]
+    fn profiles_are_known_by_their_names() {
+        for profile in Profile::ALL {
+            assert_eq!(profile.as_str().parse::<Profile>().unwrap(), *profile);
+        }
+        let error = "standart".parse::<Profile>().unwrap_err().to_string();
+        assert!(error.contains("`standart`") && error.contains("dual-stack"), "{error}");
+    }
+
+    #[test]
+    fn bad_names_and_numbers_are_refused() {
+        for name in ["", "UPPER", "a/b", "a.lock", "a-name-of-more-than-20-bytes"] {
+            assert!(ClusterConfig::new(name, Profile::Standard).check().is_err(), "{name}");
+        }
+        assert!(ClusterConfig::new("c1", Profile::Standard).nodes(16).check().is_err());
+        ClusterConfig::new("c1", Profile::Standard).nodes(15).check().unwrap();
+    }
+}

@@ -397,3 +397,19 @@ fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    #[test]
+    fn a_later_argument_replaces_an_earlier_one() {
+        let mut args = Arguments::default();
+        args.set("audit-log-mode", "blocking");
+        args.set_flag("--audit-log-mode=batch").unwrap();
+        assert!(args.set_flag("audit-log-mode=batch").is_none());
+        assert!(args.set_flag("--audit-log-mode").is_none());
+        assert_eq!(args.with_program("x"), ["x", "--audit-log-mode=batch"]);
+    }
+}

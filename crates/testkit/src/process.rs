@@ -9,6 +9,7 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -85,13 +86,23 @@ pub(crate) fn start_time(pid: u32) -> Option<String> {
         // The name may hold spaces and brackets; fields are counted from behind it, where state is the first.
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let alive = !matches!(*fields.first()?, "Z" | "X" | "x");
-        return alive.then(|| fields.get(19).map(|started| (*started).to_owned()))?;
+        // The time counts from boot, so that the boot has to be named as well.
+        return alive.then(|| Some(format!("{}/{}", boot(), fields.get(19)?)))?;
     }
     let pid = pid.to_string();
     let output = Command::new("ps").args(["-o", "state=,lstart=", "-p", &pid]).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (!text.is_empty() && !text.starts_with('Z'))
         .then(|| text.split_whitespace().skip(1).collect::<Vec<_>>().join(" "))
+}
+
+/// What tells this boot of the machine from every other.
+fn boot() -> &'static str {
+    static BOOT: OnceLock<String> = OnceLock::new();
+    BOOT.get_or_init(|| {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().to_owned()
+    })
 }
 
 /// Sends SIGKILL; a process that is gone already is fine.
@@ -163,4 +174,47 @@ pub(crate) fn log_tail(log: &Path) -> String {
     let text = read().unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(12)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    #[test]
+    fn a_process_that_got_the_same_id_later_is_another_one() {
+        let pid = std::process::id();
+        let started = start_time(pid).unwrap();
+        let record = |started: &str| ProcessRecord {
+            name: "self".to_owned(),
+            pid,
+            started: started.to_owned(),
+            log: PathBuf::new(),
+        };
+        assert!(record(&started).is_alive());
+        assert!(!record("another boot/1").is_alive());
+        assert!(!record("").is_alive());
+    }
+
+    #[test]
+    fn a_daemon_is_found_by_its_directory_and_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let daemon = Daemon {
+            name: "sleeper",
+            program: PathBuf::from("sleep"),
+            args: vec!["1000".to_owned()],
+            directory: directory.path(),
+            log: directory.path().join("sleeper.log"),
+            namespace: None,
+            path: Vec::new(),
+        };
+        let process = daemon.spawn().unwrap();
+        assert!(process.is_alive());
+        if cfg!(target_os = "linux") {
+            assert_eq!(marked(directory.path()), [process.pid]);
+        }
+        kill(process.pid);
+        wait_gone(&[process.pid], Duration::from_secs(10));
+        assert!(!process.is_alive());
+    }
 }

@@ -169,3 +169,28 @@ impl Journal {
         Self::read(directory).into_iter().filter_map(process).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    #[test]
+    fn a_journal_cut_off_in_the_middle_of_a_line_is_read_up_to_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::create(directory.path()).unwrap();
+        journal.add(&Entry::Slot(3)).unwrap();
+        let process = ProcessRecord {
+            name: "etcd".to_owned(),
+            pid: 7,
+            started: "boot/1".to_owned(),
+            log: PathBuf::from("/tmp/etcd.log"),
+        };
+        journal.add(&Entry::Process(process.clone())).unwrap();
+        let file = directory.path().join("journal.jsonl");
+        let whole = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{whole}{{\"process\":{{\"name\":\"kube")).unwrap();
+        assert_eq!(Journal::read(directory.path()).len(), 2);
+        assert_eq!(Journal::processes(directory.path()), [process]);
+    }
+}

@@ -130,8 +130,11 @@ impl StateDir {
     pub fn down_all(&self, progress: Progress) -> Result<()> {
         self.names()?.iter().try_for_each(|name| self.down(name, progress))?;
         for entry in fs::read_dir(&self.path)?.flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == "lock") {
+            let extension = entry.path().extension().map(std::ffi::OsStr::to_owned);
+            if extension.as_ref().is_some_and(|extension| extension == "lock") {
                 let _ = fs::remove_file(entry.path());
+            } else if extension.is_some_and(|extension| extension == "failed") {
+                let _ = fs::remove_dir_all(entry.path());
             }
         }
         // Only if nothing else is in it.
@@ -141,6 +144,11 @@ impl StateDir {
 
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Where the logs of a start that failed are kept.
+    pub(crate) fn failed(&self, name: &str) -> PathBuf {
+        self.path.join(format!("{name}.failed"))
     }
 
     /// Keeps two runs from starting or ending the same cluster at the same time.
