@@ -12,8 +12,11 @@ pub(crate) struct ListOptions {
     pub(crate) name: String,
 }
 
+/// A decoded parameter and its value.
+type Pair = (Vec<u8>, Vec<u8>);
+
 /// Decoded pairs in order; `+` is a space, as in `application/x-www-form-urlencoded`.
-pub(crate) fn pairs(query: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Malformed> {
+pub(crate) fn pairs(query: &str) -> Result<Vec<Pair>, Malformed> {
     let mut pairs = Vec::new();
     for pair in query.split('&') {
         if pair.is_empty() {
@@ -37,8 +40,7 @@ pub(crate) fn list_options(query: &str) -> Result<ListOptions, Malformed> {
         Some(value) => value != b"0" && !value.eq_ignore_ascii_case(b"false"),
     };
     let number = |key: &str| first(key).is_none_or(is_int64);
-    let selects =
-        first("labelSelector").is_none_or(|text| text.iter().all(|c| is_label_selector_byte(*c)));
+    let selects = first("labelSelector").is_none_or(is_plain_label_selector);
     let name = match first("fieldSelector") {
         Some(text) if number("limit") && number("timeoutSeconds") && selects => {
             let text = std::str::from_utf8(text).map_err(|_| Malformed)?;
@@ -73,9 +75,34 @@ fn is_int64(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.parse::<i64>().is_ok())
 }
 
-/// Bytes that a label selector can contain; anything else makes the API server refuse the selector.
-fn is_label_selector_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b" \t\r\n-_./,=!()<>".contains(&byte)
+/// Whether a label selector is surely well formed: terms `key`, `!key`, `key=value`, `key==value`, `key!=value`.
+///
+/// Of others it is not known, so that no name is taken beside them: that makes a request ask for more, never less.
+fn is_plain_label_selector(selector: &[u8]) -> bool {
+    let Ok(selector) = std::str::from_utf8(selector) else { return false };
+    selector.is_empty()
+        || selector.split(',').all(|term| {
+            let (key, value) = match (term.split_once("!="), term.split_once('=')) {
+                (Some((key, value)), _) => (key, value),
+                (None, Some((key, value))) => (key, value.strip_prefix('=').unwrap_or(value)),
+                (None, None) => (term.strip_prefix('!').unwrap_or(term), ""),
+            };
+            let (prefix, name) = key.split_once('/').unwrap_or(("a", key));
+            let is_prefix = prefix.split('.').all(|part| {
+                !part.is_empty() && is_label_text(part) && part == part.to_ascii_lowercase()
+            });
+            is_prefix && !name.is_empty() && is_label_text(name) && is_label_text(value)
+        })
+}
+
+fn is_label_text(text: &str) -> bool {
+    let edge = |c: Option<&u8>| c.is_none_or(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    bytes.len() <= 63
+        && !matches!(text, "in" | "notin")
+        && bytes.iter().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(c))
+        && edge(bytes.first())
+        && edge(bytes.last())
 }
 
 /// The name that a field selector pins: the first term in sorted order that says `metadata.name=` or `==`.
