@@ -9,7 +9,8 @@ use std::{
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use nullius_testkit::{
-    Cluster, ClusterConfig, KubernetesVersion, Profile, Progress, StateDir, up_all,
+    Cluster, ClusterConfig, Component, KubernetesVersion, Profile, Programs, Progress, StateDir,
+    missing_for_nodes, up_all,
 };
 use serde_json::json;
 
@@ -37,6 +38,8 @@ enum Verb {
     },
     /// Show the clusters, and what of them runs.
     Status,
+    /// Build every program that clusters and their tests may need, ahead of time.
+    Build,
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,6 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Verb::Down { names } if names.is_empty() => state.down_all(Progress::Lines),
         Verb::Down { names } => names.iter().try_for_each(|name| state.down(name, Progress::Lines)),
         Verb::Status => status(&state, arguments.output),
+        Verb::Build => build(),
     }
 }
 
@@ -152,6 +156,18 @@ fn status(state: &StateDir, form: Form) -> Result<()> {
             say(&format!("    {}  {} nodes", cluster.server, cluster.nodes.len()));
             say(&format!("    export KUBECONFIG={}", cluster.kubeconfig.display()));
         }
+    }
+    Ok(())
+}
+
+fn build() -> Result<()> {
+    let mut components = Component::ALL.to_vec();
+    if let Some(missing) = missing_for_nodes() {
+        Progress::Lines.say(&format!("leaving out what nodes are made of: {missing}"));
+        components.retain(|component| *component != Component::Nodes);
+    }
+    for version in KubernetesVersion::ALL {
+        Programs::ensure(*version, &components, Progress::Lines)?;
     }
     Ok(())
 }

@@ -77,7 +77,6 @@ impl Cluster {
         }
         let mut components = vec![Component::Kubernetes];
         if config.nodes > 0 {
-            packages::install_missing(progress)?;
             components.push(Component::Nodes);
             if config.dns == Dns::CoreDns {
                 components.push(Component::CoreDns);

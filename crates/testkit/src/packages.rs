@@ -33,7 +33,7 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Why no nodes can run here, or `None` when they can (missing packages can be installed by [`install_missing`]).
+/// Why no nodes can run here, or `None` when they can; packages that apt-get can install do not count.
 pub fn missing_for_nodes() -> Option<String> {
     if !cfg!(target_os = "linux") {
         return Some("nodes need Linux: only the control plane runs on this system".to_owned());
@@ -42,6 +42,16 @@ pub fn missing_for_nodes() -> Option<String> {
         return Some(
             "nodes need root (network namespaces, mounts, cgroups): run the same command with `sudo`".to_owned(),
         );
+    }
+    if !may_make_namespaces() {
+        return Some(
+            "nodes need network namespaces and mounts, which this machine refuses even to root (a container \
+             without privileges?): run it on the host, or in a privileged container"
+                .to_owned(),
+        );
+    }
+    if rustix::fs::access("/sys/fs/cgroup", rustix::fs::Access::WRITE_OK).is_err() {
+        return Some("nodes need cgroups, and `/sys/fs/cgroup` cannot be written here".to_owned());
     }
     let missing = missing_packages();
     if !missing.is_empty() && !on_path("apt-get") {
@@ -81,6 +91,15 @@ pub(crate) fn install_missing(progress: Progress) -> Result<()> {
         bail!("installed, but still not usable: {}", still.join(" "));
     }
     Ok(())
+}
+
+fn may_make_namespaces() -> bool {
+    Command::new("unshare")
+        .args(["--net", "--mount", "true"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 fn missing_packages() -> Vec<&'static str> {

@@ -34,6 +34,11 @@ pub enum Component {
     Helm,
 }
 
+impl Component {
+    /// Everything that can be built.
+    pub const ALL: &'static [Self] = &[Self::Kubernetes, Self::Nodes, Self::CoreDns, Self::Helm];
+}
+
 /// Where the built programs of one Kubernetes version are.
 #[derive(Clone, Debug)]
 pub struct Programs {
@@ -68,6 +73,7 @@ impl Programs {
                     )?;
                 }
                 Component::Nodes => {
+                    packages::install_missing(progress)?;
                     for tool in [&CONTAINERD, &RUNC, &CNI_PLUGINS] {
                         ensure_tool(&cache, tool, progress)?;
                     }

@@ -31,10 +31,25 @@ fn two_clusters_run_side_by_side() {
 
     pods_and_services_have_both_families(west);
     kubelets_are_verified(east, west);
+    a_cluster_can_be_brought_along(east);
 
     east.down().unwrap();
     assert!(west.is_ready(), "ending one cluster leaves the other alone");
     assert!(!east.is_ready());
+}
+
+/// What `--kubeconfig FILE` takes: used like our own, and never ended by us.
+fn a_cluster_can_be_brought_along(east: &Cluster) {
+    let external = Cluster::external(east.kubeconfig()).unwrap();
+    assert_eq!(external.record().server, east.record().server);
+    assert_eq!(external.record().kubernetes, east.record().kubernetes);
+    assert!(external.record().nodes.is_empty() && external.processes().is_empty());
+    let namespace = external.namespace("external").unwrap();
+    assert!(namespace.kubectl(&["get", "serviceaccounts"]).unwrap().contains("default"));
+    external.down().unwrap();
+    assert!(external.is_ready());
+    let refused = Cluster::external("/dev/null".as_ref()).unwrap_err().to_string();
+    assert!(refused.contains("no current context"), "{refused}");
 }
 
 fn pods_and_services_have_both_families(cluster: &Cluster) {
