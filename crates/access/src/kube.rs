@@ -111,7 +111,7 @@ pub(crate) fn judge(
         Ok(opened) => opened,
         Err(refusal) => return Judgement::deny(refusal),
     };
-    if let Some(refusal) = protected::refusal(request) {
+    if let Some(refusal) = protected::protected_refusal(request) {
         return Judgement::deny(refusal);
     }
 

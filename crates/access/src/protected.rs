@@ -18,7 +18,7 @@ pub fn is_protected_namespace(namespace: &str) -> bool {
 const GUARDED_GROUPS: [&str; 2] = ["rbac.authorization.k8s.io", "admissionregistration.k8s.io"];
 
 /// Why a request is refused to everybody.
-pub(crate) fn refusal(request: &Attributes<'_>) -> Option<Explanation> {
+pub fn protected_refusal(request: &Attributes<'_>) -> Option<Explanation> {
     let Target::Resource(to) = request.target else { return None };
     if is_protected_namespace(to.namespace) && !is_plain_read(request.verb, &to) {
         return Some(refuse(format!(

@@ -108,7 +108,7 @@ impl ServerCertVerifier for BelieveNobodyYet {
     }
 }
 
-fn server_name(host: &str) -> io::Result<ServerName<'static>> {
+pub(crate) fn server_name(host: &str) -> io::Result<ServerName<'static>> {
     ServerName::try_from(host.to_owned())
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }

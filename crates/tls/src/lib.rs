@@ -11,6 +11,7 @@ mod live;
 mod peer;
 mod protocol;
 mod roots;
+mod web_client;
 
 pub use accept::{AcceptError, Accepted, HANDSHAKE_TIMEOUT, HubAcceptor};
 pub use config::{
@@ -22,3 +23,4 @@ pub use live::LiveCertificate;
 pub use peer::{EXPORTER_LABEL, Peer, PeerError, PeerRule, exporter, peer};
 pub use protocol::{HttpVersions, Protocol};
 pub use roots::{InfraRoots, WebRoots};
+pub use web_client::WebConnector;

@@ -1,0 +1,310 @@
+//! The streams that run now, by session: what a logout, a lock or a changed grant ends at once.
+//!
+//! A stream registers after it was decided; a [`Mark`] taken before the decision makes sure that a cut which
+//! came in between still ends it. Locks are sharded and held for a look-up only, never across an `.await`.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use h2::{Reason, SendStream};
+use nullius_model::{ClusterName, PermissionId, SessionId, UserName};
+
+const SHARDS: usize = 32;
+const RECENT_CUTS: usize = 256;
+
+/// Whose stream it is: what a cut looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The session.
+    pub session: SessionId,
+    /// The person; the agent does not know it.
+    pub user: Option<UserName>,
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The permission that allowed it, where one did.
+    pub permission: Option<PermissionId>,
+}
+
+/// A moment before a decision: what was cut after it is not opened any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(u64);
+
+type Cut = Arc<dyn Fn(&Owner) -> bool + Send + Sync>;
+
+/// All live streams of a hub or an agent.
+pub(crate) struct Live {
+    shards: Box<[Mutex<Shard>]>,
+    hasher: RandomState,
+    serial: AtomicU64,
+    cuts: AtomicU64,
+    recent: Mutex<VecDeque<Cut>>,
+}
+
+type Shard = HashMap<SessionId, HashMap<u64, Arc<Stream>>>;
+
+/// One stream's switch: thrown once, seen by everything that moves its bytes.
+pub(crate) struct Stream {
+    owner: Owner,
+    serial: u64,
+    cut: AtomicBool,
+    gone: AtomicBool,
+    down: AtomicWaker,
+    up: AtomicWaker,
+    reset: Mutex<Option<SendStream<Bytes>>>,
+}
+
+/// A registered stream; dropping it takes it out.
+pub(crate) struct Registration {
+    live: Arc<Live>,
+    stream: Arc<Stream>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Live {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            serial: AtomicU64::new(0),
+            cuts: AtomicU64::new(0),
+            recent: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.cuts.load(Ordering::SeqCst))
+    }
+
+    /// Registers a stream that was decided after `mark`; a cut since then has already ended it.
+    pub(crate) fn enter(self: &Arc<Self>, mark: Mark, owner: Owner) -> Registration {
+        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
+        let stream = Arc::new(Stream {
+            owner,
+            serial,
+            cut: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            down: AtomicWaker::new(),
+            up: AtomicWaker::new(),
+            reset: Mutex::new(None),
+        });
+        {
+            let mut shard = lock(self.shard(&stream.owner.session));
+            if let Some(streams) = shard.get_mut(&stream.owner.session) {
+                streams.insert(serial, Arc::clone(&stream));
+            } else {
+                let streams = HashMap::from([(serial, Arc::clone(&stream))]);
+                shard.insert(stream.owner.session.clone(), streams);
+            }
+        }
+        // A cut counts first and looks at the shards second; here it is the other way round, so that one of
+        // the two sees the other.
+        if self.cuts.load(Ordering::SeqCst) != mark.0 && self.was_cut_since(mark, &stream.owner) {
+            stream.throw();
+        }
+        Registration { live: Arc::clone(self), stream }
+    }
+
+    /// Ends all streams that `cut` names, now and those decided before now; says how many ran.
+    pub(crate) fn cut(&self, cut: impl Fn(&Owner) -> bool + Send + Sync + 'static) -> usize {
+        let cut: Cut = Arc::new(cut);
+        self.remember(&cut);
+        let matched: Vec<Arc<Stream>> = self
+            .shards
+            .iter()
+            .flat_map(|shard| {
+                let shard = lock(shard);
+                let streams = shard.values().flat_map(HashMap::values);
+                streams.filter(|stream| cut(&stream.owner)).cloned().collect::<Vec<_>>()
+            })
+            .collect();
+        matched.iter().filter(|stream| stream.throw()).count()
+    }
+
+    /// As [`Self::cut`] for one session, without looking at the others.
+    pub(crate) fn cut_session(&self, session: &SessionId) -> usize {
+        let named = session.clone();
+        let cut: Cut = Arc::new(move |owner: &Owner| owner.session == named);
+        self.remember(&cut);
+        let matched: Vec<Arc<Stream>> = lock(self.shard(session))
+            .get(session)
+            .map(|streams| streams.values().cloned().collect())
+            .unwrap_or_default();
+        matched.iter().filter(|stream| stream.throw()).count()
+    }
+
+    /// How many streams of a session run.
+    pub(crate) fn count(&self, session: &SessionId) -> usize {
+        lock(self.shard(session)).get(session).map_or(0, HashMap::len)
+    }
+
+    fn shard(&self, session: &SessionId) -> &Mutex<Shard> {
+        let index = self.hasher.hash_one(session) as usize % self.shards.len();
+        &self.shards[index]
+    }
+
+    fn remember(&self, cut: &Cut) {
+        let mut recent = lock(&self.recent);
+        if recent.len() == RECENT_CUTS {
+            recent.pop_front();
+        }
+        recent.push_back(Arc::clone(cut));
+        self.cuts.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether a cut after `mark` names the owner; true where that is no longer known.
+    fn was_cut_since(&self, mark: Mark, owner: &Owner) -> bool {
+        let recent = lock(&self.recent);
+        let since = self.cuts.load(Ordering::SeqCst).saturating_sub(mark.0) as usize;
+        since > recent.len() || recent.iter().rev().take(since).any(|cut| cut(owner))
+    }
+}
+
+impl Stream {
+    /// Ends the stream; false where it had ended already.
+    fn throw(&self) -> bool {
+        let first = !self.cut.swap(true, Ordering::SeqCst);
+        if let Some(send) = lock(&self.reset).as_mut() {
+            send.send_reset(Reason::CANCEL);
+        }
+        self.down.wake();
+        self.up.wake();
+        first
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst)
+    }
+
+    /// Ready once cut; wakes what reads from the upstream.
+    pub(crate) fn poll_down(&self, cx: &Context<'_>) -> Poll<()> {
+        self.down.register(cx.waker());
+        if self.is_cut() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Resolves once cut, or once nobody reads the answer any more: then the request's body is of no use either.
+    pub(crate) async fn over(&self) {
+        poll_fn(|cx| {
+            self.up.register(cx.waker());
+            let over = self.is_cut() || self.gone.load(Ordering::SeqCst);
+            if over { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    /// Resolves once cut, for the task that moves bytes from the upstream.
+    pub(crate) async fn cut_down(&self) {
+        poll_fn(|cx| self.poll_down(cx)).await;
+    }
+
+    /// Hands over what resets the stream, so that a cut does not wait for a client that does not read.
+    pub(crate) fn reset_with(&self, mut send: SendStream<Bytes>) {
+        let mut slot = lock(&self.reset);
+        if self.is_cut() {
+            send.send_reset(Reason::CANCEL);
+        } else if !self.gone.load(Ordering::SeqCst) {
+            *slot = Some(send);
+        }
+    }
+}
+
+impl Registration {
+    /// The switch, for tasks of their own.
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        self.stream.is_cut()
+    }
+
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        self.stream.poll_down(cx)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let session = &self.stream.owner.session;
+        {
+            let mut shard = lock(self.live.shard(session));
+            if let Some(streams) = shard.get_mut(session) {
+                streams.remove(&self.stream.serial);
+                if streams.is_empty() {
+                    shard.remove(session);
+                }
+            }
+        }
+        self.stream.gone.store(true, Ordering::SeqCst);
+        self.stream.up.wake();
+        // The last handle that could keep the h2 stream open; h2 resets what has not ended.
+        drop(lock(&self.stream.reset).take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    fn owner(session: u128, user: &str, cluster: &str) -> Owner {
+        Owner {
+            session: SessionId::from_bits(session),
+            user: Some(user.parse().unwrap()),
+            cluster: cluster.parse().unwrap(),
+            permission: None,
+        }
+    }
+
+    #[test]
+    fn a_cut_ends_the_streams_it_names_and_no_other() {
+        let live = Live::new();
+        let one = live.enter(live.mark(), owner(1, "ada", "dev"));
+        let two = live.enter(live.mark(), owner(1, "ada", "prod"));
+        let other = live.enter(live.mark(), owner(2, "bob", "dev"));
+        assert_eq!(live.count(&SessionId::from_bits(1)), 2);
+
+        let prod = "prod".parse().unwrap();
+        assert_eq!(live.cut(move |owner| owner.cluster == prod), 1);
+        assert!(two.is_cut() && !one.is_cut() && !other.is_cut());
+
+        assert_eq!(live.cut_session(&SessionId::from_bits(1)), 1);
+        assert!(one.is_cut() && !other.is_cut());
+
+        drop((one, two));
+        assert_eq!(live.count(&SessionId::from_bits(1)), 0);
+        assert_eq!(live.count(&SessionId::from_bits(2)), 1);
+    }
+
+    #[test]
+    fn a_cut_between_decision_and_opening_ends_the_stream_too() {
+        let live = Live::new();
+        let before = live.mark();
+        live.cut_session(&SessionId::from_bits(1));
+        assert!(live.enter(before, owner(1, "ada", "dev")).is_cut());
+        assert!(!live.enter(before, owner(2, "bob", "dev")).is_cut());
+        assert!(!live.enter(live.mark(), owner(1, "ada", "dev")).is_cut());
+    }
+
+    #[test]
+    fn a_decision_older_than_the_memory_of_cuts_is_not_trusted() {
+        let live = Live::new();
+        let before = live.mark();
+        for session in 0..=RECENT_CUTS as u128 {
+            live.cut_session(&SessionId::from_bits(1_000 + session));
+        }
+        assert!(live.enter(before, owner(1, "ada", "dev")).is_cut());
+    }
+}
