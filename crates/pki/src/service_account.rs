@@ -18,6 +18,8 @@ use crate::{
 const TOKEN_MAX: usize = 16 * 1024;
 const JWKS_MAX: usize = 256 * 1024;
 const KEYS_MAX: usize = 64;
+/// 2048 bits.
+const RSA_MODULUS_MIN: usize = 256;
 /// How far the clock of an API server may be ahead or behind, in seconds.
 const SKEW_SECS: i64 = 30;
 
@@ -278,6 +280,9 @@ fn issuer_key(jwk: serde_json::Value) -> Option<IssuerKey> {
         "RSA" => {
             let n = bytes(jwk.n)?;
             let modulus = &n[n.iter().position(|byte| *byte != 0)?..];
+            if modulus.len() < RSA_MODULUS_MIN {
+                return None;
+            }
             let exponent = bytes(jwk.e)?;
             let components = RsaPublicKeyComponents { n: modulus, e: exponent.as_slice() };
             ("RS256", components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()?)
