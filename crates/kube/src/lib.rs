@@ -1,1 +1,35 @@
+//! Kubernetes: what joins a cluster, and the objects that a session has there.
+//!
+//! The one home of the `kube` client. [`JoinManifest`] is what an administrator applies once: accounts, their
+//! rights, the admission policies that guard them, and the agent's Deployments. [`Sessions`] makes and removes a
+//! session's ServiceAccount, bindings and token with two credentials, each of which can do only half of it.
 
+mod apply;
+mod connect;
+mod error;
+mod guard;
+mod issuer;
+mod manifest;
+mod names;
+mod objects;
+mod record;
+mod roles;
+mod sessions;
+mod token;
+mod trust;
+
+pub use apply::{Administrator, ApplyError};
+pub use connect::{ApiServer, ConnectError, Credential, InCluster, SharedToken};
+pub use error::{KubeError, Step};
+pub use guard::prove_guards;
+pub use issuer::{IssuerDocument, kubernetes_version, read_issuer};
+pub use manifest::{Deployments, HubPins, JoinManifest, PullPolicy, Shape, env};
+pub use names::{
+    AGENT_PROXY, BINDER, CONTROL_PORT, HEALTH_PORT, JOIN_SECRET, OwnAccount, PROVISIONER,
+    ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET, account_name,
+    role_object_name,
+};
+pub use record::{ObjectRef, ParseObjectRefError, StandingSession};
+pub use sessions::{Ensured, Flushed, Sessions, Survey};
+pub use token::{MintedToken, OwnTokens, SESSION_TOKEN_SECONDS};
+pub use trust::{TrustRecord, TrustStore};

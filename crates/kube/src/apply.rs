@@ -1,0 +1,86 @@
+//! The administrator: whoever's kubeconfig applies the join manifest, once, and is then dropped.
+
+use std::path::Path;
+
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+};
+use serde_json::Value;
+
+use crate::{ApiServer, ConnectError, JoinManifest, KubeError, MintedToken, OwnAccount, OwnTokens};
+
+const FIELD_MANAGER: &str = "nullius-join";
+
+/// The join manifest could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API server refused an object.
+    #[error(
+        "`{object}` of the join manifest was not applied: the user of the kubeconfig must be an administrator of the cluster"
+    )]
+    Object {
+        object: String,
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The first token of an own account was not given.
+    #[error("the agent's own account got no token")]
+    Token(#[source] KubeError),
+}
+
+/// The user of a kubeconfig.
+pub struct Administrator {
+    client: Client,
+}
+
+impl Administrator {
+    /// Reads a kubeconfig (`None`: its current context): the API server, and its user.
+    pub async fn from_kubeconfig(
+        path: &Path,
+        context: Option<&str>,
+    ) -> Result<(ApiServer, Self), ConnectError> {
+        let (server, client) = ApiServer::from_kubeconfig(path, context).await?;
+        Ok((server, Self { client }))
+    }
+
+    /// Applies all objects of the manifest, in order; applying again changes nothing.
+    pub async fn apply(&self, manifest: &JoinManifest) -> Result<(), ApplyError> {
+        for object in manifest.objects() {
+            self.apply_object(object).await?;
+        }
+        Ok(())
+    }
+
+    /// The first token of an own account; from then on the account renews it by itself.
+    pub async fn first_token(
+        &self,
+        account: OwnAccount,
+        seconds: i64,
+    ) -> Result<MintedToken, ApplyError> {
+        let tokens = OwnTokens::with_client(self.client.clone());
+        tokens.mint(account, None, seconds).await.map_err(ApplyError::Token)
+    }
+
+    async fn apply_object(&self, object: Value) -> Result<(), ApplyError> {
+        let text =
+            |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (kind, name) = (text("/kind"), text("/metadata/name"));
+        let (group, version) =
+            text("/apiVersion").split_once('/').unwrap_or(("", text("/apiVersion")));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api: Api<DynamicObject> =
+            match object.pointer("/metadata/namespace").and_then(Value::as_str) {
+                Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+                None => Api::all_with(self.client.clone(), &resource),
+            };
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        match api.patch(name, &parameters, &Patch::Apply(&object)).await {
+            Ok(_) => Ok(()),
+            Err(source) => Err(ApplyError::Object {
+                object: format!("{kind}/{name}"),
+                source: Box::new(source),
+            }),
+        }
+    }
+}

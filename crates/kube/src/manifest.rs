@@ -1,0 +1,118 @@
+//! The one manifest that joins a cluster: applied once by an administrator, readable before it is.
+//!
+//! It decides in the cluster what the hub can never change from outside: the ceiling, who may touch session
+//! objects, whom the agent trusts. Objects that the agent keeps by itself (binder list, kept key set) are written
+//! without content, so that applying the manifest again takes nothing away.
+
+use nullius_model::{Ceiling, ClusterName};
+use secrecy::SecretString;
+use serde_json::Value;
+
+pub mod env;
+mod guards;
+mod rights;
+mod workloads;
+
+/// Whom the agent trusts, pinned in the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubPins {
+    /// Where agents dial, `host:port`.
+    pub address: String,
+    /// The infrastructure root, PEM.
+    pub infra_ca_pem: String,
+    /// Public key that signs key sets, base64url without padding.
+    pub offline_key: String,
+    /// Identity of the hub fleet.
+    pub hub_id: String,
+}
+
+/// When the kubelet pulls the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    #[default]
+    IfNotPresent,
+    Never,
+    Always,
+}
+
+impl PullPolicy {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+            Self::Always => "Always",
+        }
+    }
+}
+
+/// The agent's Deployments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployments {
+    /// Image that holds the `nullius` binary.
+    pub image: String,
+    /// When it is pulled.
+    pub pull_policy: PullPolicy,
+    /// Replicas of `agent proxy`.
+    pub proxy_replicas: u16,
+    /// Replicas of `agent control`.
+    pub control_replicas: u16,
+}
+
+impl Deployments {
+    /// One replica of each, of this image.
+    pub fn of_image(image: impl Into<String>) -> Self {
+        Self {
+            image: image.into(),
+            pull_policy: PullPolicy::default(),
+            proxy_replicas: 1,
+            control_replicas: 1,
+        }
+    }
+}
+
+/// Where the agent runs.
+#[derive(Debug)]
+pub enum Shape {
+    /// As Deployments in the cluster, which redeem the join token.
+    InCluster { deployments: Deployments, hub: HubPins, join_token: SecretString },
+    /// As a process beside a kubeconfig: accounts, rights and policies only.
+    Beside,
+}
+
+/// All that is applied to a cluster to join it.
+#[derive(Debug)]
+pub struct JoinManifest {
+    /// Name of the cluster at the hub.
+    pub cluster: ClusterName,
+    /// What no session's rights ever exceed.
+    pub ceiling: Ceiling,
+    /// Where the agent runs.
+    pub shape: Shape,
+}
+
+impl JoinManifest {
+    /// The objects in the order in which they are applied.
+    pub fn objects(&self) -> Vec<Value> {
+        let mut objects = rights::namespaces();
+        objects.extend(guards::policies());
+        objects.extend(rights::accounts(&self.ceiling, &self.shape));
+        if let Shape::InCluster { deployments, hub, join_token } = &self.shape {
+            objects.extend(workloads::objects(&self.cluster, deployments, hub, join_token));
+        }
+        objects
+    }
+
+    /// The objects as one YAML text for `kubectl apply -f -`.
+    pub fn to_yaml(&self) -> String {
+        let mut text = String::new();
+        for object in self.objects() {
+            text.push_str("---\n");
+            // JSON values always have a YAML form.
+            text.push_str(&serde_yaml_ng::to_string(&object).unwrap_or_default());
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;

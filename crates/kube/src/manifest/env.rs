@@ -1,0 +1,36 @@
+//! Environment and files of the agent's pods: what the manifest writes and the command line reads.
+
+/// `host:port` of the hub.
+pub const HUB: &str = "NULLIUS_HUB";
+/// Name of the cluster.
+pub const CLUSTER: &str = "NULLIUS_CLUSTER";
+/// File with the infrastructure root in PEM.
+pub const INFRA_CA_FILE: &str = "NULLIUS_INFRA_CA_FILE";
+/// The offline key, base64url.
+pub const OFFLINE_KEY: &str = "NULLIUS_OFFLINE_KEY";
+/// Identity of the hub fleet.
+pub const HUB_ID: &str = "NULLIUS_HUB_ID";
+/// File with the agent's projected token for the hub.
+pub const HUB_TOKEN_FILE: &str = "NULLIUS_HUB_TOKEN_FILE";
+/// File with the join token; absent once it is redeemed.
+pub const JOIN_TOKEN_FILE: &str = "NULLIUS_JOIN_TOKEN_FILE";
+/// File with the provisioner's projected token for the API server.
+pub const API_TOKEN_FILE: &str = "NULLIUS_API_TOKEN_FILE";
+/// File with the cluster's CA.
+pub const API_CA_FILE: &str = "NULLIUS_API_CA_FILE";
+/// `host:port` of `agent control`, for `agent proxy`.
+pub const CONTROL: &str = "NULLIUS_CONTROL";
+/// Address that `agent control` listens on for proxies.
+pub const LISTEN: &str = "NULLIUS_LISTEN";
+/// Address of health and readiness.
+pub const HEALTH: &str = "NULLIUS_HEALTH";
+
+pub(super) const CONFIG_DIR: &str = "/etc/nullius";
+pub(super) const INFRA_CA_PATH: &str = "/etc/nullius/infra-ca.pem";
+pub(super) const HUB_TOKEN_DIR: &str = "/var/run/nullius/hub";
+pub(super) const HUB_TOKEN_PATH: &str = "/var/run/nullius/hub/token";
+pub(super) const JOIN_DIR: &str = "/var/run/nullius/join";
+pub(super) const JOIN_TOKEN_PATH: &str = "/var/run/nullius/join/token";
+pub(super) const API_DIR: &str = "/var/run/nullius/api";
+pub(super) const API_TOKEN_PATH: &str = "/var/run/nullius/api/token";
+pub(super) const API_CA_PATH: &str = "/var/run/nullius/api/ca.crt";

@@ -1,0 +1,115 @@
+#![allow(clippy::unwrap_used, reason = "test")]
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::*;
+
+fn in_cluster() -> JoinManifest {
+    JoinManifest {
+        cluster: "dev".parse().unwrap(),
+        ceiling: Ceiling::default(),
+        shape: Shape::InCluster {
+            deployments: Deployments::of_image("localhost/nullius:dev"),
+            hub: HubPins {
+                address: "10.99.1.1:8443".into(),
+                infra_ca_pem: "-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n".into(),
+                offline_key: "b2ZmbGluZQ".into(),
+                hub_id: "hub-1".into(),
+            },
+            join_token: SecretString::from("njt-1"),
+        },
+    }
+}
+
+fn beside() -> JoinManifest {
+    JoinManifest {
+        cluster: "dev".parse().unwrap(),
+        ceiling: Ceiling::default(),
+        shape: Shape::Beside,
+    }
+}
+
+/// Nothing may be lost on the way through the typed form: a misspelt field would be.
+fn survives<K: DeserializeOwned + Serialize>(object: &Value) {
+    let typed: K = serde_json::from_value(object.clone()).unwrap();
+    assert_eq!(&serde_json::to_value(typed).unwrap(), object);
+}
+
+#[test]
+fn every_object_is_exactly_what_kubernetes_knows() {
+    for object in in_cluster().objects() {
+        match object["kind"].as_str().unwrap() {
+            "Namespace" => survives::<Namespace>(&object),
+            "ServiceAccount" => survives::<ServiceAccount>(&object),
+            "Secret" => survives::<Secret>(&object),
+            "ConfigMap" => survives::<ConfigMap>(&object),
+            "Service" => survives::<Service>(&object),
+            "NetworkPolicy" => survives::<NetworkPolicy>(&object),
+            "Deployment" => survives::<Deployment>(&object),
+            "ClusterRole" => survives::<ClusterRole>(&object),
+            "ClusterRoleBinding" => survives::<ClusterRoleBinding>(&object),
+            "Role" => survives::<Role>(&object),
+            "RoleBinding" => survives::<RoleBinding>(&object),
+            "ValidatingAdmissionPolicy" => survives::<ValidatingAdmissionPolicy>(&object),
+            "ValidatingAdmissionPolicyBinding" => {
+                survives::<ValidatingAdmissionPolicyBinding>(&object)
+            }
+            other => assert_eq!(other, "a known kind"),
+        }
+    }
+}
+
+#[test]
+fn nobody_gets_escalate_or_a_wildcard() {
+    for object in in_cluster().objects() {
+        let rules = object["rules"].to_string();
+        assert!(!rules.contains("escalate") && !rules.contains('*'), "{object}");
+        assert!(!rules.contains("impersonate"), "{object}");
+    }
+}
+
+#[test]
+fn only_beside_a_kubeconfig_does_the_provisioner_renew_its_own_token() {
+    let names = |manifest: &JoinManifest| {
+        let roles = manifest.objects();
+        let role = roles
+            .iter()
+            .find(|o| o["kind"] == "Role" && o["metadata"]["namespace"] == "nullius-system")
+            .unwrap();
+        role["rules"][0]["resourceNames"].to_string()
+    };
+    assert_eq!(names(&in_cluster()), r#"["nullius-role-writer"]"#);
+    assert!(names(&beside()).contains("nullius-provisioner"));
+}
+
+#[test]
+fn the_proxy_has_no_token_for_the_api_server() {
+    let objects = in_cluster().objects();
+    let proxy = objects
+        .iter()
+        .find(|o| o["kind"] == "Deployment" && o["metadata"]["name"] == "nullius-agent-proxy")
+        .unwrap();
+    let pod = &proxy["spec"]["template"]["spec"];
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let tokens: Vec<String> = pod["volumes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|volume| volume.to_string().contains("serviceAccountToken"))
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(tokens.len(), 1);
+    assert!(tokens[0].contains("nullius-hub"), "{tokens:?}");
+}
+
+#[test]
+fn the_manifest_reads_as_reviewed() {
+    insta::assert_snapshot!("in_cluster", in_cluster().to_yaml());
+    insta::assert_snapshot!("beside", beside().to_yaml());
+}

@@ -1,0 +1,130 @@
+//! Names, labels and annotations of what is ours in a cluster.
+//!
+//! A session's names are made of its id, a role's of the hash of its rules: whoever reads a name knows what the
+//! object must hold, and an object that holds something else is not ours.
+
+use nullius_model::{Binding, Namespace, PolicyRule, RoleName, SessionId};
+use sha2::{Digest, Sha256};
+
+/// Namespace of the agent itself.
+pub const SYSTEM_NAMESPACE: &str = "nullius-system";
+/// Namespace of the sessions' ServiceAccounts and markers, and of nothing else.
+pub const SESSIONS_NAMESPACE: &str = "nullius-sessions";
+
+/// ServiceAccount that writes ClusterRoles below the ceiling.
+pub const ROLE_WRITER: &str = "nullius-role-writer";
+/// ServiceAccount of `agent control`: makes session accounts and binds what the binder list names.
+pub const PROVISIONER: &str = "nullius-provisioner";
+/// ServiceAccount of `agent proxy`; it has no rights at all.
+pub const AGENT_PROXY: &str = "nullius-agent-proxy";
+/// A subject, never an account: it stands for the ceiling alone, so that admission can ask what the ceiling allows.
+pub(crate) const CEILING: &str = "nullius-ceiling";
+
+/// ClusterRole whose `bind` list is all that the provisioner may bind.
+pub const BINDER: &str = "nullius:binder";
+/// Prefix of the ClusterRoles that role-writer keeps.
+pub const ROLE_PREFIX: &str = "nullius:role:";
+pub(crate) const BINDING_PREFIX: &str = "nullius:session:";
+pub(crate) const ACCOUNT_PREFIX: &str = "session-";
+pub(crate) const MARKER_TYPE: &str = "nullius.dev/session-marker";
+
+/// Secret that holds the join token until it is redeemed.
+pub const JOIN_SECRET: &str = "nullius-join";
+/// Secret in which `agent control` keeps the newest key set that it has verified.
+pub const TRUST_SECRET: &str = "nullius-trust";
+
+/// Port on which `agent control` serves credentials to `agent proxy`.
+pub const CONTROL_PORT: u16 = 8444;
+/// Port of health and readiness.
+pub const HEALTH_PORT: u16 = 8081;
+
+pub(crate) const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+pub(crate) const MANAGED_BY: &str = "nullius";
+pub(crate) const SESSION_LABEL: &str = "nullius.dev/session";
+
+pub(crate) const USER_ANNOTATION: &str = "nullius.dev/user";
+pub(crate) const GENERATION_ANNOTATION: &str = "nullius.dev/generation";
+pub(crate) const EXPIRES_ANNOTATION: &str = "nullius.dev/expires-at";
+pub(crate) const AWAITS_ANNOTATION: &str = "nullius.dev/awaits-namespaces";
+pub(crate) const OBJECTS_ANNOTATION: &str = "nullius.dev/objects";
+pub(crate) const MARKER_UID_ANNOTATION: &str = "nullius.dev/marker-uid";
+pub(crate) const ACCOUNT_UID_ANNOTATION: &str = "nullius.dev/account-uid";
+pub(crate) const ROLE_ANNOTATION: &str = "nullius.dev/role";
+
+/// The agent's own accounts, for which tokens are minted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OwnAccount {
+    RoleWriter,
+    Provisioner,
+    AgentProxy,
+}
+
+impl OwnAccount {
+    /// The ServiceAccount's name in [`SYSTEM_NAMESPACE`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RoleWriter => ROLE_WRITER,
+            Self::Provisioner => PROVISIONER,
+            Self::AgentProxy => AGENT_PROXY,
+        }
+    }
+}
+
+/// Name of a session's ServiceAccount and of its marker Secret.
+pub fn account_name(session: &SessionId) -> String {
+    format!("{ACCOUNT_PREFIX}{session}")
+}
+
+/// Name of the ClusterRole that holds exactly these rules.
+pub fn role_object_name(role: &RoleName, rules: &[PolicyRule]) -> String {
+    format!("{ROLE_PREFIX}{role}-{}", rules_hash(rules))
+}
+
+/// Name of a session's binding of one role, cluster-wide or in one namespace.
+pub(crate) fn binding_name(session: &SessionId, binding: &Binding) -> String {
+    let role = role_object_name(&binding.role, &binding.rules);
+    let scope = binding.namespace.as_ref().map_or("", Namespace::as_str);
+    format!("{BINDING_PREFIX}{session}:{}", short_hash(format!("{scope}\n{role}").as_bytes()))
+}
+
+/// The hash part of a role's name.
+pub(crate) fn rules_hash(rules: &[PolicyRule]) -> String {
+    // Strings, lists and field names only: serialisation of these cannot fail, and an empty text names no role.
+    let canonical = serde_json::to_vec(rules).unwrap_or_default();
+    short_hash(&canonical)
+}
+
+fn short_hash(bytes: &[u8]) -> String {
+    let mut digest = hex::encode(Sha256::digest(bytes));
+    digest.truncate(20);
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    fn rule(verb: &str) -> PolicyRule {
+        PolicyRule { verbs: vec![verb.into()], ..PolicyRule::default() }
+    }
+
+    #[test]
+    fn a_role_is_named_by_what_it_holds() {
+        let role: RoleName = "view".parse().unwrap();
+        let name = role_object_name(&role, &[rule("get")]);
+        assert!(name.starts_with("nullius:role:view-"), "{name}");
+        assert_eq!(name, role_object_name(&role, &[rule("get")]));
+        assert_ne!(name, role_object_name(&role, &[rule("list")]));
+    }
+
+    #[test]
+    fn bindings_of_one_role_in_two_places_have_two_names() {
+        let session = SessionId::from_bits(1);
+        let mut binding =
+            Binding { namespace: None, role: "view".parse().unwrap(), rules: vec![rule("get")] };
+        let cluster_wide = binding_name(&session, &binding);
+        binding.namespace = Some("dev".parse().unwrap());
+        assert_ne!(cluster_wide, binding_name(&session, &binding));
+    }
+}
