@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct SessionSettings {
     /// The longest life from sign-in.
     pub life: Ttl,
-    /// The longest time without a refresh.
+    /// The longest time without a refresh or other use.
     pub idle: Ttl,
     /// How long the client that refreshed may show the refresh token before.
     pub reuse_grace: Ttl,
@@ -47,6 +47,9 @@ pub struct SessionState {
     pub expires_at: Timestamp,
     /// Last sign-in or refresh.
     pub refreshed_at: Timestamp,
+    /// Last use that is no refresh: a request, or a stream that still runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_at: Option<Timestamp>,
     /// The generation of the refresh token that is good now.
     pub generation: u64,
     /// The client that got it.
@@ -75,7 +78,7 @@ pub enum EndReason {
     Revoked,
     /// It reached its longest life.
     Expired,
-    /// It was not refreshed for too long.
+    /// It was not used for too long.
     Idle,
     /// A refresh token was shown that was used before, or that was never given out.
     TokenReused,
@@ -109,6 +112,8 @@ pub enum Event {
     Lock,
     /// No lock covers it any more.
     Unlock,
+    /// The session was used at that instant.
+    Use { at: Timestamp },
     /// Time passed.
     Tick,
 }
@@ -150,6 +155,7 @@ pub fn sign_in(
         signed_in_at: now,
         expires_at: settings.life.after(now),
         refreshed_at: now,
+        used_at: None,
         generation: 1,
         client,
     };
@@ -177,6 +183,7 @@ pub fn advance(
     }
     match event {
         Event::Tick => (state, Vec::new()),
+        Event::Use { at } => (used(state, *at), Vec::new()),
         Event::Logout => end(state, EndReason::LoggedOut, now),
         Event::Revoke => end(state, EndReason::Revoked, now),
         Event::Lock => lock(state, now),
@@ -191,7 +198,7 @@ pub fn ends_at(state: &SessionState, settings: &SessionSettings) -> Option<Times
     match state.phase {
         Phase::Ended { .. } => None,
         Phase::Live | Phase::Locked { .. } => {
-            Some(state.expires_at.min(settings.idle.after(state.refreshed_at)))
+            Some(state.expires_at.min(settings.idle.after(last_use(state))))
         }
     }
 }
@@ -200,7 +207,16 @@ fn run_out(state: &SessionState, now: Timestamp, settings: &SessionSettings) -> 
     if state.expires_at <= now {
         return Some(EndReason::Expired);
     }
-    (settings.idle.after(state.refreshed_at) <= now).then_some(EndReason::Idle)
+    (settings.idle.after(last_use(state)) <= now).then_some(EndReason::Idle)
+}
+
+fn last_use(state: &SessionState) -> Timestamp {
+    state.used_at.map_or(state.refreshed_at, |used| used.max(state.refreshed_at))
+}
+
+fn used(mut state: SessionState, at: Timestamp) -> SessionState {
+    state.used_at = state.used_at.max(Some(at));
+    state
 }
 
 fn end(mut state: SessionState, why: EndReason, now: Timestamp) -> (SessionState, Vec<Effect>) {
@@ -226,7 +242,12 @@ fn after_the_end(why: EndReason, event: &Event) -> Vec<Effect> {
     match event {
         Event::Refresh { .. } => refused(AuditKind::Refresh),
         Event::StepUp { .. } => refused(AuditKind::StepUp),
-        Event::Logout | Event::Revoke | Event::Lock | Event::Unlock | Event::Tick => Vec::new(),
+        Event::Logout
+        | Event::Revoke
+        | Event::Lock
+        | Event::Unlock
+        | Event::Use { .. }
+        | Event::Tick => Vec::new(),
     }
 }
 
