@@ -77,6 +77,11 @@ impl Api {
         self.send("GET", path, &[])
     }
 
+    /// Sends a JSON body.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Response> {
+        self.send("POST", path, &serde_json::to_vec(body)?)
+    }
+
     /// Creates an object; one that exists already is fine.
     pub fn create(&self, path: &str, object: &Value) -> Result<()> {
         let response = self.send("POST", path, &serde_json::to_vec(object)?)?;

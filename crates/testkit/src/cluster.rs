@@ -124,19 +124,18 @@ impl Cluster {
             Some(kubectl) => kubectl,
             None => crate::kubectl::kubectl(&kubeconfig)?,
         };
-        let view = kubectl.ok(&["config", "view", "--minify", "-o", "json"])?;
-        let view: Value = serde_json::from_str(&view)?;
+        let no_context = || {
+            let file = kubeconfig.display();
+            format!("the kubeconfig `{file}` has no current context with a server")
+        };
+        let view = kubectl.ok(&["config", "view", "--minify", "-o", "json"]);
+        let view: Value = serde_json::from_str(&view.with_context(no_context)?)?;
         let text = |pointer: &str| view.pointer(pointer).and_then(Value::as_str);
-        let server = text("/clusters/0/cluster/server").with_context(|| {
-            format!(
-                "the kubeconfig `{}` has no current context with a server",
-                kubeconfig.display()
-            )
-        })?;
+        let server = text("/clusters/0/cluster/server").with_context(no_context)?;
         let mut record =
             ClusterRecord::new(text("/clusters/0/name").unwrap_or("external"), "external");
         server.clone_into(&mut record.server);
-        record.kubeconfig = kubeconfig;
+        record.kubeconfig.clone_from(&kubeconfig);
         let version: Value = serde_json::from_str(&kubectl.ok(&["get", "--raw", "/version"])?)?;
         let version = version.get("gitVersion").and_then(Value::as_str);
         version.unwrap_or_default().clone_into(&mut record.kubernetes);
