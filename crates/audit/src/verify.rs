@@ -19,6 +19,8 @@ pub enum Location {
     Record { chain: ChainId, seq: u64 },
     /// At a checkpoint.
     Checkpoint { seq: u64 },
+    /// At a row of the store whose chain and number cannot be read.
+    Row { position: i64 },
 }
 
 /// What is wrong.
@@ -86,6 +88,7 @@ impl fmt::Display for Location {
         match self {
             Self::Record { chain, seq } => write!(f, "entry {seq} of chain {chain}"),
             Self::Checkpoint { seq } => write!(f, "checkpoint {seq}"),
+            Self::Row { position } => write!(f, "the entry at position {position}"),
         }
     }
 }
@@ -114,7 +117,7 @@ impl fmt::Display for Fault {
                 write!(f, "{at} is out of its place: entries were reordered or repeated")
             }
             Why::IndexEdited { column } => {
-                write!(f, "column `{column}` of {at} was edited: it differs from the event")
+                write!(f, "column `{column}` of {at} was edited: it differs from what was hashed")
             }
             Why::Unreadable => write!(f, "{at} cannot be read: it was edited or damaged"),
             Why::CheckpointUnlinked => {

@@ -1,1 +1,37 @@
+//! Everything that the hub remembers: one SQLite file behind repositories, and the audit trail beside it.
+//!
+//! Writes go through a [`Tx`]: all of its changes and the audit events about them become durable together or not at
+//! all. Reads go through a [`Reader`]. [`AuditWriter`] takes the events of requests, many to a commit. The SQL keeps
+//! to what PostgreSQL speaks too; SQLite alone is named in `database` and `schema`.
 
+mod audit;
+mod clusters;
+mod credentials;
+mod database;
+mod directory;
+mod error;
+mod keys;
+mod logins;
+mod objects;
+mod row;
+mod schema;
+mod sessions;
+mod tokens;
+mod usage;
+
+pub use audit::{
+    Audit, AuditOptions, AuditState, AuditStatus, AuditUnavailable, AuditWriter, FileSink, Page,
+    Position, SignError, Signer, Slot, StartError, StoredEntry, Tail, VerifyError,
+};
+pub use clusters::{ClusterTrust, Clusters, ClustersMut, ProvisionState, Provisioned};
+pub use credentials::{Credential, Credentials, CredentialsMut, Sealed, TotpStep};
+pub use database::{Committed, Reader, Store, StoreUrl, StoreUrlError, Tx};
+pub use error::{DatabaseError, OpenError, StoreError};
+pub use keys::{Keys, KeysMut};
+pub use logins::{Approval, DevicePoll, LoginCode, LoginKind, Logins, LoginsMut};
+pub use objects::{Objects, ObjectsMut, Precondition, StoredChange};
+pub use sessions::{
+    EndReason, NewSession, SessionClient, SessionRecord, Sessions, SessionsMut, TokenMatch,
+};
+pub use tokens::{EnrolmentLink, JoinToken, Redemption, TokenHash, Tokens, TokensMut};
+pub use usage::{Usage, UsageMut, UseFilter};

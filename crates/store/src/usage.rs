@@ -1,0 +1,133 @@
+//! Uses of permissions, merged: one row for each (who, where, what, by which permission), with an exact count.
+
+use nullius_model::{PermissionId, Timestamp, Use, UseKey};
+
+use crate::{
+    StoreError,
+    error::During as _,
+    row::{Columns, Db, Row, key, repository, stored},
+};
+
+repository! {
+    /// Reads uses.
+    Usage,
+    /// Merges uses.
+    UsageMut
+}
+
+/// Which uses somebody wants to see; an absent field matches all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UseFilter {
+    /// Who, as [`nullius_model::Principal::label`].
+    pub principal: Option<String>,
+    /// Where: a cluster's name, or `hub`.
+    pub cluster: Option<String>,
+    /// By which permission.
+    pub permission: Option<PermissionId>,
+    /// Whether it was allowed.
+    pub allowed: Option<bool>,
+    /// Last seen at this instant or later.
+    pub since: Option<Timestamp>,
+    /// How many rows at most; 1,000 when absent.
+    pub limit: Option<u32>,
+}
+
+impl Usage<'_> {
+    /// How long a use is kept after it was last seen.
+    pub const RETENTION_DAYS: u32 = 90;
+
+    /// The uses that a filter wants, the newest first.
+    pub async fn list(&mut self, filter: &UseFilter) -> Result<Vec<Use>, StoreError> {
+        let mut query = sqlx::QueryBuilder::<Db>::new(
+            "SELECT plane, principal, cluster, action, resource, allowed, permission, first_at, last_at, count, \
+             sample FROM uses WHERE 1 = 1",
+        );
+        let texts = [
+            (" AND principal = ", filter.principal.clone()),
+            (" AND cluster = ", filter.cluster.clone()),
+            (" AND permission = ", filter.permission.as_ref().map(ToString::to_string)),
+        ];
+        for (condition, text) in texts {
+            if let Some(text) = text {
+                query.push(condition).push_bind(text);
+            }
+        }
+        if let Some(allowed) = filter.allowed {
+            query.push(" AND allowed = ").push_bind(i64::from(allowed));
+        }
+        if let Some(since) = filter.since {
+            query.push(" AND last_at >= ").push_bind(key(since));
+        }
+        query.push(" ORDER BY last_at DESC, principal, cluster, action, resource LIMIT ");
+        query.push_bind(i64::from(filter.limit.unwrap_or(1_000)));
+        let rows = query.build().fetch_all(&mut *self.conn).await.during("read uses")?;
+        rows.iter().map(read).collect()
+    }
+}
+
+impl UsageMut<'_> {
+    /// Adds uses to those known: counts add up, the first stays first, the last and its sample are the newest.
+    pub async fn merge(&mut self, uses: &[Use]) -> Result<(), StoreError> {
+        for it in uses {
+            let UseKey { plane, principal, cluster, action, resource, allowed, permission } =
+                &it.key;
+            sqlx::query(
+                "INSERT INTO uses (plane, principal, cluster, action, resource, allowed, permission, \
+                 first_at, last_at, count, sample) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+                 ON CONFLICT (cluster, principal, action, resource, permission, allowed, plane) DO UPDATE SET \
+                 sample = CASE WHEN excluded.last_at >= uses.last_at THEN excluded.sample ELSE uses.sample END, \
+                 first_at = CASE WHEN excluded.first_at < uses.first_at THEN excluded.first_at ELSE uses.first_at END, \
+                 last_at = CASE WHEN excluded.last_at > uses.last_at THEN excluded.last_at ELSE uses.last_at END, \
+                 count = uses.count + excluded.count",
+            )
+            .bind(plane.as_str())
+            .bind(principal.as_str())
+            .bind(cluster.as_str())
+            .bind(action.as_str())
+            .bind(resource.as_str())
+            .bind(i64::from(*allowed))
+            .bind(permission.as_ref().map_or("", |id| id.as_str()))
+            .bind(key(it.first))
+            .bind(key(it.last))
+            .bind(stored(it.count))
+            .bind(it.sample.as_str())
+            .execute(self.conn())
+            .await
+            .during("merge uses")?;
+        }
+        Ok(())
+    }
+
+    /// Forgets uses last seen before an instant; see [`Usage::RETENTION_DAYS`].
+    pub async fn prune(&mut self, before: Timestamp) -> Result<u64, StoreError> {
+        let done = sqlx::query("DELETE FROM uses WHERE last_at < $1")
+            .bind(key(before))
+            .execute(self.conn())
+            .await
+            .during("forget old uses")?;
+        Ok(done.rows_affected())
+    }
+}
+
+fn read(row: &Row) -> Result<Use, StoreError> {
+    let columns = Columns::new(row, "use");
+    let permission = columns.text("permission")?;
+    Ok(Use {
+        key: UseKey {
+            plane: columns.word("plane")?,
+            principal: columns.text("principal")?,
+            cluster: columns.text("cluster")?,
+            action: columns.text("action")?,
+            resource: columns.text("resource")?,
+            allowed: columns.integer("allowed")? != 0,
+            permission: match permission.as_str() {
+                "" => None,
+                id => Some(id.parse().map_err(|error| columns.corrupt(Box::new(error)))?),
+            },
+        },
+        first: columns.time("first_at")?,
+        last: columns.time("last_at")?,
+        count: columns.count("count")?,
+        sample: columns.parsed("sample")?,
+    })
+}
