@@ -1,14 +1,19 @@
 //! The project's own tasks: `cargo xtask --help` is their table of contents, one module each.
 
+mod ci;
 mod cluster;
+mod generate;
 mod image;
+mod test;
 mod tidy;
+mod up;
 
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 
 /// Tasks of the Nullius repository.
@@ -21,21 +26,26 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Start everything: a real cluster, a hub, an agent, example people; print where to go.
+    Up(up::Arguments),
+    /// End what `up` started.
+    Down(up::DownArguments),
+    /// Run everything that must hold.
+    Test(test::Arguments),
+    /// Run the gate: format, lints, structure, generated files, tests.
+    Ci,
+    /// Check the structure that ARCHITECTURE.md promises.
+    Tidy,
+    /// Write the files that are made from the code.
+    Generate,
     /// Start, end or look at development clusters: real Kubernetes on this machine.
     Cluster(cluster::Arguments),
     /// Pack the `nullius` binary as a container image, and bring it to running clusters.
     Image(image::Arguments),
-    /// Check that the code has the structure that ARCHITECTURE.md promises.
-    Tidy,
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().task {
-        Task::Cluster(arguments) => cluster::run(&arguments),
-        Task::Image(arguments) => image::run(&arguments),
-        Task::Tidy => tidy::run(&root()),
-    };
-    match result {
+    match root().and_then(|root| run(&root, Arguments::parse().task)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -44,8 +54,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// The root of the repository.
-fn root() -> PathBuf {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    own.parent().unwrap_or(own).to_owned()
+fn run(root: &Path, task: Task) -> Result<()> {
+    match task {
+        Task::Up(arguments) => up::run(root, &arguments),
+        Task::Down(arguments) => up::down(&arguments),
+        Task::Test(arguments) => test::run(root, &arguments),
+        Task::Ci => ci::run(root),
+        Task::Tidy => tidy::run(root),
+        Task::Generate => generate::write(root),
+        Task::Cluster(arguments) => cluster::run(&arguments),
+        Task::Image(arguments) => image::run(&arguments),
+    }
+}
+
+/// The repository.
+fn root() -> Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(manifest.parent().context("xtask lies in the repository")?.to_owned())
 }

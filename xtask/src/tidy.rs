@@ -97,8 +97,9 @@ const CLOCK_HOME: &str = "crates/model/src/clock.rs";
 const BANNED_WORDS: &[&str] = &["utils", "helpers", "Manager"];
 
 /// Crates on the way of a decision: no exception to the lints against panics.
-const DECISION_CRATES: &[&str] =
-    &["model", "rbac", "access", "policy", "audit", "pki", "tls", "authn", "tunnel", "hub", "agent"];
+const DECISION_CRATES: &[&str] = &[
+    "model", "rbac", "access", "policy", "audit", "pki", "tls", "authn", "tunnel", "hub", "agent",
+];
 
 /// Crates that may hold `unsafe`, each for a reason in its manifest.
 const UNSAFE_HOMES: &[&str] = &[];
@@ -146,7 +147,9 @@ fn check_graph(metadata: &Value, findings: &mut Vec<String>) -> Result<()> {
     for package in packages {
         let name = package["name"].as_str().unwrap_or_default();
         let Some(ring) = rings.get(name) else {
-            findings.push(format!("crate `{name}` has no ring: add it to RINGS and to ARCHITECTURE.md"));
+            findings.push(format!(
+                "crate `{name}` has no ring: add it to RINGS and to ARCHITECTURE.md"
+            ));
             continue;
         };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
@@ -158,16 +161,25 @@ fn check_graph(metadata: &Value, findings: &mut Vec<String>) -> Result<()> {
             check_home(name, *ring, target, findings);
         }
     }
-    let present: BTreeSet<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let present: BTreeSet<&str> =
+        packages.iter().filter_map(|package| package["name"].as_str()).collect();
     for (name, _) in RINGS {
         if !present.contains(name) {
-            findings.push(format!("crate `{name}` has a ring but does not exist: take it out of RINGS"));
+            findings.push(format!(
+                "crate `{name}` has a ring but does not exist: take it out of RINGS"
+            ));
         }
     }
     Ok(())
 }
 
-fn check_arrow(name: &str, ring: u8, target: &str, rings: &BTreeMap<&str, u8>, findings: &mut Vec<String>) {
+fn check_arrow(
+    name: &str,
+    ring: u8,
+    target: &str,
+    rings: &BTreeMap<&str, u8>,
+    findings: &mut Vec<String>,
+) {
     let Some(&target_ring) = rings.get(target) else { return };
     let allowed = match target_ring {
         BESIDE => ring == BESIDE,
@@ -183,15 +195,19 @@ fn check_arrow(name: &str, ring: u8, target: &str, rings: &BTreeMap<&str, u8>, f
 }
 
 fn check_home(name: &str, ring: u8, target: &str, findings: &mut Vec<String>) {
-    let Some((_, homes)) = HOMES.iter().find(|(dependency, _)| *dependency == target) else { return };
+    let Some((_, homes)) = HOMES.iter().find(|(dependency, _)| *dependency == target) else {
+        return;
+    };
     if ring != BESIDE && !homes.contains(&name) {
-        findings.push(format!("`{name}` depends on `{target}`, whose home is {}", homes.join(", ")));
+        findings
+            .push(format!("`{name}` depends on `{target}`, whose home is {}", homes.join(", ")));
     }
 }
 
 /// Looks at what is really built: Cargo.lock also names optional crates that nobody turns on.
 fn check_tree(root: &Path, findings: &mut Vec<String>) -> Result<()> {
-    let arguments = ["tree", "--workspace", "--target", "all", "--edges", "normal,build", "--prefix", "none"];
+    let arguments =
+        ["tree", "--workspace", "--target", "all", "--edges", "normal,build", "--prefix", "none"];
     let output = Command::new(env!("CARGO"))
         .args(arguments)
         .args(["--format", "{p}", "--locked"])
@@ -204,7 +220,9 @@ fn check_tree(root: &Path, findings: &mut Vec<String>) -> Result<()> {
     let tree = String::from_utf8_lossy(&output.stdout);
     let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
     for banned in BANNED_CRATES.iter().filter(|banned| names.contains(**banned)) {
-        findings.push(format!("`{banned}` is in the tree: find who pulls it with `cargo tree -i {banned}`"));
+        findings.push(format!(
+            "`{banned}` is in the tree: find who pulls it with `cargo tree -i {banned}`"
+        ));
     }
     Ok(())
 }
@@ -212,10 +230,12 @@ fn check_tree(root: &Path, findings: &mut Vec<String>) -> Result<()> {
 fn check_manifests(root: &Path, findings: &mut Vec<String>) -> Result<()> {
     for manifest in manifests(root)? {
         let text = fs::read_to_string(&manifest)?;
-        let crate_name = manifest.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let crate_name =
+            manifest.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
         let shared = text.contains("[lints]\nworkspace = true");
         if !shared && !UNSAFE_HOMES.contains(&crate_name.as_ref()) {
-            findings.push(format!("{} does not take the workspace's lints", shown(root, &manifest)));
+            findings
+                .push(format!("{} does not take the workspace's lints", shown(root, &manifest)));
         }
     }
     let workspace = fs::read_to_string(root.join("Cargo.toml"))?;
@@ -234,10 +254,15 @@ fn manifests(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn check_sources(root: &Path, findings: &mut Vec<String>, warnings: &mut Vec<String>) -> Result<()> {
+fn check_sources(
+    root: &Path,
+    findings: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
     let mut lines_of: BTreeMap<String, usize> = BTreeMap::new();
     for path in sources(root)? {
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let place = shown(root, &path);
         let name = place.split('/').nth(1).unwrap_or_default().to_owned();
         let lines = text.lines().count();
@@ -251,8 +276,13 @@ fn check_sources(root: &Path, findings: &mut Vec<String>, warnings: &mut Vec<Str
         check_words(&place, &text, findings);
         let product = product_part(&place, &text);
         if is_pure(&name) && place != CLOCK_HOME {
-            for word in IMPURE.iter().filter(|word| code_lines(product).any(|(_, line)| line.contains(**word))) {
-                findings.push(format!("{place} is in a pure crate and uses `{word}`: pass the value in"));
+            for word in IMPURE
+                .iter()
+                .filter(|word| code_lines(product).any(|(_, line)| line.contains(**word)))
+            {
+                findings.push(format!(
+                    "{place} is in a pure crate and uses `{word}`: pass the value in"
+                ));
             }
         }
         if DECISION_CRATES.contains(&name.as_str()) {
@@ -286,7 +316,8 @@ fn check_words(place: &str, text: &str, findings: &mut Vec<String>) {
         for (number, line) in code_lines(text) {
             let at = line.match_indices(word).any(|(at, _)| is_identifier_part(line, at, word));
             if at {
-                findings.push(format!("{place}:{number} names something `{word}`: name what it does"));
+                findings
+                    .push(format!("{place}:{number} names something `{word}`: name what it does"));
             }
         }
     }
@@ -323,7 +354,9 @@ fn sources(root: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut open = vec![root.join("crates"), root.join("xtask")];
     while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        for entry in
+            fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?
+        {
             let path = entry?.path();
             if path.is_dir() {
                 open.push(path);

@@ -1,4 +1,7 @@
-//! Generated types and services of `proto/`: the versioned seam between hub and agents.
+//! Protobuf: the versioned seam between hub and agents, generated from `proto/`, and Kubernetes' own form of the
+//! few objects that the hub reads itself.
+
+pub mod kubernetes;
 
 /// Hub ↔ agent, version 1.
 #[allow(

@@ -1,0 +1,86 @@
+//! A connection of an agent, already proven by its certificate: a tunnel or the control service, by its protocol.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use nullius_model::{AuditKind, AuditOutcome, InfraId, Timestamp};
+use nullius_proto::agent_v1::control_server::ControlServer;
+use nullius_tls::Protocol;
+use nullius_tunnel::{Class, Io};
+
+use super::control::{agent_event, service_for};
+use crate::Hub;
+
+/// How long before its certificate ends a connection is closed, so that the agent is back with a new one.
+const BEFORE_END: Duration = Duration::from_secs(5);
+
+/// Serves one connection to its end. `exporter` binds assertions to it; it does not outlive the certificate.
+pub(crate) async fn accept(
+    hub: &Arc<Hub>,
+    stream: impl Io,
+    id: InfraId,
+    protocol: Protocol,
+    exporter: [u8; 32],
+    not_after: Timestamp,
+) {
+    let Some(cluster) = id.cluster().cloned() else { return };
+    let snapshot = hub.snapshot();
+    if !snapshot.knows_cluster(&cluster) {
+        tracing::info!(agent = %id, "refuse agent of a cluster that does not exist");
+        return;
+    }
+    drop(snapshot);
+    let left = not_after.duration_since(hub.now()).unsigned_abs().saturating_sub(BEFORE_END);
+    let serve = async {
+        match Class::of(protocol) {
+            Some(class) => tunnel(hub, stream, &id, class, exporter).await,
+            None => control(hub, stream, &id).await,
+        }
+    };
+    if tokio::time::timeout(left, serve).await.is_err() {
+        tracing::info!(agent = %id, "close connection whose certificate ends");
+    }
+}
+
+async fn tunnel(hub: &Arc<Hub>, stream: impl Io, id: &InfraId, class: Class, exporter: [u8; 32]) {
+    let (InfraId::AgentProxy { cluster, instance } | InfraId::AgentControl { cluster, instance }) = id
+    else {
+        return;
+    };
+    match hub.clusters().tunnels.attach(stream, id, class, exporter).await {
+        Ok(attached) => {
+            tracing::info!(agent = %id, ?class, "attach tunnel");
+            hub.cluster_seen(cluster).await;
+            let why = attached.ended().await;
+            tracing::info!(agent = %id, ?class, %why, "detach tunnel");
+            hub.cluster_seen(cluster).await;
+        }
+        Err(error) => {
+            tracing::warn!(agent = %id, %error, "refuse tunnel");
+            let what = error.to_string();
+            let event = agent_event(hub, AuditKind::Alarm, AuditOutcome::Denied, cluster, instance, &what);
+            hub.note(event).await;
+        }
+    }
+}
+
+async fn control(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {
+    let Some(service) = service_for(hub, id) else {
+        tracing::warn!(agent = %id, "refuse control connection of an agent that is no control");
+        return;
+    };
+    let service = TowerToHyperService::new(ControlServer::new(service));
+    let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_concurrent_streams(8)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(agent = %id, %error, "end control connection");
+    }
+}

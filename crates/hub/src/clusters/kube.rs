@@ -1,0 +1,514 @@
+//! A person's request to a cluster, from the header to the audit:
+//! who → may they → is it written down → do their credentials stand → forward → what came of it.
+//!
+//! Every way out of [`handle`] has been decided and is in the audit. Nothing is forwarded without room for its event,
+//! and nothing that changes a cluster before its beginning is on disk.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, Uri, header, uri::PathAndQuery};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use nullius_access::Caller;
+use nullius_model::{
+    AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, Identity, KubeCall, PermissionId,
+    Plane, Principal, Reason, RequestAssertion, SessionId, Timestamp,
+};
+use nullius_pki::{connection_id, path_hash, random_bits};
+use nullius_policy::{Denial, KubePermit, Verdict, decide_kube, decide_review};
+use nullius_rbac::RequestInfo;
+use nullius_store::Slot;
+use nullius_tunnel::{
+    AssertError, Assert, Ended, Forward, HeaderRefusal, Refusal, Report, TunnelBody, Upgrade, check_request_headers,
+};
+
+use super::{
+    live::LiveRequest,
+    reviews::{self, Question},
+};
+use crate::{Hub, usage::UseRef};
+
+/// Seconds that an assertion lives: longer than any queue in a tunnel, shorter than a coffee.
+const ASSERTION_SECONDS: i64 = 30;
+/// Characters of a user agent that the audit keeps.
+const USER_AGENT_CHARS: usize = 256;
+
+/// A request whose path begins with `/clusters/`.
+pub(crate) async fn handle(
+    hub: &Arc<Hub>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+) -> Response<TunnelBody> {
+    let call = Call { hub, peer, audit_id: hub.new_audit_id(), received: hub.now() };
+    let mut response = match call.run(request).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.into_response(),
+    };
+    if let Ok(value) = call.audit_id.as_str().parse() {
+        response.headers_mut().insert("audit-id", value);
+    }
+    response
+}
+
+/// What is known of a request before anybody is.
+struct Call<'a> {
+    hub: &'a Arc<Hub>,
+    peer: IpAddr,
+    audit_id: AuditId,
+    received: Timestamp,
+}
+
+/// What is known once the person is, and what was asked.
+struct Asked {
+    identity: Identity,
+    cluster: ClusterName,
+    info: RequestInfo,
+    user_agent: String,
+}
+
+impl Call<'_> {
+    async fn run(&self, request: Request<Incoming>) -> Result<Response<TunnelBody>, Refusal> {
+        let hub = self.hub;
+        let identity = match hub.authenticate_kube(request.headers(), self.peer) {
+            Ok(identity) => identity,
+            Err(refused) => {
+                self.note_stranger(&refused.to_string()).await;
+                let status = refused.kube_status();
+                return Err(Refusal::new(status.code, status.message));
+            }
+        };
+        let user_agent = user_agent(request.headers());
+        if let Err(refused) = check_request_headers(&request) {
+            return Err(self.refuse_headers(&identity, &refused).await);
+        }
+        let (cluster, target) = match split_target(request.uri()) {
+            Ok(parts) => parts,
+            Err(explanation) => return Err(self.refuse_early(&identity, None, explanation).await),
+        };
+        let info = match RequestInfo::parse(request.method().as_str(), &target) {
+            Ok(info) => info,
+            Err(unreadable) => {
+                let explanation = unreadable.explanation();
+                return Err(self.refuse_early(&identity, Some(&cluster), explanation).await);
+            }
+        };
+        let asked = Asked { identity, cluster, info, user_agent };
+
+        // Room for the event comes first: what cannot be written down does not happen.
+        let slot = hub.audit().reserve().await.map_err(|error| {
+            Refusal::new(503, format!("the audit cannot be written, so no request passes: {error}"))
+        })?;
+        let mark = hub.clusters().tunnels.mark();
+        let snapshot = hub.snapshot();
+        let caller = Caller { identity: &asked.identity, source: Some(self.peer) };
+        let decision = decide_kube(&snapshot, &caller, &asked.cluster, &asked.info, hub.now());
+        let explanation = decision.explanation;
+        let permit = match decision.verdict {
+            Verdict::Allow(permit) => permit,
+            Verdict::Deny(denial) => return Err(self.deny(slot, &asked, &denial)),
+        };
+        let generation = match hub
+            .clusters()
+            .ensure(hub, &asked.identity, &asked.cluster, &snapshot)
+            .await
+        {
+            Ok(generation) => generation,
+            Err(error) => {
+                let refusal = Refusal::new(error.code(), error.to_string());
+                self.finish_early(slot, &asked, &explanation, permit.permission(), &refusal);
+                return Err(refusal);
+            }
+        };
+        drop(snapshot);
+
+        let request = with_target(request, &target)?;
+        let (request, question) = if reviews::is_review(&asked.info) {
+            match self.question(&asked, request).await? {
+                Ok(request) => (request, ()),
+                Err(answer) => {
+                    let event = self.event(&asked, AuditOutcome::Done, permit.permission(), Some(&explanation), 201);
+                    self.count(&asked, true, permit.permission());
+                    slot.write(event);
+                    return Ok(answer);
+                }
+            }
+        } else {
+            (request.map(TunnelBody::foreign), ())
+        };
+        let () = question;
+        if changes(&asked.info) {
+            let begun = self.event(&asked, AuditOutcome::Begun, permit.permission(), Some(&explanation), 0);
+            hub.audit().write(begun).await.map_err(|error| {
+                Refusal::new(503, format!("the audit cannot be written, so nothing is changed: {error}"))
+            })?;
+        }
+        Ok(self.forward(slot, asked, permit, explanation, mark, generation, request).await)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one part of the request, named here once")]
+    async fn forward(
+        &self,
+        slot: Slot,
+        asked: Asked,
+        permit: KubePermit,
+        explanation: Explanation,
+        mark: nullius_tunnel::Mark,
+        generation: u64,
+        request: Request<TunnelBody>,
+    ) -> Response<TunnelBody> {
+        let hub = self.hub;
+        let long = is_long(&asked.info, &request);
+        let live = long.then(|| {
+            hub.clusters().live.enter(LiveRequest {
+                session: permit.session().clone(),
+                cluster: permit.cluster().clone(),
+                permission: permit.permission().cloned(),
+                request: asked.info.clone(),
+                ends_at: permit.ends_at(),
+            })
+        });
+        self.count(&asked, true, permit.permission());
+        let (status, told) = tokio::sync::oneshot::channel::<u16>();
+        let ending = Ending {
+            hub: Arc::clone(hub),
+            slot: Some(slot),
+            event: self.event(&asked, AuditOutcome::Done, permit.permission(), Some(&explanation), 0),
+            live,
+            told,
+        };
+        if live.is_some() {
+            super::provision::wake(hub);
+        }
+        let assert = Asserter { hub, generation };
+        let forward = Forward {
+            permit: &permit,
+            mark,
+            audit_id: &self.audit_id,
+            assert: &assert,
+            on_end: Some(Box::new(move |report| ending.tell(report))),
+        };
+        let response = hub.clusters().tunnels.forward(forward, request).await;
+        let _ = status.send(response.status().as_u16());
+        response
+    }
+
+    /// Reads a review. The inner error is the finished answer: the decision here says no already.
+    async fn question(
+        &self,
+        asked: &Asked,
+        request: Request<Incoming>,
+    ) -> Result<Result<Request<TunnelBody>, Response<TunnelBody>>, Refusal> {
+        let (parts, body) = request.into_parts();
+        let body = Limited::new(body, reviews::MAX_BYTES).collect().await;
+        let body: Bytes = body
+            .map_err(|error| Refusal::new(400, "the review cannot be read").with_detail(error))?
+            .to_bytes();
+        let question = Question::read(&parts.headers, &body)
+            .map_err(|error| Refusal::new(400, error.to_string()))?;
+        let snapshot = self.hub.snapshot();
+        let caller = Caller { identity: &asked.identity, source: Some(self.peer) };
+        if let Some(attributes) = question.spec.attributes() {
+            let decision =
+                decide_review(&snapshot, &caller, &asked.cluster, &attributes, self.hub.now());
+            if let Verdict::Deny(denial) = &decision.verdict {
+                let why = denial.explanation().to_string();
+                return Ok(Err(question.denied(&parts.headers, asked.info.api_version(), &why)));
+            }
+        }
+        Ok(Ok(Request::from_parts(parts, TunnelBody::full(body))))
+    }
+
+    fn deny(&self, slot: Slot, asked: &Asked, denial: &Denial) -> Refusal {
+        let status = denial.kube_status();
+        let permission = denial.permission();
+        let explanation = Some(denial.explanation());
+        slot.write(self.event(asked, AuditOutcome::Denied, permission, explanation, status.code));
+        self.count(asked, false, permission);
+        Refusal::new(status.code, status.message)
+    }
+
+    fn finish_early(
+        &self,
+        slot: Slot,
+        asked: &Asked,
+        explanation: &Explanation,
+        permission: Option<&PermissionId>,
+        refusal: &Refusal,
+    ) {
+        let code = refusal.code();
+        let mut event = self.event(asked, AuditOutcome::Failed, permission, Some(explanation), code);
+        event.facts.insert("error".to_owned(), refusal.message().to_owned());
+        slot.write(event);
+    }
+
+    /// Somebody without a session: the audit keeps that it happened, as far as there is room.
+    async fn note_stranger(&self, why: &str) {
+        let mut event = self.blank(AuditOutcome::Denied, Principal::Unproven { claimed: String::new() });
+        event.explanation = Some(Explanation::new(Reason::SessionEnded, why));
+        self.hub.note(event).await;
+    }
+
+    async fn refuse_headers(&self, identity: &Identity, refused: &HeaderRefusal) -> Refusal {
+        let mut event = self.blank(AuditOutcome::Denied, person(identity));
+        if refused.is_forgery() {
+            event.kind = AuditKind::Alarm;
+        }
+        event.session = Some(identity.session.clone());
+        let reason = if refused.is_forgery() { Reason::ForgedIdentity } else { Reason::Unreadable };
+        event.explanation = Some(Explanation::new(reason, refused.to_string()));
+        self.hub.note(event).await;
+        Refusal::new(refused.code(), refused.to_string())
+    }
+
+    async fn refuse_early(
+        &self,
+        identity: &Identity,
+        cluster: Option<&ClusterName>,
+        explanation: Explanation,
+    ) -> Refusal {
+        let code = if explanation.reason == Reason::UnknownCluster { 404 } else { 400 };
+        let refusal = Refusal::new(code, explanation.to_string());
+        let mut event = self.blank(AuditOutcome::Denied, person(identity));
+        event.session = Some(identity.session.clone());
+        event.cluster = cluster.cloned();
+        event.explanation = Some(explanation);
+        self.hub.note(event).await;
+        refusal
+    }
+
+    fn count(&self, asked: &Asked, allowed: bool, permission: Option<&PermissionId>) {
+        let info = &asked.info;
+        let principal = format!("person:{}", asked.identity.user);
+        let resource = resource_of(info);
+        let used = UseRef {
+            plane: Plane::Access,
+            principal: &principal,
+            cluster: asked.cluster.as_str(),
+            action: info.verb(),
+            resource: &resource,
+            allowed,
+            permission,
+        };
+        self.hub.usage().record(used, self.received, &self.audit_id);
+    }
+
+    fn blank(&self, outcome: AuditOutcome, principal: Principal) -> AuditEvent {
+        AuditEvent {
+            audit_id: self.audit_id.clone(),
+            at: self.hub.now(),
+            kind: AuditKind::KubeRequest,
+            outcome,
+            principal,
+            session: None,
+            cluster: None,
+            source: Some(self.peer),
+            target: None,
+            permission: None,
+            explanation: None,
+            kube: None,
+            facts: BTreeMap::new(),
+        }
+    }
+
+    fn event(
+        &self,
+        asked: &Asked,
+        outcome: AuditOutcome,
+        permission: Option<&PermissionId>,
+        explanation: Option<&Explanation>,
+        code: u16,
+    ) -> AuditEvent {
+        let info = &asked.info;
+        let mut event = self.blank(outcome, person(&asked.identity));
+        event.session = Some(asked.identity.session.clone());
+        event.cluster = Some(asked.cluster.clone());
+        event.permission = permission.cloned();
+        event.explanation = explanation.cloned();
+        event.kube = Some(KubeCall {
+            verb: info.verb().to_owned(),
+            request_uri: info.path_and_query().to_owned(),
+            is_resource: info.is_resource(),
+            api_group: info.api_group().to_owned(),
+            api_version: info.api_version().to_owned(),
+            resource: info.resource().to_owned(),
+            subresource: info.subresource().to_owned(),
+            namespace: info.namespace().to_owned(),
+            name: info.name().to_owned(),
+            user_agent: asked.user_agent.clone(),
+            code,
+            received: self.received,
+        });
+        event
+    }
+}
+
+/// What is done when a forwarded request has ended.
+struct Ending {
+    hub: Arc<Hub>,
+    slot: Option<Slot>,
+    event: AuditEvent,
+    live: Option<u64>,
+    told: tokio::sync::oneshot::Receiver<u16>,
+}
+
+impl Ending {
+    fn tell(mut self, report: Report) {
+        if let Some(live) = self.live {
+            self.hub.clusters().live.leave(live);
+        }
+        // The head was sent before the end, or there was none: the client went away or got the hub's own refusal.
+        let code = self.told.try_recv().unwrap_or_default();
+        self.event.at = self.hub.now();
+        if let Some(kube) = &mut self.event.kube {
+            kube.code = code;
+        }
+        if code >= 500 {
+            self.event.outcome = AuditOutcome::Failed;
+        }
+        let ended = match report.ended {
+            Ended::Finished => None,
+            Ended::Cut => Some("cut".to_owned()),
+            Ended::ClientGone => Some("client-gone".to_owned()),
+            Ended::Broken(why) => {
+                self.event.outcome = AuditOutcome::Failed;
+                Some(format!("broken: {why}"))
+            }
+        };
+        self.event.facts.extend(ended.map(|ended| ("ended".to_owned(), ended)));
+        self.event.facts.insert("bytes-to-client".to_owned(), report.to_client.to_string());
+        if let Some(slot) = self.slot.take() {
+            slot.write(self.event);
+        }
+    }
+}
+
+/// Signs one request for one tunnel connection.
+struct Asserter<'a> {
+    hub: &'a Hub,
+    generation: u64,
+}
+
+impl Assert for Asserter<'_> {
+    fn assertion(
+        &self,
+        permit: &KubePermit,
+        connection: &[u8; 32],
+        upgrade: Option<Upgrade>,
+    ) -> Result<String, AssertError> {
+        let now = self.hub.now().as_second();
+        let assertion = RequestAssertion {
+            aud: permit.cluster().clone(),
+            iat: now,
+            exp: now + ASSERTION_SECONDS,
+            jti: format!("{:032x}", random_bits()),
+            sub: permit.user().clone(),
+            sid: permit.session().clone(),
+            perm: permit.permission().cloned(),
+            plan: self.generation,
+            method: permit.method().as_str().to_owned(),
+            path: path_hash(permit.path_and_query()),
+            upgrade: upgrade.map(|upgrade| upgrade.as_str().to_owned()),
+            conn: connection_id(connection),
+        };
+        Ok(self.hub.keys().signer().sign_request(&assertion))
+    }
+}
+
+fn person(identity: &Identity) -> Principal {
+    Principal::Person { user: identity.user.clone() }
+}
+
+/// `/clusters/NAME/api/…` → the cluster and `/api/…` with its query.
+fn split_target(uri: &Uri) -> Result<(ClusterName, String), Explanation> {
+    let target = uri.path_and_query().map_or("", PathAndQuery::as_str);
+    let rest = target.strip_prefix("/clusters/").unwrap_or_default();
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (name, path) = rest.split_at(end);
+    let cluster = name.parse::<ClusterName>().map_err(|error| {
+        Explanation::new(Reason::UnknownCluster, error.to_string())
+            .with_next("see `nullius access list` for your clusters")
+    })?;
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    Ok((cluster, path))
+}
+
+fn with_target(mut request: Request<Incoming>, target: &str) -> Result<Request<Incoming>, Refusal> {
+    let target: Uri = target
+        .parse()
+        .map_err(|error| Refusal::new(400, "the path cannot be read").with_detail(error))?;
+    *request.uri_mut() = target;
+    Ok(request)
+}
+
+fn user_agent(headers: &HeaderMap) -> String {
+    let value = headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    value.unwrap_or_default().chars().take(USER_AGENT_CHARS).collect()
+}
+
+/// Whether a request may change the cluster or runs something in it.
+fn changes(info: &RequestInfo) -> bool {
+    let reads = matches!(info.verb(), "get" | "list" | "watch" | "head" | "options");
+    !reads && !is_self_question(info)
+}
+
+fn is_self_question(info: &RequestInfo) -> bool {
+    matches!(info.resource(), "selfsubjectaccessreviews" | "selfsubjectrulesreviews" | "selfsubjectreviews")
+}
+
+fn is_long(info: &RequestInfo, request: &Request<TunnelBody>) -> bool {
+    let follows = info.subresource() == "log" && info.raw_query().is_some_and(|query| query.contains("follow"));
+    request.headers().contains_key(header::UPGRADE) || info.verb() == "watch" || info.subresource() == "proxy" || follows
+}
+
+/// `apps/deployments/scale@shop`; never an object's name.
+fn resource_of(info: &RequestInfo) -> String {
+    if !info.is_resource() {
+        return info.path().to_owned();
+    }
+    let group = if info.api_group().is_empty() { "core" } else { info.api_group() };
+    let mut text = format!("{group}/{}", info.resource());
+    if !info.subresource().is_empty() {
+        text.push('/');
+        text.push_str(info.subresource());
+    }
+    if !info.namespace().is_empty() {
+        text.push('@');
+        text.push_str(info.namespace());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    fn split(target: &str) -> Option<(String, String)> {
+        let (cluster, path) = split_target(&target.parse().unwrap()).ok()?;
+        Some((cluster.to_string(), path))
+    }
+
+    #[test]
+    fn the_cluster_is_the_first_segment_and_the_rest_is_left_alone() {
+        let dev = |path: &str| Some(("dev".to_owned(), path.to_owned()));
+        assert_eq!(split("/clusters/dev/api/v1/pods?limit=5"), dev("/api/v1/pods?limit=5"));
+        assert_eq!(split("/clusters/dev"), dev("/"));
+        assert_eq!(split("/clusters/dev?x=1"), dev("/?x=1"));
+        assert_eq!(split("/clusters/dev//api"), dev("//api"));
+        assert_eq!(split("/clusters/Dev/api"), None);
+        assert_eq!(split("/clusters//api"), None);
+        assert_eq!(split("/clusters/..%2f/api"), None);
+    }
+
+    #[test]
+    fn a_use_names_no_object() {
+        let info = RequestInfo::parse("GET", "/apis/apps/v1/namespaces/shop/deployments/web/scale").unwrap();
+        assert_eq!(resource_of(&info), "apps/deployments/scale@shop");
+        assert!(!changes(&info));
+        let info = RequestInfo::parse("GET", "/api/v1/namespaces/shop/pods/web/exec").unwrap();
+        assert!(changes(&info), "exec is never a read");
+        let info = RequestInfo::parse("GET", "/version").unwrap();
+        assert_eq!(resource_of(&info), "/version");
+    }
+}

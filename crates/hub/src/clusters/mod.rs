@@ -1,0 +1,77 @@
+//! Everything between the hub and its clusters: agents come in, requests go out, credentials are made and flushed.
+//!
+//! * [`kube`]: a person's request, from the header to the audit.
+//! * [`plans`]: what each session has in each cluster.
+//! * [`commands`]: orders to agents and their answers.
+//! * [`control`], [`enrolment`]: the gRPC services of `crates/proto`.
+//! * [`agents`]: a connection of an agent, by its protocol.
+//! * [`live`]: long requests that run, judged again when something changes.
+
+pub(crate) mod agents;
+mod commands;
+mod control;
+mod enrolment;
+pub(crate) mod kube;
+mod live;
+mod plans;
+mod provision;
+mod reviews;
+mod status;
+
+use nullius_model::{ClusterName, SessionId};
+use nullius_tunnel::{TunnelOptions, Tunnels};
+
+pub(crate) use enrolment::routes;
+
+use self::{commands::Commands, live::LiveRequests, plans::Plans};
+
+/// How many seconds an agent serves sessions without hearing from the hub (the lease of a partitioned agent).
+pub(crate) const LEASE_SECONDS: u32 = 60;
+/// Seconds between heartbeats.
+pub(crate) const HEARTBEAT_SECONDS: u32 = 10;
+
+/// The state of all clusters in this process.
+pub struct Clusters {
+    pub(crate) tunnels: Tunnels,
+    commands: Commands,
+    plans: Plans,
+    live: LiveRequests,
+}
+
+impl Clusters {
+    /// No agents, no sessions.
+    pub(crate) fn new() -> Self {
+        Self {
+            tunnels: Tunnels::new(TunnelOptions::default()),
+            commands: Commands::default(),
+            plans: Plans::default(),
+            live: LiveRequests::default(),
+        }
+    }
+
+    /// How many agents of a cluster are connected, tunnel or control.
+    pub(crate) fn agents_connected(&self, cluster: &ClusterName) -> u32 {
+        let mut instances: Vec<_> =
+            self.tunnels.agents(cluster).into_iter().map(|agent| agent.instance).collect();
+        instances.extend(self.commands.attached(cluster).into_iter().map(|agent| agent.instance));
+        instances.sort();
+        instances.dedup();
+        u32::try_from(instances.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Kubernetes' version as an attached agent read it.
+    pub(crate) fn kubernetes_version(&self, cluster: &ClusterName) -> Option<String> {
+        let attached = self.commands.attached(cluster);
+        attached.into_iter().max_by_key(|agent| agent.since).map(|agent| agent.kubernetes_version)
+    }
+
+    /// The clusters in which a session has credentials.
+    pub(crate) fn clusters_of(&self, session: &SessionId) -> Vec<ClusterName> {
+        self.plans.clusters_of(session)
+    }
+
+    /// Live streams and requests of a session.
+    pub(crate) fn live_streams(&self, session: &SessionId) -> u32 {
+        u32::try_from(self.tunnels.live(session)).unwrap_or(u32::MAX)
+    }
+}

@@ -1,0 +1,328 @@
+//! Makes, changes and flushes what sessions have in clusters: refuse, cut, note, flush, tell.
+//!
+//! The store is told before an agent is, so that whatever may stand in a cluster is known after any crash; a flush
+//! that finds no agent stays noted and is carried out when one attaches.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use nullius_access::Snapshot;
+use nullius_model::{
+    AuditEvent, AuditKind, AuditOutcome, ClusterName, Identity, Order, Principal, SessionId,
+};
+use nullius_store::{Provisioned, StoreError};
+
+use super::{
+    Clusters,
+    commands::{Answer, CommandError},
+    plans::{Making, Step},
+};
+use crate::Hub;
+
+/// Why a session has nothing in a cluster.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProvisionError {
+    #[error("your session has ended; sign in with `nullius login`")]
+    Ended,
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error("the hub cannot write down what it does, so it does nothing; try again")]
+    Store(#[from] StoreError),
+}
+
+impl ProvisionError {
+    /// The HTTP status code that tells it.
+    pub(crate) fn code(&self) -> u16 {
+        match self {
+            Self::Ended => 401,
+            Self::Command(CommandError::Refused { .. }) => 403,
+            Self::Command(CommandError::Slow(_)) => 504,
+            Self::Command(
+                CommandError::NoAgent(_) | CommandError::Gone(_) | CommandError::Failed { .. },
+            )
+            | Self::Store(_) => 503,
+        }
+    }
+}
+
+impl Clusters {
+    /// Makes sure that a session's objects stand in a cluster; gives the generation that a credential must have.
+    pub(crate) async fn ensure(
+        &self,
+        hub: &Hub,
+        identity: &Identity,
+        cluster: &ClusterName,
+        snapshot: &Snapshot,
+    ) -> Result<u64, ProvisionError> {
+        let now = hub.now();
+        let entry = self.plans.entry(&identity.session, cluster);
+        let bindings = || nullius_access::plan(snapshot, identity, cluster, now);
+        match entry.step(identity, snapshot.revision(), now, bindings).await {
+            Step::Ready(generation) => Ok(generation),
+            Step::Ended => Err(ProvisionError::Ended),
+            Step::Make(_) if hub.sessions().find(&identity.session).is_none() => {
+                // It ended after this request was let in, and its flush has passed already.
+                self.plans.remove(&identity.session);
+                Err(ProvisionError::Ended)
+            }
+            Step::Make(making) => self.make(hub, cluster, making).await,
+        }
+    }
+
+    async fn make(
+        &self,
+        hub: &Hub,
+        cluster: &ClusterName,
+        mut making: Making<'_>,
+    ) -> Result<u64, ProvisionError> {
+        let session = making.plan.session.clone();
+        let generation = making.plan.generation;
+        let mut tx = hub.store().begin().await?;
+        let noted =
+            tx.clusters().request_provision(&session, cluster, generation, hub.now()).await?;
+        if noted.is_none() {
+            return Err(ProvisionError::Ended);
+        }
+        tx.commit().await?;
+        making.begun();
+        let order = Order::Ensure(making.plan.clone());
+        let answer = self.commands.order(cluster, order, hub.keys().signer(), hub.now()).await;
+        let mut event = session_event(hub, AuditKind::Provision, &session, cluster);
+        event.principal = Principal::Person { user: making.plan.user.clone() };
+        event.facts.insert("generation".to_owned(), generation.to_string());
+        match answer {
+            Ok(Answer::Ready(objects)) => {
+                let mut tx = hub.store().begin().await?;
+                tx.clusters()
+                    .provision_ready(&session, cluster, generation, &objects, hub.now())
+                    .await?;
+                event.facts.extend(objects);
+                tx.audit(&event)?;
+                tx.commit().await?;
+                Ok(making.done())
+            }
+            Ok(Answer::Flushed(_) | Answer::Failed { .. }) => {
+                Err(CommandError::Gone(cluster.clone()).into())
+            }
+            Err(error) => {
+                event.outcome = AuditOutcome::Failed;
+                event.facts.insert("error".to_owned(), error.to_string());
+                hub.note(event).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Ends what a session has everywhere: its streams at once, then its objects. The session itself is refused
+    /// before this is called.
+    pub(crate) async fn flush(&self, hub: &Hub, session: &SessionId) {
+        self.tunnels.cut(session);
+        let entries = self.plans.remove(session);
+        for entry in entries.values() {
+            entry.end().await;
+        }
+        // A request that was let in just before may have opened a stream meanwhile.
+        self.tunnels.cut(session);
+        match begin_flush(hub, session).await {
+            Ok(standing) => {
+                let flushes = standing.iter().map(|record| self.flush_in(hub, record));
+                futures::future::join_all(flushes).await;
+            }
+            Err(error) => {
+                tracing::error!(%error, session = %session, "cannot note a flush; try again at the next start");
+            }
+        }
+    }
+
+    /// Flushes one session from one cluster; what fails stays noted and is tried again when an agent attaches.
+    async fn flush_in(&self, hub: &Hub, record: &Provisioned) {
+        let Provisioned { session, cluster, .. } = record;
+        let order = Order::Flush { session: session.clone() };
+        let answer = self.commands.order(cluster, order, hub.keys().signer(), hub.now()).await;
+        match answer {
+            Ok(Answer::Flushed(objects)) => self.flushed(hub, session, cluster, objects).await,
+            Ok(Answer::Ready(_) | Answer::Failed { .. }) => {}
+            Err(error) => {
+                tracing::warn!(cluster = %cluster, session = %session, %error, "flush later");
+                let mut event = session_event(hub, AuditKind::Flush, session, cluster);
+                event.outcome = AuditOutcome::Failed;
+                event.facts.insert("error".to_owned(), error.to_string());
+                hub.note(event).await;
+            }
+        }
+    }
+
+    /// An agent says that a session's objects are gone.
+    pub(super) async fn flushed(
+        &self,
+        hub: &Hub,
+        session: &SessionId,
+        cluster: &ClusterName,
+        objects: BTreeMap<String, String>,
+    ) {
+        let mut event = session_event(hub, AuditKind::Flush, session, cluster);
+        event.facts.extend(objects);
+        let written = async {
+            let mut tx = hub.store().begin().await?;
+            tx.clusters().flushed(session, cluster).await?;
+            tx.audit(&event)?;
+            tx.commit().await
+        };
+        if let Err(error) = written.await {
+            tracing::error!(%error, cluster = %cluster, "cannot note a flush");
+        }
+    }
+
+    /// Acts on a changed snapshot or the passing of time: cuts what is no longer allowed, changes what stands.
+    pub(crate) async fn replan(&self, hub: &Hub) {
+        let snapshot = hub.snapshot();
+        for condemned in self.live.condemned(hub.sessions(), &snapshot, hub.now()) {
+            self.tunnels.cut_where(move |owner| {
+                owner.session == condemned.session
+                    && owner.cluster == condemned.cluster
+                    && owner.permission == condemned.permission
+            });
+        }
+        for session in self.plans.sessions() {
+            let Some(live) = hub.sessions().find(&session) else { continue };
+            let identity = live.identity(&snapshot);
+            for cluster in self.plans.clusters_of(&session) {
+                if !snapshot.knows_cluster(&cluster) {
+                    continue;
+                }
+                if let Err(error) = self.ensure(hub, &identity, &cluster, &snapshot).await {
+                    tracing::debug!(cluster = %cluster, session = %session, %error, "replan later");
+                }
+            }
+        }
+    }
+
+    /// When the next permit of a live stream ends.
+    pub(crate) fn next_end(&self) -> Option<nullius_model::Timestamp> {
+        self.live.next_end()
+    }
+
+    /// A cluster goes: its streams are cut, nothing of ours stays in it as far as an agent can see to that, and its
+    /// agents are let go. What cannot be flushed for lack of an agent is said in the audit.
+    pub(crate) async fn flush_cluster(&self, hub: &Hub, cluster: &ClusterName) {
+        self.tunnels.cut_cluster(cluster);
+        self.plans.remove_cluster(cluster);
+        let nothing = Order::Live { sessions: BTreeSet::new() };
+        let answer = self.commands.order(cluster, nothing, hub.keys().signer(), hub.now()).await;
+        let written = async {
+            let mut tx = hub.store().begin().await?;
+            let records = tx.clusters().forget_provisioned(cluster).await?;
+            tx.clusters().delete_trust(cluster).await?;
+            let mut event = cluster_event(hub, AuditKind::Flush, cluster);
+            event.facts.insert("sessions".to_owned(), records.to_string());
+            if let Err(error) = &answer {
+                event.outcome = AuditOutcome::Failed;
+                event.facts.insert("error".to_owned(), error.to_string());
+            }
+            tx.audit(&event)?;
+            tx.commit().await
+        };
+        if let Err(error) = written.await {
+            tracing::error!(%error, cluster = %cluster, "cannot note that a cluster goes");
+        }
+        self.commands.drop_cluster(cluster);
+        self.tunnels.disconnect(cluster);
+    }
+
+    /// Brings a newly attached agent to what holds: pending flushes, sessions that live, and nothing else.
+    pub(super) async fn reconcile(&self, hub: &Hub, cluster: &ClusterName, standing: &[SessionId]) {
+        let records = match records_in(hub, cluster).await {
+            Ok(records) => records,
+            Err(error) => {
+                tracing::error!(%error, cluster = %cluster, "cannot read what stands in a cluster");
+                return;
+            }
+        };
+        let (live, ended): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| hub.sessions().find(&record.session).is_some());
+        for record in ended {
+            // Noted as flushing first: the session may have ended while the hub was down.
+            match begin_flush(hub, &record.session).await {
+                Ok(_) => self.flush_in(hub, &record).await,
+                Err(error) => tracing::error!(%error, "cannot note a flush"),
+            }
+        }
+        let sessions: BTreeSet<SessionId> =
+            live.iter().map(|record| record.session.clone()).collect();
+        let order = Order::Live { sessions: sessions.clone() };
+        let answer = self.commands.order(cluster, order, hub.keys().signer(), hub.now()).await;
+        if let Err(error) = answer {
+            tracing::warn!(cluster = %cluster, %error, "cannot tell which sessions live");
+            return;
+        }
+        let snapshot = hub.snapshot();
+        for session in &sessions {
+            let Some(session) = hub.sessions().find(session) else { continue };
+            if !standing.contains(session.id()) {
+                self.plans.entry(session.id(), cluster).forget().await;
+            }
+            let identity = session.identity(&snapshot);
+            if let Err(error) = self.ensure(hub, &identity, cluster, &snapshot).await {
+                tracing::debug!(cluster = %cluster, session = %session.id(), %error, "plan later");
+            }
+        }
+    }
+}
+
+async fn begin_flush(hub: &Hub, session: &SessionId) -> Result<Vec<Provisioned>, StoreError> {
+    let mut tx = hub.store().begin().await?;
+    let standing = tx.clusters().begin_flush(session, hub.now()).await?;
+    tx.commit().await?;
+    Ok(standing)
+}
+
+async fn records_in(hub: &Hub, cluster: &ClusterName) -> Result<Vec<Provisioned>, StoreError> {
+    let mut reader = hub.store().read().await?;
+    reader.clusters().provisioned_in(cluster).await
+}
+
+fn cluster_event(hub: &Hub, kind: AuditKind, cluster: &ClusterName) -> AuditEvent {
+    AuditEvent {
+        audit_id: hub.new_audit_id(),
+        at: hub.now(),
+        kind,
+        outcome: AuditOutcome::Done,
+        principal: Principal::Hub,
+        session: None,
+        cluster: Some(cluster.clone()),
+        source: None,
+        target: Some(format!("Cluster/{cluster}")),
+        permission: None,
+        explanation: None,
+        kube: None,
+        facts: BTreeMap::new(),
+    }
+}
+
+fn session_event(
+    hub: &Hub,
+    kind: AuditKind,
+    session: &SessionId,
+    cluster: &ClusterName,
+) -> AuditEvent {
+    let mut event = cluster_event(hub, kind, cluster);
+    event.session = Some(session.clone());
+    event.target = None;
+    event
+}
+
+impl Hub {
+    /// Writes an event of something that has happened already and cannot be undone for lack of an audit.
+    pub(crate) async fn note(self: &Hub, event: AuditEvent) {
+        if let Err(error) = self.audit().write(event).await {
+            tracing::error!(%error, "cannot write an audit event");
+        }
+    }
+}
+
+/// Wakes whoever acts on the snapshot and the clock.
+pub(crate) fn wake(hub: &Arc<Hub>) {
+    hub.time_changed.notify_one();
+}

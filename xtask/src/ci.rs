@@ -1,0 +1,62 @@
+//! `cargo xtask ci`: the gate. Format, lints, structure, generated files, then every test.
+
+use std::{path::Path, process::Command, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{generate, test, tidy};
+
+/// Runs every step; the first that fails ends the gate with its name.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    step("format", || cargo(root, &["fmt", "--all", "--check"]))?;
+    step("tidy", || tidy::run(root))?;
+    step("clippy", || {
+        cargo(
+            root,
+            &[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--quiet",
+                "--",
+                "-D",
+                "warnings",
+            ],
+        )
+    })?;
+    step("generated files", || generate::check(root))?;
+    step("dependencies", || deny(root))?;
+    step("tests", || test::run(root, &test::Arguments::default()))
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    eprintln!("ci: {name}");
+    let began = Instant::now();
+    work().with_context(|| format!("the step `{name}` failed"))?;
+    eprintln!("ci: {name} done in {:.0} s", began.elapsed().as_secs_f32());
+    Ok(())
+}
+
+/// Runs cargo in the repository.
+pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
+    let status = Command::new(env!("CARGO"))
+        .args(arguments)
+        .current_dir(root)
+        .status()
+        .context("cannot run cargo")?;
+    if status.success() { Ok(()) } else { bail!("`cargo {}` failed", arguments.join(" ")) }
+}
+
+/// cargo-deny needs its advisory database from outside, so only licences, bans and sources are checked, where it is there.
+fn deny(root: &Path) -> Result<()> {
+    let present = Command::new("cargo-deny")
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !present {
+        eprintln!("ci: cargo-deny is not installed; `tidy` has checked the banned crates");
+        return Ok(());
+    }
+    cargo(root, &["deny", "--offline", "check", "bans", "licenses", "sources"])
+}

@@ -1,0 +1,44 @@
+//! `cargo xtask generate`: files that are made from the code, and the check that they are what the code makes.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+/// A file and the hidden command of the binary that prints it.
+const FILES: &[(&str, &[&str])] = &[("docs/reference/cli.md", &["reference"])];
+
+/// Writes the files anew.
+pub(crate) fn write(root: &Path) -> Result<()> {
+    for (file, text) in made(root)? {
+        let path = root.join(file);
+        fs::create_dir_all(path.parent().context("a file has a folder")?)?;
+        fs::write(&path, text)?;
+        println!("wrote {file}");
+    }
+    Ok(())
+}
+
+/// Fails when a file is not what the code makes.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    for (file, text) in made(root)? {
+        let committed = fs::read_to_string(root.join(file)).unwrap_or_default();
+        if committed != text {
+            bail!("{file} is not what the code makes: run `cargo xtask generate` and commit it");
+        }
+    }
+    Ok(())
+}
+
+fn made(root: &Path) -> Result<Vec<(&'static str, String)>> {
+    crate::ci::cargo(root, &["build", "--locked", "--package", "nullius", "--bin", "nullius"])?;
+    FILES
+        .iter()
+        .map(|(file, arguments)| {
+            let output = Command::new(crate::up::binary(root)).args(*arguments).output()?;
+            if !output.status.success() {
+                bail!("cannot make {file}: {}", String::from_utf8_lossy(&output.stderr).trim());
+            }
+            Ok((*file, String::from_utf8(output.stdout)?))
+        })
+        .collect()
+}

@@ -1,0 +1,171 @@
+//! `cargo xtask up` and `down`: a real cluster, a hub, agents and example people, until Ctrl-C or `down`.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nullius_testkit::{
+    Cluster, ClusterConfig, Environment, EnvironmentConfig, Profile, Progress, StateDir, up_all,
+};
+
+/// The arguments of `cargo xtask up`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave it running and return; end it with `cargo xtask down`.
+    #[arg(long)]
+    detach: bool,
+    /// How many clusters to start: dev, dev2, ….
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
+    clusters: u8,
+    /// How many nodes each cluster has.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=15))]
+    nodes: u8,
+    /// Use this cluster of yours instead of starting one; the agent runs beside it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["clusters", "nodes"])]
+    kubeconfig: Option<PathBuf>,
+    /// Where everything keeps its files [default: /tmp/nullius-dev-<uid>].
+    #[arg(long, env = "NULLIUS_DEV_STATE", value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The form of the result on standard output.
+    #[arg(short, long, default_value = "text")]
+    output: Form,
+}
+
+/// The arguments of `cargo xtask down`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DownArguments {
+    /// The state directory that `up` was given.
+    #[arg(long, env = "NULLIUS_DEV_STATE", value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    Text,
+    Json,
+}
+
+/// Starts everything.
+pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
+    let (stop, stopped) = mpsc::channel();
+    if !arguments.detach {
+        ctrlc::set_handler(move || {
+            let _ = stop.send(());
+        })
+        .context("cannot listen for Ctrl-C")?;
+    }
+    crate::ci::cargo(root, &["build", "--package", "nullius", "--bin", "nullius"])?;
+    let began = Instant::now();
+    let path = arguments.state.clone().unwrap_or_else(StateDir::default_path);
+    let started = start(root, &path, arguments);
+    let interrupted = stopped.try_recv().is_ok();
+    let environment = match started {
+        Ok(environment) if !interrupted => environment,
+        Ok(_) => return down_at(&path),
+        Err(error) => {
+            down_at(&path)?;
+            return Err(error);
+        }
+    };
+    show(&environment, arguments, began.elapsed())?;
+    if arguments.detach {
+        return Ok(());
+    }
+    // Until Ctrl-C, or until somebody else ends it.
+    loop {
+        match stopped.recv_timeout(Duration::from_secs(2)) {
+            Ok(()) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) if Environment::open(&path)?.is_some() => {}
+            Err(_) => {
+                eprintln!("the hub has ended; see {}", path.join("nullius/hub.log").display());
+                break;
+            }
+        }
+    }
+    down_at(&path)
+}
+
+/// Ends everything.
+pub(crate) fn down(arguments: &DownArguments) -> Result<()> {
+    down_at(&arguments.state.clone().unwrap_or_else(StateDir::default_path))
+}
+
+fn down_at(path: &Path) -> Result<()> {
+    if !path.exists() {
+        eprintln!("nothing runs in {}", path.display());
+        return Ok(());
+    }
+    let state = StateDir::open(path)?;
+    Environment::stop(state.path(), Progress::Lines)?;
+    state.down_all(Progress::Lines)
+}
+
+fn start(root: &Path, path: &Path, arguments: &Arguments) -> Result<Environment> {
+    let state = StateDir::open(path)?;
+    Environment::stop(state.path(), Progress::Silent)?;
+    let clusters = match &arguments.kubeconfig {
+        Some(kubeconfig) => vec![Cluster::external(kubeconfig)?],
+        None => {
+            let name =
+                |number: u8| if number == 1 { "dev".to_owned() } else { format!("dev{number}") };
+            let config = |number| {
+                ClusterConfig::new(&name(number), Profile::Standard).nodes(arguments.nodes)
+            };
+            up_all(&state, (1..=arguments.clusters).map(config).collect(), Progress::Lines)?
+        }
+    };
+    let config = EnvironmentConfig::new(state.path(), binary(root));
+    Environment::start(config, clusters, Progress::Lines)
+}
+
+/// The built `nullius` binary.
+pub(crate) fn binary(root: &Path) -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    target.join("debug/nullius")
+}
+
+fn show(environment: &Environment, arguments: &Arguments, took: Duration) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if arguments.output == Form::Json {
+        writeln!(out, "{}", serde_json::to_string(environment)?)?;
+        return Ok(());
+    }
+    let Some(developer) = environment.users.iter().find(|person| person.name == "dora") else {
+        bail!("nobody is signed in");
+    };
+    let nullius = fs::canonicalize(&environment.nullius)?;
+    let home = environment.homes.join("dora");
+    writeln!(out, "\nNullius is up after {:.0} s.\n", took.as_secs_f32())?;
+    writeln!(out, "  sign in     {}", environment.hub_url)?;
+    for person in &environment.users {
+        writeln!(
+            out,
+            "              {}  {}  code secret {}",
+            person.name, person.password, person.totp_secret
+        )?;
+    }
+    writeln!(out, "\n  you are     {}, in {}", developer.name, developer.groups.join(", "))?;
+    writeln!(out, "  export KUBECONFIG={}", environment.kubeconfig.display())?;
+    writeln!(
+        out,
+        "  export NULLIUS_HOME={} PATH={}:$PATH\n",
+        home.display(),
+        nullius.parent().unwrap_or(Path::new("/")).display()
+    )?;
+    writeln!(out, "  try         kubectl -n shop get pods")?;
+    writeln!(out, "              kubectl -n shop exec deploy/web -- id")?;
+    writeln!(
+        out,
+        "              kubectl -n ops get secrets            # refused, and it says whom to ask"
+    )?;
+    writeln!(out, "              nullius access list\n")?;
+    let stop = if arguments.detach { "cargo xtask down" } else { "Ctrl-C" };
+    writeln!(out, "  stop        {stop}")?;
+    Ok(())
+}
