@@ -254,6 +254,14 @@ pub fn judge_hub(
         Ok(person) => person,
         Err(refusal) => return (Judgement::deny(refusal), ReadScope::Own),
     };
+    if let HubAction::Update { before, after } = action
+        && (before.kind() != after.kind() || before.name() != after.name())
+    {
+        let sentence =
+            "an update keeps kind and name; create the new object and delete the old one";
+        let refusal = Explanation::new(Reason::StaleState, sentence);
+        return (Judgement::deny(refusal), ReadScope::Own);
+    }
     if let Some(role) = widest_role(snapshot, caller, person, action, now) {
         return (by_role(snapshot, caller, person, action, &role, now), ReadScope::All);
     }

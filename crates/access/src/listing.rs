@@ -99,6 +99,10 @@ pub fn access_list(snapshot: &Snapshot, identity: &Identity, now: Timestamp) -> 
     for grant in snapshot.grants_of(person) {
         let Some(rights) = grant.kube() else { continue };
         let (until, over) = life(grant, identity, now);
+        let rules = match rights.namespaces {
+            None => rights.role.rules.clone(),
+            Some(_) => in_namespace(&rights.role.rules),
+        };
         for index in &rights.clusters {
             let Some(cluster) = snapshot.cluster_name(*index) else { continue };
             let locked = snapshot.locks.on_cluster(cluster, now).map(|why| why.sentence);
@@ -108,7 +112,7 @@ pub fn access_list(snapshot: &Snapshot, identity: &Identity, now: Timestamp) -> 
                 role: rights.role.name.clone(),
                 grant: grant.name.clone(),
                 until,
-                rules: rights.role.rules.iter().map(summary).collect(),
+                rules: rules.iter().map(summary).collect(),
                 inactive: stopped.clone().or(over.clone()).or(locked),
             });
         }
@@ -185,10 +189,13 @@ fn with_stream_reads(mut rules: Vec<PolicyRule>) -> Vec<PolicyRule> {
 fn summary(rule: &PolicyRule) -> String {
     let verbs = rule.verbs.join(", ");
     let mut line = if rule.non_resource_urls.is_empty() {
-        let groups: Vec<&str> =
-            rule.api_groups.iter().filter(|group| !group.is_empty()).map(String::as_str).collect();
+        let groups: Vec<&str> = rule
+            .api_groups
+            .iter()
+            .map(|group| if group.is_empty() { "core" } else { group.as_str() })
+            .collect();
         let resources = rule.resources.join(", ");
-        if groups.is_empty() {
+        if groups == ["core"] {
             format!("{verbs} {resources}")
         } else {
             format!("{verbs} {resources} ({})", groups.join(", "))

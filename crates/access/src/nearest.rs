@@ -6,7 +6,7 @@ use nullius_rbac::{Attributes, first_match};
 use crate::{
     Caller, Judgement, Snapshot,
     grant::{ClusterIndex, Life, Reach, Role},
-    kube::rule_text,
+    kube::{for_everyone, rule_text},
     snapshot::Person,
 };
 
@@ -53,7 +53,7 @@ fn place(request: &Attributes<'_>, cluster: &ClusterName) -> String {
     }
 }
 
-/// A grant of the caller that would allow it, had it not ended.
+/// A grant of the caller that would allow it, had it not ended; for what everyone may do, any grant that ended.
 fn over(
     snapshot: &Snapshot,
     caller: &Caller<'_>,
@@ -78,7 +78,9 @@ fn over(
             Reach::Allows(found) => {
                 Some((found.permission, rule_text(grant, rights, found.rule), next))
             }
-            Reach::OtherNamespace { .. } | Reach::ClusterWide { .. } | Reach::NoRule => None,
+            Reach::OtherNamespace { .. } | Reach::ClusterWide { .. } | Reach::NoRule => {
+                for_everyone(request).then(|| (None, format!("Grant/{}", grant.name), next))
+            }
         }
     })
 }

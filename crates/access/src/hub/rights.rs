@@ -53,7 +53,7 @@ impl Bounds<'_> {
             match role {
                 HubRole::Admin => None,
                 HubRole::Operator | HubRole::Approver | HubRole::Auditor => {
-                    self.beyond_text(change).or_else(|| self.gains_for_others(action, &after))
+                    self.beyond_text(action).or_else(|| self.gains_for_others(action, &after))
                 }
             }
         })
@@ -169,27 +169,28 @@ impl Bounds<'_> {
     }
 
     /// A grant or role, as it was or as it would be, that gives what an operator does not hold.
-    fn beyond_text(&self, change: Change<'_>) -> Option<Explanation> {
-        let (kind, name) = match change {
-            Change::Put(object) => (object.kind(), object.name()),
-            Change::Remove(kind, name) => (kind, name),
+    fn beyond_text(&self, action: &HubAction<'_>) -> Option<Explanation> {
+        let (told, wanted) = match *action {
+            HubAction::Create { object } => (None, Some(object)),
+            HubAction::Update { before, after } => (Some(before), Some(after)),
+            HubAction::Delete { object } => (Some(object), None),
+            _ => return None,
         };
+        let object = told.or(wanted)?;
+        let (kind, name) = (object.kind(), object.name());
         let stored = self.snapshot.object(kind, name);
-        let wanted = match change {
-            Change::Put(object) => Some(object),
-            Change::Remove(..) => None,
-        };
-        let missing = stored.into_iter().chain(wanted).find_map(|object| match object {
-            AnyObject::Grant(grant) => self.lacks_for_grant(&grant.spec),
-            AnyObject::Role(role) => self.lacks_anywhere(&role.spec.rules),
-            AnyObject::User(_)
-            | AnyObject::Group(_)
-            | AnyObject::Cluster(_)
-            | AnyObject::Lock(_) => None,
-        })?;
+        let missing =
+            stored.into_iter().chain(told).chain(wanted).find_map(|object| match object {
+                AnyObject::Grant(grant) => self.lacks_for_grant(&grant.spec),
+                AnyObject::Role(role) => self.lacks_anywhere(&role.spec.rules),
+                AnyObject::User(_)
+                | AnyObject::Group(_)
+                | AnyObject::Cluster(_)
+                | AnyObject::Lock(_) => None,
+            })?;
+        let me = self.me();
         Some(self.escalation(&format!(
-            "{kind} `{name}` gives the right to {missing}, which `{}` lacks",
-            self.me()
+            "{kind} `{name}` gives the right to {missing}, which `{me}` lacks"
         )))
     }
 
