@@ -1,4 +1,10 @@
 //! Proofs that a decision allowed one thing; they cannot be made, copied or changed outside this crate.
+//!
+//! ```compile_fail
+//! fn forge() -> nullius_policy::ReviewPermit {
+//!     nullius_policy::ReviewPermit { _sealed: () }
+//! }
+//! ```
 
 use nullius_access::{HubVerb, ReadScope};
 use nullius_model::{ClusterName, Kind, PermissionId, Principal, SessionId, Timestamp, UserName};
