@@ -12,7 +12,7 @@ use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
     InfraRoots, LiveCertificate, PeerError, PeerRule, Protocol, TlsError, agent_server_config,
-    peer::{Peer, peer},
+    peer::{Peer, peer, refusal},
     public_server_config,
 };
 
@@ -46,6 +46,9 @@ pub enum AcceptError {
     /// No TLS, a version or certificate that is refused, or the connection broke.
     #[error("the tls handshake failed")]
     Handshake(#[source] io::Error),
+    /// The certificate is of the right root, but names somebody who may not connect here.
+    #[error("the agent's certificate is refused: {0}")]
+    Certificate(String),
     /// The handshake was right, but nobody that we know is at the other end.
     #[error("the agent is refused")]
     Peer(#[from] PeerError),
@@ -95,12 +98,18 @@ impl HubAcceptor {
             let stream = start.into_stream(Arc::clone(&self.public)).await;
             return stream.map(Accepted::Public).map_err(AcceptError::Handshake);
         }
-        let stream =
-            start.into_stream(Arc::clone(&self.agents)).await.map_err(AcceptError::Handshake)?;
+        let stream = start.into_stream(Arc::clone(&self.agents)).await.map_err(broken)?;
         let (_, connection) = stream.get_ref();
         let protocol = connection.alpn_protocol().and_then(Protocol::from_alpn);
         let protocol = protocol.ok_or(AcceptError::Protocol)?;
         let Peer { id, not_after } = peer(connection)?;
         Ok(Accepted::Agent { stream, id, protocol, not_after })
+    }
+}
+
+fn broken(error: io::Error) -> AcceptError {
+    match refusal(&error) {
+        Some(reason) => AcceptError::Certificate(reason),
+        None => AcceptError::Handshake(error),
     }
 }

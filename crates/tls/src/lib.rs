@@ -20,7 +20,7 @@ pub use config::{
 };
 pub use hub_client::{HubConnector, UnverifiedPeer};
 pub use live::LiveCertificate;
-pub use peer::{EXPORTER_LABEL, Peer, PeerError, PeerRule, exporter, peer};
+pub use peer::{EXPORTER_LABEL, Peer, PeerError, PeerRule, describe_failure, exporter, peer};
 pub use protocol::{HttpVersions, Protocol};
 pub use roots::{InfraRoots, WebRoots};
 pub use web_client::WebConnector;

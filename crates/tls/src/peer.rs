@@ -3,7 +3,7 @@
 //! A server of ours is not checked by DNS name: an agent may reach a hub under any address, and a name is worth
 //! nothing beside `spiffe://infra.nullius/hub/…` signed by the pinned root.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use nullius_model::{ClusterName, InfraId, Timestamp};
 use nullius_pki::{CertificateError, CertificateIdentity, identity_of};
@@ -98,6 +98,28 @@ pub fn peer(connection: &CommonState) -> Result<Peer, PeerError> {
 /// The value that both ends of a connection share and nobody else knows, to bind assertions to the connection.
 pub fn exporter<Data>(connection: &ConnectionCommon<Data>) -> Result<[u8; 32], PeerError> {
     connection.export_keying_material([0; 32], EXPORTER_LABEL, None).map_err(PeerError::Exporter)
+}
+
+/// Why a handshake failed, in words: the reason of ours, where a certificate named the wrong part of Nullius.
+pub fn describe_failure(error: &io::Error) -> String {
+    refusal(error).unwrap_or_else(|| error.to_string())
+}
+
+/// Our own reason inside a handshake's error, where there is one.
+pub(crate) fn refusal(error: &io::Error) -> Option<String> {
+    match error.get_ref()?.downcast_ref::<Error>()? {
+        Error::InvalidCertificate(rustls::CertificateError::Other(OtherError(reason))) => {
+            let mut text = reason.to_string();
+            let mut source = reason.source();
+            while let Some(error) = source {
+                text.push_str(": ");
+                text.push_str(&error.to_string());
+                source = error.source();
+            }
+            Some(text)
+        }
+        _ => None,
+    }
 }
 
 /// Verifies servers of ours.
