@@ -1,1 +1,213 @@
+//! The command line of Nullius: arguments, the client of a hub, objects from files, kubectl's exec plugin.
+//!
+//! [`parse`] reads the command line into an [`Invocation`]: either a role that the binary runs (hub, agent, up), or
+//! something that this crate does itself by [`run`]. Results go to standard output, everything else to standard
+//! error, failures as what, why and next.
 
+mod args;
+mod client;
+mod command;
+mod completion;
+mod credential;
+mod environment;
+mod failure;
+mod home;
+mod kubeconfig;
+mod login;
+mod object;
+mod output;
+mod reference;
+mod stage;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches};
+
+pub use args::{
+    AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand, HubFlags, LogFormat,
+    UpArgs,
+};
+pub use completion::complete;
+pub use environment::{Answers, Audience, Environment, Terminal};
+pub use failure::{Chain, Exit, Failure};
+pub use reference::{man_pages, reference_markdown};
+
+use args::{Cli, Command, Global};
+use stage::Stage;
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Invocation {
+    /// Run the hub.
+    Hub(HubArgs),
+    /// Run an agent.
+    Agent(AgentCommand),
+    /// Run both beside a kubeconfig.
+    Up(UpArgs),
+    /// Something that [`run`] does.
+    Client(ClientCommand),
+}
+
+/// A command of a person, and the flags around it.
+#[derive(Debug)]
+pub struct ClientCommand {
+    global: Global,
+    command: Command,
+}
+
+/// Help, or a command line that cannot be understood.
+#[derive(Debug)]
+pub struct Unparsed {
+    /// The text, with colours.
+    pub text: String,
+    /// Whether it is what was asked for.
+    pub exit: Exit,
+}
+
+/// The whole command line, with the front page of its help.
+pub fn command() -> clap::Command {
+    let command = Cli::command();
+    let page = front_page(&command);
+    command.help_template(page)
+}
+
+/// Reads a command line; the first word is the program.
+pub fn parse(
+    words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+) -> Result<Invocation, Unparsed> {
+    let matches = command().try_get_matches_from(words).map_err(unparsed)?;
+    let Cli { global, command } = Cli::from_arg_matches(&matches).map_err(unparsed)?;
+    Ok(match command {
+        Command::Hub(args) => Invocation::Hub(args),
+        Command::Agent(command) => Invocation::Agent(command),
+        Command::Up(args) => Invocation::Up(args),
+        command => Invocation::Client(ClientCommand { global, command }),
+    })
+}
+
+fn unparsed(error: clap::Error) -> Unparsed {
+    let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+    let styled = error.render();
+    let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && {
+        use std::io::IsTerminal;
+        if exit == Exit::Ok {
+            std::io::stdout().is_terminal()
+        } else {
+            std::io::stderr().is_terminal()
+        }
+    };
+    let text = if colour { styled.ansi().to_string() } else { styled.to_string() };
+    Unparsed { text, exit }
+}
+
+/// Does what a person asked for; a failure is told and becomes the exit code.
+pub async fn run(client: ClientCommand, environment: Environment) -> Exit {
+    let ClientCommand { global, command } = client;
+    let chain = if global.verbose { Chain::Shown } else { Chain::Hidden };
+    let colour = Colour::of(&global);
+    let mut stage = Stage { environment, global };
+    match Box::pin(dispatch(&mut stage, command)).await {
+        Ok(exit) => exit,
+        Err(failure) => {
+            let text = failure.lines(chain);
+            stage.tell(&colour.error(&text));
+            failure.exit()
+        }
+    }
+}
+
+async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
+    match wanted {
+        Command::Login(args) => command::sign::login(stage, args).await,
+        Command::Logout(args) => command::sign::logout(stage, args).await,
+        Command::Whoami => command::sign::whoami(stage).await,
+        Command::Kubeconfig(args) => kubeconfig::run(stage, args).await,
+        Command::Version => command::sign::version(stage).await,
+        Command::Completion { shell } => {
+            let program = stage.environment.program.to_string_lossy().into_owned();
+            let script = completion::script(shell, &program)?;
+            stage.print(&script)
+        }
+        Command::Cluster(command) => command::cluster::run(stage, command).await,
+        Command::Access(command) => command::access::run(stage, command).await,
+        Command::Session(command) => command::access::run_session(stage, command).await,
+        Command::Lock(command) => command::people::run_lock(stage, command).await,
+        Command::User(command) => command::people::run(stage, command).await,
+        Command::Apply(args) => command::objects::apply(stage, args).await,
+        Command::Get(args) => command::objects::get(stage, args).await,
+        Command::Describe(args) => command::objects::show(stage, args.kind, &args.names).await,
+        Command::Delete(args) => command::objects::delete(stage, args).await,
+        Command::Diff(args) => command::objects::diff(stage, args).await,
+        Command::Edit(args) => command::objects::edit(stage, args).await,
+        Command::Usage(command) => command::audit::run_usage(stage, command).await,
+        Command::Audit(command) => command::audit::run(stage, command).await,
+        Command::Hub(_) | Command::Agent(_) | Command::Up(_) => {
+            Err(Failure::usage("this command is run by the program itself"))
+        }
+    }
+}
+
+/// Whether the word `error` is red.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colour {
+    Red,
+    Plain,
+}
+
+impl Colour {
+    fn of(global: &Global) -> Self {
+        use std::io::IsTerminal;
+        let wanted = match global.color {
+            args::Color::Always => true,
+            args::Color::Never => false,
+            args::Color::Auto => {
+                std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                    && std::io::stderr().is_terminal()
+            }
+        };
+        if wanted { Self::Red } else { Self::Plain }
+    }
+
+    fn error(self, text: &str) -> String {
+        match (self, text.strip_prefix("error:")) {
+            (Self::Red, Some(rest)) => format!("\u{1b}[1;31merror:\u{1b}[0m{rest}"),
+            (Self::Red, None) | (Self::Plain, _) => text.to_owned(),
+        }
+    }
+}
+
+/// Nouns by what they are for, in the order in which people meet them.
+const FRONT_PAGE: &[(&str, &[&str])] = &[
+    ("Daily", &["login", "logout", "whoami", "kubeconfig", "up", "version", "completion"]),
+    ("Access", &["cluster", "access", "session", "lock", "user"]),
+    ("Objects", &["apply", "get", "describe", "delete", "diff", "edit"]),
+    ("The loop", &["usage"]),
+    ("Audit", &["audit"]),
+    ("Roles", &["hub", "agent"]),
+];
+
+/// The front page: commands by what they are for, each noun with its verbs.
+fn front_page(command: &clap::Command) -> String {
+    let mut page = String::from("{about}\n\n{usage-heading} {usage}\n");
+    for (title, nouns) in FRONT_PAGE {
+        page.push_str(&format!("\n{title}:\n"));
+        for noun in *nouns {
+            let Some(found) = command.find_subcommand(noun) else { continue };
+            let verbs: Vec<&str> = found
+                .get_subcommands()
+                .filter(|verb| !verb.is_hide_set())
+                .map(clap::Command::get_name)
+                .collect();
+            let verbs =
+                if verbs.is_empty() { String::new() } else { format!(": {}", verbs.join(", ")) };
+            let about = found.get_about().map(ToString::to_string).unwrap_or_default();
+            page.push_str(&format!("  {noun:<12} {about}{verbs}\n"));
+        }
+    }
+    page.push_str("\nOptions:\n{options}\n\nMore about a command: nullius COMMAND --help");
+    page
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,203 @@
+//! The command line as types: what exists, and nothing that does not work yet.
+//!
+//! `nullius NOUN VERB [NAME] [flags]`; the few things done daily stand at the top level. Names and flags mean one
+//! thing everywhere.
+
+mod access;
+mod audit;
+mod object;
+mod role;
+mod session;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use nullius_model::{ClusterName, ObjectName};
+use url::Url;
+
+pub(crate) use access::{AccessCommand, ClusterCommand, LockCommand, SessionCommand, UserCommand};
+pub(crate) use access::{
+    AccessExplain, AccessList, ClusterAdd, LockAdd, LockedWhat, SessionEnd, SessionList, UserAdd,
+};
+pub(crate) use audit::{AuditCommand, UsageCommand};
+pub(crate) use audit::{AuditFilter, AuditList, UsageShow};
+pub(crate) use object::Selector;
+pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
+pub use role::{
+    AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand, HubFlags, LogFormat,
+    UpArgs,
+};
+pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};
+
+use crate::{completion, home::contexts::hub_url, output::Format};
+
+/// Zero trust for Kubernetes: every access is made by a verified identity, decided by a readable policy and recorded.
+#[derive(Debug, Parser)]
+#[command(name = "nullius", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    disable_help_subcommand = true,
+    infer_long_args = false,
+    subcommand_value_name = "COMMAND"
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The hub, when it is not the one of the current context
+    #[arg(long, env = "NULLIUS_HUB", value_name = "URL", global = true, value_parser = hub_url, hide_env_values = true)]
+    pub(crate) hub: Option<Url>,
+    /// The context: a hub that you signed in to
+    #[arg(long, env = "NULLIUS_CONTEXT", value_name = "NAME", global = true, add = completion::contexts(), hide_env_values = true)]
+    pub(crate) context: Option<ObjectName>,
+    /// The form of the result
+    #[arg(
+        short,
+        long,
+        env = "NULLIUS_OUTPUT",
+        value_enum,
+        value_name = "FORM",
+        default_value_t,
+        global = true,
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    pub(crate) output: Format,
+    /// Leave out the titles of tables
+    #[arg(long, env = "NULLIUS_NO_HEADERS", global = true, value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    pub(crate) no_headers: bool,
+    /// Show the causes behind an error
+    #[arg(short, long, env = "NULLIUS_VERBOSE", global = true, value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    pub(crate) verbose: bool,
+    /// When to use colour; `NO_COLOR` is honoured
+    #[arg(
+        long,
+        env = "NULLIUS_COLOR",
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        global = true,
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    pub(crate) color: Color,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Sign in at a hub
+    Login(Login),
+    /// Sign out: the session and everything made for it in clusters ends
+    Logout(Logout),
+    /// Show who you are, since when and until when
+    Whoami,
+    /// Write a kubeconfig with one context for each cluster that you may reach
+    Kubeconfig(Kubeconfig),
+    /// Run a hub and an agent beside a kubeconfig, as one process
+    Up(UpArgs),
+    /// Show the version of this program and of the hub
+    Version,
+    /// Print completion for a shell
+    ///
+    /// Names of users, clusters and other objects are completed from the hub while a session stands.
+    ///
+    /// bash: `source <(nullius completion bash)`, zsh: `source <(nullius completion zsh)`,
+    /// fish: `nullius completion fish | source`.
+    Completion {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Clusters behind the hub
+    #[command(subcommand, arg_required_else_help = true)]
+    Cluster(ClusterCommand),
+    /// What somebody may do where, and why
+    #[command(subcommand, arg_required_else_help = true)]
+    Access(AccessCommand),
+    /// Sign-ins that stand
+    #[command(subcommand, arg_required_else_help = true)]
+    Session(SessionCommand),
+    /// Stop a user, group, session or cluster at once, live streams too
+    #[command(subcommand, arg_required_else_help = true)]
+    Lock(LockCommand),
+    /// People who sign in at the hub
+    #[command(subcommand, arg_required_else_help = true)]
+    User(UserCommand),
+    /// Create or change objects from files
+    Apply(Apply),
+    /// List objects of a kind
+    Get(Get),
+    /// Show objects in full
+    Describe(Describe),
+    /// Delete objects
+    Delete(Delete),
+    /// Show what an apply would change; exit code 2 when something would
+    Diff(Diff),
+    /// Change an object in your editor
+    Edit(Edit),
+    /// What occurred, merged: the other side of what is permitted
+    #[command(subcommand, arg_required_else_help = true)]
+    Usage(UsageCommand),
+    /// The audit: who did what where, in an unbroken chain
+    #[command(subcommand, arg_required_else_help = true)]
+    Audit(AuditCommand),
+    /// Run the hub
+    Hub(HubArgs),
+    /// Run an agent in a cluster
+    #[command(subcommand, arg_required_else_help = true)]
+    Agent(AgentCommand),
+}
+
+/// Shells that completion exists for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl Shell {
+    /// The name as the shell has it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Bash => "bash",
+            Self::Zsh => "zsh",
+            Self::Fish => "fish",
+        }
+    }
+}
+
+/// `-c/--cluster`, where it narrows.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InCluster {
+    /// Only this cluster
+    #[arg(short, long, value_name = "NAME", add = completion::names(nullius_model::Kind::Cluster))]
+    pub(crate) cluster: Option<ClusterName>,
+}
+
+/// `-f`, repeated.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Files {
+    /// A file, a folder, or `-` for standard input; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE", required = true, value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) files: Vec<PathBuf>,
+}

@@ -1,0 +1,8 @@
+//! The client of the hub's HTTP API.
+
+pub(crate) mod call;
+pub(crate) mod dial;
+pub(crate) mod hub;
+
+pub(crate) use call::{Call, fill};
+pub(crate) use hub::{Hub, exchange};

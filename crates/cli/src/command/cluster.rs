@@ -1,0 +1,118 @@
+//! `cluster add|list|show|remove`.
+
+use nullius_api::{JoinToken, route};
+use nullius_model::{
+    AnyObject, Ceiling, ClusterName, ClusterSpec, Kind, Object, ObjectMeta, ObjectName,
+};
+
+use super::objects;
+use crate::{
+    args::{ClusterAdd, ClusterCommand},
+    client::{Call, Hub, fill},
+    environment::Confirmed,
+    failure::{Exit, Failure},
+    object::remote::{self, Writing},
+    output::{Single, json_value, relative},
+    stage::{Asked, Stage, declined},
+};
+
+/// Runs a command on clusters.
+pub(crate) async fn run(stage: &mut Stage, command: ClusterCommand) -> Result<Exit, Failure> {
+    match command {
+        ClusterCommand::Add(args) => add(stage, args).await,
+        ClusterCommand::List => objects::list(stage, Kind::Cluster, None).await,
+        ClusterCommand::Show { name } => {
+            objects::show(stage, Kind::Cluster, &[object_name(&name)?]).await
+        }
+        ClusterCommand::Remove { name, yes } => remove(stage, &name, Asked::of_flag(yes)).await,
+    }
+}
+
+/// A cluster's name as the name of its object.
+pub(crate) fn object_name(name: &impl AsRef<str>) -> Result<ObjectName, Failure> {
+    name.as_ref()
+        .parse()
+        .map_err(|error: nullius_model::ParseNameError| Failure::usage(error.to_string()))
+}
+
+async fn add(stage: &mut Stage, args: ClusterAdd) -> Result<Exit, Failure> {
+    let hub = stage.hub()?;
+    let ceiling = Ceiling::try_from(args.ceiling.clone())
+        .map_err(|error| Failure::usage(format!("`--ceiling` is no ClusterRole: {error}")))?;
+    known(&hub, &args, ceiling).await?;
+    let what = format!("cannot make a join token for `{}`", args.name);
+    let call = Call::post_empty(what, fill(route::JOIN_TOKEN, &[args.name.as_str()]));
+    let join: JoinToken = hub.read(&call).await?;
+    if args.manifest {
+        return manifest(stage, &args, &join);
+    }
+    let text = format!(
+        "cluster     {}\njoin token  {}\n            single use, ends {}\nceiling     {}\nhub         {}\n\n\
+         Join the cluster from a machine whose kubectl may administer it:\n\n    \
+         nullius cluster add {} --manifest --image IMAGE | kubectl apply -f -\n",
+        join.cluster,
+        join.token,
+        relative(join.expires_at, stage.now()),
+        join.ceiling,
+        join.hub_address,
+        join.cluster,
+    );
+    let name = join.cluster.to_string();
+    stage.single(Single { kind: "JoinToken", value: json_value(&join)?, text, name })
+}
+
+/// Makes the cluster known, or finds it as it is wanted.
+async fn known(hub: &Hub, args: &ClusterAdd, ceiling: Ceiling) -> Result<(), Failure> {
+    let name = object_name(&args.name)?;
+    match remote::find(hub, Kind::Cluster, &name).await? {
+        None => {
+            let mut metadata = ObjectMeta::named(name);
+            metadata.labels = args.labels.iter().cloned().collect();
+            let object = Object { metadata, spec: ClusterSpec { ceiling }, status: None };
+            remote::create(hub, &object.into(), Writing::Real).await.map(|_| ())
+        }
+        Some(AnyObject::Cluster(found)) => {
+            let labels_differ = args
+                .labels
+                .iter()
+                .any(|(key, value)| found.metadata.labels.get(key) != Some(value));
+            if found.spec.ceiling != ceiling || labels_differ {
+                return Err(Failure::new(format!(
+                    "the cluster `{}` is known with other settings",
+                    args.name
+                ))
+                .why(format!("its ceiling is `{}`", found.spec.ceiling.cluster_role()))
+                .next(format!(
+                    "give the same settings, or change it: `nullius edit cluster {}`",
+                    args.name
+                )));
+            }
+            Ok(())
+        }
+        Some(_) => Err(Failure::new(format!(
+            "the hub answered something else than the cluster `{}`",
+            args.name
+        ))),
+    }
+}
+
+fn manifest(stage: &mut Stage, args: &ClusterAdd, join: &JoinToken) -> Result<Exit, Failure> {
+    let _ = (stage, args, join);
+    Err(Failure::new("manifests"))
+}
+
+async fn remove(stage: &mut Stage, name: &ClusterName, asked: Asked) -> Result<Exit, Failure> {
+    let hub = stage.hub()?;
+    let object = object_name(name)?;
+    remote::fetch(&hub, Kind::Cluster, &object).await?;
+    let question = format!("Remove the cluster `{name}`? Everybody's access to it ends at once.");
+    if stage.confirm(asked, &question).await? == Confirmed::No {
+        return Err(declined());
+    }
+    remote::delete(&hub, Kind::Cluster, &object, Writing::Real).await?;
+    stage.environment.terminal.print(&format!("Cluster/{name} removed\n"))?;
+    stage.tell(&format!(
+        "next: take the agent out of the cluster: `kubectl delete namespace nullius-system nullius-sessions` (cluster `{name}`)\n"
+    ));
+    Ok(Exit::Ok)
+}

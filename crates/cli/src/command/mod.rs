@@ -1,0 +1,8 @@
+//! One module for each noun of the command line.
+
+pub(crate) mod access;
+pub(crate) mod audit;
+pub(crate) mod cluster;
+pub(crate) mod objects;
+pub(crate) mod people;
+pub(crate) mod sign;

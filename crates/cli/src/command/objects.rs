@@ -1,0 +1,298 @@
+//! `apply`, `get`, `describe`, `delete`, `diff`, `edit`.
+
+use std::io;
+
+use nullius_model::{AnyObject, Kind, ObjectName};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{self, Selector},
+    client::Hub,
+    environment::Confirmed,
+    failure::{Chain, Exit, Failure},
+    object::{
+        apply::{self, Outcome},
+        columns,
+        describe::describe as described,
+        diff,
+        document::{self, Document},
+        edit::{self as editor, Edited},
+        remote::{self, Writing},
+    },
+    output::{Format, Listing, Printed, escape, json_text, json_value, yaml_text},
+    stage::{Asked, Stage, declined},
+};
+
+fn writing(dry_run: bool) -> Writing {
+    if dry_run { Writing::DryRun } else { Writing::Real }
+}
+
+fn suffix(writing: Writing) -> &'static str {
+    match writing {
+        Writing::Real => "",
+        Writing::DryRun => " (dry run)",
+    }
+}
+
+/// Creates or changes the objects of files.
+pub(crate) async fn apply(stage: &mut Stage, args: args::Apply) -> Result<Exit, Failure> {
+    let mut documents = read_files(&args.files.files)?;
+    documents.sort_by_key(|document| apply::rank(document.object.kind()));
+    let hub = stage.hub()?;
+    let writing = writing(args.dry_run);
+    let mut applied: Vec<(AnyObject, Outcome)> = Vec::new();
+    let mut failures = Vec::new();
+    for document in &documents {
+        match apply::apply(&hub, document, writing).await {
+            Ok((object, outcome)) => {
+                if stage.is_for_people() {
+                    let line =
+                        format!("{} {}{}\n", document.label(), outcome.as_str(), suffix(writing));
+                    stage.environment.terminal.print(&line)?;
+                }
+                applied.push((object, outcome));
+            }
+            Err(failure) => {
+                let failure = placed(document, failure);
+                let exit = failure.exit();
+                stage.tell(&failure.lines(Chain::Hidden));
+                failures.push(exit);
+                // Without the hub the others fail the same way.
+                if exit == Exit::Failed && document_never_sent(&failure) {
+                    break;
+                }
+            }
+        }
+    }
+    if !stage.is_for_people() {
+        let objects: Vec<AnyObject> = applied.into_iter().map(|(object, _)| object).collect();
+        let printed = print_objects(&objects, stage.global.output)?;
+        stage.print(&printed)?;
+    }
+    Ok(worst(&failures))
+}
+
+/// The failure of an object, its fields named by file and line.
+fn placed(document: &Document, failure: Failure) -> Failure {
+    if failure.fields().is_empty() {
+        let place = document.place();
+        let placed = Failure::new(format!("{place}: {failure}")).exit_with(failure.exit());
+        let placed = placed.why(failure.reason().to_owned());
+        return match failure.advice() {
+            Some(advice) => placed.next(advice.to_owned()),
+            None => placed,
+        };
+    }
+    let faults: Vec<String> =
+        failure.fields().iter().map(|(field, wrong)| document.fault(field, wrong)).collect();
+    Failure::new(failure.to_string()).why(faults.join("\n       ")).exit_with(failure.exit())
+}
+
+fn document_never_sent(failure: &Failure) -> bool {
+    failure.to_string().contains("cannot reach the hub")
+}
+
+fn worst(failures: &[Exit]) -> Exit {
+    if failures.is_empty() {
+        Exit::Ok
+    } else if failures.iter().all(|exit| *exit == Exit::Denied) {
+        Exit::Denied
+    } else {
+        Exit::Failed
+    }
+}
+
+fn read_files(files: &[std::path::PathBuf]) -> Result<Vec<Document>, Failure> {
+    document::read(document::sources(files, &mut io::stdin().lock())?)
+}
+
+/// Lists objects of a kind, or those that are named.
+pub(crate) async fn get(stage: &mut Stage, args: args::Get) -> Result<Exit, Failure> {
+    if args.names.is_empty() {
+        return list(stage, args.kind, args.selector.as_ref()).await;
+    }
+    let hub = stage.hub()?;
+    let objects = fetch_named(&hub, args.kind, &args.names).await?;
+    if args.names.len() == 1 && matches!(stage.global.output, Format::Json | Format::Yaml) {
+        let printed = print_objects(&objects, stage.global.output)?;
+        return stage.print(&printed);
+    }
+    print_list(stage, args.kind, &objects)
+}
+
+/// Lists all objects of a kind that a selector selects.
+pub(crate) async fn list(
+    stage: &mut Stage,
+    kind: Kind,
+    selector: Option<&Selector>,
+) -> Result<Exit, Failure> {
+    let hub = stage.hub()?;
+    let mut objects = remote::fetch_all(&hub, kind).await?;
+    if let Some(selector) = selector {
+        let all = objects.len();
+        objects.retain(|object| selector.selects(&object.metadata().labels));
+        if objects.is_empty() && all > 0 && stage.is_for_people() {
+            stage.tell(&format!("none of {all} {} has these labels\n", kind.plural()));
+            return Ok(Exit::Ok);
+        }
+    }
+    print_list(stage, kind, &objects)
+}
+
+/// Shows objects in full: for people described, otherwise as they are.
+pub(crate) async fn show(
+    stage: &mut Stage,
+    kind: Kind,
+    names: &[ObjectName],
+) -> Result<Exit, Failure> {
+    let hub = stage.hub()?;
+    let objects = fetch_named(&hub, kind, names).await?;
+    if !stage.is_for_people() {
+        let printed = print_objects(&objects, stage.global.output)?;
+        return stage.print(&printed);
+    }
+    let now = stage.now();
+    let text = objects.iter().map(|object| described(object, now)).collect::<Vec<_>>().join("\n");
+    stage.environment.terminal.print(&text)?;
+    Ok(Exit::Ok)
+}
+
+async fn fetch_named(
+    hub: &Hub,
+    kind: Kind,
+    names: &[ObjectName],
+) -> Result<Vec<AnyObject>, Failure> {
+    let mut objects = Vec::with_capacity(names.len());
+    for name in names {
+        objects.push(remote::fetch(hub, kind, name).await?);
+    }
+    Ok(objects)
+}
+
+fn print_list(stage: &mut Stage, kind: Kind, objects: &[AnyObject]) -> Result<Exit, Failure> {
+    let listing = Listing {
+        kind: "List",
+        items: objects.iter().map(json_value).collect::<Result<_, _>>()?,
+        table: columns::table(kind, objects, stage.now()),
+        names: objects.iter().map(named).collect(),
+        empty: columns::empty(kind).to_owned(),
+    };
+    stage.list(listing)
+}
+
+/// One object as it is, several as a `List` that `apply` reads again.
+fn print_objects(objects: &[AnyObject], format: Format) -> Result<Printed, Failure> {
+    let document = || -> Result<Value, Failure> {
+        match objects {
+            [object] => json_value(object),
+            _ => {
+                let items = objects.iter().map(json_value).collect::<Result<Vec<_>, _>>()?;
+                Ok(
+                    json!({ "apiVersion": nullius_model::API_VERSION, "kind": "List", "items": items }),
+                )
+            }
+        }
+    };
+    let out = match format {
+        Format::Json => json_text(&document()?)?,
+        Format::Yaml => yaml_text(&document()?)?,
+        Format::Name | Format::Table | Format::Wide => {
+            objects.iter().map(|object| escape::cell(&named(object)) + "\n").collect()
+        }
+    };
+    Ok(Printed { out, err: String::new() })
+}
+
+/// `role/developer`.
+fn named(object: &AnyObject) -> String {
+    format!("{}/{}", object.kind().as_str().to_ascii_lowercase(), object.name())
+}
+
+/// Deletes objects by name or by file.
+pub(crate) async fn delete(stage: &mut Stage, args: args::Delete) -> Result<Exit, Failure> {
+    let mut doomed: Vec<(Kind, ObjectName)> = if args.files.is_empty() {
+        let kind = args.kind.ok_or_else(|| Failure::usage("no kind is named"))?;
+        args.names.into_iter().map(|name| (kind, name)).collect()
+    } else {
+        let documents = read_files(&args.files)?;
+        documents
+            .iter()
+            .map(|document| (document.object.kind(), document.object.name().clone()))
+            .collect()
+    };
+    // What names others goes first.
+    doomed.sort_by_key(|(kind, _)| std::cmp::Reverse(apply::rank(*kind)));
+    let hub = stage.hub()?;
+    let writing = writing(args.dry_run);
+    if writing == Writing::Real {
+        let labels: Vec<_> = doomed.iter().map(|(kind, name)| format!("{kind}/{name}")).collect();
+        let question = format!("Delete {}?", labels.join(", "));
+        if stage.confirm(Asked::of_flag(args.yes), &question).await? == Confirmed::No {
+            return Err(declined());
+        }
+    }
+    let mut failures = Vec::new();
+    for (kind, name) in &doomed {
+        match remote::delete(&hub, *kind, name, writing).await {
+            Ok(()) => {
+                let line = match stage.global.output {
+                    Format::Name => format!("{}/{name}\n", kind.as_str().to_ascii_lowercase()),
+                    _ => format!("{kind}/{name} deleted{}\n", suffix(writing)),
+                };
+                stage.environment.terminal.print(&line)?;
+            }
+            Err(failure) => {
+                stage.tell(&failure.lines(Chain::Hidden));
+                failures.push(failure.exit());
+            }
+        }
+    }
+    Ok(worst(&failures))
+}
+
+/// Shows what an apply would change.
+pub(crate) async fn diff(stage: &mut Stage, args: args::Diff) -> Result<Exit, Failure> {
+    let documents = read_files(&args.files.files)?;
+    let hub = stage.hub()?;
+    let mut differs = false;
+    for document in &documents {
+        let wanted = &document.object;
+        let live = remote::find(&hub, wanted.kind(), wanted.name()).await?;
+        let text = diff::diff(&document.label(), live.as_ref(), Some(wanted))?;
+        differs |= !text.is_empty();
+        stage.environment.terminal.print(&text)?;
+    }
+    Ok(if differs { Exit::Denied } else { Exit::Ok })
+}
+
+/// Changes an object in the person's editor.
+pub(crate) async fn edit(stage: &mut Stage, args: args::Edit) -> Result<Exit, Failure> {
+    let hub = stage.hub()?;
+    let live = remote::fetch(&hub, args.kind, &args.name).await?;
+    let document = match editor::edit(&live, &mut stage.environment).await? {
+        Edited::Unchanged => {
+            stage.tell("nothing was changed\n");
+            return Ok(Exit::Ok);
+        }
+        Edited::Changed(document) => document,
+    };
+    match apply::apply(&hub, &document, Writing::Real).await {
+        Ok((_, outcome)) => {
+            let line = format!("{} {}\n", document.label(), outcome.as_str());
+            stage.environment.terminal.print(&line)?;
+            Ok(Exit::Ok)
+        }
+        Err(failure) => {
+            // What was typed is worth more than the temporary file's tidiness.
+            let kept =
+                std::env::temp_dir().join(format!("nullius-edit-{}.yaml", std::process::id()));
+            let saved =
+                std::fs::write(&kept, yaml_text(&remote::written_part(&document.object)?)?).is_ok();
+            let failure = placed(&document, failure);
+            if saved {
+                stage.tell(&format!("your change is kept in `{}`\n", kept.display()));
+            }
+            Err(failure)
+        }
+    }
+}
