@@ -156,6 +156,11 @@ impl SecretKey {
         self.public
     }
 
+    /// Signs bytes as they are.
+    pub(crate) fn sign_bytes(&self, bytes: &[u8]) -> Vec<u8> {
+        self.pair.sign(bytes).as_ref().to_vec()
+    }
+
     /// The encoded header of tokens of a kind, with the point after it: it is the same for each of them.
     pub(crate) fn header(&self, kind: TokenKind) -> String {
         header(&self.public.kid(), kind)

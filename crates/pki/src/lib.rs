@@ -8,6 +8,7 @@ mod access_token;
 mod assertion;
 mod certificate;
 mod command;
+mod detached;
 mod jws;
 mod keyset;
 mod random;
@@ -27,6 +28,7 @@ pub use certificate::{
     identity_of,
 };
 pub use command::{COMMAND_MAX, CommandError, CommandVerifier};
+pub use detached::DetachedSigner;
 pub use jws::{CLOCK_SKEW, KeyError, PublicKey, VerifyError};
 pub use keyset::{Installed, KeySetError, KeySetSigner, Signer, Verifier};
 pub use random::{constant_time_eq, random_bits, random_bytes, random_token, sha256, token_hash};

@@ -108,3 +108,28 @@ fn a_key_survives_its_stored_and_its_printed_form() {
     }
     assert!(SecretKey::from_pkcs8(b"no key").is_err());
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "[A-Za-z0-9_.-]{0,300}|.{0,100}") {
+        if let Ok(token) = Compact::split(&text, 256) {
+            let key = SecretKey::from_seed(&[1; 32]).unwrap().public().parse_key().unwrap();
+            let _ = token.kid(TokenKind::Command);
+            proptest::prop_assert!(token.open::<nullius_model::Command>(&key).is_err());
+        }
+    }
+
+    #[test]
+    fn no_changed_byte_of_a_token_is_accepted(place in 0_usize..1000, byte in b'!'..b'~') {
+        let key = SecretKey::from_seed(&[1; 32]).unwrap();
+        let keys = nullius_model::KeySet { revision: 1, keys: std::collections::BTreeMap::new() };
+        let token = key.sign(&key.header(TokenKind::KeySet), &keys);
+        let mut changed = token.clone().into_bytes();
+        let place = place % changed.len();
+        changed[place] = byte;
+        let changed = String::from_utf8(changed).unwrap();
+        let opened = Compact::split(&changed, 4096)
+            .and_then(|token| token.open::<nullius_model::KeySet>(&key.public().parse_key().unwrap()));
+        proptest::prop_assert_eq!(opened.is_ok(), changed == token);
+    }
+}

@@ -165,3 +165,22 @@ fn a_certificate_with_no_or_two_identities_names_nobody() {
     assert!(matches!(identity_of(foreign.der()), Err(CertificateError::Identity(_))));
     assert!(check_root(foreign.der()).is_err(), "no CA");
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_the_readers_panic(
+        bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+        place in 0_usize..1000,
+        flip in 1_u8..,
+    ) {
+        let _ = identity_of(&bytes);
+        let _ = check_root(&bytes);
+        proptest::prop_assert!(Csr::from_der(bytes).proven_key().is_err());
+
+        let mut changed = PrivateKey::generate().unwrap().request().unwrap().as_der().to_vec();
+        let place = place % changed.len();
+        changed[place] ^= flip;
+        let _ = identity_of(&changed);
+        let _ = Csr::from_der(changed).proven_key();
+    }
+}
