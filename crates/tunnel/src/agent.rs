@@ -315,10 +315,9 @@ impl ServedStream {
             exporter: &self.state.exporter,
         };
         let Admission { credential, session } = self.inner.gate.admit(presented).await?;
-        let registration = self.inner.live.enter(
-            mark,
-            Owner { session, user: None, cluster: self.inner.cluster.clone(), permission: None },
-        );
+        let cluster = self.inner.cluster.clone();
+        let owner = Owner { session, user: None, cluster, permission: None };
+        let registration = self.inner.live.enter(mark, owner, None);
 
         let unusable = |_| Refusal::new(500, "the session's credential cannot be used");
         let bearer = format!("Bearer {}", credential.expose_secret());

@@ -45,6 +45,11 @@ pub(crate) fn from_client(parts: &request::Parts) -> Result<Clean, Refusal> {
     Ok(Clean { headers: allowed_request(headers, &named), upgrade })
 }
 
+/// Whether a client's request passes the pipeline; 403 where it claims an identity that is not its own.
+pub fn check_headers(parts: &request::Parts) -> Result<(), Refusal> {
+    from_client(parts).map(drop)
+}
+
 /// What the agent forwards of a request that came through the tunnel, where no connection header is legal.
 pub(crate) fn from_hub(headers: &HeaderMap) -> Result<HeaderMap, Refusal> {
     framing(headers, Version::HTTP_2)?;

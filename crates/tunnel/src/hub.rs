@@ -3,13 +3,21 @@
 //! [`Tunnels::forward`] takes the permit itself, so that a request that nobody permitted cannot be forwarded; it
 //! compares method, path and cluster with it and signs for exactly that request on exactly one connection.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use nullius_model::{AuditId, ClusterName, InfraId, InstanceId, PermissionId, SessionId, UserName};
 use nullius_policy::KubePermit;
 use nullius_rbac::RequestInfo;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -27,6 +35,8 @@ use crate::{
 
 /// How often a request that was certainly not processed is sent on another connection.
 const ATTEMPTS: usize = 3;
+/// How often it is looked for streams whose right has run out.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Signs one request for one connection; the hub implements it with its assertion key.
 pub trait Assert: Send + Sync {
@@ -68,6 +78,7 @@ struct Inner {
     registry: Registry,
     live: Arc<Live>,
     tasks: TaskTracker,
+    sweeping: AtomicBool,
 }
 
 /// A connection that was taken in.
@@ -124,6 +135,7 @@ impl Tunnels {
             registry: Registry::default(),
             live: Live::new(),
             tasks: TaskTracker::new(),
+            sweeping: AtomicBool::new(false),
         }))
     }
 
@@ -145,6 +157,7 @@ impl Tunnels {
             Link::establish(Box::new(io), cluster.clone(), instance.clone(), class, exporter)
                 .await?;
         self.0.registry.add(&link)?;
+        self.sweep();
         let (told, ended) = tokio::sync::oneshot::channel();
         let inner = Arc::clone(&self.0);
         let driven = Arc::clone(&link);
@@ -266,6 +279,21 @@ impl Tunnels {
         response
     }
 
+    /// Ends streams in time whose right runs out, from the first connection on.
+    fn sweep(&self) {
+        if self.0.sweeping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(inner) = inner.upgrade() else { return };
+                inner.live.expire(Instant::now());
+            }
+        });
+    }
+
     async fn forward_checked(
         &self,
         forward: Forward<'_>,
@@ -277,15 +305,15 @@ impl Tunnels {
         let (parts, body) = request.into_parts();
         same_request(info, &parts)?;
         let clean = headers::from_client(&parts)?;
-        let registration = self.0.live.enter(
-            forward.mark,
-            Owner {
-                session: permit.session().clone(),
-                user: Some(permit.user().clone()),
-                cluster: permit.cluster().clone(),
-                permission: permit.permission().cloned(),
-            },
-        );
+        let owner = Owner {
+            session: permit.session().clone(),
+            user: Some(permit.user().clone()),
+            cluster: permit.cluster().clone(),
+            permission: permit.permission().cloned(),
+        };
+        let left = permit.ends_at().duration_since(permit.decided_at());
+        let ends = Instant::now() + Duration::try_from(left).unwrap_or_default();
+        let registration = self.0.live.enter(forward.mark, owner, Some(ends));
         let watcher = forward.on_end.map(Watcher::new);
         let sent = Sent { permit, audit_id: forward.audit_id, assert: forward.assert, clean };
         match &sent.clean.upgrade {
@@ -619,6 +647,9 @@ fn is_open_ended(info: &RequestInfo) -> bool {
 /// The permit is for this request and no other.
 fn same_request(info: &RequestInfo, parts: &http::request::Parts) -> Result<(), Refusal> {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    if target.starts_with(wire::RESERVED) {
+        return Err(Refusal::new(404, "the cluster has no such path"));
+    }
     if parts.method.as_str() == info.method().as_str() && target == info.path_and_query() {
         return Ok(());
     }

@@ -24,6 +24,7 @@ mod wire;
 
 pub use agent::{Admission, Agent, Gate, Presented, Served};
 pub use body::{BoxError, StreamError, TunnelBody};
+pub use headers::check_headers;
 pub use hub::{
     AgentState, AgentView, Assert, AssertError, Attached, Forward, TunnelOptions, Tunnels,
 };

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures::task::AtomicWaker;
 use h2::{Reason, SendStream};
 use nullius_model::{ClusterName, PermissionId, SessionId, UserName};
+use tokio::time::Instant;
 
 const SHARDS: usize = 32;
 const RECENT_CUTS: usize = 256;
@@ -56,6 +57,7 @@ type Shard = HashMap<SessionId, HashMap<u64, Arc<Stream>>>;
 pub(crate) struct Stream {
     owner: Owner,
     serial: u64,
+    ends: Option<Instant>,
     cut: AtomicBool,
     gone: AtomicBool,
     down: AtomicWaker,
@@ -88,12 +90,19 @@ impl Live {
         Mark(self.cuts.load(Ordering::SeqCst))
     }
 
-    /// Registers a stream that was decided after `mark`; a cut since then has already ended it.
-    pub(crate) fn enter(self: &Arc<Self>, mark: Mark, owner: Owner) -> Registration {
+    /// Registers a stream that was decided after `mark`; a cut since then has already ended it. It is cut when it
+    /// still runs at `ends`.
+    pub(crate) fn enter(
+        self: &Arc<Self>,
+        mark: Mark,
+        owner: Owner,
+        ends: Option<Instant>,
+    ) -> Registration {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
         let stream = Arc::new(Stream {
             owner,
             serial,
+            ends,
             cut: AtomicBool::new(false),
             gone: AtomicBool::new(false),
             down: AtomicWaker::new(),
@@ -121,15 +130,7 @@ impl Live {
     pub(crate) fn cut(&self, cut: impl Fn(&Owner) -> bool + Send + Sync + 'static) -> usize {
         let cut: Cut = Arc::new(cut);
         self.remember(&cut);
-        let matched: Vec<Arc<Stream>> = self
-            .shards
-            .iter()
-            .flat_map(|shard| {
-                let shard = lock(shard);
-                let streams = shard.values().flat_map(HashMap::values);
-                streams.filter(|stream| cut(&stream.owner)).cloned().collect::<Vec<_>>()
-            })
-            .collect();
+        let matched = self.matching(|stream| cut(&stream.owner));
         matched.iter().filter(|stream| stream.throw()).count()
     }
 
@@ -145,9 +146,25 @@ impl Live {
         matched.iter().filter(|stream| stream.throw()).count()
     }
 
+    /// Ends the streams whose right has run out.
+    pub(crate) fn expire(&self, now: Instant) -> usize {
+        let over = |stream: &Stream| stream.ends.is_some_and(|ends| ends <= now);
+        self.matching(over).iter().filter(|stream| stream.throw()).count()
+    }
+
     /// How many streams of a session run.
     pub(crate) fn count(&self, session: &SessionId) -> usize {
         lock(self.shard(session)).get(session).map_or(0, HashMap::len)
+    }
+
+    fn matching(&self, wanted: impl Fn(&Stream) -> bool) -> Vec<Arc<Stream>> {
+        let mut matched = Vec::new();
+        for shard in &self.shards {
+            let shard = lock(shard);
+            let streams = shard.values().flat_map(HashMap::values);
+            matched.extend(streams.filter(|stream| wanted(stream)).cloned());
+        }
+        matched
     }
 
     fn shard(&self, session: &SessionId) -> &Mutex<Shard> {
@@ -271,9 +288,9 @@ mod tests {
     #[test]
     fn a_cut_ends_the_streams_it_names_and_no_other() {
         let live = Live::new();
-        let one = live.enter(live.mark(), owner(1, "ada", "dev"));
-        let two = live.enter(live.mark(), owner(1, "ada", "prod"));
-        let other = live.enter(live.mark(), owner(2, "bob", "dev"));
+        let one = live.enter(live.mark(), owner(1, "ada", "dev"), None);
+        let two = live.enter(live.mark(), owner(1, "ada", "prod"), None);
+        let other = live.enter(live.mark(), owner(2, "bob", "dev"), None);
         assert_eq!(live.count(&SessionId::from_bits(1)), 2);
 
         let prod = "prod".parse().unwrap();
@@ -293,9 +310,21 @@ mod tests {
         let live = Live::new();
         let before = live.mark();
         live.cut_session(&SessionId::from_bits(1));
-        assert!(live.enter(before, owner(1, "ada", "dev")).is_cut());
-        assert!(!live.enter(before, owner(2, "bob", "dev")).is_cut());
-        assert!(!live.enter(live.mark(), owner(1, "ada", "dev")).is_cut());
+        assert!(live.enter(before, owner(1, "ada", "dev"), None).is_cut());
+        assert!(!live.enter(before, owner(2, "bob", "dev"), None).is_cut());
+        assert!(!live.enter(live.mark(), owner(1, "ada", "dev"), None).is_cut());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_when_its_right_has_run_out() {
+        let live = Live::new();
+        let now = Instant::now();
+        let soon = now + std::time::Duration::from_secs(5);
+        let short = live.enter(live.mark(), owner(1, "ada", "dev"), Some(soon));
+        let long = live.enter(live.mark(), owner(1, "ada", "dev"), None);
+        assert_eq!(live.expire(now), 0);
+        assert_eq!(live.expire(soon), 1);
+        assert!(short.is_cut() && !long.is_cut());
     }
 
     #[test]
@@ -305,6 +334,6 @@ mod tests {
         for session in 0..=RECENT_CUTS as u128 {
             live.cut_session(&SessionId::from_bits(1_000 + session));
         }
-        assert!(live.enter(before, owner(1, "ada", "dev")).is_cut());
+        assert!(live.enter(before, owner(1, "ada", "dev"), None).is_cut());
     }
 }

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::PingPong;
 use http::{Uri, uri};
 use nullius_tls::Protocol;
@@ -15,6 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// The version of the tunnel that this build speaks; anything else is refused.
 pub const VERSION: u32 = 1;
 
+/// What no path of a user may begin with.
+pub(crate) const RESERVED: &str = "/nullius/";
 pub(crate) const HELLO: &str = "/nullius/hello";
 pub(crate) const DRAIN: &str = "/nullius/drain";
 /// `:protocol` of the extended CONNECT (RFC 8441) that an upgrade rides on.
@@ -99,7 +100,7 @@ pub(crate) fn tunnel_uri(path_and_query: &str) -> Result<Uri, http::Error> {
     uri::Builder::new()
         .scheme(uri::Scheme::HTTPS)
         .authority(uri::Authority::from_static(AUTHORITY))
-        .path_and_query(Bytes::copy_from_slice(path_and_query.as_bytes()).as_ref())
+        .path_and_query(path_and_query)
         .build()
 }
 
