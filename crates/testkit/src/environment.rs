@@ -239,8 +239,7 @@ impl Start<'_> {
         environment.nullius_ok("dora", &["kubeconfig", "--file", &file])?;
         environment.wait_for_agents()?;
         self.progress.done("agents", began);
-        let path = self.directory.join(RECORD);
-        fs::write(&path, serde_json::to_vec_pretty(&environment)?)?;
+        environment.write(self.directory)?;
         Ok(environment)
     }
 
@@ -272,34 +271,78 @@ impl Start<'_> {
     }
 
     fn start_hub(&self, address: SocketAddr, hub_url: &str) -> Result<ProcessRecord> {
-        let log = self.directory.join("hub.log");
-        let args = [
-            "hub",
-            "--state",
-            &self.directory.join("hub").display().to_string(),
-            "--listen",
-            &address.to_string(),
-            "--public-url",
-            hub_url,
-        ];
-        let process = Daemon {
-            name: "hub",
-            program: self.config.nullius.clone(),
-            args: args.map(str::to_owned).to_vec(),
-            directory: self.directory,
-            log: log.clone(),
-            namespace: None,
-            path: Vec::new(),
+        start_hub(&self.config.nullius, self.directory, address, hub_url)
+    }
+}
+
+/// Starts the hub on the state in this directory and waits until it serves.
+fn start_hub(
+    nullius: &Path,
+    directory: &Path,
+    address: SocketAddr,
+    hub_url: &str,
+) -> Result<ProcessRecord> {
+    let log = directory.join("hub.log");
+    let args = [
+        "hub",
+        "--state",
+        &directory.join("hub").display().to_string(),
+        "--listen",
+        &address.to_string(),
+        "--public-url",
+        hub_url,
+    ];
+    let process = Daemon {
+        name: "hub",
+        program: nullius.to_owned(),
+        args: args.map(str::to_owned).to_vec(),
+        directory,
+        log: log.clone(),
+        namespace: None,
+        path: Vec::new(),
+    }
+    .spawn()?;
+    let hub = Api::anonymous(address, &directory.join("hub-ca.pem"))?;
+    wait_until(PATIENCE, "the hub", || {
+        if !process.is_alive() {
+            return Some(Err(anyhow::anyhow!("the hub ended by itself:\n{}", log_tail(&log))));
         }
-        .spawn()?;
-        let hub = Api::anonymous(address, &self.directory.join("hub-ca.pem"))?;
-        wait_until(PATIENCE, "the hub", || {
-            if !process.is_alive() {
-                return Some(Err(anyhow::anyhow!("the hub ended by itself:\n{}", log_tail(&log))));
-            }
-            hub.get("/readyz").ok().filter(|answer| answer.status == 200).map(|_| Ok(()))
-        })??;
-        Ok(process)
+        hub.get("/readyz").ok().filter(|answer| answer.status == 200).map(|_| Ok(()))
+    })??;
+    Ok(process)
+}
+
+impl Environment {
+    /// Ends the hub with SIGKILL, as a crash would; [`Self::start_hub_again`] brings it back.
+    pub fn kill_hub(&self) -> Result<()> {
+        let hub = self.hub_process()?;
+        if hub.is_alive() {
+            kill(hub.pid);
+            wait_gone(&[hub.pid], Duration::from_secs(10));
+        }
+        Ok(())
+    }
+
+    /// Starts the hub on its state as it was started first, in the environment of this state directory.
+    pub fn start_hub_again(&mut self, state: &Path) -> Result<()> {
+        let directory = directory(state);
+        let address = self.hub_url.trim_start_matches("https://").parse()?;
+        let hub = start_hub(&self.nullius, &directory, address, &self.hub_url)?;
+        self.processes.retain(|process| process.name != hub.name);
+        self.processes.push(hub);
+        self.write(&directory)
+    }
+
+    /// The hub as a process of this machine.
+    pub fn hub_process(&self) -> Result<&ProcessRecord> {
+        let hub = self.processes.iter().find(|process| process.name == "hub");
+        hub.context("this environment has no hub of its own")
+    }
+
+    fn write(&self, directory: &Path) -> Result<()> {
+        let path = directory.join(RECORD);
+        fs::write(&path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("cannot write `{}`", path.display()))
     }
 }
 
@@ -369,7 +412,8 @@ impl Environment {
             let kubectl = crate::kubectl::kubectl(&self.kubeconfig)?;
             let mut last = String::new();
             let what = format!("the agent of cluster `{}`", cluster.name);
-            let args = ["--context", &cluster.name, "get", "pods", "-n", "shop"];
+            let context = format!("nullius-{}", cluster.name);
+            let args = ["--context", &context, "get", "pods", "-n", "shop"];
             let answered = wait_until(PATIENCE, &what, || {
                 let output = kubectl.run(&args).ok()?;
                 last.clone_from(&output.stderr);

@@ -41,7 +41,7 @@ pub use packages::missing_for_nodes;
 pub use programs::{Component, Programs, ensure_helm};
 pub use progress::Progress;
 pub use record::{ClusterRecord, NodeRecord, ProcessRecord};
-pub use shared::{TestNamespace, shared, shared_all};
+pub use shared::{TestNamespace, environment, shared, shared_all};
 pub use state::{StateDir, Status};
 pub use versions::KubernetesVersion;
 pub use wait::wait_until;

@@ -1,7 +1,7 @@
 //! What end-to-end tests stand on: clusters that the test run has started, and a namespace of one's own in them.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -10,6 +10,7 @@ use anyhow::Result;
 use crate::{
     cluster::Cluster,
     config::Profile,
+    environment::Environment,
     kubectl::{Kubectl, Output},
     state::StateDir,
 };
@@ -46,6 +47,27 @@ pub fn shared_all(profile: Profile) -> Option<Vec<Cluster>> {
         panic!("a test needs a Kubernetes cluster, and in CI it must run: {missing}");
     }
     eprintln!("skipped, this test needs a Kubernetes cluster: {missing}");
+    None
+}
+
+/// The hub with agents and people that the test run has started, and the directory that it lives in.
+///
+/// # Panics
+/// As [`shared`].
+#[expect(clippy::panic, reason = "the contract with a test that must not pass by not running")]
+pub fn environment() -> Option<(Environment, PathBuf)> {
+    let missing = match std::env::var_os(STATE).map(PathBuf::from) {
+        None => format!("{STATE} is not set: run the test with `cargo xtask test`"),
+        Some(state) => match Environment::open(&state) {
+            Ok(Some(environment)) => return Some((environment, state)),
+            Ok(None) => format!("no hub runs in `{}`", state.display()),
+            Err(error) => panic!("cannot read the test run's environment: {error:#}"),
+        },
+    };
+    if std::env::var("CI").is_ok_and(|ci| ci == "true") {
+        panic!("a test needs a hub and a cluster, and in CI it must run: {missing}");
+    }
+    eprintln!("skipped, this test needs a hub and a cluster: {missing}");
     None
 }
 
