@@ -221,6 +221,10 @@ pub struct JoinToken {
     pub hub_address: String,
     /// Infrastructure root in PEM, pinned by the agent.
     pub hub_ca: String,
+    /// Public half of the offline key that signs key sets, base64url, pinned by the agent.
+    pub offline_key: String,
+    /// Identity of the hub fleet, pinned by the agent.
+    pub hub_id: String,
     pub ceiling: String,
 }
 

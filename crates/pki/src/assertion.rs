@@ -78,6 +78,18 @@ impl AssertionVerifier {
         Self { verifier, cluster, replays: Mutex::new(ReplayMemory::new()) }
     }
 
+    /// Reads an assertion that another part of this cluster's agent has accepted: for this cluster, rightly signed and
+    /// not over. The request and the connection are not seen here, and a nonce is not used up.
+    pub fn read(&self, token: &str, now: Timestamp) -> Result<RequestAssertion, AssertionError> {
+        let (assertion, _) =
+            self.verifier.open::<RequestAssertion>(token, TokenKind::Request, now)?;
+        if assertion.aud != self.cluster {
+            return Err(AssertionError::Cluster(assertion.aud));
+        }
+        check_life(&assertion, now.as_second())?;
+        Ok(assertion)
+    }
+
     /// Accepts an assertion for exactly this request, once.
     pub fn verify(
         &self,
@@ -85,11 +97,7 @@ impl AssertionVerifier {
         facts: &RequestFacts<'_>,
         now: Timestamp,
     ) -> Result<RequestAssertion, AssertionError> {
-        let (assertion, _) =
-            self.verifier.open::<RequestAssertion>(token, TokenKind::Request, now)?;
-        if assertion.aud != self.cluster {
-            return Err(AssertionError::Cluster(assertion.aud));
-        }
+        let assertion = self.read(token, now)?;
         let until = check_life(&assertion, now.as_second())?;
         if !is_hex_of(&assertion.conn, facts.exporter) {
             return Err(AssertionError::Connection);

@@ -8,6 +8,7 @@ mod accept;
 mod config;
 mod hub_client;
 mod live;
+mod parts;
 mod peer;
 mod protocol;
 mod roots;
@@ -20,6 +21,7 @@ pub use config::{
 };
 pub use hub_client::{HubConnector, UnverifiedPeer};
 pub use live::LiveCertificate;
+pub use parts::{EnrolmentConnector, PartAcceptor, PartConnector, Proven};
 pub use peer::{EXPORTER_LABEL, Peer, PeerError, PeerRule, describe_failure, exporter, peer};
 pub use protocol::{HttpVersions, Protocol};
 pub use roots::{InfraRoots, WebRoots};

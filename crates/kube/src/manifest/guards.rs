@@ -252,9 +252,11 @@ fn policy(
     let mut spec = json!({
         "failurePolicy": "Fail",
         "matchConstraints": constraints,
-        "variables": variables,
         "validations": validations,
     });
+    if !variables.is_empty() {
+        spec["variables"] = variables.into();
+    }
     if !conditions.is_empty() {
         spec["matchConditions"] = conditions.into();
     }
