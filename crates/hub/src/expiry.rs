@@ -1,0 +1,161 @@
+//! What happens because time passes: sessions end, grants and locks run out, uses are written, certificates renewed.
+//! One task sleeps until the next of these instants; whoever brings one forward wakes it.
+
+use std::{sync::Arc, time::Duration};
+
+use nullius_access::session::{Event, Phase, advance, ends_at};
+use nullius_model::{AnyObject, Kind, Timestamp, Ttl};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Hub, SessionEndCause, session_end::chain, sessions::session_settings};
+
+/// Uses are written this often.
+const FLUSH_USES: Duration = Duration::from_secs(30);
+/// The hub's certificate is renewed at half its life.
+const RENEW_CERTIFICATE: Duration = Duration::from_secs(12 * 3600);
+/// Old rows are removed this often.
+const PRUNE: Duration = Duration::from_secs(6 * 3600);
+/// The task looks again after so long at most: the clock of the machine may have been set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Ended sessions are kept so long, to tell a used token from an unknown one.
+const KEEP_ENDED: Ttl = Ttl::from_secs(30 * 86_400);
+
+impl Hub {
+    /// Ends what has run out, and makes live sessions be as grants and locks are at this instant.
+    pub async fn act_on_time(self: &Arc<Self>) {
+        let now = self.now();
+        for session in self.sessions.all() {
+            let settings = session_settings(session.client(), &self.settings.lifetimes);
+            if self.clusters.live_streams(session.id()) > 0 {
+                // A stream that runs is use.
+                session.touch(now);
+            }
+            let (after, _) = advance(session.state(), &Event::Tick, now, &settings);
+            if let Phase::Ended { why, .. } = after.phase {
+                let cause = SessionEndCause::of(why);
+                if let Err(error) = self.end_session(session.id(), cause).await {
+                    tracing::error!(error = %chain(&error), "could not store a session's end");
+                }
+            }
+        }
+        self.settle_sessions().await;
+    }
+
+    /// The next instant at which something runs out.
+    fn next_instant(&self) -> Option<Timestamp> {
+        let now = self.now();
+        let sessions = self.sessions.all().into_iter().filter_map(|session| {
+            let settings = session_settings(session.client(), &self.settings.lifetimes);
+            ends_at(&session.state(), &settings)
+        });
+        let snapshot = self.snapshot();
+        let grants: Vec<_> = snapshot
+            .objects(Kind::Grant)
+            .filter_map(|object| match object {
+                AnyObject::Grant(grant) => Some(&grant.spec),
+                _ => None,
+            })
+            .collect();
+        let locks = snapshot.objects(Kind::Lock).filter_map(|object| match object {
+            AnyObject::Lock(lock) => lock.spec.expires,
+            _ => None,
+        });
+        let grant_ends = grants.iter().filter_map(|grant| grant.expires);
+        let durations: Vec<Ttl> = grants.iter().filter_map(|grant| grant.duration).collect();
+        let by_duration = self.sessions.all().into_iter().flat_map(|session| {
+            let signed_in_at = session.signed_in_at();
+            durations.iter().map(|ttl| ttl.after(signed_in_at)).collect::<Vec<_>>()
+        });
+        sessions
+            .chain(locks.filter(|end| *end > now))
+            .chain(grant_ends.filter(|end| *end > now))
+            .chain(by_duration.filter(|end| *end > now))
+            .chain(self.clusters.next_end())
+            .min()
+    }
+
+    /// Acts whenever an instant comes, until told to stop.
+    pub(crate) async fn follow_time(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            let sleep = match self.next_instant() {
+                Some(at) => {
+                    let left = at.duration_since(self.now());
+                    Duration::try_from(left).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
+                }
+                None => LONGEST_SLEEP,
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.time_changed.notified() => continue,
+                // Never at once again: what could not be ended now is tried a moment later.
+                () = tokio::time::sleep(sleep.max(Duration::from_millis(200))) => {}
+            }
+            if self.next_instant().is_some_and(|at| at <= self.now()) {
+                self.act_on_time().await;
+            }
+        }
+    }
+
+    /// Writes uses, renews the certificate and removes old rows, each at its interval, until told to stop.
+    pub(crate) async fn keep_up(self: Arc<Self>, stop: CancellationToken) {
+        let mut uses = interval(FLUSH_USES);
+        let mut certificate = interval(RENEW_CERTIFICATE);
+        let mut prune = interval(PRUNE);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = uses.tick() => self.flush_uses().await,
+                _ = certificate.tick() => {
+                    if let Err(error) = self.renew_certificate() {
+                        tracing::error!(error = %chain(&error), "could not renew the hub's certificate");
+                    }
+                }
+                _ = prune.tick() => {
+                    if let Err(error) = self.prune().await {
+                        tracing::warn!(error = %chain(&error), "could not remove old rows");
+                    }
+                }
+            }
+        }
+        self.flush_uses().await;
+    }
+
+    /// Writes the uses that were counted; what cannot be written is kept for the next time.
+    pub(crate) async fn flush_uses(&self) {
+        let uses = self.usage.drain();
+        if uses.is_empty() {
+            return;
+        }
+        let written = async {
+            let mut tx = self.store.begin().await?;
+            tx.usage().merge(&uses).await?;
+            tx.commit().await
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(error = %chain(&error), uses = uses.len(), "could not write uses, try again later");
+            self.usage.put_back(uses);
+        }
+    }
+
+    async fn prune(&self) -> Result<(), nullius_store::StoreError> {
+        let now = self.now();
+        let before = |ttl: Ttl| {
+            now.checked_sub(jiff::SignedDuration::from_secs(ttl.as_secs().into()))
+                .unwrap_or(Timestamp::MIN)
+        };
+        let keep_uses = Ttl::from_secs(nullius_store::Usage::RETENTION_DAYS * 86_400);
+        let mut tx = self.store.begin().await?;
+        tx.sessions().end_expired(now).await?;
+        tx.sessions().prune(before(KEEP_ENDED)).await?;
+        tx.tokens().prune(before(KEEP_ENDED)).await?;
+        tx.usage().prune(before(keep_uses)).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+fn interval(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}

@@ -1,0 +1,269 @@
+//! Enrolment by a single-use link: a password first, then a code that proves the authenticator; both are stored and
+//! the link is used up in one transaction.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use nullius_api::EnrolAnswer;
+use nullius_authn::{PasswordError, TotpSecret, hash_password};
+use nullius_model::{AuditKind, AuditOutcome, Principal, Timestamp, UserName};
+use nullius_pki::{random_token, token_hash};
+use nullius_store::{EnrolmentLink, Redemption, Sealed, StoreError, TokenHash, Tx};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::totp_name;
+use crate::{
+    Hub, SessionEndCause,
+    people_state::Begun,
+    web::{Call, Problem},
+};
+
+/// What authenticators show beside the person's name.
+const ISSUER: &str = "Nullius";
+/// Wrong codes after which the first step must be repeated.
+const WRONG_CODES: u32 = 5;
+
+/// Why an enrolment does not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EnrolError {
+    #[error("the enrolment link is not valid or was used")]
+    Link,
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    #[error("the code is wrong: check that the authenticator's clock is right")]
+    Code,
+    #[error("too many wrong codes: open the link again and begin anew")]
+    TooManyCodes,
+    #[error("the first step was too long ago: open the link again")]
+    NotBegun,
+    #[error("too many tries: wait {0} s")]
+    Wait(u32),
+    #[error("the hub is busy: try again in {0} s")]
+    Busy(u32),
+    #[error("the hub could not do this because of a fault of its own")]
+    Fault(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl EnrolError {
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Link => StatusCode::NOT_FOUND,
+            Self::Password(_) | Self::Code | Self::TooManyCodes | Self::NotBegun => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::Wait(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Whether the same person can try again with the same link at this step.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Password(_) | Self::Code | Self::Wait(_) | Self::Busy(_) => true,
+            Self::Link | Self::TooManyCodes | Self::NotBegun | Self::Fault(_) => false,
+        }
+    }
+
+    fn fault(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Fault(Box::new(error))
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Password(_) => "password",
+            Self::Code => "wrong-code",
+            Self::TooManyCodes => "too-many-codes",
+            Self::NotBegun => "not-begun",
+            Self::Wait(_) => "source-limit",
+            Self::Busy(_) => "busy",
+            Self::Fault(_) => "fault",
+        }
+    }
+}
+
+impl From<StoreError> for EnrolError {
+    fn from(error: StoreError) -> Self {
+        Self::fault(error)
+    }
+}
+
+impl From<EnrolError> for Problem {
+    fn from(error: EnrolError) -> Self {
+        let text = error.to_string();
+        match error {
+            EnrolError::Link => Self::not_found(text).next("ask an admin for a new link"),
+            EnrolError::Password(_) => crate::web::field_problem("password", &text),
+            EnrolError::Code => crate::web::field_problem("code", &text),
+            EnrolError::TooManyCodes | EnrolError::NotBegun => Self::invalid(text),
+            EnrolError::Wait(seconds) => Self::wait(text, seconds),
+            EnrolError::Busy(seconds) => Self::unavailable(text, seconds),
+            EnrolError::Fault(error) => Self::internal(error.as_ref()),
+        }
+    }
+}
+
+impl Hub {
+    /// Makes a link for a person within a transaction.
+    pub(crate) async fn create_enrolment(
+        &self,
+        tx: &mut Tx,
+        user: &UserName,
+    ) -> Result<nullius_api::EnrolmentLink, StoreError> {
+        let now = self.now();
+        let token = random_token();
+        let token = token.expose_secret().to_owned();
+        let expires_at = self.settings.lifetimes.enrolment_link.after(now);
+        let link = EnrolmentLink {
+            hash: TokenHash::of(&token),
+            user: user.clone(),
+            created_at: now,
+            expires_at,
+            used_at: None,
+        };
+        tx.tokens().create_enrolment(&link).await?;
+        let url = format!("{}/enrol?token={token}", self.origin());
+        Ok(nullius_api::EnrolmentLink { url, token, expires_at })
+    }
+
+    /// Whose link it is, if it is good.
+    pub(crate) async fn enrolment_of(
+        &self,
+        token: &str,
+        call: &Call,
+    ) -> Result<UserName, EnrolError> {
+        self.take_source(call.source).map_err(EnrolError::Wait)?;
+        self.link(token).await.map(|link| link.user)
+    }
+
+    async fn link(&self, token: &str) -> Result<EnrolmentLink, EnrolError> {
+        let mut reader = self.store.read().await?;
+        let link = reader.tokens().find_enrolment(&TokenHash::of(token)).await?;
+        let now = self.now();
+        let good = link.filter(|link| link.used_at.is_none() && now < link.expires_at);
+        let exists = |user: &UserName| self.snapshot().may_sign_in(user);
+        good.filter(|link| exists(&link.user)).ok_or(EnrolError::Link)
+    }
+
+    /// First step: takes the password and gives the second factor to set up.
+    pub(crate) async fn begin_enrolment(
+        &self,
+        token: &str,
+        password: SecretString,
+        call: &Call,
+    ) -> Result<EnrolAnswer, EnrolError> {
+        self.take_source(call.source).map_err(EnrolError::Wait)?;
+        let link = self.link(token).await?;
+        let user = link.user;
+        let room = self.hash_room.enter().await;
+        let _room = room.map_err(|busy| EnrolError::Busy(busy.retry_after))?;
+        let name = user.clone();
+        let hashed = tokio::task::spawn_blocking(move || hash_password(&name, &password));
+        let password = hashed.await.map_err(EnrolError::fault)??;
+        let totp = TotpSecret::generate();
+        let enrolment = totp.enrolment(ISSUER, &user).map_err(EnrolError::fault)?;
+        let answer = EnrolAnswer {
+            user: user.clone(),
+            totp_secret: enrolment.secret.expose_secret().to_owned(),
+            totp_uri: enrolment.uri.expose_secret().to_owned(),
+        };
+        let begun = Begun::new(user, password, totp, answer.clone());
+        if self.enrolments.keep(token_hash(token), begun, link.expires_at, self.now()) {
+            Ok(answer)
+        } else {
+            Err(EnrolError::Busy(60))
+        }
+    }
+
+    /// What the first step gave, to show it again.
+    pub(crate) fn begun_enrolment(&self, token: &str) -> Option<EnrolAnswer> {
+        self.enrolments.with(&token_hash(token), |begun| begun.answer.clone())
+    }
+
+    /// Second step: checks a code, stores both factors and uses up the link. Sessions of the old factors end.
+    pub(crate) async fn confirm_enrolment(
+        self: &Arc<Self>,
+        token: &str,
+        code: &str,
+        call: &Call,
+    ) -> Result<UserName, EnrolError> {
+        match self.finish_enrolment(token, code, call).await {
+            Ok(user) => {
+                self.lockouts.forget(&user);
+                for session in self.sessions.of_user(&user) {
+                    let ended = self.end_session(session.id(), SessionEndCause::Reenrolled).await;
+                    ended.map_err(EnrolError::from)?;
+                }
+                Ok(user)
+            }
+            Err(error) => {
+                let mut event = self.event_of(call, AuditKind::Enrol, AuditOutcome::Denied);
+                event.principal = super::unproven("");
+                event.facts.insert("reason".to_owned(), error.word().to_owned());
+                self.note(event).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn finish_enrolment(
+        &self,
+        token: &str,
+        code: &str,
+        call: &Call,
+    ) -> Result<UserName, EnrolError> {
+        self.take_source(call.source).map_err(EnrolError::Wait)?;
+        let now = self.now();
+        let hash = token_hash(token);
+        let code: String = code.split_whitespace().collect();
+        let checked = self.enrolments.with(&hash, |begun| check(begun, &code, now));
+        let step = match checked {
+            None => return Err(EnrolError::NotBegun),
+            Some(Err(EnrolError::TooManyCodes)) => {
+                self.enrolments.take(&hash);
+                return Err(EnrolError::TooManyCodes);
+            }
+            Some(checked) => checked?,
+        };
+        let Some(begun) = self.enrolments.take(&hash) else { return Err(EnrolError::NotBegun) };
+        let user = begun.user.clone();
+        if !self.snapshot().may_sign_in(&user) {
+            return Err(EnrolError::Link);
+        }
+        let sealed = self.sealer.seal(&totp_name(&user), begun.totp.as_bytes());
+        let sealed = Sealed::new(sealed.map_err(EnrolError::fault)?);
+        let password = SecretString::from(begun.password.as_str().to_owned());
+
+        let mut event = self.event_of(call, AuditKind::Enrol, AuditOutcome::Done);
+        event.principal = Principal::Person { user: user.clone() };
+        event.target = Some(format!("User/{user}"));
+        event.facts.insert("factors".to_owned(), "password,totp".to_owned());
+
+        let mut tx = self.store.begin().await?;
+        match tx.tokens().redeem_enrolment(&TokenHash::of(token), now).await? {
+            Redemption::Accepted(link) if link.user == user => {}
+            _ => return Err(EnrolError::Link),
+        }
+        tx.credentials().enrol(&user, &password, Some(&sealed), now).await?;
+        // The code that confirmed the authenticator has been seen: it signs nobody in.
+        tx.credentials().use_totp_step(&user, step).await?;
+        tx.audit(&event)?;
+        tx.commit().await?;
+        Ok(user)
+    }
+}
+
+fn check(begun: &mut Begun, code: &str, now: Timestamp) -> Result<u64, EnrolError> {
+    match begun.totp.verify(code, None, now) {
+        Ok(step) => Ok(step),
+        Err(_) => {
+            begun.wrong_codes += 1;
+            if begun.wrong_codes >= WRONG_CODES {
+                Err(EnrolError::TooManyCodes)
+            } else {
+                Err(EnrolError::Code)
+            }
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Sessions of people: opened, refreshed, stepped up; and the tokens that hang on them.
+
+use std::sync::Arc;
+
+use nullius_access::session::{
+    Effect, Event, Phase, Refusal, SessionState, advance, sign_in as begin_session,
+};
+use nullius_api::{KubeCredential, Tokens};
+use nullius_authn::{SignInEvent, SignedIn};
+use nullius_model::{AuditKind, AuditOutcome, Identity, Principal, SessionId, Timestamp, Ttl};
+use nullius_pki::{Audience, random_bits, random_token};
+use nullius_store::{NewSession, SessionClient, StoreError, TokenHash, Tx};
+use secrecy::ExposeSecret;
+
+use super::{SignInRefusal, seconds_until};
+use crate::{
+    Client, Hub, LiveSession, SessionEndCause, SignInOutcome,
+    logins::Proven,
+    sessions::{RefreshToken, client_mark, session_settings},
+    web::{Call, Problem},
+};
+
+impl Hub {
+    /// Opens a session and gives its tokens.
+    pub(crate) async fn open_session(
+        &self,
+        proven: Proven,
+        client: Client,
+        call: &Call,
+    ) -> Result<Tokens, SignInRefusal> {
+        let now = self.now();
+        self.standing_of(&proven.user, &proven.proof, now).map_err(SignInRefusal::Stopped)?;
+        let session = self.begin(proven, client, call).await?;
+        Ok(self.tokens(&session))
+    }
+
+    /// Opens a session of a browser's pages and gives its cookie. It lives in this process alone.
+    pub(crate) async fn open_browser_session(
+        &self,
+        proven: Proven,
+        call: &Call,
+    ) -> Result<String, SignInRefusal> {
+        let session = self.begin(proven, Client::Pages, call).await?;
+        let cookie = random_token();
+        self.browser_sessions.keep(cookie.expose_secret(), session.id().clone());
+        Ok(cookie.expose_secret().to_owned())
+    }
+
+    async fn begin(
+        &self,
+        proven: Proven,
+        client: Client,
+        call: &Call,
+    ) -> Result<Arc<LiveSession>, SignInRefusal> {
+        let now = self.now();
+        let settings = session_settings(client, &self.settings.lifetimes);
+        let mark = client_mark(call.source);
+        let (state, _) = begin_session(proven.proof.clone(), mark, now, &settings);
+        let id = SessionId::from_bits(random_bits());
+
+        let mut event = self.event_of(call, AuditKind::SignIn, AuditOutcome::Done);
+        event.principal = Principal::Person { user: proven.user.clone() };
+        event.session = Some(id.clone());
+        event.facts.insert("client".to_owned(), client.as_str().to_owned());
+        event.facts.insert("factors".to_owned(), words(&proven.proof.factors));
+        event.facts.insert("expires".to_owned(), state.expires_at.to_string());
+
+        let mut tx = self.store.begin().await?;
+        if client.is_stored() {
+            let token = RefreshToken { session: id.clone(), generation: state.generation };
+            let stored = NewSession {
+                id: id.clone(),
+                user: proven.user.clone(),
+                client: SessionClient::Cli,
+                proof: proven.proof.clone(),
+                signed_in_at: state.signed_in_at,
+                expires_at: state.expires_at,
+                token: TokenHash::of(token.encode(self.keys.refresh())),
+                source: Some(call.source),
+                user_agent: client.as_str().to_owned(),
+            };
+            tx.sessions().create(&stored).await?;
+        }
+        tx.audit(&event)?;
+        tx.commit().await?;
+        self.metrics.sign_in(SignInOutcome::Opened);
+        let session = self.sessions.insert(LiveSession::new(id, proven.user, client, state));
+        self.time_changed.notify_one();
+        Ok(session)
+    }
+
+    /// The tokens that a session's client holds now.
+    pub(crate) fn tokens(&self, session: &LiveSession) -> Tokens {
+        let now = self.now();
+        let state = session.state();
+        let ttl = self.settings.lifetimes.access_token;
+        let (access_token, ends) = self.issue(Audience::Hub, session, &state, ttl, now);
+        let token = RefreshToken { session: session.id().clone(), generation: state.generation };
+        Tokens {
+            user: session.user().clone(),
+            session: session.id().clone(),
+            access_token,
+            access_expires_at: ends,
+            refresh_token: token.encode(self.keys.refresh()),
+            session_expires_at: state.expires_at,
+        }
+    }
+
+    /// A token that ends with the session at the latest.
+    fn issue(
+        &self,
+        audience: Audience,
+        session: &LiveSession,
+        state: &SessionState,
+        ttl: Ttl,
+        now: Timestamp,
+    ) -> (String, Timestamp) {
+        let left = state.expires_at.duration_since(now).as_secs();
+        let left = Ttl::from_secs(u32::try_from(left).unwrap_or(0));
+        let access = self.keys.access();
+        let (token, ends) =
+            access.issue(audience, session.user(), session.id(), ttl.min(left), now);
+        (token, Timestamp::from_second(ends).unwrap_or(now))
+    }
+
+    /// A bearer token for kubectl.
+    pub(crate) fn kube_credential(&self, identity: &Identity) -> Result<KubeCredential, Problem> {
+        let now = self.now();
+        let ended = || Problem::unauthenticated("your session has ended");
+        let session = self.sessions.find(&identity.session).ok_or_else(ended)?;
+        self.standing(identity, now).map_err(Problem::denied)?;
+        let ttl = self.settings.lifetimes.kube_credential;
+        let (token, expires_at) =
+            self.issue(Audience::Kubernetes, &session, &session.state(), ttl, now);
+        Ok(KubeCredential { token, expires_at })
+    }
+
+    /// New tokens for a refresh token; one that was used before ends the session.
+    pub(crate) async fn refresh(
+        self: &Arc<Self>,
+        token: &str,
+        call: &Call,
+    ) -> Result<Tokens, Problem> {
+        if let Err(seconds) = self.take_source(call.source) {
+            return Err(Problem::wait(format!("too many tries: wait {seconds} s"), seconds));
+        }
+        let Some(RefreshToken { session: id, generation }) =
+            RefreshToken::decode(token, self.keys.refresh())
+        else {
+            let mut event = self.event_of(call, AuditKind::Refresh, AuditOutcome::Denied);
+            event.principal = super::unproven("");
+            event.facts.insert("reason".to_owned(), "unknown-token".to_owned());
+            self.note(event).await;
+            return Err(Problem::unauthenticated("the refresh token is not one of this hub"));
+        };
+        // Each turn loses only against another refresh of the same session, so a few are enough.
+        for _ in 0..8 {
+            let Some(session) = self.sessions.find(&id) else {
+                return Err(self.no_session(&id, call).await);
+            };
+            let before = session.state();
+            let event = Event::Refresh { generation, client: client_mark(call.source) };
+            let settings = session_settings(session.client(), &self.settings.lifetimes);
+            let (after, effects) = advance(before.clone(), &event, self.now(), &settings);
+            if let Phase::Ended { why, .. } = after.phase {
+                let cause = SessionEndCause::of(why);
+                let by = Principal::Person { user: session.user().clone() };
+                self.end_session_by(&id, cause, by, Some(call)).await?;
+                return Err(self.no_session(&id, call).await);
+            }
+            if effects.contains(&Effect::Refuse { why: Refusal::Locked }) {
+                break;
+            }
+            let identity = session.identity(&self.snapshot());
+            self.standing(&identity, self.now()).map_err(Problem::denied)?;
+            if after.generation == before.generation {
+                return Ok(self.tokens(&session));
+            }
+            if self.persist(&session, Stored::Rotated(&after), call).await?
+                && session.replace(&before, after).is_ok()
+            {
+                self.time_changed.notify_one();
+                return Ok(self.tokens(&session));
+            }
+            tokio::task::yield_now().await;
+        }
+        Err(Problem::conflict("the session was refreshed by somebody else at the same time"))
+    }
+
+    async fn no_session(&self, id: &SessionId, call: &Call) -> Problem {
+        let mut event = self.event_of(call, AuditKind::Refresh, AuditOutcome::Denied);
+        event.principal = super::unproven("");
+        event.session = Some(id.clone());
+        event.facts.insert("reason".to_owned(), "session-ended".to_owned());
+        self.note(event).await;
+        Problem::unauthenticated("your session has ended")
+    }
+
+    /// Stores a changed session with the event that tells of it; false where somebody else was faster.
+    async fn persist(
+        &self,
+        session: &LiveSession,
+        change: Stored<'_>,
+        call: &Call,
+    ) -> Result<bool, StoreError> {
+        let now = self.now();
+        let mut event = self.event_of(call, change.kind(), AuditOutcome::Done);
+        event.principal = Principal::Person { user: session.user().clone() };
+        event.session = Some(session.id().clone());
+        let mut tx = self.store.begin().await?;
+        if session.client().is_stored() && !self.write(&mut tx, session, &change, call, now).await?
+        {
+            tx.rollback().await?;
+            return Ok(false);
+        }
+        tx.audit(&event)?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn write(
+        &self,
+        tx: &mut Tx,
+        session: &LiveSession,
+        change: &Stored<'_>,
+        call: &Call,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let id = session.id();
+        let written = match change {
+            Stored::Rotated(after) => {
+                let token = RefreshToken { session: id.clone(), generation: after.generation };
+                let hash = TokenHash::of(token.encode(self.keys.refresh()));
+                let before = after.generation - 1;
+                tx.sessions().rotate(id, before, &hash, Some(call.source), now).await?
+            }
+            Stored::SteppedUp(after) => {
+                tx.sessions().step_up(id, &after.proof.factors, after.proof.factor_at).await?
+            }
+        };
+        Ok(written.is_some())
+    }
+
+    /// Proves the second factor of a session anew.
+    pub(crate) async fn step_up(
+        &self,
+        identity: &Identity,
+        code: &str,
+        call: &Call,
+    ) -> Result<(), SignInRefusal> {
+        let outcome = self.try_step_up(identity, code, call).await;
+        if let Err((reason, _)) = &outcome {
+            let mut event = self.event_of(call, AuditKind::StepUp, AuditOutcome::Denied);
+            event.principal = Principal::Person { user: identity.user.clone() };
+            event.session = Some(identity.session.clone());
+            event.facts.insert("reason".to_owned(), (*reason).to_owned());
+            self.note(event).await;
+        }
+        outcome.map_err(|(_, refusal)| refusal)
+    }
+
+    async fn try_step_up(
+        &self,
+        identity: &Identity,
+        code: &str,
+        call: &Call,
+    ) -> Result<(), (&'static str, SignInRefusal)> {
+        let now = self.now();
+        let user = &identity.user;
+        let fault = |refusal: SignInRefusal| ("fault", refusal);
+        self.lockouts
+            .on(user.as_str(), SignInEvent::Attempt, call.source, now)
+            .map_err(|until| ("held-back", SignInRefusal::Wait(seconds_until(until, now))))?;
+        let factors = self.factors(user).await.map_err(fault)?;
+        let factors = factors.ok_or(("unknown-user", SignInRefusal::WrongCode))?;
+        let code: String = code.split_whitespace().collect();
+        let checked = nullius_authn::step_up(&factors.borrowed(), &code, now);
+        let proven = checked.map_err(|error| (error.reason.as_str(), SignInRefusal::WrongCode))?;
+        if !self.claim_code(user, &proven).await.map_err(fault)? {
+            return Err(("code-replayed", SignInRefusal::WrongCode));
+        }
+        let _ = self.lockouts.on(user.as_str(), SignInEvent::Success, call.source, now);
+        let SignedIn { factors, .. } = proven;
+        for _ in 0..8 {
+            let session = self.sessions.find(&identity.session);
+            let session = session.ok_or(("session-ended", SignInRefusal::WrongCode))?;
+            let before = session.state();
+            let settings = session_settings(session.client(), &self.settings.lifetimes);
+            let event = Event::StepUp { factors: factors.clone() };
+            let (after, _) = advance(before.clone(), &event, now, &settings);
+            if let Phase::Ended { .. } = after.phase {
+                return Err(("session-ended", SignInRefusal::WrongCode));
+            }
+            let persisted = self.persist(&session, Stored::SteppedUp(&after), call).await;
+            let persisted = persisted.map_err(|error| fault(error.into()))?;
+            if persisted && session.replace(&before, after).is_ok() {
+                return Ok(());
+            }
+        }
+        Err(("busy", SignInRefusal::Busy(1)))
+    }
+}
+
+/// What of a session is stored anew.
+enum Stored<'a> {
+    Rotated(&'a SessionState),
+    SteppedUp(&'a SessionState),
+}
+
+impl Stored<'_> {
+    fn kind(&self) -> AuditKind {
+        match self {
+            Self::Rotated(_) => AuditKind::Refresh,
+            Self::SteppedUp(_) => AuditKind::StepUp,
+        }
+    }
+}
+
+fn words(factors: &std::collections::BTreeSet<nullius_model::Factor>) -> String {
+    let words = factors.iter().map(|factor| match factor {
+        nullius_model::Factor::Password => "password",
+        nullius_model::Factor::Totp => "totp",
+        nullius_model::Factor::EnrolmentLink => "enrolment-link",
+    });
+    words.collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,207 @@
+//! Ends sessions: refused first, then streams cut and credentials flushed, then recorded.
+
+use std::sync::Arc;
+
+use nullius_access::{Caller, judge_standing, session};
+use nullius_model::{
+    AuditKind, AuditOutcome, Explanation, Identity, Principal, Reason, SessionId, Timestamp,
+};
+use nullius_store::EndReason;
+
+use crate::{
+    Hub, LiveSession,
+    web::{Call, Problem},
+};
+
+/// Why a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SessionEndCause {
+    /// The person logged out.
+    Logout,
+    /// Somebody with the right to ended it.
+    Ended,
+    /// Its time was over.
+    Expired,
+    /// It was not used for too long.
+    Idle,
+    /// A refresh token or sign-in code came a second time.
+    Reused,
+    /// The person was disabled or deleted.
+    UserGone,
+    /// The person set new factors.
+    Reenrolled,
+}
+
+impl SessionEndCause {
+    /// The cause as the stable kebab-case word of the audit.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::Ended => "ended",
+            Self::Expired => "expired",
+            Self::Idle => "idle",
+            Self::Reused => "reused",
+            Self::UserGone => "user-gone",
+            Self::Reenrolled => "reenrolled",
+        }
+    }
+
+    pub(crate) fn of(why: session::EndReason) -> Self {
+        match why {
+            session::EndReason::LoggedOut => Self::Logout,
+            session::EndReason::Revoked => Self::Ended,
+            session::EndReason::Expired => Self::Expired,
+            session::EndReason::Idle => Self::Idle,
+            session::EndReason::TokenReused => Self::Reused,
+        }
+    }
+
+    fn stored(self) -> EndReason {
+        match self {
+            Self::Logout => EndReason::Logout,
+            Self::Ended => EndReason::Revoked,
+            Self::Expired | Self::Idle => EndReason::Expired,
+            Self::Reused => EndReason::TokenReused,
+            Self::UserGone => EndReason::UserGone,
+            Self::Reenrolled => EndReason::Reenrolled,
+        }
+    }
+}
+
+impl Hub {
+    /// Ends a session for a reason of the hub's own.
+    pub async fn end_session(
+        self: &Arc<Self>,
+        session: &SessionId,
+        why: SessionEndCause,
+    ) -> Result<(), nullius_store::StoreError> {
+        self.finish(session, why, Principal::Hub, None).await
+    }
+
+    /// Ends a session for somebody.
+    pub(crate) async fn end_session_by(
+        self: &Arc<Self>,
+        session: &SessionId,
+        why: SessionEndCause,
+        by: Principal,
+        call: Option<&Call>,
+    ) -> Result<(), Problem> {
+        self.finish(session, why, by, call).await.map_err(Problem::from)
+    }
+
+    /// Refuses the session from here on; the rest goes on also when the caller goes away.
+    async fn finish(
+        self: &Arc<Self>,
+        id: &SessionId,
+        why: SessionEndCause,
+        by: Principal,
+        call: Option<&Call>,
+    ) -> Result<(), nullius_store::StoreError> {
+        let session = self.sessions.remove(id);
+        self.browser_sessions.forget(id);
+        let (hub, id, call) = (Arc::clone(self), id.clone(), call.cloned());
+        let rest = tokio::spawn(async move {
+            hub.clusters.flush(&hub, &id).await;
+            hub.record_end(&id, session.as_deref(), why, by, call.as_ref()).await
+        });
+        rest.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "could not finish ending a session");
+            Ok(())
+        })
+    }
+
+    async fn record_end(
+        &self,
+        id: &SessionId,
+        session: Option<&LiveSession>,
+        why: SessionEndCause,
+        by: Principal,
+        call: Option<&Call>,
+    ) -> Result<(), nullius_store::StoreError> {
+        let now = self.now();
+        let mut event = match call {
+            Some(call) => self.event_of(call, AuditKind::SessionEnd, AuditOutcome::Done),
+            None => self.own_event(AuditKind::SessionEnd, AuditOutcome::Done),
+        };
+        event.principal = by;
+        event.session = Some(id.clone());
+        event.facts.insert("reason".to_owned(), why.as_str().to_owned());
+        if let Some(session) = session {
+            event.target = Some(format!("User/{}", session.user()));
+        }
+        if why == SessionEndCause::Reused {
+            self.metrics.alarm();
+            let mut alarm = event.clone();
+            alarm.kind = AuditKind::Alarm;
+            alarm.outcome = AuditOutcome::Denied;
+            self.note(alarm).await;
+        }
+        // The end counts even when it cannot be told: a session must not come back with the next start.
+        let mut tx = self.store.begin().await?;
+        let ended = tx.sessions().end(id, why.stored(), now).await?;
+        if ended.is_none() && session.is_none() {
+            return tx.rollback().await;
+        }
+        tx.audit(&event)?;
+        match tx.commit().await {
+            Ok(_) => Ok(()),
+            Err(nullius_store::StoreError::Audit(error)) => {
+                tracing::warn!(%error, session = %id, "ended a session without an audit event");
+                let mut tx = self.store.begin().await?;
+                tx.sessions().end(id, why.stored(), now).await?;
+                tx.commit().await.map(|_| ())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Why a person with a session may do nothing at all.
+    pub(crate) fn standing(&self, identity: &Identity, now: Timestamp) -> Result<(), Explanation> {
+        match judge_standing(&self.snapshot(), &Caller::new(identity), now) {
+            Some(judgement) => Err(judgement.explanation),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes live sessions be as the newest objects say: those of people who are gone end, the others get new plans.
+    pub(crate) async fn settle_sessions(self: &Arc<Self>) {
+        let now = self.now();
+        let snapshot = self.snapshot();
+        let mut ended = Vec::new();
+        for session in self.sessions.all() {
+            let identity = session.identity(&snapshot);
+            let stopped = judge_standing(&snapshot, &Caller::new(&identity), now);
+            match stopped.map(|judgement| judgement.reason()) {
+                Some(Reason::UserGone) => {
+                    ended.push((session.id().clone(), SessionEndCause::UserGone));
+                }
+                Some(Reason::SessionEnded) => {
+                    ended.push((session.id().clone(), SessionEndCause::Expired));
+                }
+                Some(_) | None => {}
+            }
+        }
+        // All are refused before the first is flushed.
+        for (id, _) in &ended {
+            self.sessions.remove(id);
+        }
+        for (id, why) in ended {
+            if let Err(error) = self.end_session(&id, why).await {
+                tracing::error!(error = %chain(&error), session = %id, "could not store a session's end");
+            }
+        }
+        self.clusters.replan(self).await;
+    }
+}
+
+/// An error with its causes in one line, for the log.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

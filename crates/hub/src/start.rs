@@ -1,0 +1,350 @@
+//! Starting: the store is opened, keys are made or opened, and an empty store gets its first admin.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use arc_swap::ArcSwap;
+use nullius_access::{
+    HubAction, HubProcess, HubTask, Snapshot,
+    session::{Phase, SessionState},
+};
+use nullius_api::EnrolmentLink;
+use nullius_model::{
+    AnyObject, AuditEvent, AuditKind, AuditOutcome, Clock, GrantSpec, GrantSubject, HubRole,
+    InfraId, Kind, Object, ObjectMeta, ParseNameError, Principal, UserName, UserSpec,
+};
+use nullius_pki::{
+    CertificateError, HUB_CERTIFICATE_TTL, KeyOrigin, KeySource, PrivateKey, RootError, SealError,
+    Sealer,
+};
+use nullius_policy::{Denial, decide_hub_process};
+use nullius_store::{
+    AuditOptions, FileSink, OpenError, Sealed, SessionRecord, SignError, StartError, Store,
+    StoreError, StoreUrl,
+};
+use nullius_tls::{LiveCertificate, TlsError};
+use rustls_pki_types::ServerName;
+use tokio::sync::{Mutex, Notify};
+
+use crate::{
+    Client, Hub, HubSettings, Keys, KeysError, LiveSession, LiveSessions, Sealing, SettingsError,
+    clusters::Clusters,
+    keys::{KeyFacts, SealedKeys},
+    limits::{HashRoom, SourceLimit},
+    sessions::client_mark,
+};
+
+/// Under this name the store keeps what is not secret of the keys, sealed all the same so that nobody swaps it.
+const FACTS: &str = "facts";
+const FIRST_ADMIN: &str = "admin";
+const FIRST_GRANT: &str = "first-admin";
+/// The name of this hub in the audit chain.
+const WRITER: &str = "hub";
+
+/// A hub that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The settings cannot work.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The key-encryption key is not there, though keys are sealed under it.
+    #[error("the key file of state directory `{}` is gone: without it the hub's keys stay sealed; restore it from a backup", .0.display())]
+    KeyFileGone(PathBuf),
+    /// The key-encryption key cannot be used.
+    #[error("the hub's keys cannot be unsealed")]
+    Seal(#[from] SealError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The audit cannot be started.
+    #[error(transparent)]
+    Audit(#[from] StartError),
+    /// The certificate cannot be made.
+    #[error("the hub's certificate cannot be made")]
+    Certificate(#[from] CertificateFault),
+    /// What the hub makes at first is refused; a defect.
+    #[error("the first objects were refused: {0}")]
+    Refused(#[from] Denial),
+    /// A name of the first objects is none; a defect.
+    #[error(transparent)]
+    Name(#[from] ParseNameError),
+}
+
+/// A certificate that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateFault {
+    /// The root refuses.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The key cannot be made.
+    #[error(transparent)]
+    Key(#[from] CertificateError),
+    /// TLS refuses it.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// A name that cannot stand in it.
+    #[error("`{0}` cannot stand in a certificate")]
+    Name(String),
+}
+
+/// What a first start tells the operator, once.
+#[derive(Clone)]
+pub struct FirstAdmin {
+    /// The link by which the first admin sets password and second factor.
+    pub link: EnrolmentLink,
+    /// The first admin's name.
+    pub user: UserName,
+}
+
+/// Makes a state directory ready: keys, first admin, and the one-time link for them. Done again before the first
+/// admin enrolled, it makes a new link; afterwards it gives none.
+pub async fn init(
+    settings: HubSettings,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<FirstAdmin>, InitError> {
+    let bound = settings.listen;
+    let hub = open(settings, clock, bound).await?;
+    let first = hub.first_admin().await?;
+    hub.audit.shutdown().await;
+    hub.store.close().await;
+    Ok(first)
+}
+
+/// Builds the hub that will be reached at `bound`.
+pub(crate) async fn open(
+    settings: HubSettings,
+    clock: Arc<dyn Clock>,
+    bound: SocketAddr,
+) -> Result<Arc<Hub>, InitError> {
+    settings.check()?;
+    let url = StoreUrl::Directory(settings.state_dir.clone());
+    let store = Store::open(&url, Arc::clone(&clock)).await?;
+    let (sealer, origin) = Sealer::open(&key_source(&settings))?;
+    let keys = open_keys(&store, &sealer, origin, &settings, clock.as_ref()).await?;
+
+    let signer = keys.audit();
+    let mut audit = AuditOptions::new(
+        WRITER.parse().map_err(|_| StoreError::Busy)?,
+        Arc::new(move |bytes: &[u8]| Ok::<_, SignError>(signer.sign(bytes))),
+    );
+    audit.file = Some(FileSink::in_directory(settings.state_dir.join("audit")));
+    let audit = store.start_audit(audit).await?;
+
+    let (revision, objects) = store.read().await?.objects().load_all().await?;
+    let snapshot = ArcSwap::from_pointee(Snapshot::compile(&objects, revision));
+    let certificate = hub_certificate(&keys, &settings, clock.as_ref())?;
+    let limits = settings.limits;
+    let hub = Hub {
+        origin: settings.origin(bound),
+        address: settings.address(bound),
+        sources: SourceLimit::new(limits.burst, limits.per_second),
+        hash_room: HashRoom::new(limits.password_checks, limits.password_queue),
+        settings,
+        clock,
+        store,
+        snapshot,
+        sessions: LiveSessions::default(),
+        keys,
+        sealer,
+        certificate,
+        audit,
+        usage: crate::UsageRecorder::default(),
+        clusters: Clusters::new(),
+        metrics: crate::HubMetrics::default(),
+        verified: crate::authenticate::VerifiedTokens::default(),
+        browser_sessions: crate::authenticate::BrowserSessions::default(),
+        browser_logins: crate::logins::BrowserLogins::default(),
+        device_logins: crate::logins::DeviceLogins::default(),
+        enrolments: crate::people_state::Enrolments::default(),
+        lockouts: crate::people_state::Lockouts::default(),
+        changing: Mutex::new(()),
+        time_changed: Notify::new(),
+        draining: AtomicBool::new(false),
+    };
+    hub.load_sessions().await?;
+    Ok(Arc::new(hub))
+}
+
+fn key_source(settings: &HubSettings) -> KeySource {
+    match &settings.sealing {
+        Sealing::KeyFile => KeySource::File(settings.state_dir.join("key")),
+        Sealing::Passphrase(passphrase) => KeySource::Passphrase {
+            passphrase: passphrase.clone(),
+            parameters: settings.state_dir.join("key-derivation.json"),
+        },
+    }
+}
+
+async fn open_keys(
+    store: &Store,
+    sealer: &Sealer,
+    origin: KeyOrigin,
+    settings: &HubSettings,
+    clock: &dyn Clock,
+) -> Result<Keys, InitError> {
+    let now = clock.now();
+    let mut reader = store.read().await?;
+    let mut sealed = SealedKeys::new();
+    for name in reader.keys().names().await? {
+        if let Some(key) = reader.keys().find(&name).await? {
+            sealed.insert(name, key.as_bytes().to_vec());
+        }
+    }
+    drop(reader);
+    if sealed.is_empty() {
+        let keys = Keys::create(now)?;
+        store_keys(store, &keys, sealer, now).await?;
+        return Ok(keys);
+    }
+    if origin == KeyOrigin::Created {
+        return Err(InitError::KeyFileGone(settings.state_dir.clone()));
+    }
+    let facts = sealed.remove(FACTS).ok_or(KeysError::Missing(FACTS))?;
+    let facts = sealer.open_sealed(FACTS, &facts)?;
+    let facts: KeyFacts = serde_json::from_slice(&facts).map_err(KeysError::Facts)?;
+    let mut keys = Keys::open(facts, &sealed, sealer)?;
+    if keys.renew_signer(now)? {
+        store_keys(store, &keys, sealer, now).await?;
+    }
+    Ok(keys)
+}
+
+async fn store_keys(
+    store: &Store,
+    keys: &Keys,
+    sealer: &Sealer,
+    now: nullius_model::Timestamp,
+) -> Result<(), InitError> {
+    let facts = serde_json::to_vec(keys.facts()).map_err(KeysError::Facts)?;
+    let mut sealed = keys.seal(sealer)?;
+    sealed.insert(FACTS.to_owned(), sealer.seal(FACTS, &facts)?);
+    let mut tx = store.begin().await?;
+    for (name, blob) in sealed {
+        tx.keys().put(&name, &Sealed::new(blob), now).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// A new certificate of the infrastructure root for this process.
+pub(crate) fn hub_certificate(
+    keys: &Keys,
+    settings: &HubSettings,
+    clock: &dyn Clock,
+) -> Result<Arc<LiveCertificate>, CertificateFault> {
+    let (certificate, key) = issue(keys, settings, clock)?;
+    Ok(LiveCertificate::of(&certificate, &key)?)
+}
+
+fn issue(
+    keys: &Keys,
+    settings: &HubSettings,
+    clock: &dyn Clock,
+) -> Result<(nullius_pki::IssuedCertificate, PrivateKey), CertificateFault> {
+    let names = settings.certificate_names();
+    let names = names.iter().map(|name| {
+        ServerName::try_from(name.as_str()).map_err(|_| CertificateFault::Name(name.clone()))
+    });
+    let names = names.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKey::generate()?;
+    let id = InfraId::Hub { instance: keys.instance().clone() };
+    let now = clock.now();
+    let issued = keys.root().issue_hub(&key.request()?, &id, &names, HUB_CERTIFICATE_TTL, now)?;
+    Ok((issued, key))
+}
+
+impl Hub {
+    /// Shows a new certificate from now on.
+    pub(crate) fn renew_certificate(&self) -> Result<(), CertificateFault> {
+        let (certificate, key) = issue(&self.keys, &self.settings, self.clock.as_ref())?;
+        Ok(self.certificate.renew(&certificate, &key)?)
+    }
+
+    /// Takes up the sessions that lived when the hub stopped.
+    async fn load_sessions(&self) -> Result<(), StoreError> {
+        let now = self.now();
+        for stored in self.store.read().await?.sessions().live(now).await? {
+            let SessionRecord { id, user, proof, source, user_agent, .. } = stored;
+            let state = SessionState {
+                phase: Phase::Live,
+                proof,
+                signed_in_at: stored.signed_in_at,
+                expires_at: stored.expires_at,
+                refreshed_at: stored.refreshed_at,
+                used_at: None,
+                generation: stored.generation,
+                client: client_mark(source.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into())),
+            };
+            let client = Client::of_word(&user_agent);
+            self.sessions.insert(LiveSession::new(id, user, client, state));
+        }
+        Ok(())
+    }
+
+    /// Makes the first admin where there are no people, and a link for them until they have enrolled.
+    pub(crate) async fn first_admin(&self) -> Result<Option<FirstAdmin>, InitError> {
+        let user: UserName = FIRST_ADMIN.parse()?;
+        let now = self.now();
+        let mut reader = self.store.read().await?;
+        let people = reader.objects().list(Kind::User).await?;
+        let first_grant = reader.objects().find(Kind::Grant, FIRST_GRANT).await?;
+        let enrolled = reader.credentials().find(&user).await?.is_some();
+        drop(reader);
+        let known = people.iter().any(|person| person.name().as_str() == FIRST_ADMIN);
+        if enrolled || (!people.is_empty() && !(known && first_grant.is_some())) {
+            return Ok(None);
+        }
+        let process = HubProcess::doing(HubTask::FirstStart);
+        let mut tx = self.store.begin().await?;
+        if people.is_empty() {
+            let person =
+                UserSpec { display_name: Some("First admin".to_owned()), ..UserSpec::default() };
+            let person = Object { metadata: named(FIRST_ADMIN)?, spec: person, status: None };
+            let grant = GrantSpec {
+                subjects: [GrantSubject::User(user.clone())].into(),
+                hub_role: Some(HubRole::Admin),
+                reason: Some("made at first start; replace it with a grant to a group".to_owned()),
+                ..GrantSpec::default()
+            };
+            let grant = Object { metadata: named(FIRST_GRANT)?, spec: grant, status: None };
+            for object in [AnyObject::User(person), AnyObject::Grant(grant)] {
+                let action = HubAction::Create { object: &object };
+                decide_hub_process(&process, &action).into_result()?;
+                let stored = tx.objects().create(&object, now).await?;
+                let mut event = self.first_event(AuditKind::ObjectChange);
+                event.target = Some(format!("{}/{}", stored.kind(), stored.name()));
+                event.facts.insert("verb".to_owned(), "create".to_owned());
+                tx.audit(&event)?;
+            }
+        }
+        decide_hub_process(&process, &HubAction::IssueEnrolment { user: &user }).into_result()?;
+        let link = self.create_enrolment(&mut tx, &user).await?;
+        let mut event = self.first_event(AuditKind::Enrol);
+        event.outcome = AuditOutcome::Begun;
+        event.target = Some(format!("User/{user}"));
+        tx.audit(&event)?;
+        tx.commit().await?;
+        self.reload().await?;
+        Ok(Some(FirstAdmin { link, user }))
+    }
+
+    fn first_event(&self, kind: AuditKind) -> AuditEvent {
+        let mut event = self.own_event(kind, AuditOutcome::Done);
+        event.principal = Principal::Hub;
+        event.facts.insert("task".to_owned(), "first-start".to_owned());
+        event
+    }
+}
+
+fn named(name: &str) -> Result<ObjectMeta, ParseNameError> {
+    Ok(ObjectMeta::named(name.parse()?))
+}

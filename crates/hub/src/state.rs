@@ -1,0 +1,160 @@
+//! What every part of the hub process shares.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use nullius_access::Snapshot;
+use nullius_model::{Clock, Timestamp};
+use nullius_store::{AuditWriter, Store};
+use nullius_tls::LiveCertificate;
+use tokio::sync::{Mutex, Notify};
+
+use crate::{
+    HubMetrics, HubSettings, Keys, LiveSessions, UsageRecorder,
+    authenticate::{BrowserSessions, VerifiedTokens},
+    clusters::Clusters,
+    limits::{HashRoom, SourceLimit},
+    logins::{BrowserLogins, DeviceLogins},
+    people_state::{Enrolments, Lockouts},
+};
+
+/// The hub: one per process, shared by everything in it.
+pub struct Hub {
+    pub(crate) settings: HubSettings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Store,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) sessions: LiveSessions,
+    pub(crate) keys: Keys,
+    pub(crate) sealer: nullius_pki::Sealer,
+    pub(crate) certificate: Arc<LiveCertificate>,
+    pub(crate) audit: AuditWriter,
+    pub(crate) usage: UsageRecorder,
+    pub(crate) clusters: Clusters,
+    pub(crate) metrics: HubMetrics,
+    pub(crate) verified: VerifiedTokens,
+    pub(crate) browser_sessions: BrowserSessions,
+    pub(crate) browser_logins: BrowserLogins,
+    pub(crate) device_logins: DeviceLogins,
+    pub(crate) enrolments: Enrolments,
+    pub(crate) lockouts: Lockouts,
+    pub(crate) sources: SourceLimit,
+    pub(crate) hash_room: HashRoom,
+    pub(crate) origin: String,
+    pub(crate) address: String,
+    /// Held while objects change, so that each change is judged against the newest state.
+    pub(crate) changing: Mutex<()>,
+    /// Wakes the task that acts on the clock.
+    pub(crate) time_changed: Notify,
+    pub(crate) draining: AtomicBool,
+}
+
+impl Hub {
+    /// The present instant.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// What the hub was started with.
+    pub fn settings(&self) -> &HubSettings {
+        &self.settings
+    }
+
+    /// The objects that decisions rest on, at their newest revision.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The repositories.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The live sessions.
+    pub fn sessions(&self) -> &LiveSessions {
+        &self.sessions
+    }
+
+    /// The hub's keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// The audit trail.
+    pub fn audit(&self) -> &AuditWriter {
+        &self.audit
+    }
+
+    /// Where uses of permissions are counted.
+    pub fn usage(&self) -> &UsageRecorder {
+        &self.usage
+    }
+
+    /// Tunnels, agents and what sessions have in clusters.
+    pub fn clusters(&self) -> &Clusters {
+        &self.clusters
+    }
+
+    /// Counters and gauges.
+    pub fn metrics(&self) -> &HubMetrics {
+        &self.metrics
+    }
+
+    /// `https://host:port` under which people reach the hub.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// `host:port` that agents dial.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// A new random 128-bit id.
+    pub fn random_bits(&self) -> u128 {
+        nullius_pki::random_bits()
+    }
+
+    /// A new Audit-ID.
+    pub fn new_audit_id(&self) -> nullius_model::AuditId {
+        crate::web::new_audit_id()
+    }
+
+    /// Whether the hub is going away and takes no new work.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn verified_tokens(&self) -> &VerifiedTokens {
+        &self.verified
+    }
+
+    pub(crate) fn browser_sessions(&self) -> &BrowserSessions {
+        &self.browser_sessions
+    }
+
+    pub(crate) fn browser_logins(&self) -> &BrowserLogins {
+        &self.browser_logins
+    }
+
+    pub(crate) fn device_logins(&self) -> &DeviceLogins {
+        &self.device_logins
+    }
+
+    /// Counts one call without a proven identity; the error says after how many seconds to come back.
+    pub(crate) fn take_source(&self, source: IpAddr) -> Result<(), u32> {
+        self.sources.take(source, self.now())
+    }
+}
+
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").field("origin", &self.origin).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,180 @@
+//! Fleet objects: read by those who may, changed under the decision, with errors that name the field.
+
+use std::sync::Arc;
+
+use axum::{
+    Json as Answer,
+    body::Body,
+    extract::{Path, State},
+};
+use http::{Request, StatusCode};
+use nullius_access::{HubAction, ReadScope};
+use nullius_api::List;
+use nullius_model::{API_VERSION, AnyObject, ClusterName, Identity, Kind, ObjectName, UserName};
+use nullius_store::{Precondition, StoreError};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{
+    call::{Call, Person, Query, field_problem, json_bytes, parse, path_name},
+    problem::Problem,
+};
+use crate::{
+    Hub,
+    changes::{Mode, Wanted},
+};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ChangeQuery {
+    #[serde(default)]
+    dry_run: bool,
+    /// For deletion: must still hold.
+    #[serde(default)]
+    resource_version: Option<String>,
+}
+
+impl ChangeQuery {
+    fn mode(&self) -> Mode {
+        if self.dry_run { Mode::DryRun } else { Mode::Apply }
+    }
+}
+
+fn kind_of(plural: &str) -> Result<Kind, Problem> {
+    Kind::ALL.into_iter().find(|kind| kind.plural() == plural).ok_or_else(|| {
+        let shown: String = plural.chars().take(80).flat_map(char::escape_debug).collect();
+        Problem::not_found(format!("there are no objects of kind `{shown}` at the hub"))
+    })
+}
+
+pub(super) async fn list(
+    State(hub): State<Arc<Hub>>,
+    call: Call,
+    Person(identity): Person,
+    Path(plural): Path<String>,
+) -> Result<Answer<List<AnyObject>>, Problem> {
+    let kind = kind_of(&plural)?;
+    let permit = hub.allow(&identity, &HubAction::List { kind }, &call).await?;
+    let mut objects = hub.store().read().await?.objects().list(kind).await?;
+    if permit.scope() == ReadScope::Own {
+        objects.retain(|object| may_see(&hub, &identity, kind, object.name()));
+    }
+    let items = hub.shown(objects).await?;
+    Ok(Answer(List { items, next: None }))
+}
+
+/// Whether somebody may read one object; no use of its own, it is part of the list.
+fn may_see(hub: &Hub, identity: &Identity, kind: Kind, name: &ObjectName) -> bool {
+    let caller = nullius_access::Caller::new(identity);
+    let action = HubAction::Get { kind, name };
+    nullius_policy::decide_hub(&hub.snapshot(), &caller, &action, hub.now()).is_allowed()
+}
+
+pub(super) async fn read(
+    State(hub): State<Arc<Hub>>,
+    call: Call,
+    Person(identity): Person,
+    Path((plural, name)): Path<(String, String)>,
+) -> Result<Answer<AnyObject>, Problem> {
+    let (kind, name) = (kind_of(&plural)?, path_name::<ObjectName>(&name)?);
+    hub.allow(&identity, &HubAction::Get { kind, name: &name }, &call).await?;
+    let object = hub.store().read().await?.objects().get(kind, name.as_str()).await?;
+    one(&hub, object).await
+}
+
+async fn one(hub: &Hub, object: AnyObject) -> Result<Answer<AnyObject>, Problem> {
+    let shown = hub.shown(vec![object]).await?.pop();
+    shown.map(Answer).ok_or_else(|| Problem::not_found("the object is gone"))
+}
+
+pub(super) async fn create(
+    State(hub): State<Arc<Hub>>,
+    call: Call,
+    Person(identity): Person,
+    Path(plural): Path<String>,
+    Query(query): Query<ChangeQuery>,
+    request: Request<Body>,
+) -> Result<(StatusCode, Answer<AnyObject>), Problem> {
+    let object = read_object(kind_of(&plural)?, request).await?;
+    let stored = hub.change(&identity, Wanted::Create(object), query.mode(), &call).await?;
+    Ok((StatusCode::CREATED, one(&hub, stored).await?))
+}
+
+pub(super) async fn update(
+    State(hub): State<Arc<Hub>>,
+    call: Call,
+    Person(identity): Person,
+    Path((plural, name)): Path<(String, String)>,
+    Query(query): Query<ChangeQuery>,
+    request: Request<Body>,
+) -> Result<Answer<AnyObject>, Problem> {
+    let object = read_object(kind_of(&plural)?, request).await?;
+    if object.name().as_str() != name {
+        let message = format!("it says `{}`, the path says another name", object.name());
+        return Err(field_problem("metadata.name", &message));
+    }
+    let stored = hub.change(&identity, Wanted::Update(object), query.mode(), &call).await?;
+    one(&hub, stored).await
+}
+
+pub(super) async fn delete(
+    State(hub): State<Arc<Hub>>,
+    call: Call,
+    Person(identity): Person,
+    Path((plural, name)): Path<(String, String)>,
+    Query(query): Query<ChangeQuery>,
+) -> Result<Answer<AnyObject>, Problem> {
+    let (kind, name) = (kind_of(&plural)?, path_name::<ObjectName>(&name)?);
+    let precondition = Precondition { uid: None, resource_version: query.resource_version.clone() };
+    let wanted = Wanted::Delete { kind, name, precondition };
+    let gone = hub.change(&identity, wanted, query.mode(), &call).await?;
+    Ok(Answer(gone))
+}
+
+/// Reads an object of a kind. `apiVersion` and `kind` may be left out, and must fit when they are there; a status is
+/// the hub's own and dropped.
+async fn read_object(kind: Kind, request: Request<Body>) -> Result<AnyObject, Problem> {
+    let body = json_bytes(request).await?;
+    let mut map: Map<String, Value> = parse(&mut serde_json::Deserializer::from_slice(&body))?;
+    for (field, wanted) in [("apiVersion", API_VERSION), ("kind", kind.as_str())] {
+        match map.remove(field) {
+            None => {}
+            Some(Value::String(found)) if found == wanted => {}
+            Some(found) => {
+                let shown: String = found.to_string().chars().take(80).collect();
+                return Err(field_problem(field, &format!("it is {shown}, it must be `{wanted}`")));
+            }
+        }
+    }
+    map.remove("status");
+    let mut track = serde_path_to_error::Track::new();
+    let body = serde_path_to_error::Deserializer::new(Value::Object(map), &mut track);
+    AnyObject::from_parts(kind, body)
+        .map_err(|error| field_problem(&track.path().to_string(), &error.to_string()))
+}
+
+impl Hub {
+    /// Objects as somebody reads them, with what is true this moment.
+    async fn shown(&self, objects: Vec<AnyObject>) -> Result<Vec<AnyObject>, StoreError> {
+        let mut reader = self.store().read().await?;
+        let mut shown = Vec::with_capacity(objects.len());
+        for mut object in objects {
+            if let AnyObject::User(user) = &mut object
+                && let Ok(name) = user.metadata.name.as_str().parse::<UserName>()
+            {
+                let status = user.status.get_or_insert_default();
+                status.enrolled = reader.credentials().find(&name).await?.is_some();
+                let newest = self.sessions().of_user(&name).into_iter().last();
+                let newest = newest.map(|session| session.signed_in_at());
+                status.last_sign_in = newest.max(status.last_sign_in);
+            }
+            shown.push(self.with_live_status(object));
+        }
+        Ok(shown)
+    }
+
+    /// Whether there is such a cluster, and its object.
+    pub(crate) async fn cluster_object(&self, name: &ClusterName) -> Result<AnyObject, StoreError> {
+        self.store().read().await?.objects().get(Kind::Cluster, name.as_str()).await
+    }
+}

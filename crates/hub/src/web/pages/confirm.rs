@@ -1,0 +1,232 @@
+//! Asks a person who is signed in whether a program may be signed in as them, and says which one.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::{
+    extract::{Query, State},
+    response::Response,
+};
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::{
+    Browser, Form, Message, POLICY, go, sentence, shown_time,
+    sign_in::{Next, ask},
+};
+use crate::{
+    Hub,
+    logins::{BrowserRequest, DeviceRequest, Loopback, Proven},
+};
+
+#[derive(Template)]
+#[template(path = "confirm.html")]
+struct ConfirmPage {
+    title: String,
+    user_code: Option<String>,
+    facts: Vec<(String, String)>,
+    warning: String,
+    action: &'static str,
+    form: String,
+    id: String,
+    approve: String,
+}
+
+#[derive(Template)]
+#[template(path = "device.html")]
+struct DevicePage {
+    form: String,
+    code: String,
+    problem: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct IdQuery {
+    #[serde(default)]
+    id: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CodeQuery {
+    code: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Answer {
+    form: String,
+    id: String,
+    answer: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct CodeForm {
+    form: String,
+    code: String,
+}
+
+fn ended(browser: &Browser) -> Response {
+    let text = "This sign-in has ended or was completed. Run `nullius login` again.";
+    browser.show(StatusCode::NOT_FOUND, &Message::new("Nothing to confirm", text))
+}
+
+pub(super) async fn cli_page(
+    State(hub): State<Arc<Hub>>,
+    browser: Browser,
+    Query(IdQuery { id }): Query<IdQuery>,
+) -> Response {
+    let Some(request) = hub.browser_logins().find(&id, hub.now()) else { return ended(&browser) };
+    let Some(identity) = &browser.identity else { return ask(&hub, &browser, &Next::Cli(id)) };
+    let BrowserRequest { redirect, source } = request;
+    let elsewhere = source != browser.call.source;
+    let warning = if elsewhere {
+        format!(
+            "It was begun on another machine ({source}), not on the one of this browser. Approve only if that machine is yours."
+        )
+    } else {
+        "Approve only if you have just run nullius login yourself.".to_owned()
+    };
+    let page = ConfirmPage {
+        title: "Sign in the command line?".to_owned(),
+        user_code: None,
+        facts: vec![
+            ("As".to_owned(), identity.user.to_string()),
+            ("Asked from".to_owned(), source.to_string()),
+            ("Goes back to".to_owned(), redirect.address().to_string()),
+        ],
+        warning,
+        action: "/cli",
+        form: browser.form_token(&hub),
+        id,
+        approve: "Sign it in".to_owned(),
+    };
+    match redirect.policy_source() {
+        Some(source) => {
+            browser.show_with_policy(StatusCode::OK, &page, &format!("{POLICY} {source}"))
+        }
+        None => browser.show(StatusCode::OK, &page),
+    }
+}
+
+pub(super) async fn cli_answer(
+    State(hub): State<Arc<Hub>>,
+    browser: Browser,
+    Form(Answer { form, id, answer }): Form<Answer>,
+) -> Response {
+    if let Err(refused) = browser.check_form(&hub, &form) {
+        return refused;
+    }
+    let Some(identity) = browser.identity.clone() else {
+        return ask(&hub, &browser, &Next::Cli(id));
+    };
+    let now = hub.now();
+    let outcome = if answer == "approve" {
+        let proven = Proven { user: identity.user, proof: identity.proof };
+        hub.browser_logins().approve(&id, proven, now)
+    } else {
+        hub.browser_logins().refuse(&id, now)
+    };
+    match outcome {
+        Ok((redirect, to)) => go_back(&browser, &redirect, to),
+        Err(_) => ended(&browser),
+    }
+}
+
+/// A redirect where the content security policy can name the target, else a page that goes on by itself.
+fn go_back(browser: &Browser, redirect: &Loopback, to: String) -> Response {
+    if redirect.policy_source().is_some() {
+        return go(&to);
+    }
+    let mut page = Message::new("Back to the command line", "You can close this page afterwards.");
+    page.onward = Some(to);
+    browser.show(StatusCode::OK, &page)
+}
+
+pub(super) async fn device_page(
+    State(hub): State<Arc<Hub>>,
+    browser: Browser,
+    Query(CodeQuery { code }): Query<CodeQuery>,
+) -> Response {
+    if browser.identity.is_none() {
+        return ask(&hub, &browser, &Next::Device(code));
+    }
+    // A code in the link is only filled in: typing it proves that it stands before the person.
+    device_form(&hub, &browser, StatusCode::OK, code.unwrap_or_default(), None)
+}
+
+fn device_form(
+    hub: &Hub,
+    browser: &Browser,
+    status: StatusCode,
+    code: String,
+    problem: Option<String>,
+) -> Response {
+    let code = code.chars().take(20).collect();
+    let problem = problem.as_deref().map(sentence);
+    browser.show(status, &DevicePage { form: browser.form_token(hub), code, problem })
+}
+
+pub(super) async fn device_code(
+    State(hub): State<Arc<Hub>>,
+    browser: Browser,
+    Form(CodeForm { form, code }): Form<CodeForm>,
+) -> Response {
+    if let Err(refused) = browser.check_form(&hub, &form) {
+        return refused;
+    }
+    let Some(identity) = &browser.identity else {
+        return ask(&hub, &browser, &Next::Device(None));
+    };
+    if let Err(seconds) = hub.take_source(browser.call.source) {
+        let problem = format!("too many tries: wait {seconds} s");
+        return device_form(&hub, &browser, StatusCode::TOO_MANY_REQUESTS, code, Some(problem));
+    }
+    let waiting = code.parse().ok().and_then(|code| hub.device_logins().find(&code, hub.now()));
+    let Some(request) = waiting else {
+        let problem = "no device waits under this code: look at its screen again, codes end after ten minutes";
+        return device_form(&hub, &browser, StatusCode::NOT_FOUND, code, Some(problem.to_owned()));
+    };
+    let DeviceRequest { user_code, source, began } = request;
+    let page = ConfirmPage {
+        title: "Sign in this device?".to_owned(),
+        user_code: Some(user_code.to_string()),
+        facts: vec![
+            ("As".to_owned(), identity.user.to_string()),
+            ("Asked from".to_owned(), source.to_string()),
+            ("Asked at".to_owned(), shown_time(began)),
+        ],
+        warning: "Approve only if this code stands on a screen in front of you. If somebody sent you the code or this link, refuse: they would act as you.".to_owned(),
+        action: "/device/confirm",
+        form: browser.form_token(&hub),
+        id: user_code.to_string(),
+        approve: "Sign it in".to_owned(),
+    };
+    browser.show(StatusCode::OK, &page)
+}
+
+pub(super) async fn device_answer(
+    State(hub): State<Arc<Hub>>,
+    browser: Browser,
+    Form(Answer { form, id, answer }): Form<Answer>,
+) -> Response {
+    if let Err(refused) = browser.check_form(&hub, &form) {
+        return refused;
+    }
+    let Some(identity) = browser.identity.clone() else {
+        return ask(&hub, &browser, &Next::Device(None));
+    };
+    let approve = answer == "approve";
+    let proven = approve.then_some(Proven { user: identity.user, proof: identity.proof });
+    let Ok(code) = id.parse() else { return ended(&browser) };
+    match hub.device_logins().answer(&code, proven, hub.now()) {
+        Ok(()) if approve => {
+            let text = "The device is signed in. You can close this page.";
+            let page = Message::new("Done", text).link("/account", "See your sessions");
+            browser.show(StatusCode::OK, &page)
+        }
+        Ok(()) => {
+            let text = "The device was refused. If you did not begin this, tell an admin.";
+            browser.show(StatusCode::OK, &Message::new("Refused", text))
+        }
+        Err(_) => ended(&browser),
+    }
+}
