@@ -24,6 +24,7 @@ pub enum Obligation {
 
 /// An opinion with the permission it rests on, its explanation and what goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct Judgement {
     /// Whether it may be done.
     pub ruling: Ruling,

@@ -5,7 +5,7 @@ use nullius_rbac::{Attributes, RequestInfo, Target};
 
 use crate::{
     Caller, Judgement, Snapshot,
-    grant::{ClusterIndex, Grant, KubeRights, Life, Match, Reach},
+    grant::{ClusterIndex, Grant, KubeRights, Life, Match},
     nearest, protected,
     snapshot::Person,
 };
@@ -126,7 +126,7 @@ pub(crate) fn judge(
     for grant in snapshot.grants_of(person) {
         let Some(rights) = grant.kube_in(index) else { continue };
         let Some(end) = end_of(grant, caller, now) else { continue };
-        if let Reach::Allows(matched) = rights.reach(request) {
+        if let Some(matched) = rights.allows(request) {
             return allowed(caller, cluster, grant, rights, &matched).until(end);
         }
     }

@@ -109,10 +109,8 @@ fn of_others(
     cluster: ClusterIndex,
     request: &Attributes<'_>,
 ) -> Option<PermissionId> {
-    snapshot.grants().find_map(|grant| match grant.kube_in(cluster)?.reach(request) {
-        Reach::Allows(found) => found.permission,
-        Reach::OtherNamespace { .. } | Reach::ClusterWide { .. } | Reach::NoRule => None,
-    })
+    let mut others = snapshot.grants_in(cluster);
+    others.find_map(|grant| grant.kube()?.allows(request)?.permission)
 }
 
 /// The role that allows it and otherwise as little as possible.

@@ -31,6 +31,10 @@ pub struct Snapshot {
     cluster_names: Vec<ClusterName>,
     roles: BTreeMap<RoleName, Arc<Role>>,
     grants: Vec<Grant>,
+    /// By cluster, the grants that give rights there.
+    grants_by_cluster: Vec<Vec<usize>>,
+    /// People who are not disabled, with the grants that make them admin.
+    admins: Vec<(UserName, Vec<usize>)>,
     pub(crate) locks: Locks,
     problems: Vec<Problem>,
 }
@@ -145,17 +149,10 @@ impl Snapshot {
 
     /// The people whom a live grant makes admin, by name.
     pub fn admins(&self, now: Timestamp) -> BTreeSet<UserName> {
-        let mut admins = BTreeSet::new();
-        for (user, person) in &self.people {
-            let is_admin = self.grants_of(person).any(|grant| {
-                grant.hub().is_some_and(|(role, _)| role == HubRole::Admin)
-                    && grant.is_live(None, now)
-            });
-            if is_admin && !person.disabled {
-                admins.insert(user.clone());
-            }
-        }
-        admins
+        let live =
+            |index: &usize| self.grants.get(*index).is_some_and(|grant| grant.is_live(None, now));
+        let admins = self.admins.iter().filter(|(_, grants)| grants.iter().any(live));
+        admins.map(|(user, _)| user.clone()).collect()
     }
 
     pub(crate) fn person(&self, user: &UserName) -> Option<&Person> {
@@ -189,6 +186,13 @@ impl Snapshot {
     /// The grants that name a person, in order of their names.
     pub(crate) fn grants_of(&self, person: &Person) -> impl Iterator<Item = &Grant> {
         person.grants.iter().filter_map(|index| self.grants.get(*index))
+    }
+
+    /// The grants that give rights in a cluster, in order of their names.
+    pub(crate) fn grants_in(&self, cluster: ClusterIndex) -> impl Iterator<Item = &Grant> {
+        let place = usize::try_from(cluster).ok();
+        let grants = place.and_then(|place| self.grants_by_cluster.get(place));
+        grants.into_iter().flatten().filter_map(|index| self.grants.get(*index))
     }
 
     pub(crate) fn has(&self, kind: Kind, name: &str) -> bool {
@@ -238,6 +242,16 @@ impl Snapshot {
                 spec: grant.spec.clone(),
             });
         }
+        let mut by_cluster = vec![Vec::new(); self.cluster_names.len()];
+        for (index, grant) in grants.iter().enumerate() {
+            for cluster in grant.kube().into_iter().flat_map(|rights| &rights.clusters) {
+                let place = usize::try_from(*cluster).ok();
+                if let Some(grants) = place.and_then(|place| by_cluster.get_mut(place)) {
+                    grants.push(index);
+                }
+            }
+        }
+        self.grants_by_cluster = by_cluster;
         self.grants = grants;
     }
 
@@ -279,6 +293,7 @@ impl Snapshot {
             }
         }
         let mut people = HashMap::new();
+        let mut admins = Vec::new();
         for object in self.objects.values() {
             let AnyObject::User(user) = object.as_ref() else { continue };
             let Ok(name) = user.metadata.name.as_str().parse::<UserName>() else { continue };
@@ -289,9 +304,18 @@ impl Snapshot {
             let through = groups.iter().filter_map(|group| by_group.get(group)).flatten();
             let grants: BTreeSet<usize> = direct.chain(through).copied().collect();
             let disabled = user.spec.disabled;
+            let is_admin = |index: &usize| {
+                let role = self.grants.get(*index).and_then(Grant::hub);
+                role.is_some_and(|(role, _)| role == HubRole::Admin)
+            };
+            let admin: Vec<usize> = grants.iter().copied().filter(is_admin).collect();
+            if !disabled && !admin.is_empty() {
+                admins.push((name.clone(), admin));
+            }
             people.insert(name, Person { disabled, groups, grants: grants.into_iter().collect() });
         }
         self.people = people;
+        self.admins = admins;
     }
 
     fn find_problems(&mut self) {

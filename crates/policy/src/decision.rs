@@ -7,6 +7,7 @@ use crate::{HubPermit, KubePermit, ReviewPermit};
 
 /// What was decided. `P` is the permit that an allowed request carries.
 #[derive(Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Decision<P> {
     /// Allowed with a permit, or denied.
     pub verdict: Verdict<P>,

@@ -37,6 +37,12 @@ pub struct ResourceAttributes<'a> {
     pub name: &'a str,
 }
 
+/// First segments of paths that name no resource; others are counted together, since anybody can invent them.
+const KNOWN_URLS: [&str; 11] = [
+    "", "api", "apis", "debug", "healthz", "livez", "logs", "metrics", "openapi", "readyz",
+    "version",
+];
+
 /// The subresources of pods that open a stream into a container.
 const STREAMS: [&str; 3] = ["exec", "attach", "portforward"];
 
@@ -81,8 +87,9 @@ impl<'a> Attributes<'a> {
     pub fn without_name(&self) -> String {
         match self.target {
             Target::Url(path) => {
-                let known = path.split('/').nth(1).unwrap_or_default();
-                format!("url:/{}", shown(known))
+                let first = path.split('/').nth(1).unwrap_or_default();
+                let known = KNOWN_URLS.into_iter().find(|known| *known == first);
+                format!("url:/{}", known.unwrap_or("other"))
             }
             Target::Resource(to) => {
                 let mut text = String::with_capacity(48);
@@ -165,5 +172,44 @@ impl fmt::Display for Attributes<'_> {
             }
         }
         f.write_char('`')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uses_are_merged_without_names() {
+        let scale = ResourceAttributes {
+            group: "apps",
+            resource: "deployments",
+            subresource: "scale",
+            namespace: "shop",
+            name: "web",
+        };
+        let core = ResourceAttributes { resource: "nodes", name: "n1", ..Default::default() };
+        for (request, label) in [
+            (Attributes::resource("update", scale), "apps/deployments/scale@shop"),
+            (Attributes::resource("get", core), "core/nodes"),
+            (Attributes::url("get", "/openapi/v3/apis/apps/v1"), "url:/openapi"),
+            (Attributes::url("get", "/"), "url:/"),
+            (Attributes::url("get", "/never-heard-of"), "url:/other"),
+        ] {
+            assert_eq!(request.without_name(), label);
+        }
+    }
+
+    #[test]
+    fn only_streams_into_pods_are_judged_by_another_verb() {
+        let pods = |subresource| ResourceAttributes {
+            resource: "pods",
+            subresource,
+            ..Default::default()
+        };
+        assert_eq!(Attributes::resource("get", pods("exec")).judged().verb, "create");
+        assert_eq!(Attributes::resource("watch", pods("exec")).judged().verb, "watch");
+        assert_eq!(Attributes::resource("get", pods("log")).judged().verb, "get");
+        assert_eq!(Attributes::url("get", "/exec").judged().verb, "get");
     }
 }
