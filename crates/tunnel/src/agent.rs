@@ -284,7 +284,7 @@ impl ServedStream {
             Ok(Admitted { head, upgrade: None, registration }) => {
                 self.plain(head, &registration, recv, respond).await;
             }
-            Err(refusal) => refuse(refusal, respond).await,
+            Err(refusal) => refuse(refusal, &parts.method, respond).await,
         }
     }
 
@@ -341,6 +341,7 @@ impl ServedStream {
         recv: RecvStream,
         mut respond: SendResponse,
     ) {
+        let method = head.method.clone();
         let sent = tokio::select! {
             biased;
             () = registration.stream().cut_down() => Err(ended()),
@@ -349,7 +350,7 @@ impl ServedStream {
         };
         let upstream::Answer { response, upload, lease } = match sent {
             Ok(answer) => answer,
-            Err(refusal) => return refuse(refusal, respond).await,
+            Err(refusal) => return refuse(refusal, &method, respond).await,
         };
         let (parts, body) = response.into_parts();
         let rest = async {
@@ -403,7 +404,7 @@ impl ServedStream {
                     () = send_body(Response::from_parts(parts, ()), body, &mut respond) => {}
                 }
             }
-            Err(refusal) => refuse(refusal, respond).await,
+            Err(refusal) => refuse(refusal, &Method::CONNECT, respond).await,
         }
     }
 
@@ -473,7 +474,7 @@ async fn reset(respond: &mut SendResponse) {
     let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
 }
 
-async fn refuse(refusal: Refusal, mut respond: SendResponse) {
+async fn refuse(refusal: Refusal, method: &Method, mut respond: SendResponse) {
     tracing::debug!(
         code = refusal.code(),
         message = refusal.message(),
@@ -483,6 +484,8 @@ async fn refuse(refusal: Refusal, mut respond: SendResponse) {
     let (mut parts, body) = refusal.into_response().into_parts();
     parts.headers.insert(headers::ANSWERED_BY, HeaderValue::from_static("agent"));
     parts.extensions.clear();
+    // HTTP/2 takes a body that answers HEAD for a broken peer.
+    let body = if *method == Method::HEAD { TunnelBody::empty() } else { body };
     send_body(Response::from_parts(parts, ()), body, &mut respond).await;
 }
 

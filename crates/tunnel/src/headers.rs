@@ -170,6 +170,9 @@ fn framing(headers: &HeaderMap, version: Version) -> Result<(), Refusal> {
     if headers.get_all(header::HOST).iter().count() > 1 {
         return bad("several `Host`");
     }
+    if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+        return bad("several `Authorization`");
+    }
     Ok(())
 }
 

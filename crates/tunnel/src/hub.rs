@@ -257,12 +257,15 @@ impl Tunnels {
         B::Error: Into<BoxError>,
     {
         let audit_id = forward.audit_id;
-        let closes = request.headers().contains_key(header::UPGRADE);
         let is_http1 = request.version() == Version::HTTP_11;
+        let upgrades = request.headers().contains_key(header::UPGRADE);
         let forwarded = Box::pin(self.forward_checked(forward, request.map(TunnelBody::foreign)));
-        let mut response = match forwarded.await {
-            Ok(response) => response,
-            Err(refusal) => refused(refusal),
+        let (mut response, unreadable) = match forwarded.await {
+            Ok(response) => (response, false),
+            Err(refusal) => {
+                let unreadable = refusal.code() == 400;
+                (refused(refusal), unreadable)
+            }
         };
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let answer = response.headers_mut();
@@ -271,8 +274,9 @@ impl Tunnels {
         }
         if !switched {
             headers::never_render(answer);
-            if closes && is_http1 {
-                // What the client sent behind an upgrade that did not come must never be read as a request.
+            if is_http1 && (upgrades || unreadable) {
+                // What stands behind an upgrade that did not come, or behind a message that could not be read, must
+                // never be read as a request.
                 answer.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
         }

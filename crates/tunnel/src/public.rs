@@ -163,12 +163,16 @@ where
             None => None,
         };
         let is_http2 = request.version() == http::Version::HTTP_2;
+        let without_body = is_http2 && request.method() == http::Method::HEAD;
         if let Some(refusal) = refusal {
             let mut response = refusal.into_response();
             if !is_http2 {
                 close(&mut response);
             }
-            let response = response.map(|body| FrontBody { kind: Kind::Own(body), _busy: busy });
+            let response = response.map(|body| {
+                let kind = if without_body { Kind::Nothing } else { Kind::Own(body) };
+                FrontBody { kind, _busy: busy }
+            });
             return Box::pin(async move { Ok(response) });
         }
         let upgrades = request.headers().contains_key(header::UPGRADE);
@@ -178,7 +182,10 @@ where
             if upgrades && !is_http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 close(&mut response);
             }
-            Ok(response.map(|body| FrontBody { kind: Kind::Inner(body), _busy: busy }))
+            Ok(response.map(|body| {
+                let kind = if without_body { Kind::Nothing } else { Kind::Inner(body) };
+                FrontBody { kind, _busy: busy }
+            }))
         })
     }
 }
@@ -194,6 +201,8 @@ struct FrontBody<B> {
 }
 
 enum Kind<B> {
+    /// HTTP/2 takes a body that answers HEAD for a broken server.
+    Nothing,
     Own(TunnelBody),
     Inner(B),
 }
@@ -211,6 +220,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.kind {
+            Kind::Nothing => Poll::Ready(None),
             Kind::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Kind::Inner(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
@@ -218,6 +228,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
+            Kind::Nothing => true,
             Kind::Own(body) => body.is_end_stream(),
             Kind::Inner(body) => body.is_end_stream(),
         }
@@ -225,6 +236,7 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
+            Kind::Nothing => SizeHint::with_exact(0),
             Kind::Own(body) => body.size_hint(),
             Kind::Inner(body) => body.size_hint(),
         }

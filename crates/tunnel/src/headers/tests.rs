@@ -34,6 +34,7 @@ fn bad_framing_is_refused() {
         vec![("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
         vec![("transfer-encoding", "xchunked")],
         vec![("host", "a"), ("host", "b")],
+        vec![("authorization", "Bearer a"), ("authorization", "Bearer b")],
     ] {
         assert_eq!(code(&bad), 400, "{bad:?}");
     }

@@ -1,0 +1,181 @@
+//! What a client may take: heads in time, of bounded size, and no stream of resets.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::Reason;
+use http::Request;
+use nullius_tls::HttpVersions;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{
+    api::Api,
+    client::{get, http1, raw, send, text},
+    world::World,
+};
+
+#[tokio::test]
+async fn a_head_that_does_not_end_in_time_ends_the_connection() {
+    let world = World::start().await;
+    for (address, start, trickled) in [
+        (world.http1, &b"GET /clusters/dev/api HTTP/1.1\r\nhost: hub\r\n"[..], &b"x"[..]),
+        (world.http1, &b""[..], &b""[..]),
+        (world.http2, &b"PRI * HTTP/2.0\r\n"[..], &b""[..]),
+    ] {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        tcp.write_all(start).await.unwrap();
+        let began = Instant::now();
+        let mut rest = Vec::new();
+        let trickle = async {
+            let (mut read, mut write) = tcp.split();
+            let read = read.read_to_end(&mut rest);
+            let write = async {
+                // A byte now and then must not buy more time.
+                while write.write_all(trickled).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::select! { _ = read => {}, () = write => {} }
+        };
+        tokio::time::timeout(Duration::from_secs(8), trickle).await.unwrap();
+        assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn an_idle_connection_between_two_requests_is_not_a_slow_one() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let mut sender = http1(world.http1).await;
+    for _ in 0..2 {
+        let response = sender.send_request(get("/api/v1/pods")).await.unwrap();
+        assert_eq!(text(response).await, "hello");
+        // Longer than a head may take.
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        sender.ready().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn oversized_and_too_many_headers_are_refused() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let head = "GET /clusters/dev/api HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer ada\r\n";
+    let large =
+        raw(world.http1, format!("{head}x: {}\r\n\r\n", "a".repeat(70_000)).as_bytes()).await;
+    assert!(large.starts_with("HTTP/1.1 431 "), "{large}");
+    let many: String = (0..150).map(|index| format!("x-{index}: y\r\n")).collect();
+    let many = raw(world.http1, format!("{head}{many}\r\n").as_bytes()).await;
+    assert!(many.starts_with("HTTP/1.1 431 "), "{many}");
+    let target = format!("/api?x={}", "a".repeat(9_000));
+    assert_eq!(send(world.http1, get(&target)).await.status(), 400);
+    assert_eq!(api.count(), 0);
+}
+
+#[tokio::test]
+async fn a_rapid_reset_ends_the_connection_and_serves_the_others() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let tcp = TcpStream::connect(world.http2).await.unwrap();
+    let (requests, connection) = h2::client::handshake(tcp).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let mut requests = requests.ready().await.unwrap();
+    let mut sent = 0u32;
+    let attack = async {
+        loop {
+            let request = Request::get("http://hub/clusters/dev/never")
+                .header("authorization", "Bearer ada")
+                .body(())
+                .unwrap();
+            let Ok((_, mut stream)) = requests.send_request(request, true) else { break };
+            stream.send_reset(Reason::CANCEL);
+            sent += 1;
+            requests = match requests.ready().await {
+                Ok(ready) => ready,
+                Err(_) => break,
+            };
+            if sent.is_multiple_of(64) {
+                tokio::task::yield_now().await;
+            }
+            if sent > 200_000 {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), attack).await.unwrap();
+    assert!(sent < 200_000, "the connection survived {sent} resets");
+    let ended = driver.await.unwrap();
+    assert_eq!(ended.unwrap_err().reason(), Some(Reason::ENHANCE_YOUR_CALM));
+    assert_eq!(text(send(world.http1, get("/api/v1/pods")).await).await, "hello");
+}
+
+#[tokio::test]
+async fn control_bytes_in_an_http2_header_never_become_header_lines() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    for hostile in ["a\r\nimpersonate-user: root", "a\nx: y", "a\0b", "a\rb"] {
+        let mut tcp = TcpStream::connect(world.http2).await.unwrap();
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(4, 0, 0, b""));
+        let mut block = Vec::new();
+        for (name, value) in [
+            (":method", "GET"),
+            (":scheme", "http"),
+            (":authority", "hub"),
+            (":path", "/clusters/dev/api"),
+            ("authorization", "Bearer ada"),
+            ("kubectl-command", hostile),
+        ] {
+            literal(&mut block, name, value);
+        }
+        bytes.extend(frame(1, 0x5, 1, &block));
+        tcp.write_all(&bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let read = async {
+            // Until the stream or the connection is refused: RST_STREAM or GOAWAY.
+            while !refused(&answer) {
+                if tcp.read_buf(&mut answer).await.unwrap() == 0 {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
+    }
+    assert_eq!(api.count(), 0);
+}
+
+/// An HTTP/2 frame (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Bytes {
+    let length = (payload.len() as u32).to_be_bytes();
+    let mut frame = vec![length[1], length[2], length[3], kind, flags];
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame.into()
+}
+
+/// A header field that is not indexed (RFC 7541, section 6.2.2), without compression.
+fn literal(block: &mut Vec<u8>, name: &str, value: &str) {
+    block.push(0);
+    for text in [name, value] {
+        block.push(u8::try_from(text.len()).unwrap());
+        block.extend(text.as_bytes());
+    }
+}
+
+/// Whether a RST_STREAM or a GOAWAY is among the frames.
+fn refused(mut frames: &[u8]) -> bool {
+    while frames.len() >= 9 {
+        let length = u32::from_be_bytes([0, frames[0], frames[1], frames[2]]) as usize;
+        if matches!(frames[3], 3 | 7) {
+            return true;
+        }
+        if frames.len() < 9 + length {
+            break;
+        }
+        frames = &frames[9 + length..];
+    }
+    false
+}

@@ -1,0 +1,222 @@
+//! Requests and answers: headers, bodies in both directions, trailers, watches, failures.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use nullius_tls::HttpVersions;
+use nullius_tunnel::Ended;
+
+use crate::{
+    api::{Absent, Api},
+    client::{ask, empty, failure, full, get, http1, http2, names, send, send_http2, text},
+    world::{ADA, World, until},
+};
+
+#[tokio::test]
+async fn a_request_reaches_the_api_server_as_the_session_and_nothing_else_of_the_client_does() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let request = ask("GET", "/api/v1/namespaces/shop/pods?limit=5&labelSelector=a%3Db")
+        .header("accept", "application/vnd.kubernetes.protobuf")
+        .header("accept-encoding", "gzip")
+        .header("user-agent", "kubectl/v1.36")
+        .header("kubectl-command", "kubectl get")
+        .header("cookie", "session=browser")
+        .header("x-forwarded-for", "10.0.0.1")
+        .header("audit-id", "forged")
+        .header("x-custom", "1")
+        .body(empty())
+        .unwrap();
+    let response = send(world.http1, request).await;
+    assert_eq!(response.status(), 200);
+    assert!(response.headers()["audit-id"].to_str().unwrap().starts_with("audit-"));
+    assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(response.headers()["content-security-policy"], "sandbox");
+    let audit_id = response.headers()["audit-id"].clone();
+    assert_eq!(text(response).await, "hello");
+
+    let seen = api.last();
+    assert_eq!(seen.method, "GET");
+    assert_eq!(seen.target, "/api/v1/namespaces/shop/pods?limit=5&labelSelector=a%3Db");
+    assert_eq!(
+        names(&seen.headers),
+        ["accept", "accept-encoding", "audit-id", "authorization", "kubectl-command", "user-agent"]
+    );
+    assert_eq!(seen.headers["authorization"], "Bearer token-of-ada");
+    assert_eq!(seen.headers["audit-id"], audit_id);
+    until(|| world.live(ADA) == 0).await;
+    let reports = world.reports.lock().unwrap();
+    assert_eq!((reports[0].ended.clone(), reports[0].to_client), (Ended::Finished, 5));
+}
+
+#[tokio::test]
+async fn bodies_go_both_ways_over_every_pair_of_http_versions() {
+    for speaks in [HttpVersions::Either, HttpVersions::Http1] {
+        let api = Api::start(speaks).await;
+        let (world, _agent) = World::with_agent(api.dial()).await;
+        let body = Bytes::from((0..300_000u32).map(|byte| byte as u8).collect::<Vec<_>>());
+        for round in 0..3 {
+            let request = || {
+                let sized = ask("POST", "/echo").header("content-type", "application/json");
+                sized.body(full(body.clone())).unwrap()
+            };
+            let over_http1 = send(world.http1, request()).await;
+            assert_eq!(over_http1.into_body().collect().await.unwrap().to_bytes(), body);
+            let mut sender = http2(world.http2).await;
+            let over_http2 = send_http2(&mut sender, request()).await;
+            assert_eq!(over_http2.into_body().collect().await.unwrap().to_bytes(), body);
+            let chunks = stream::iter(
+                body.chunks(7_000)
+                    .map(|chunk| Ok(Frame::data(Bytes::copy_from_slice(chunk))))
+                    .collect::<Vec<_>>(),
+            );
+            let chunked = ask("POST", "/echo").body(StreamBody::new(chunks).boxed()).unwrap();
+            let answer = send(world.http1, chunked).await;
+            assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), body, "{round}");
+        }
+        assert_eq!(world.gate.refused.lock().unwrap().len(), 0);
+        assert_eq!(api.count(), 9);
+    }
+}
+
+#[tokio::test]
+async fn trailers_pass_without_what_could_harm() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let mut sender = http2(world.http2).await;
+    let response = send_http2(&mut sender, get("/trailers")).await;
+    let collected = response.into_body().collect().await.unwrap();
+    let trailers = collected.trailers().unwrap().clone();
+    assert_eq!(names(&trailers), ["x-checksum"]);
+    assert_eq!(collected.to_bytes(), "body");
+}
+
+#[tokio::test]
+async fn a_watch_delivers_each_event_when_it_happens_and_ends_upstream_with_its_client() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let mut response = send(world.http1, get("/api/v1/namespaces/shop/pods?watch=true")).await;
+    until(|| api.watches.load(Ordering::SeqCst) == 1).await;
+    for event in ["{\"type\":\"ADDED\"}\n", "{\"type\":\"MODIFIED\"}\n"] {
+        api.emit(event);
+        let frame = response.body_mut().frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), event);
+    }
+    assert_eq!(world.live(ADA), 1);
+    drop(response);
+    until(|| api.watches.load(Ordering::SeqCst) == 0 && world.live(ADA) == 0).await;
+    assert_eq!(world.reports.lock().unwrap()[0].ended, Ended::ClientGone);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_before_the_answer_cancels_the_request() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let mut sender = http1(world.http1).await;
+    let waiting = tokio::spawn(async move { sender.send_request(get("/never")).await.is_ok() });
+    until(|| api.count() == 1 && world.live(ADA) == 1).await;
+    waiting.abort();
+    until(|| world.live(ADA) == 0).await;
+}
+
+#[tokio::test]
+async fn many_watches_open_further_connections_to_the_api_server() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, agent) = World::with_agent(api.dial()).await;
+    let mut sender = http2(world.http2).await;
+    let mut second = http2(world.http2).await;
+    let mut open = Vec::new();
+    for index in 0..240 {
+        let sender = if index % 2 == 0 { &mut sender } else { &mut second };
+        open.push(send_http2(sender, get("/api/v1/pods?watch=1")).await);
+    }
+    until(|| api.watches.load(Ordering::SeqCst) == 240).await;
+    assert_eq!(api.connections.load(Ordering::SeqCst), 3);
+    assert_eq!(agent.agent.streams(), 240);
+    drop(open);
+    until(|| api.watches.load(Ordering::SeqCst) == 0 && world.live(ADA) == 0).await;
+    until(|| api.connections.load(Ordering::SeqCst) == 1).await;
+    assert_eq!(agent.agent.streams(), 0);
+}
+
+/// Bytes that hub, agent and sockets may hold of one stream that nobody reads.
+const IN_FLIGHT: u64 = 24 << 20;
+
+#[tokio::test]
+async fn a_reader_that_stalls_holds_no_body_in_memory_and_stalls_nobody_else() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let bytes: u64 = 256 << 20;
+    let stalled = send(world.http1, get(&format!("/big?bytes={bytes}"))).await;
+    let before = || api.produced.load(Ordering::SeqCst);
+    let mut last = 0;
+    // Until nothing more moves.
+    until(|| std::mem::replace(&mut last, before()) == before() && before() > 0).await;
+    assert!(before() < IN_FLIGHT, "{} bytes are in flight", before());
+
+    let began = Instant::now();
+    for _ in 0..50 {
+        assert_eq!(text(send(world.http1, get("/api/v1/pods")).await).await, "hello");
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(before() < IN_FLIGHT, "{} bytes are in flight", before());
+
+    let mut read = 0;
+    let mut body = stalled.into_body();
+    while let Some(frame) = body.frame().await {
+        read += frame.unwrap().data_ref().map_or(0, |data| data.len() as u64);
+    }
+    assert_eq!(read, bytes);
+}
+
+#[tokio::test]
+async fn a_large_upload_arrives_whole() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let chunk = Bytes::from(vec![7; 256 * 1024]);
+    let frames = stream::iter((0..1024).map(move |_| Ok(Frame::data(chunk.clone()))));
+    let request = ask("PUT", "/sink").body(StreamBody::new(frames).boxed()).unwrap();
+    let mut sender = http2(world.http2).await;
+    let response = send_http2(&mut sender, request).await;
+    assert_eq!(text(response).await, (256u64 << 20).to_string());
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_says_why() {
+    let world = World::start().await;
+    let status = failure(send(world.http1, get("/api/v1/pods")).await, 503).await;
+    assert!(status.message.contains("cluster `dev` has no agent connected"), "{}", status.message);
+    assert_eq!(status.reason, "ServiceUnavailable");
+
+    let agent = world.agent(std::sync::Arc::new(Absent), 7);
+    agent.connect(nullius_tunnel::Class::Small, 1).await;
+    world.attached(1).await;
+    let status = failure(send(world.http1, get("/api/v1/pods")).await, 503).await;
+    assert!(status.message.contains("API server of cluster `dev`"), "{}", status.message);
+    let head = ask("HEAD", "/api/v1/pods").body(empty()).unwrap();
+    let mut sender = http2(world.http2).await;
+    let response = send_http2(&mut sender, head).await;
+    assert_eq!((response.status().as_u16(), text(response).await.as_str()), (503, ""));
+    let mut request = get("/api/v1/pods");
+    request.headers_mut().insert("authorization", "Bearer eve".parse().unwrap());
+    failure(send(world.http1, request).await, 401).await;
+}
+
+#[tokio::test]
+async fn a_head_request_has_no_body_and_an_empty_answer_ends() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let mut sender = http1(world.http1).await;
+    for _ in 0..2 {
+        let head = ask("HEAD", "/healthz").body(empty()).unwrap();
+        let response = sender.send_request(head).await.unwrap();
+        assert_eq!((response.status().as_u16(), text(response).await.as_str()), (200, ""));
+        sender.ready().await.unwrap();
+    }
+}
