@@ -112,7 +112,7 @@ pub enum Event {
     Lock,
     /// No lock covers it any more.
     Unlock,
-    /// The session was used at that instant.
+    /// The session was used at that instant; one that has not come yet counts as now.
     Use { at: Timestamp },
     /// Time passed.
     Tick,
@@ -183,7 +183,7 @@ pub fn advance(
     }
     match event {
         Event::Tick => (state, Vec::new()),
-        Event::Use { at } => (used(state, *at), Vec::new()),
+        Event::Use { at } => (used(state, (*at).min(now)), Vec::new()),
         Event::Logout => end(state, EndReason::LoggedOut, now),
         Event::Revoke => end(state, EndReason::Revoked, now),
         Event::Lock => lock(state, now),

@@ -130,6 +130,20 @@ fn a_locked_session_is_cut_refuses_and_lives_on() {
 }
 
 #[test]
+fn use_keeps_a_session_from_idling_and_from_nothing_else() {
+    let used = |at| Event::Use { at: after(at) };
+    let (state, effects) = step(fresh(), &used(3_000), 3_100);
+    assert!(effects.is_empty());
+    assert_eq!(ends_at(&state, &SETTINGS), Some(after(6_600)));
+    let (state, _) = step(state, &used(100), 3_200);
+    assert_eq!(ends_at(&state, &SETTINGS), Some(after(6_600)), "an older use takes nothing back");
+    let (ahead, _) = step(state.clone(), &used(90_000), 3_300);
+    assert_eq!(ends_at(&ahead, &SETTINGS), Some(after(6_900)), "a use to come counts as now");
+    let (late, _) = step(state, &used(6_600), 6_600);
+    assert_eq!(ended(&late), Some(EndReason::Idle));
+}
+
+#[test]
 fn a_step_up_renews_the_factor_and_not_the_session() {
     let event = Event::StepUp { factors: BTreeSet::from([Factor::Totp]) };
     let (state, effects) = step(fresh(), &event, 1_000);
@@ -150,6 +164,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Lock),
         1 => Just(Event::Unlock),
         2 => Just(Event::Tick),
+        2 => (0_u32..60_000).prop_map(|at| Event::Use { at: after(at) }),
     ]
 }
 
