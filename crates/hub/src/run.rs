@@ -243,6 +243,7 @@ impl Server {
         tracing::info!("drain");
         let limit = Duration::from_secs(self.hub.settings().drain.as_secs().into());
         let clusters = self.hub.clusters();
+        clusters.announce_drain(limit);
         if tokio::time::timeout(limit, clusters.tunnels.drain()).await.is_err() {
             tracing::info!("cut what did not finish in time");
             let cut = self.hub.sessions().all();

@@ -46,7 +46,8 @@ pub(crate) async fn accept(
 }
 
 async fn tunnel(hub: &Arc<Hub>, stream: impl Io, id: &InfraId, class: Class, exporter: [u8; 32]) {
-    let (InfraId::AgentProxy { cluster, instance } | InfraId::AgentControl { cluster, instance }) = id
+    let (InfraId::AgentProxy { cluster, instance } | InfraId::AgentControl { cluster, instance }) =
+        id
     else {
         return;
     };
@@ -61,7 +62,8 @@ async fn tunnel(hub: &Arc<Hub>, stream: impl Io, id: &InfraId, class: Class, exp
         Err(error) => {
             tracing::warn!(agent = %id, %error, "refuse tunnel");
             let what = error.to_string();
-            let event = agent_event(hub, AuditKind::Alarm, AuditOutcome::Denied, cluster, instance, &what);
+            let event =
+                agent_event(hub, AuditKind::Alarm, AuditOutcome::Denied, cluster, instance, &what);
             hub.note(event).await;
         }
     }

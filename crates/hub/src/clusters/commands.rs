@@ -4,7 +4,7 @@
 //! attached last and is answered under its id, or fails when the agent goes away or the deadline passes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use nullius_model::{ClusterName, Command, CommandId, InstanceId, Order, SessionId, Timestamp};
+use nullius_model::{ClusterName, Command, CommandId, InstanceId, Order, Timestamp};
 use nullius_pki::{Signer, random_bits};
 use nullius_proto::agent_v1::{self as wire, HubMessage, hub_message};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,11 +36,13 @@ pub(crate) enum Answer {
 /// Why an order was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CommandError {
-    #[error("cluster `{0}` has no agent connected; see `kubectl -n nullius-system get pods` in the cluster")]
+    #[error(
+        "cluster `{0}` has no agent connected; see `kubectl -n nullius-system get pods` in the cluster"
+    )]
     NoAgent(ClusterName),
     #[error("the agent of cluster `{0}` went away while it worked; try again")]
     Gone(ClusterName),
-    #[error("the agent of cluster `{0}` did not answer within {} s; try again", DEADLINE.as_secs())]
+    #[error("the agent of cluster `{0}` did not answer in time; try again")]
     Slow(ClusterName),
     #[error("cluster `{cluster}` refused: {message}")]
     Refused { cluster: ClusterName, message: String },
@@ -103,7 +105,13 @@ impl Commands {
         if let Some(older) = of_cluster.insert(instance.clone(), agent) {
             older.gone.send_replace(true);
         }
-        Some(Attachment { commands: self, cluster: cluster.clone(), instance, serial, gone: watched })
+        Some(Attachment {
+            commands: self,
+            cluster: cluster.clone(),
+            instance,
+            serial,
+            gone: watched,
+        })
     }
 
     /// The agents of a cluster.
@@ -144,9 +152,7 @@ impl Commands {
             order,
         };
         let jws = signer.sign_command(&command);
-        let message = HubMessage {
-            kind: Some(hub_message::Kind::Command(wire::Command { jws })),
-        };
+        let message = HubMessage { kind: Some(hub_message::Kind::Command(wire::Command { jws })) };
         let (answer, answered) = oneshot::channel();
         let to_agent = self
             .enlist(cluster, command.id.clone(), answer)
@@ -215,14 +221,11 @@ impl Drop for Attachment<'_> {
     }
 }
 
-/// The order that says which sessions live; what else stands in the cluster is left over and goes.
-pub(crate) fn live_order(sessions: BTreeSet<SessionId>) -> Order {
-    Order::Live { sessions }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn about(instance: u128, epoch: u64) -> Attached {
@@ -232,6 +235,10 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             kubernetes_version: String::new(),
         }
+    }
+
+    fn live_order() -> Order {
+        Order::Live { sessions: BTreeSet::new() }
     }
 
     fn dev() -> ClusterName {
@@ -246,11 +253,10 @@ mod tests {
         let (to_second, mut second) = mpsc::channel(4);
         let _one = commands.attach(&dev(), about(1, 1), to_first).unwrap();
         let two = commands.attach(&dev(), about(2, 1), to_second).unwrap();
-        let order = live_order(BTreeSet::new());
+        let order = live_order();
         let cluster = dev();
-        let (result, ()) = tokio::join!(
-            commands.order(&cluster, order, &signer, Timestamp::UNIX_EPOCH),
-            async {
+        let (result, ()) =
+            tokio::join!(commands.order(&cluster, order, &signer, Timestamp::UNIX_EPOCH), async {
                 assert!(second.recv().await.is_some());
                 let id = {
                     let agents = lock(&commands.agents);
@@ -258,8 +264,7 @@ mod tests {
                 };
                 assert!(two.answer(&id, Answer::Flushed(BTreeMap::new())));
                 assert!(!two.answer(&id, Answer::Flushed(BTreeMap::new())), "answered once");
-            }
-        );
+            });
         assert_eq!(result.unwrap(), Answer::Flushed(BTreeMap::new()));
         assert!(first.try_recv().is_err());
     }
@@ -269,13 +274,13 @@ mod tests {
         let commands = Commands::default();
         let signer = Signer::generate().unwrap();
         let cluster = dev();
-        let none = commands.order(&cluster, live_order(BTreeSet::new()), &signer, Timestamp::UNIX_EPOCH);
+        let none = commands.order(&cluster, live_order(), &signer, Timestamp::UNIX_EPOCH);
         assert_eq!(none.await, Err(CommandError::NoAgent(dev())));
 
         let (to_agent, mut received) = mpsc::channel(4);
         let agent = commands.attach(&cluster, about(1, 1), to_agent).unwrap();
         let (result, ()) = tokio::join!(
-            commands.order(&cluster, live_order(BTreeSet::new()), &signer, Timestamp::UNIX_EPOCH),
+            commands.order(&cluster, live_order(), &signer, Timestamp::UNIX_EPOCH),
             async {
                 received.recv().await.unwrap();
                 drop(agent);

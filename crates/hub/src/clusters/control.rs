@@ -12,7 +12,8 @@ use nullius_model::{
 use nullius_proto::{
     VERSION,
     agent_v1::{
-        self as wire, AgentMessage, Hello, HubMessage, agent_message, control_server::Control, hub_message,
+        self as wire, AgentMessage, Hello, HubMessage, agent_message, control_server::Control,
+        hub_message,
     },
 };
 use tokio::sync::mpsc;
@@ -53,7 +54,9 @@ impl Control for ControlService {
         let mut from_agent = request.into_inner();
         let hello = match next(&mut from_agent).await? {
             Some(agent_message::Kind::Hello(hello)) => hello,
-            Some(_) | None => return Err(Status::invalid_argument("the first message must be hello")),
+            Some(_) | None => {
+                return Err(Status::invalid_argument("the first message must be hello"));
+            }
         };
         if hello.version != VERSION {
             return Err(Status::failed_precondition(format!(

@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use nullius_model::{
-    AuditEvent, AuditKind, AuditOutcome, ClusterName, Explanation, InfraId, InstanceId, Principal, Reason,
+    AuditEvent, AuditKind, AuditOutcome, ClusterName, Explanation, InfraId, InstanceId, Principal,
+    Reason,
 };
 use nullius_pki::{AGENT_CERTIFICATE_TTL, Csr, IssuerKeys};
 use nullius_proto::{
@@ -30,7 +31,8 @@ const JWKS_MAX: usize = 64 * 1024;
 
 /// The enrolment service as routes of the public listener.
 pub(crate) fn routes(hub: Arc<Hub>) -> axum::Router {
-    let server = EnrolmentServer::new(EnrolmentService { hub }).max_decoding_message_size(256 * 1024);
+    let server =
+        EnrolmentServer::new(EnrolmentService { hub }).max_decoding_message_size(256 * 1024);
     tonic::service::Routes::new(server).into_axum_router()
 }
 
@@ -59,7 +61,10 @@ impl Enrolment for EnrolmentService {
         }
     }
 
-    async fn enrol(&self, request: Request<EnrolRequest>) -> Result<Response<EnrolResponse>, Status> {
+    async fn enrol(
+        &self,
+        request: Request<EnrolRequest>,
+    ) -> Result<Response<EnrolResponse>, Status> {
         let peer = self.admit(&request)?;
         let request = request.into_inner();
         known_version(request.version)?;
@@ -93,7 +98,9 @@ impl EnrolmentService {
         if let Some(source) = peer
             && let Err(seconds) = self.hub.take_source(source)
         {
-            return Err(Status::resource_exhausted(format!("too many calls; come back in {seconds} s")));
+            return Err(Status::resource_exhausted(format!(
+                "too many calls; come back in {seconds} s"
+            )));
         }
         Ok(peer)
     }
@@ -106,7 +113,10 @@ impl EnrolmentService {
     ) -> Result<(), Refused> {
         let hub = &self.hub;
         if request.jwks.len() > JWKS_MAX {
-            return Err(Refused::new(Status::invalid_argument("the JWK set is too large"), "JWK set too large"));
+            return Err(Refused::new(
+                Status::invalid_argument("the JWK set is too large"),
+                "JWK set too large",
+            ));
         }
         IssuerKeys::from_jwks(&request.issuer, request.jwks.as_bytes()).map_err(|error| {
             let sentence = format!("the cluster's ServiceAccount keys cannot be used: {error}");
@@ -149,38 +159,47 @@ impl EnrolmentService {
         if !hub.snapshot().knows_cluster(cluster) {
             return Err(denied("the cluster does not exist".to_owned()));
         }
-        let instance: InstanceId = request
-            .instance
-            .parse()
-            .map_err(|_| Refused::new(Status::invalid_argument("`instance` is not 32 hex digits"), "bad instance"))?;
+        let instance: InstanceId = request.instance.parse().map_err(|_| {
+            Refused::new(
+                Status::invalid_argument("`instance` is not 32 hex digits"),
+                "bad instance",
+            )
+        })?;
         let (account, id) = match request.role() {
-            AgentRole::Proxy => {
-                (PROXY_ACCOUNT, InfraId::AgentProxy { cluster: cluster.clone(), instance: instance.clone() })
-            }
-            AgentRole::Control => {
-                (CONTROL_ACCOUNT, InfraId::AgentControl { cluster: cluster.clone(), instance: instance.clone() })
-            }
+            AgentRole::Proxy => (
+                PROXY_ACCOUNT,
+                InfraId::AgentProxy { cluster: cluster.clone(), instance: instance.clone() },
+            ),
+            AgentRole::Control => (
+                CONTROL_ACCOUNT,
+                InfraId::AgentControl { cluster: cluster.clone(), instance: instance.clone() },
+            ),
             AgentRole::Unspecified => {
-                return Err(Refused::new(Status::invalid_argument("`role` is not known"), "unknown role"));
+                return Err(Refused::new(
+                    Status::invalid_argument("`role` is not known"),
+                    "unknown role",
+                ));
             }
         };
         let mut reader = hub.store().read().await.map_err(unavailable)?;
         let trust = reader.clusters().trust(cluster).await.map_err(unavailable)?;
         let trust = trust.ok_or_else(|| denied("the cluster has not joined".to_owned()))?;
-        let keys = IssuerKeys::from_jwks(&trust.issuer, trust.jwks.as_bytes()).map_err(unavailable)?;
+        let keys =
+            IssuerKeys::from_jwks(&trust.issuer, trust.jwks.as_bytes()).map_err(unavailable)?;
         let proven = keys
             .verify(&request.service_account_token, HUB_AUDIENCE, hub.now())
             .map_err(|error| denied(error.to_string()))?;
-        if proven.namespace != AGENT_NAMESPACE || proven.name != account {
+        if proven.namespace.as_str() != AGENT_NAMESPACE || proven.name.as_str() != account {
             return Err(denied(format!("token of `{}/{}`", proven.namespace, proven.name)));
         }
         let csr = Csr::from_pem(&request.certificate_request).map_err(|error| {
             Refused::new(Status::invalid_argument(error.to_string()), error.to_string())
         })?;
         let root = hub.keys().root();
-        let issued = root.issue_agent(&csr, &id, AGENT_CERTIFICATE_TTL, hub.now()).map_err(|error| {
-            Refused::new(Status::invalid_argument(error.to_string()), error.to_string())
-        })?;
+        let issued =
+            root.issue_agent(&csr, &id, AGENT_CERTIFICATE_TTL, hub.now()).map_err(|error| {
+                Refused::new(Status::invalid_argument(error.to_string()), error.to_string())
+            })?;
         let mut event = self.event(AuditKind::AgentEnrol, AuditOutcome::Done, cluster, peer);
         event.principal = Principal::Agent { cluster: cluster.clone(), instance };
         event.target = Some(id.to_string());
@@ -188,7 +207,7 @@ impl EnrolmentService {
             event.facts.insert("pod".to_owned(), pod.name.clone());
             event.facts.insert("pod-uid".to_owned(), pod.uid.clone());
         }
-        hub.audit().write(event).await.map_err(unavailable)?;
+        hub.audit().write(&event).await.map_err(unavailable)?;
         Ok(EnrolResponse {
             certificate: issued.to_pem(),
             not_after: issued.not_after.as_second(),
@@ -244,7 +263,8 @@ fn known_version(version: u32) -> Result<(), Status> {
 }
 
 fn cluster_name(text: &str) -> Result<ClusterName, Status> {
-    text.parse().map_err(|error: nullius_model::ParseNameError| Status::invalid_argument(error.to_string()))
+    text.parse()
+        .map_err(|error: nullius_model::ParseNameError| Status::invalid_argument(error.to_string()))
 }
 
 fn why<T>(redemption: &Redemption<T>) -> &'static str {

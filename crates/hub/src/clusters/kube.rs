@@ -12,15 +12,15 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use nullius_access::Caller;
 use nullius_model::{
-    AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, Identity, KubeCall, PermissionId,
-    Plane, Principal, Reason, RequestAssertion, SessionId, Timestamp,
+    AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, Identity, KubeCall,
+    PermissionId, Plane, Principal, Reason, RequestAssertion, Timestamp,
 };
 use nullius_pki::{connection_id, path_hash, random_bits};
 use nullius_policy::{Denial, KubePermit, Verdict, decide_kube, decide_review};
 use nullius_rbac::RequestInfo;
 use nullius_store::Slot;
 use nullius_tunnel::{
-    AssertError, Assert, Ended, Forward, HeaderRefusal, Refusal, Report, TunnelBody, Upgrade, check_request_headers,
+    Assert, AssertError, Ended, Forward, Refusal, Report, TunnelBody, Upgrade, check_headers,
 };
 
 use super::{
@@ -67,6 +67,14 @@ struct Asked {
     user_agent: String,
 }
 
+/// What becomes of a question about oneself.
+enum Asking {
+    /// The cluster is asked too.
+    Cluster(Request<TunnelBody>),
+    /// The answer is no.
+    Answered(Response<TunnelBody>),
+}
+
 impl Call<'_> {
     async fn run(&self, request: Request<Incoming>) -> Result<Response<TunnelBody>, Refusal> {
         let hub = self.hub;
@@ -79,9 +87,11 @@ impl Call<'_> {
             }
         };
         let user_agent = user_agent(request.headers());
-        if let Err(refused) = check_request_headers(&request) {
-            return Err(self.refuse_headers(&identity, &refused).await);
+        let (parts, body) = request.into_parts();
+        if let Err(refused) = check_headers(&parts) {
+            return Err(self.refuse_headers(&identity, refused).await);
         }
+        let request = Request::from_parts(parts, body);
         let (cluster, target) = match split_target(request.uri()) {
             Ok(parts) => parts,
             Err(explanation) => return Err(self.refuse_early(&identity, None, explanation).await),
@@ -108,45 +118,49 @@ impl Call<'_> {
             Verdict::Allow(permit) => permit,
             Verdict::Deny(denial) => return Err(self.deny(slot, &asked, &denial)),
         };
-        let generation = match hub
-            .clusters()
-            .ensure(hub, &asked.identity, &asked.cluster, &snapshot)
-            .await
-        {
-            Ok(generation) => generation,
-            Err(error) => {
-                let refusal = Refusal::new(error.code(), error.to_string());
-                self.finish_early(slot, &asked, &explanation, permit.permission(), &refusal);
-                return Err(refusal);
-            }
-        };
+        let generation =
+            match hub.clusters().ensure(hub, &asked.identity, &asked.cluster, &snapshot).await {
+                Ok(generation) => generation,
+                Err(error) => {
+                    let refusal = Refusal::new(error.code(), error.to_string());
+                    self.finish_early(slot, &asked, &explanation, permit.permission(), &refusal);
+                    return Err(refusal);
+                }
+            };
         drop(snapshot);
 
         let request = with_target(request, &target)?;
-        let (request, question) = if reviews::is_review(&asked.info) {
+        let request = if reviews::is_review(&asked.info) {
             match self.question(&asked, request).await? {
-                Ok(request) => (request, ()),
-                Err(answer) => {
-                    let event = self.event(&asked, AuditOutcome::Done, permit.permission(), Some(&explanation), 201);
-                    self.count(&asked, true, permit.permission());
-                    slot.write(event);
+                Asking::Cluster(request) => request,
+                Asking::Answered(answer) => {
+                    let permission = permit.permission();
+                    self.count(&asked, true, permission);
+                    let done = AuditOutcome::Done;
+                    enqueue(slot, &self.event(&asked, done, permission, Some(&explanation), 201));
                     return Ok(answer);
                 }
             }
         } else {
-            (request.map(TunnelBody::foreign), ())
+            request.map(TunnelBody::foreign)
         };
-        let () = question;
         if changes(&asked.info) {
-            let begun = self.event(&asked, AuditOutcome::Begun, permit.permission(), Some(&explanation), 0);
-            hub.audit().write(begun).await.map_err(|error| {
-                Refusal::new(503, format!("the audit cannot be written, so nothing is changed: {error}"))
+            let begun =
+                self.event(&asked, AuditOutcome::Begun, permit.permission(), Some(&explanation), 0);
+            hub.audit().write(&begun).await.map_err(|error| {
+                Refusal::new(
+                    503,
+                    format!("the audit cannot be written, so nothing is changed: {error}"),
+                )
             })?;
         }
         Ok(self.forward(slot, asked, permit, explanation, mark, generation, request).await)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one part of the request, named here once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one part of the request, named here once"
+    )]
     async fn forward(
         &self,
         slot: Slot,
@@ -173,7 +187,13 @@ impl Call<'_> {
         let ending = Ending {
             hub: Arc::clone(hub),
             slot: Some(slot),
-            event: self.event(&asked, AuditOutcome::Done, permit.permission(), Some(&explanation), 0),
+            event: self.event(
+                &asked,
+                AuditOutcome::Done,
+                permit.permission(),
+                Some(&explanation),
+                0,
+            ),
             live,
             told,
         };
@@ -193,12 +213,8 @@ impl Call<'_> {
         response
     }
 
-    /// Reads a review. The inner error is the finished answer: the decision here says no already.
-    async fn question(
-        &self,
-        asked: &Asked,
-        request: Request<Incoming>,
-    ) -> Result<Result<Request<TunnelBody>, Response<TunnelBody>>, Refusal> {
+    /// Reads a review, and answers it where the decision here says no already.
+    async fn question(&self, asked: &Asked, request: Request<Incoming>) -> Result<Asking, Refusal> {
         let (parts, body) = request.into_parts();
         let body = Limited::new(body, reviews::MAX_BYTES).collect().await;
         let body: Bytes = body
@@ -213,17 +229,21 @@ impl Call<'_> {
                 decide_review(&snapshot, &caller, &asked.cluster, &attributes, self.hub.now());
             if let Verdict::Deny(denial) = &decision.verdict {
                 let why = denial.explanation().to_string();
-                return Ok(Err(question.denied(&parts.headers, asked.info.api_version(), &why)));
+                let version = asked.info.api_version();
+                return Ok(Asking::Answered(question.denied(&parts.headers, version, &why)));
             }
         }
-        Ok(Ok(Request::from_parts(parts, TunnelBody::full(body))))
+        Ok(Asking::Cluster(Request::from_parts(parts, TunnelBody::full(body))))
     }
 
     fn deny(&self, slot: Slot, asked: &Asked, denial: &Denial) -> Refusal {
         let status = denial.kube_status();
         let permission = denial.permission();
         let explanation = Some(denial.explanation());
-        slot.write(self.event(asked, AuditOutcome::Denied, permission, explanation, status.code));
+        enqueue(
+            slot,
+            &self.event(asked, AuditOutcome::Denied, permission, explanation, status.code),
+        );
         self.count(asked, false, permission);
         Refusal::new(status.code, status.message)
     }
@@ -237,28 +257,32 @@ impl Call<'_> {
         refusal: &Refusal,
     ) {
         let code = refusal.code();
-        let mut event = self.event(asked, AuditOutcome::Failed, permission, Some(explanation), code);
+        let mut event =
+            self.event(asked, AuditOutcome::Failed, permission, Some(explanation), code);
         event.facts.insert("error".to_owned(), refusal.message().to_owned());
-        slot.write(event);
+        enqueue(slot, &event);
     }
 
     /// Somebody without a session: the audit keeps that it happened, as far as there is room.
     async fn note_stranger(&self, why: &str) {
-        let mut event = self.blank(AuditOutcome::Denied, Principal::Unproven { claimed: String::new() });
+        let mut event =
+            self.blank(AuditOutcome::Denied, Principal::Unproven { claimed: String::new() });
         event.explanation = Some(Explanation::new(Reason::SessionEnded, why));
         self.hub.note(event).await;
     }
 
-    async fn refuse_headers(&self, identity: &Identity, refused: &HeaderRefusal) -> Refusal {
+    async fn refuse_headers(&self, identity: &Identity, refused: Refusal) -> Refusal {
         let mut event = self.blank(AuditOutcome::Denied, person(identity));
-        if refused.is_forgery() {
-            event.kind = AuditKind::Alarm;
-        }
         event.session = Some(identity.session.clone());
-        let reason = if refused.is_forgery() { Reason::ForgedIdentity } else { Reason::Unreadable };
-        event.explanation = Some(Explanation::new(reason, refused.to_string()));
+        let reason = if refused.code() == 403 {
+            event.kind = AuditKind::Alarm;
+            Reason::ForgedIdentity
+        } else {
+            Reason::Unreadable
+        };
+        event.explanation = Some(Explanation::new(reason, refused.message()));
         self.hub.note(event).await;
-        Refusal::new(refused.code(), refused.to_string())
+        refused
     }
 
     async fn refuse_early(
@@ -378,8 +402,15 @@ impl Ending {
         self.event.facts.extend(ended.map(|ended| ("ended".to_owned(), ended)));
         self.event.facts.insert("bytes-to-client".to_owned(), report.to_client.to_string());
         if let Some(slot) = self.slot.take() {
-            slot.write(self.event);
+            enqueue(slot, &self.event);
         }
+    }
+}
+
+/// Writes an event into the room that was kept for it.
+fn enqueue(slot: Slot, event: &AuditEvent) {
+    if let Err(error) = slot.enqueue(event) {
+        tracing::error!(%error, audit_id = %event.audit_id, "cannot write an audit event");
     }
 }
 
@@ -442,7 +473,8 @@ fn with_target(mut request: Request<Incoming>, target: &str) -> Result<Request<I
 }
 
 fn user_agent(headers: &HeaderMap) -> String {
-    let value = headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let value =
+        headers.get(header::USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
     value.unwrap_or_default().chars().take(USER_AGENT_CHARS).collect()
 }
 
@@ -453,12 +485,19 @@ fn changes(info: &RequestInfo) -> bool {
 }
 
 fn is_self_question(info: &RequestInfo) -> bool {
-    matches!(info.resource(), "selfsubjectaccessreviews" | "selfsubjectrulesreviews" | "selfsubjectreviews")
+    matches!(
+        info.resource(),
+        "selfsubjectaccessreviews" | "selfsubjectrulesreviews" | "selfsubjectreviews"
+    )
 }
 
 fn is_long(info: &RequestInfo, request: &Request<TunnelBody>) -> bool {
-    let follows = info.subresource() == "log" && info.raw_query().is_some_and(|query| query.contains("follow"));
-    request.headers().contains_key(header::UPGRADE) || info.verb() == "watch" || info.subresource() == "proxy" || follows
+    let follows = info.subresource() == "log"
+        && info.raw_query().is_some_and(|query| query.contains("follow"));
+    request.headers().contains_key(header::UPGRADE)
+        || info.verb() == "watch"
+        || info.subresource() == "proxy"
+        || follows
 }
 
 /// `apps/deployments/scale@shop`; never an object's name.
@@ -503,7 +542,8 @@ mod tests {
 
     #[test]
     fn a_use_names_no_object() {
-        let info = RequestInfo::parse("GET", "/apis/apps/v1/namespaces/shop/deployments/web/scale").unwrap();
+        let info = RequestInfo::parse("GET", "/apis/apps/v1/namespaces/shop/deployments/web/scale")
+            .unwrap();
         assert_eq!(resource_of(&info), "apps/deployments/scale@shop");
         assert!(!changes(&info));
         let info = RequestInfo::parse("GET", "/api/v1/namespaces/shop/pods/web/exec").unwrap();

@@ -19,9 +19,10 @@ mod reviews;
 mod status;
 
 use nullius_model::{ClusterName, SessionId};
+use nullius_proto::agent_v1::{self as wire, HubMessage, hub_message};
 use nullius_tunnel::{TunnelOptions, Tunnels};
 
-pub(crate) use enrolment::routes;
+pub(crate) use enrolment::{PeerAddress, routes};
 
 use self::{commands::Commands, live::LiveRequests, plans::Plans};
 
@@ -68,6 +69,13 @@ impl Clusters {
     /// The clusters in which a session has credentials.
     pub(crate) fn clusters_of(&self, session: &SessionId) -> Vec<ClusterName> {
         self.plans.clusters_of(session)
+    }
+
+    /// Tells the agents' control connections that this hub goes away soon; tunnels are told by their own drain.
+    pub(crate) fn announce_drain(&self, limit: std::time::Duration) {
+        let seconds = u32::try_from(limit.as_secs()).unwrap_or(u32::MAX);
+        let drain = hub_message::Kind::Drain(wire::Drain { seconds });
+        self.commands.tell_all(&HubMessage { kind: Some(drain) });
     }
 
     /// Live streams and requests of a session.

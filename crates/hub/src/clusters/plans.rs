@@ -54,8 +54,6 @@ pub(crate) struct Making<'a> {
     made: tokio::sync::MutexGuard<'a, Made>,
     revision: u64,
     pub(crate) plan: SessionPlan,
-    /// Whether it takes away what the session had.
-    pub(crate) narrows: bool,
 }
 
 impl Plans {
@@ -71,7 +69,12 @@ impl Plans {
 
     /// The clusters in which a session has something.
     pub(crate) fn clusters_of(&self, session: &SessionId) -> Vec<ClusterName> {
-        lock(&self.entries).get(session).into_iter().flatten().map(|(name, _)| name.clone()).collect()
+        lock(&self.entries)
+            .get(session)
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 
     /// Every session with something anywhere.
@@ -115,7 +118,6 @@ impl Entry {
             self.fresh.store(revision + 1, Ordering::Release);
             return Step::Ready(self.generation.load(Ordering::Acquire));
         }
-        let narrows = made.bindings.as_ref().is_some_and(|had| !had.is_subset(&bindings));
         // Also across restarts of the hub a later plan has a higher generation.
         let floor = u64::try_from(now.as_millisecond()).unwrap_or_default();
         let generation = floor.max(self.generation.load(Ordering::Acquire) + 1);
@@ -126,7 +128,7 @@ impl Entry {
             expires_at: identity.expires_at,
             bindings,
         };
-        Step::Make(Making { entry: self, made, revision, plan, narrows })
+        Step::Make(Making { entry: self, made, revision, plan })
     }
 
     /// Ends the entry once no order is under way: nothing is made for the session any more.
@@ -187,13 +189,12 @@ mod tests {
         }
     }
 
-    async fn make(entry: &Entry, revision: u64, bindings: &[Binding]) -> (u64, bool) {
+    async fn make(entry: &Entry, revision: u64, bindings: &[Binding]) -> u64 {
         let wanted = bindings.iter().cloned().collect();
         match entry.step(&identity(), revision, Timestamp::UNIX_EPOCH, || wanted).await {
             Step::Make(mut making) => {
                 making.begun();
-                let narrows = making.narrows;
-                (making.done(), narrows)
+                making.done()
             }
             Step::Ready(_) | Step::Ended => panic!("nothing to make"),
         }
@@ -202,17 +203,17 @@ mod tests {
     #[tokio::test]
     async fn objects_are_made_once_and_again_only_when_the_plan_changes() {
         let entry = Entry::default();
-        let (first, _) = make(&entry, 7, &[binding("shop")]).await;
+        let first = make(&entry, 7, &[binding("shop")]).await;
         let never = || panic!("not asked on the warm path");
         let warm = entry.step(&identity(), 7, Timestamp::UNIX_EPOCH, never).await;
         assert!(matches!(warm, Step::Ready(generation) if generation == first));
         let same = || BTreeSet::from([binding("shop")]);
         let unchanged = entry.step(&identity(), 8, Timestamp::UNIX_EPOCH, same).await;
         assert!(matches!(unchanged, Step::Ready(generation) if generation == first));
-        let (wider, narrows) = make(&entry, 9, &[binding("shop"), binding("ops")]).await;
-        assert!(wider > first && !narrows);
-        let (narrower, narrows) = make(&entry, 10, &[binding("ops")]).await;
-        assert!(narrower > wider && narrows);
+        let wider = make(&entry, 9, &[binding("shop"), binding("ops")]).await;
+        assert!(wider > first);
+        let narrower = make(&entry, 10, &[binding("ops")]).await;
+        assert!(narrower > wider);
     }
 
     #[tokio::test]
@@ -235,7 +236,7 @@ mod tests {
         lost.begun();
         let first = lost.plan.generation;
         drop(lost);
-        let (again, _) = make(&entry, 1, &[binding("shop")]).await;
+        let again = make(&entry, 1, &[binding("shop")]).await;
         assert!(again > first);
     }
 }

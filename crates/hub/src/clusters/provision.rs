@@ -315,8 +315,8 @@ fn session_event(
 
 impl Hub {
     /// Writes an event of something that has happened already and cannot be undone for lack of an audit.
-    pub(crate) async fn note(self: &Hub, event: AuditEvent) {
-        if let Err(error) = self.audit().write(event).await {
+    pub(crate) async fn note(&self, event: AuditEvent) {
+        if let Err(error) = self.audit().write(&event).await {
             tracing::error!(%error, "cannot write an audit event");
         }
     }

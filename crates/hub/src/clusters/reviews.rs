@@ -50,10 +50,12 @@ pub(crate) enum UnreadableReview {
 impl Question {
     /// Reads the body of a review.
     pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, UnreadableReview> {
-        let media_type = headers.get(header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or(""));
+        let media_type =
+            headers.get(header::CONTENT_TYPE).map_or("", |value| value.to_str().unwrap_or(""));
         match media_type.split(';').next().unwrap_or_default().trim() {
             JSON => {
-                let body: Body = serde_json::from_slice(body).map_err(|_| UnreadableReview::Body)?;
+                let body: Body =
+                    serde_json::from_slice(body).map_err(|_| UnreadableReview::Body)?;
                 Ok(Self { spec: body.spec, protobuf: None })
             }
             PROTOBUF => {
@@ -66,8 +68,14 @@ impl Question {
     }
 
     /// The answer no, in the form that the client understands.
-    pub(crate) fn denied(&self, headers: &HeaderMap, version: &str, reason: &str) -> Response<TunnelBody> {
-        let accept = headers.get(header::ACCEPT).map_or("*/*", |value| value.to_str().unwrap_or(""));
+    pub(crate) fn denied(
+        &self,
+        headers: &HeaderMap,
+        version: &str,
+        reason: &str,
+    ) -> Response<TunnelBody> {
+        let accept =
+            headers.get(header::ACCEPT).map_or("*/*", |value| value.to_str().unwrap_or(""));
         let wants_json = accept.is_empty() || accept.contains("json") || accept.contains("*/*");
         let api_version = format!("{GROUP}/{version}");
         let (media_type, body) = if wants_json {
@@ -115,9 +123,10 @@ fn from_protobuf(spec: &AccessReviewSpec) -> ReviewSpec {
             subresource: asked.subresource.clone(),
             name: asked.name.clone(),
         }),
-        non_resource_attributes: spec.non_resource_attributes.as_ref().map(|asked| {
-            NonResourceReview { path: asked.path.clone(), verb: asked.verb.clone() }
-        }),
+        non_resource_attributes: spec
+            .non_resource_attributes
+            .as_ref()
+            .map(|asked| NonResourceReview { path: asked.path.clone(), verb: asked.verb.clone() }),
     }
 }
 
@@ -164,7 +173,10 @@ mod tests {
     fn what_cannot_be_read_is_refused() {
         assert_eq!(Question::read(&headers(JSON), b"{"), Err(UnreadableReview::Body));
         assert_eq!(Question::read(&headers(PROTOBUF), b"{}"), Err(UnreadableReview::Body));
-        assert_eq!(Question::read(&headers("application/cbor"), b""), Err(UnreadableReview::MediaType));
+        assert_eq!(
+            Question::read(&headers("application/cbor"), b""),
+            Err(UnreadableReview::MediaType)
+        );
         assert_eq!(Question::read(&HeaderMap::new(), b"{}"), Err(UnreadableReview::MediaType));
     }
 }
