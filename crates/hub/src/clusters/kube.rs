@@ -81,6 +81,12 @@ impl Call<'_> {
         let identity = match hub.authenticate_kube(request.headers(), self.peer) {
             Ok(identity) => identity,
             Err(refused) => {
+                // Strangers have a small allowance in the audit: a flood of them must not fill it.
+                if let Err(seconds) = hub.take_source(self.peer) {
+                    let message =
+                        format!("too many requests without a credential; come back in {seconds} s");
+                    return Err(Refusal::new(429, message));
+                }
                 self.note_stranger(&refused.to_string()).await;
                 let status = refused.kube_status();
                 return Err(Refusal::new(status.code, status.message));
