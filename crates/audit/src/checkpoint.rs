@@ -75,7 +75,7 @@ impl SignedCheckpoint {
     /// Signs a checkpoint with a closure that holds the key.
     pub fn sign<E>(
         checkpoint: &Checkpoint,
-        signer: &dyn Fn(&[u8]) -> Result<Vec<u8>, E>,
+        signer: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
     ) -> Result<Self, E>
     where
         E: From<serde_json::Error>,

@@ -132,10 +132,11 @@ impl Store {
         let mut conn = options.connect().await.map_err(schema::at(&location, "be opened"))?;
         schema::migrate(&mut conn, &location).await?;
         let side = WriteSide { conn, trail: None, open: false };
+        let shared = Arc::new(Shared::new(Arc::clone(&clock)));
         Ok(Self {
             inner: Arc::new(Inner {
                 clock,
-                shared: Arc::new(Shared::new()),
+                shared,
                 writer: Some(Arc::new(Mutex::new(side))),
                 readers: readers(options.pragma("query_only", "ON")),
                 _held: held,
@@ -160,10 +161,11 @@ impl Store {
         if found < known {
             return Err(OpenError::Older { found, known });
         }
+        let shared = Arc::new(Shared::new(Arc::clone(&clock)));
         Ok(Self {
             inner: Arc::new(Inner {
                 clock,
-                shared: Arc::new(Shared::new()),
+                shared,
                 writer: None,
                 readers: readers(options),
                 _held: None,
@@ -181,7 +183,12 @@ impl Store {
         let writer = self.inner.writer.as_ref().ok_or(StoreError::ReadOnly)?;
         let turn = tokio::time::timeout(PATIENCE, Arc::clone(writer).lock_owned()).await;
         let mut side = turn.map_err(|_| StoreError::Busy)?;
-        side.recover().await?;
+        if side.open {
+            side.recover().await?;
+            if let Some(trail) = &side.trail {
+                self.inner.shared.catch_up(trail.last_position(), trail.last_checkpoint());
+            }
+        }
         side.open = true;
         sqlx::raw_sql("BEGIN IMMEDIATE")
             .execute(&mut side.conn)
@@ -274,6 +281,7 @@ impl Tx {
             Err(error) => {
                 if matches!(error, StoreError::Database { .. }) {
                     self.shared.fail(error.chain());
+                    self.shared.probe.notify_one();
                 }
                 Err(error)
             }

@@ -41,7 +41,7 @@ pub enum StoreError {
         source: DatabaseError,
     },
     /// A row does not have the form that this version writes.
-    #[error("the store holds a {what} that this version cannot read")]
+    #[error("the store holds an unreadable {what}; was it changed from outside?")]
     Corrupt {
         /// What it should be.
         what: &'static str,

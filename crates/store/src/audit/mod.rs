@@ -91,6 +91,8 @@ pub struct AuditOptions {
     pub checkpoint_interval: Duration,
     /// How long a reservation waits for room.
     pub patience: Duration,
+    /// How long a shutdown waits for slots that are still held.
+    pub grace: Duration,
     /// A file that receives every entry as a JSON line.
     pub file: Option<FileSink>,
 }
@@ -106,6 +108,7 @@ impl AuditOptions {
             checkpoint_entries: 5_000,
             checkpoint_interval: Duration::from_secs(30),
             patience: Duration::from_secs(2),
+            grace: Duration::from_secs(10),
             file: None,
         }
     }

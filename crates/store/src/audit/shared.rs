@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use nullius_model::Timestamp;
+use nullius_model::Clock;
 use tokio::sync::{Notify, watch};
 
 use super::{AuditState, AuditUnavailable, Position, StoredEntry};
@@ -14,6 +14,7 @@ use super::{AuditState, AuditUnavailable, Position, StoredEntry};
 const RECENT: usize = 2_048;
 
 pub(crate) struct Shared {
+    clock: Arc<dyn Clock>,
     state: watch::Sender<AuditState>,
     head: watch::Sender<Position>,
     checkpoint: watch::Sender<u64>,
@@ -31,8 +32,9 @@ pub(crate) struct Notes {
 }
 
 impl Shared {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
+            clock,
             state: watch::Sender::new(AuditState::Stopped),
             head: watch::Sender::new(Position(0)),
             checkpoint: watch::Sender::new(0),
@@ -58,7 +60,7 @@ impl Shared {
             AuditState::Stopped => false,
             AuditState::Writing => {
                 tracing::error!(reason, "cannot write the audit; what must be audited is refused");
-                *state = AuditState::Failing { reason: reason.clone(), since: Timestamp::now() };
+                *state = AuditState::Failing { reason: reason.clone(), since: self.clock.now() };
                 true
             }
             AuditState::Failing { reason: known, .. } => {
@@ -67,7 +69,6 @@ impl Shared {
                 changed
             }
         });
-        self.probe.notify_one();
     }
 
     pub(crate) fn recover(&self) {
@@ -103,11 +104,23 @@ impl Shared {
     pub(crate) fn publish(&self, entries: Vec<Arc<StoredEntry>>, last: Position) {
         {
             let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+            let follows = |(newest, first): (&Arc<StoredEntry>, &Arc<StoredEntry>)| {
+                newest.position.0.saturating_add(1) == first.position.0
+            };
+            if !recent.back().zip(entries.first()).is_none_or(follows) {
+                recent.clear();
+            }
             recent.extend(entries);
             let surplus = recent.len().saturating_sub(RECENT);
             recent.drain(..surplus);
         }
         self.head.send_replace(last);
+    }
+
+    /// Tells followers of entries that became durable without [`Self::publish`]: their caller went away meanwhile.
+    pub(crate) fn catch_up(&self, last: Position, checkpoint: u64) {
+        self.head.send_if_modified(|head| std::mem::replace(head, last) != last);
+        self.checkpoint.send_if_modified(|seq| std::mem::replace(seq, checkpoint) != checkpoint);
     }
 
     pub(crate) fn publish_checkpoint(&self, seq: u64) {

@@ -134,7 +134,7 @@ impl Trail {
         Ok(())
     }
 
-    /// Reads the newest checkpoint and what was written after it.
+    /// Reads the newest checkpoint and each writer's newest entry after it.
     async fn load(&mut self, conn: &mut Connection) -> Result<(), StoreError> {
         self.heads.clear();
         self.covered = Position(0);
@@ -160,7 +160,9 @@ impl Trail {
         }
         self.last = self.covered;
         let rows = sqlx::query(
-            "SELECT position, writer, epoch, seq, hash FROM audit_entries WHERE position > $1 ORDER BY position",
+            "SELECT position, writer, epoch, seq, hash FROM audit_entries WHERE position IN \
+             (SELECT MAX(position) FROM audit_entries WHERE position > $1 GROUP BY writer) \
+             ORDER BY position",
         )
         .bind(self.covered.0)
         .fetch_all(&mut *conn)
@@ -234,7 +236,7 @@ impl Trail {
         });
         let checkpoint =
             Checkpoint { seq: seq.saturating_add(1), at: now, previous, heads: heads.collect() };
-        SignedCheckpoint::sign(&checkpoint, &|bytes| signer(bytes))
+        SignedCheckpoint::sign(&checkpoint, |bytes| signer(bytes))
     }
 
     /// Inserts a checkpoint made by [`Self::sign_checkpoint`] in the open transaction; returns its number.

@@ -187,6 +187,35 @@ impl Slot {
     }
 }
 
+/// Whether the writer is asked to come to an end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    Yes,
+}
+
+impl From<Option<Instant>> for Stopping {
+    fn from(closing: Option<Instant>) -> Self {
+        if closing.is_some() { Self::Yes } else { Self::No }
+    }
+}
+
+/// Returns when a shutdown was asked for, or nobody is left to ask.
+async fn stopping(stopped: &mut watch::Receiver<bool>) {
+    while !*stopped.borrow_and_update() {
+        if stopped.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn deadline(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Task {
     store: Store,
     shared: Arc<Shared>,
@@ -203,31 +232,43 @@ impl Task {
             self.options.checkpoint_interval,
         );
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut closing = false;
+        let mut closing = None;
         let shared = Arc::clone(&self.shared);
         loop {
             tokio::select! {
                 biased;
-                _ = self.stopped.changed(), if !closing => {
-                    closing = true;
+                () = stopping(&mut self.stopped), if closing.is_none() => {
+                    closing = Some(Instant::now() + self.options.grace);
                     self.jobs.close();
                 }
+                () = deadline(closing) => {
+                    tracing::warn!(pending = self.jobs.len(), "stop the audit before all slots came back");
+                    while let Ok(job) = self.jobs.try_recv() {
+                        batch.push(job);
+                    }
+                    self.settle(&mut batch, Stopping::Yes).await;
+                    break;
+                }
                 _ = timer.tick() => self.checkpoint(1).await,
-                () = shared.probe.notified() => self.settle(&mut batch, closing).await,
+                () = shared.probe.notified() => self.settle(&mut batch, closing.into()).await,
                 taken = self.jobs.recv_many(&mut batch, self.options.batch) => {
                     if taken == 0 {
                         break;
                     }
-                    self.settle(&mut batch, closing).await;
+                    self.settle(&mut batch, closing.into()).await;
                 }
             }
         }
         self.checkpoint(1).await;
+        match self.store.begin().await {
+            Ok(mut tx) => tx.side().trail = None,
+            Err(error) => tracing::warn!(error = error.chain(), "cannot close the audit in order"),
+        }
         self.shared.stop();
     }
 
     /// Makes a batch durable, trying again until the store takes it; an empty batch asks whether the store is well.
-    async fn settle(&mut self, batch: &mut Vec<Job>, closing: bool) {
+    async fn settle(&mut self, batch: &mut Vec<Job>, mut stop: Stopping) {
         let mut retry = FIRST_RETRY;
         loop {
             let reason = match self.write(batch).await {
@@ -252,25 +293,29 @@ impl Task {
                     let _ = reply.send(Err(AuditUnavailable::Failing { reason: reason.clone() }));
                 }
             }
-            if closing || *self.stopped.borrow() {
+            if stop == Stopping::Yes {
                 tracing::error!(lost = batch.len(), reason, "lose audit events at shutdown");
                 batch.clear();
                 return;
             }
+            stop = self.wait(batch, Instant::now() + retry).await;
+            retry = (retry * 2).min(LAST_RETRY);
+        }
+    }
+
+    /// Waits before the next attempt; meanwhile events of slots held before still find room in the batch.
+    async fn wait(&mut self, batch: &mut Vec<Job>, until: Instant) -> Stopping {
+        loop {
             let room = self.options.batch.saturating_sub(batch.len());
-            let until = Instant::now() + retry;
             tokio::select! {
-                _ = self.stopped.changed() => {}
-                () = tokio::time::sleep_until(until) => {}
+                () = stopping(&mut self.stopped) => return Stopping::Yes,
+                () = tokio::time::sleep_until(until) => return Stopping::No,
                 taken = self.jobs.recv_many(batch, room), if room > 0 => {
-                    if taken == 0 && self.jobs.is_closed() {
-                        tracing::error!(lost = batch.len(), reason, "lose audit events at shutdown");
-                        batch.clear();
-                        return;
+                    if taken == 0 {
+                        return Stopping::Yes;
                     }
                 }
             }
-            retry = (retry * 2).min(LAST_RETRY);
         }
     }
 
@@ -283,8 +328,16 @@ impl Task {
         }
         let events = batch.iter().map(|job| &job.event);
         let last = tx.commit_audited(events).await?;
+        let due = tx
+            .side()
+            .trail
+            .as_ref()
+            .is_some_and(|trail| trail.uncovered() >= self.options.checkpoint_entries);
         drop(tx);
-        self.checkpoint(self.options.checkpoint_entries).await;
+        // After a failure the timer tries again, not every batch.
+        if due && self.shared.notes().checkpoint_error.is_none() {
+            self.checkpoint(self.options.checkpoint_entries).await;
+        }
         Ok(last)
     }
 
