@@ -1,0 +1,196 @@
+//! The audit: every request in ours and in the API server's own, under one id; filters, verification, uses.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use nullius_testkit::{AuditEntry, wait_until};
+use serde_json::Value;
+
+use crate::{
+    people::Worker,
+    running::{Running, get_page, port_of},
+    trail::{events, text, wait_event},
+    transports,
+    world::{World, ended_with},
+};
+
+/// What the API server wrote, by Audit-ID.
+fn entries(world: &World) -> BTreeMap<String, Vec<AuditEntry>> {
+    let mut by_id: BTreeMap<String, Vec<AuditEntry>> = BTreeMap::new();
+    for entry in world.cluster.audit_log().unwrap().entries().unwrap() {
+        by_id.entry(entry.text("/auditID").to_owned()).or_default().push(entry);
+    }
+    by_id
+}
+
+/// One request of every kind.
+fn work(worker: &Worker<'_>) {
+    let kubectl = worker.kubectl();
+    kubectl.ok(&["get", "pods"]).unwrap();
+    kubectl.ok(&["get", "--raw", "/version"]).unwrap();
+    kubectl.ok(&["create", "configmap", "made"]).unwrap();
+    kubectl.ok(&["label", "configmap", "made", "color=blue"]).unwrap();
+    kubectl.ok(&["delete", "configmap", "made"]).unwrap();
+    kubectl.ok(&["logs", "page", "--tail=1"]).unwrap();
+    kubectl.ok(&["auth", "can-i", "get", "pods"]).unwrap();
+    let mut watch = Running::start("watch", kubectl.command(&["get", "pods", "--watch"]));
+    watch.wait_line("page");
+    for way in &transports::ALL {
+        let kubectl = way.of(&kubectl);
+        kubectl.ok(&["exec", "page", "--", "true"]).unwrap();
+        let forward = kubectl.command(&["port-forward", "pod/page", ":8080"]);
+        let mut forward = Running::start(way.name, forward);
+        let port = port_of(&forward.wait_line("Forwarding from"));
+        assert!(get_page(port, "/").unwrap().ends_with("the page\n"));
+        let attach = kubectl.command(&["attach", "page"]);
+        Running::start(way.name, attach).wait_line("tick");
+    }
+}
+
+#[test]
+fn every_request_is_in_both_audits_under_one_id_and_as_the_session() {
+    let Some(world) = World::together() else { return };
+    let (_namespace, worker) = world.worker_with_pod("joined");
+    work(&worker);
+    let upgrades = ["exec", "portforward", "attach"];
+    let user = ["--user", worker.name.as_str(), "--kind", "kube-request"];
+    let done = |events: &[Value]| {
+        let ended = |pointer: &str, wanted: &str| {
+            let fits = |e: &&Value| text(e, pointer) == wanted && e["outcome"] == "done";
+            events.iter().filter(fits).count()
+        };
+        upgrades.iter().all(|kind| ended("/kube/subresource", kind) >= transports::ALL.len())
+            && ended("/kube/verb", "watch") > 0
+    };
+    let ours = wait_until(Duration::from_secs(10), "the ends of all streams in the audit", || {
+        Some(events(&world, &user)).filter(|events| done(events))
+    })
+    .unwrap();
+
+    let ids: BTreeSet<&str> = ours.iter().map(|event| text(event, "/auditId")).collect();
+    let theirs = wait_until(Duration::from_secs(10), "the API server's entries", || {
+        let entries = entries(&world);
+        ids.iter().all(|id| entries.contains_key(*id)).then_some(entries)
+    });
+    let theirs = theirs.unwrap_or_else(|error| {
+        let entries = entries(&world);
+        let missing: Vec<_> =
+            ours.iter().filter(|event| !entries.contains_key(text(event, "/auditId"))).collect();
+        panic!("{error}: {missing:#?}")
+    });
+
+    let account = format!("system:serviceaccount:nullius-sessions:session-{}", worker.session);
+    for event in &ours {
+        assert_eq!(text(event, "/principal/user"), worker.name);
+        assert_eq!(text(event, "/session"), worker.session);
+        assert_eq!(text(event, "/cluster"), world.cluster_name());
+        for entry in &theirs[text(event, "/auditId")] {
+            assert_eq!(entry.text("/user/username"), account, "{event:#}");
+            assert!(entry.0.get("impersonatedUser").is_none(), "{:#}", entry.0);
+            assert_eq!(entry.text("/requestURI"), text(event, "/kube/requestUri"));
+            let agent = text(event, "/kube/userAgent");
+            assert_eq!(entry.text("/userAgent"), agent, "the client is told as it is");
+            let code = event["kube"]["code"].as_u64().unwrap();
+            let whole = entry.text("/stage") == "ResponseComplete" && event["outcome"] == "done";
+            if whole && !upgrades.contains(&text(event, "/kube/subresource")) {
+                assert_eq!(entry.0["responseStatus"]["code"].as_u64(), Some(code), "{event:#}");
+            }
+        }
+    }
+    // The account that forwards is never seen by the API server.
+    let forwarder = "system:serviceaccount:nullius-system:nullius-agent-proxy";
+    let seen = theirs.values().flatten().find(|entry| entry.text("/user/username") == forwarder);
+    assert!(seen.is_none(), "{seen:?}");
+}
+
+#[test]
+fn the_audit_is_filtered_shown_and_verified() {
+    let Some(world) = World::together() else { return };
+    let (namespace, worker) = world.worker_with_pod("trail");
+    let user = ["--user", worker.name.as_str()];
+    let of_user = |more: &[&str]| events(&world, &[&user, more].concat());
+    let kubectl = worker.kubectl();
+
+    let follow = [&["audit", "tail", "-o", "json"], &user[..]].concat();
+    let home = world.environment.homes.join("admin");
+    let mut tail = std::process::Command::new(&world.environment.nullius);
+    tail.args(follow).env("NULLIUS_HOME", home);
+    let mut tail = Running::start("audit tail", tail);
+    // The tail begins some time after its start: ask until it shows.
+    wait_until(Duration::from_secs(10), "an event at the tail", || {
+        kubectl.ok(&["get", "configmaps"]).unwrap();
+        tail.has_line("configmaps").then_some(())
+    })
+    .unwrap();
+
+    kubectl.ok(&["exec", "page", "--", "true"]).unwrap();
+    ended_with(&kubectl.run(&["get", "secrets", "-n", "ops"]).unwrap(), 1);
+    let filter = [&user[..], &["--resource", "pods/exec"]].concat();
+    let exec = wait_event(&world, "the exec", &filter, |event| event["outcome"] == "done");
+    assert_eq!(text(&exec, "/kube/namespace"), namespace.name());
+    assert_eq!(text(&exec, "/kube/name"), "page");
+    assert_eq!(text(&exec, "/kube/verb"), "create", "an exec by GET creates as well");
+    assert_eq!(text(&exec, "/explanation/reason"), "grant-matched");
+    assert!(text(&exec, "/explanation/rule").contains(&worker.grant_name()), "{exec:#}");
+    assert!(!text(&exec, "/permission").is_empty(), "{exec:#}");
+
+    let filter = [&user[..], &["--outcome", "denied"]].concat();
+    let denied = wait_event(&world, "the denial", &filter, |_| true);
+    assert_eq!(text(&denied, "/kube/resource"), "secrets");
+    assert_eq!(denied["kube"]["code"], 403);
+    assert_eq!(text(&denied, "/explanation/reason"), "no-grant");
+    assert!(of_user(&["--namespace", "ops"]).iter().all(|e| text(e, "/kube/namespace") == "ops"));
+    assert!(of_user(&["--verb", "create"]).iter().all(|e| text(e, "/kube/verb") == "create"));
+    assert!(of_user(&["--session", &worker.session]).len() >= 3);
+    assert!(of_user(&["--until", "1h"]).is_empty());
+    let kinds: BTreeSet<String> =
+        of_user(&[]).iter().map(|event| text(event, "/kind").to_owned()).collect();
+    for kind in ["enrol", "sign-in", "provision", "kube-request"] {
+        assert!(kinds.contains(kind), "{kinds:?}");
+    }
+
+    let shown = world.admin(&["audit", "show", text(&exec, "/auditId")]);
+    for part in [worker.name.as_str(), "pods/exec", &worker.grant_name(), "Permission:", "Chain:"] {
+        assert!(shown.contains(part), "`{part}` is not in:\n{shown}");
+    }
+    let verdict = world.admin_json(&["audit", "verify"]);
+    assert_eq!(verdict["intact"], true, "{verdict}");
+    assert!(verdict["entries"].as_u64() > Some(10), "{verdict}");
+    // The trail is not everybody's to read.
+    ended_with(&worker.nullius(&["audit", "list", "--user", "admin"]), 2);
+}
+
+#[test]
+fn uses_are_merged_with_the_permission_that_allowed_them() {
+    let Some(world) = World::together() else { return };
+    let (namespace, worker) = world.worker("uses");
+    let kubectl = worker.kubectl();
+    for _ in 0..3 {
+        kubectl.ok(&["get", "configmap", "kube-root-ca.crt"]).unwrap();
+    }
+    ended_with(&kubectl.run(&["get", "secrets", "-n", "ops"]).unwrap(), 1);
+    let show = ["usage", "show", "--user", worker.name.as_str()];
+    let place = format!("core/configmaps@{}", namespace.name());
+    let rows = wait_until(Duration::from_secs(20), "the uses", || {
+        let answer = world.admin_json(&show);
+        let rows = answer["items"].as_array()?.clone();
+        let found = |resource: &str| rows.iter().any(|row| row["resource"] == resource);
+        (found(&place) && found("core/secrets@ops")).then_some(rows)
+    });
+    let rows = rows.unwrap();
+    let row = |resource: &str| rows.iter().find(|row| row["resource"] == resource).unwrap();
+    let allowed = row(&place);
+    assert_eq!(allowed["action"], "get");
+    assert_eq!(allowed["allowed"], true);
+    assert_eq!(allowed["count"], 3);
+    assert_eq!(allowed["principal"], format!("person:{}", worker.name));
+    let filter = ["--user", worker.name.as_str(), "--resource", "configmaps"];
+    let event = &events(&world, &filter)[0];
+    assert_eq!(allowed["permission"], event["permission"], "{allowed:#}");
+    assert!(allowed["permission"].is_string());
+    let shown = world.admin(&["audit", "show", allowed["sample"].as_str().unwrap()]);
+    assert!(shown.contains("configmaps"), "{shown}");
+    assert_eq!(row("core/secrets@ops")["allowed"], false);
+}

@@ -1,0 +1,212 @@
+//! What breaks: agent and hub are killed in the middle of work, and everything is right again afterwards.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use nullius_testkit::{Environment, wait_until};
+
+use crate::{
+    denials::ScaledDown,
+    flush::Decoy,
+    people::Worker,
+    running::Running,
+    trail::events,
+    world::{World, ended_with},
+};
+
+/// How long hub and agents may take to find each other again.
+const RECOVERY: Duration = Duration::from_secs(45);
+
+/// Processes of `nullius` in the pods of a Deployment of the agent.
+fn processes_of(world: &World, deployment: &str) -> Vec<u32> {
+    let label = format!("app.kubernetes.io/name={deployment}");
+    let uids = "jsonpath={.items[*].metadata.uid}";
+    let args = ["-n", "nullius-system", "get", "pods", "-l", &label, "-o", uids];
+    let uids = world.direct().ok(&args).unwrap();
+    // systemd's names of cgroups have other dashes.
+    let marks: Vec<String> =
+        uids.split_whitespace().flat_map(|uid| [uid.to_owned(), uid.replace('-', "_")]).collect();
+    let all = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    all.filter(|pid: &u32| {
+        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        name.trim() == "nullius" && marks.iter().any(|mark| cgroup.contains(mark))
+    })
+    .collect()
+}
+
+fn kill(pid: u32, signal: &str) {
+    let killed = Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
+    assert!(killed.success());
+}
+
+/// Waits until a new session can be provisioned and an old one works.
+fn works_again(worker: &Worker<'_>) {
+    wait_until(RECOVERY, "kubectl to work again", || {
+        worker.kubectl().run(&["get", "pods"]).ok().filter(|output| output.code == 0)
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_agent_killed_in_the_middle_of_a_session_goes_on_with_it() {
+    let Some(world) = World::alone() else { return };
+    let (namespace, worker) = world.worker_with_pod("killed");
+    worker.kubectl().ok(&["get", "pods"]).unwrap();
+    let before = world.session_objects(&worker.session);
+    for deployment in ["nullius-agent-control", "nullius-agent-proxy"] {
+        let pids = processes_of(&world, deployment);
+        assert_eq!(pids.len(), 1, "{deployment}");
+        kill(pids[0], "-KILL");
+        wait_until(RECOVERY, "the agent to be started again", || {
+            let now = processes_of(&world, deployment);
+            (now.len() == 1 && now != pids).then_some(())
+        })
+        .unwrap();
+        works_again(&worker);
+    }
+    assert_eq!(world.session_objects(&worker.session), before);
+    // New sessions as well.
+    let newcomer = Worker::hire(&world, "newcomer", namespace.name());
+    wait_until(RECOVERY, "a new session to be provisioned", || {
+        newcomer.kubectl().run(&["get", "pods"]).ok().filter(|output| output.code == 0)
+    })
+    .unwrap();
+    worker.kubectl().ok(&["exec", "page", "--", "true"]).unwrap();
+}
+
+#[test]
+fn what_an_ended_session_left_while_the_agent_was_dead_goes_when_it_is_back() {
+    let Some(world) = World::alone() else { return };
+    let (namespace, worker) = world.worker("leftover");
+    let stays = Worker::hire(&world, "stays", namespace.name());
+    worker.kubectl().ok(&["get", "pods"]).unwrap();
+    stays.kubectl().ok(&["get", "pods"]).unwrap();
+    let decoy = Decoy::new(&namespace, &worker.session);
+    let before = world.session_objects(&worker.session);
+    let theirs = world.session_objects(&stays.session);
+    let dead = ScaledDown::new(&world, "nullius-agent-control");
+    let logout = worker.nullius(&["logout"]);
+    ended_with(&logout, 0);
+    let refused = worker.kubectl().run(&["get", "pods"]).unwrap();
+    ended_with(&refused, 1);
+    assert_eq!(world.session_objects(&worker.session), before, "nobody is there to remove them");
+    drop(dead);
+    wait_until(RECOVERY, "the leftovers to go", || {
+        let left = world.session_objects(&worker.session);
+        (left.len() == 1 && decoy.is(&left[0])).then_some(())
+    })
+    .unwrap();
+    decoy.stands(&namespace);
+    assert_eq!(world.session_objects(&stays.session), theirs);
+    works_again(&stays);
+}
+
+/// A hub that is down; started again when dropped, so that other tests have one.
+struct HubDown {
+    environment: Environment,
+    state: PathBuf,
+}
+
+impl HubDown {
+    fn kill(world: &World) -> Self {
+        let environment = world.environment.clone();
+        environment.kill_hub().unwrap();
+        Self { environment, state: world.state.clone() }
+    }
+}
+
+impl Drop for HubDown {
+    fn drop(&mut self) {
+        let started = self.environment.start_hub_again(&self.state);
+        if !std::thread::panicking() {
+            started.unwrap();
+        }
+    }
+}
+
+#[test]
+fn sessions_survive_a_killed_hub_and_clients_are_told_soon() {
+    let Some(world) = World::alone() else { return };
+    let (_namespace, worker) = world.worker_with_pod("crash");
+    let kubectl = worker.kubectl();
+    kubectl.ok(&["get", "pods"]).unwrap();
+    let before = world.session_objects(&worker.session);
+    let mut watch = Running::start("watch", kubectl.command(&["get", "pods", "--watch"]));
+    watch.wait_line("page");
+
+    let down = HubDown::kill(&world);
+    watch.wait_end(Duration::from_secs(10));
+    let soon = |what: &str, part: &str| {
+        let began = Instant::now();
+        let refused = kubectl.run(&["get", "pods"]).unwrap();
+        ended_with(&refused, 1);
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "{what}: told after {took:?}");
+        assert!(refused.stderr.contains(part), "{what}: {}", refused.stderr);
+    };
+    soon("with a credential", "refused");
+    worker.expire_credential();
+    soon("without a credential", "cannot reach");
+    let told = worker.nullius(&["whoami"]);
+    ended_with(&told, 1);
+    assert!(told.stderr.contains("next:"), "{}", told.stderr);
+
+    drop(down);
+    works_again(&worker);
+    assert_eq!(worker.session_now(), worker.session);
+    assert_eq!(world.session_objects(&worker.session), before);
+    kubectl.ok(&["exec", "page", "--", "true"]).unwrap();
+    let verdict = world.admin_json(&["audit", "verify"]);
+    assert_eq!(verdict["intact"], true, "{verdict}");
+    let starts = events(&world, &["--kind", "lifecycle"]);
+    assert!(starts.len() >= 2, "{starts:?}");
+}
+
+#[test]
+fn a_hub_that_is_told_to_stop_tells_those_who_are_inside() {
+    let Some(world) = World::alone() else { return };
+    let (_namespace, worker) = world.worker_with_pod("stopped");
+    let kubectl = worker.kubectl();
+    let mut shell = Running::start("exec", kubectl.command(&["exec", "-i", "page", "--", "sh"]));
+    shell.say("echo $((40 + 2))");
+    shell.wait_line("42");
+    let hub = world.environment.hub_process().unwrap().clone();
+    let down = HubDown { environment: world.environment.clone(), state: world.state.clone() };
+    kill(hub.pid, "-TERM");
+    let (code, said) = shell.wait_end(RECOVERY);
+    assert_ne!(code, 0, "{said}");
+    wait_until(RECOVERY, "the hub to end", || (!hub.is_alive()).then_some(())).unwrap();
+    drop(down);
+    works_again(&worker);
+}
+
+#[test]
+fn a_second_hub_is_refused_on_the_same_state_and_on_the_same_port() {
+    let Some(world) = World::together() else { return };
+    let environment = &world.environment;
+    let address = environment.hub_url.trim_start_matches("https://");
+    let state = environment.hub_state.display().to_string();
+    let hub = |state: &str, listen: &str| {
+        let mut command = Command::new(&environment.nullius);
+        command.args(["hub", "--state", state, "--listen", listen]).env("NO_COLOR", "1");
+        let mut running = Running::start("a second hub", command);
+        running.wait_end(Duration::from_secs(15))
+    };
+    let (code, said) = hub(&state, "127.0.0.1:0");
+    assert_ne!(code, 0, "{said}");
+    assert!(said.contains("another hub") || said.contains("in use"), "{said}");
+    let fresh = tempfile::tempdir().unwrap();
+    let fresh = fresh.path().join("hub").display().to_string();
+    let init = ["hub", "init", "--state", &fresh, "--public-url", "https://127.0.0.1:1"];
+    environment.nullius_ok("nobody", &init).unwrap();
+    let (code, said) = hub(&fresh, address);
+    assert_ne!(code, 0, "{said}");
+    assert!(said.contains(address), "{said}");
+}

@@ -1,0 +1,22 @@
+//! The binary end to end: people with kubectl, Helm and other clients on a real cluster, through hub and agent.
+//!
+//! They run where a test run has started clusters and a hub (`NULLIUS_TEST_STATE`, set by `cargo xtask test`). Each
+//! test brings its own people, grants and namespace, and takes them away again.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
+
+mod audit;
+mod bytes;
+mod clients;
+mod credential;
+mod denials;
+mod faults;
+mod flush;
+mod people;
+mod reads;
+mod running;
+mod streams;
+mod trail;
+mod transports;
+mod world;
+mod writes;

@@ -1,0 +1,111 @@
+//! People who work on the cluster: enrolled, signed in, with a grant and a kubeconfig of their own.
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use nullius_testkit::{Kubectl, Output, Person, kubectl, kubectl_on_path};
+use serde_json::Value;
+
+use crate::world::World;
+
+/// A person at work. Their account and grants are taken away when dropped.
+pub(crate) struct Worker<'w> {
+    pub(crate) name: String,
+    pub(crate) person: Person,
+    /// The session's id.
+    pub(crate) session: String,
+    pub(crate) namespace: String,
+    pub(crate) kubeconfig: PathBuf,
+    world: &'w World,
+}
+
+impl<'w> Worker<'w> {
+    /// Enrols somebody, lets them work as a developer in a namespace, and signs them in.
+    pub(crate) fn hire(world: &'w World, purpose: &str, namespace: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{purpose}-{}-{number}", std::process::id());
+        let person = world.environment.new_person(&name, &[]).unwrap();
+        let mut worker = Self {
+            kubeconfig: world.environment.homes.join(&name).join("kubeconfig"),
+            name,
+            person,
+            session: String::new(),
+            namespace: namespace.to_owned(),
+            world,
+        };
+        world.apply(&worker.grant("developer"));
+        worker.person.sign_in(&world.environment).unwrap();
+        worker.session = worker.session_now();
+        worker.write_kubeconfig();
+        worker
+    }
+
+    /// The session that the person's command line is in.
+    pub(crate) fn session_now(&self) -> String {
+        let text = self.nullius_ok(&["whoami", "-o", "json"]);
+        let me: Value = serde_json::from_str(&text).unwrap();
+        me["session"].as_str().unwrap().to_owned()
+    }
+
+    fn write_kubeconfig(&self) {
+        let file = self.kubeconfig.display().to_string();
+        self.nullius_ok(&["kubeconfig", "--file", &file]);
+        let namespace = format!("--namespace={}", self.namespace);
+        self.kubectl().ok(&["config", "set-context", "--current", &namespace]).unwrap();
+    }
+
+    /// Name of the grant by which they work here.
+    pub(crate) fn grant_name(&self) -> String {
+        format!("{}-works", self.name)
+    }
+
+    /// The grant of a role in the namespace.
+    fn grant(&self, role: &str) -> String {
+        format!(
+            "apiVersion: nullius.dev/v1alpha1\nkind: Grant\nmetadata: {{name: {grant}}}\nspec:\n  \
+             subjects: [{{kind: User, name: {name}}}]\n  role: {role}\n  clusters: {{names: [{cluster}]}}\n  \
+             namespaces: [{namespace}]\n  reason: for a test\n",
+            grant = self.grant_name(),
+            name = self.name,
+            cluster = self.world.cluster_name(),
+            namespace = self.namespace,
+        )
+    }
+
+    /// kubectl of the cluster's version.
+    pub(crate) fn kubectl(&self) -> Kubectl {
+        self.at_home(kubectl(&self.kubeconfig).unwrap())
+    }
+
+    /// kubectl of the cluster's version, and the one of this machine where it has one.
+    pub(crate) fn kubectls(&self) -> Vec<Kubectl> {
+        let found = kubectl_on_path(&self.kubeconfig).map(|kubectl| self.at_home(kubectl));
+        [self.kubectl()].into_iter().chain(found).collect()
+    }
+
+    fn at_home(&self, kubectl: Kubectl) -> Kubectl {
+        let home = self.kubeconfig.parent().unwrap();
+        kubectl.env("KUBECACHEDIR", &home.join("cache").display().to_string())
+    }
+
+    /// Runs the command line as this person.
+    pub(crate) fn nullius(&self, args: &[&str]) -> Output {
+        self.world.environment.nullius(&self.name, args).unwrap()
+    }
+
+    /// As [`Self::nullius`]; an exit code other than 0 fails the test.
+    pub(crate) fn nullius_ok(&self, args: &[&str]) -> String {
+        self.world.environment.nullius_ok(&self.name, args).unwrap()
+    }
+}
+
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        let environment = &self.world.environment;
+        let _ = environment.nullius("admin", &["delete", "grant", &self.grant_name(), "--yes"]);
+        let _ = environment.nullius("admin", &["delete", "user", &self.name, "--yes"]);
+    }
+}
