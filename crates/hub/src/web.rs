@@ -64,7 +64,7 @@ pub(crate) fn router(hub: &Arc<Hub>) -> Router {
         .fallback(async || Problem::not_found("there is nothing at this path"))
         .with_state(Arc::clone(hub));
     routes
-        .merge(crate::clusters::routes(Arc::clone(hub)))
+        .merge(crate::clusters::routes(Arc::clone(hub)).reset_fallback())
         .layer(middleware::from_fn_with_state(Arc::clone(hub), guard::around))
 }
 
