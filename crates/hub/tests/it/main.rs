@@ -1,0 +1,15 @@
+//! The hub over real TLS on a free port, with a store on disk and a clock that tests set.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test"
+)]
+
+mod harness;
+mod objects;
+mod pages;
+mod process;
+mod sign_in;
+mod tokens;

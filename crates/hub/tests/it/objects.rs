@@ -1,0 +1,270 @@
+//! Objects are changed by those who may, without surprises, and live sessions feel it.
+
+use http::{Method, header};
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use crate::harness::{TestHub, access, text};
+
+fn group(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {}})
+}
+
+fn role(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"rules": [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]}})
+}
+
+fn grant(name: &str, subject: Value) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"subjects": [subject], "role": "reader", "clusters": {"names": ["dev"]}}})
+}
+
+async fn with_admin() -> (TestHub, Value) {
+    let hub = TestHub::start().await;
+    let admin = hub.first_admin().await;
+    let tokens = hub.sign_in(&admin).await;
+    (hub, tokens)
+}
+
+async fn put(hub: &TestHub, token: &str, plural: &str, object: Value) -> crate::harness::Answer {
+    let path = format!("/v1/objects/{plural}/{}", text(&object["metadata"]["name"]));
+    hub.call(Method::PUT, &path, Some(token), Some(object)).await
+}
+
+#[tokio::test]
+async fn an_object_is_made_read_changed_and_deleted_with_versions() {
+    let (hub, tokens) = with_admin().await;
+    let token = access(&tokens);
+    let dry = hub.post("/v1/objects/groups?dryRun=true", Some(token), group("dev")).await.ok();
+    assert_eq!(dry.json()["metadata"]["generation"], 1);
+    hub.get("/v1/objects/groups/dev", token).await.refused(404, "not-found");
+
+    let made = hub.apply(token, "groups", group("dev")).await.ok();
+    assert_eq!(made.status, 201);
+    let made = made.json();
+    assert_eq!((text(&made["kind"]), text(&made["apiVersion"])), ("Group", "nullius.dev/v1alpha1"));
+    hub.apply(token, "groups", group("dev")).await.refused(409, "conflict");
+
+    let mut one = made.clone();
+    one["spec"]["description"] = json!("developers");
+    let changed = put(&hub, token, "groups", one.clone()).await.ok().json();
+    assert_eq!(changed["metadata"]["generation"], 2);
+    one["spec"]["description"] = json!("too late");
+    let late = put(&hub, token, "groups", one).await.refused(409, "conflict");
+    assert!(text(&late.json()["message"]).contains("changed by somebody else"));
+    let unconditional = json!({"metadata": {"name": "dev"}, "spec": {"description": "forced"}});
+    put(&hub, token, "groups", unconditional).await.ok();
+
+    let stale = "/v1/objects/groups/dev?resourceVersion=1";
+    hub.call(Method::DELETE, stale, Some(token), None).await.refused(409, "conflict");
+    hub.call(Method::DELETE, "/v1/objects/groups/dev", Some(token), None).await.ok();
+    hub.get("/v1/objects/groups/dev", token).await.refused(404, "not-found");
+    let events = hub.audit(token, "object-change").await;
+    let verbs: Vec<_> = events.iter().take(4).map(|event| text(&event["facts"]["verb"])).collect();
+    assert_eq!(verbs, ["delete", "update", "update", "create"]);
+    assert!(events.iter().take(4).all(|event| event["permission"].is_string()));
+    hub.get("/v1/audit/verify", token).await.ok();
+}
+
+#[tokio::test]
+async fn what_is_malformed_is_refused_by_field() {
+    let (hub, tokens) = with_admin().await;
+    let token = access(&tokens);
+    let cases = [
+        ("groups", json!({"metadata": {"name": "a b"}, "spec": {}}), "metadata.name"),
+        ("groups", json!({"metadata": {"name": "g"}, "spec": {"colour": "red"}}), "spec.colour"),
+        ("groups", json!({"kind": "Role", "metadata": {"name": "g"}, "spec": {}}), "kind"),
+        (
+            "groups",
+            json!({"apiVersion": "v1", "metadata": {"name": "g"}, "spec": {}}),
+            "apiVersion",
+        ),
+        (
+            "users",
+            json!({"metadata": {"name": "ada"}, "spec": {"groups": ["ghost"]}}),
+            "spec.groups[0]",
+        ),
+        (
+            "roles",
+            json!({"metadata": {"name": "r"}, "spec": {"rules": [{"verbs": []}]}}),
+            "spec.rules[0].verbs",
+        ),
+        (
+            "grants",
+            json!({"metadata": {"name": "g"}, "spec": {"subjects": [], "role": "ghost"}}),
+            "spec.subjects",
+        ),
+        (
+            "grants",
+            json!({"metadata": {"name": "g"}, "spec": {"subjects": [{"kind": "User", "name": "admin"}], "duration": "8"}}),
+            "spec.duration",
+        ),
+        (
+            "locks",
+            json!({"metadata": {"name": "l"}, "spec": {"target": {"kind": "Planet", "name": "x"}}}),
+            "spec.target",
+        ),
+    ];
+    for (plural, object, field) in cases {
+        let refused = hub.apply(token, plural, object.clone()).await.refused(422, "invalid").json();
+        let fields = refused["fields"].as_object().unwrap();
+        assert!(fields.keys().any(|key| key.starts_with(field)), "{object} → {refused}");
+    }
+    hub.apply(token, "planets", group("x")).await.refused(404, "not-found");
+    let other = json!({"metadata": {"name": "b"}, "spec": {}});
+    let wrong = hub.call(Method::PUT, "/v1/objects/groups/a", Some(token), Some(other)).await;
+    wrong.refused(422, "invalid");
+    let broken = hub
+        .request(Method::POST, "/v1/objects/groups")
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .header(header::CONTENT_TYPE, "application/json");
+    hub.send(broken.body(Full::from("{\"metadata\":")).unwrap()).await.refused(422, "invalid");
+    let large = hub
+        .request(Method::POST, "/v1/objects/groups")
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .header(header::CONTENT_TYPE, "application/json");
+    let large = large.body(Full::from(" ".repeat(2 << 20))).unwrap();
+    assert_eq!(hub.send(large).await.status, 413);
+    let form = hub
+        .request(Method::POST, "/v1/objects/groups")
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .header(header::CONTENT_TYPE, "text/plain");
+    assert_eq!(hub.send(form.body(Full::from("{}")).unwrap()).await.status, 400);
+}
+
+#[tokio::test]
+async fn nobody_grants_to_themselves_or_what_they_lack_or_leaves_nobody_in_charge() {
+    let (hub, tokens) = with_admin().await;
+    let token = access(&tokens);
+    for (plural, object) in [
+        ("clusters", json!({"metadata": {"name": "dev"}, "spec": {}})),
+        ("roles", role("reader")),
+        ("groups", group("ops")),
+    ] {
+        hub.apply(token, plural, object).await.ok();
+    }
+    let mine = grant("mine", json!({"kind": "User", "name": "admin"}));
+    let refused = hub.apply(token, "grants", mine).await.refused(403, "denied");
+    assert_eq!(refused.json()["explanation"]["reason"], "self-grant");
+
+    let op = hub.person(token, "olga", &["ops"]).await;
+    let ops = json!({"metadata": {"name": "ops"}, "spec": {"subjects": [{"kind": "Group", "name": "ops"}], "hubRole": "operator"}});
+    hub.apply(token, "grants", ops).await.ok();
+    let olga = hub.sign_in(&op).await;
+    hub.person(token, "ada", &[]).await;
+    let ada = json!({"kind": "User", "name": "ada"});
+    let over =
+        hub.apply(access(&olga), "grants", grant("over", ada.clone())).await.refused(403, "denied");
+    assert_eq!(over.json()["explanation"]["reason"], "escalation");
+    let hub_role = json!({"metadata": {"name": "up"}, "spec": {"subjects": [ada.clone()], "hubRole": "admin"}});
+    hub.apply(access(&olga), "grants", hub_role).await.refused(403, "denied");
+    hub.post("/v1/users/admin/enrolment", Some(access(&olga)), json!({}))
+        .await
+        .refused(403, "denied");
+    hub.apply(token, "grants", grant("ok", ada)).await.ok();
+
+    let last = hub.call(Method::DELETE, "/v1/objects/grants/first-admin", Some(token), None).await;
+    assert!(last.status.is_client_error(), "{}", last.text);
+    let gone = hub.call(Method::DELETE, "/v1/objects/users/admin", Some(token), None).await;
+    assert!(gone.status.is_client_error(), "{}", gone.text);
+    let denied = hub.audit(token, "object-change").await;
+    assert!(denied.iter().any(
+        |event| event["outcome"] == "denied" && event["explanation"]["reason"] == "escalation"
+    ));
+    let usage = hub.get("/v1/usage?user=olga", token).await.ok().json();
+    assert!(usage["items"].as_array().unwrap().iter().any(|row| row["allowed"] == false));
+}
+
+#[tokio::test]
+async fn people_see_their_own_and_auditors_see_all() {
+    let (hub, tokens) = with_admin().await;
+    let token = access(&tokens);
+    for (plural, object) in [
+        ("clusters", json!({"metadata": {"name": "dev"}, "spec": {}})),
+        ("clusters", json!({"metadata": {"name": "prod"}, "spec": {}})),
+        ("roles", role("reader")),
+        ("groups", group("dev")),
+        ("groups", group("audit")),
+    ] {
+        hub.apply(token, plural, object).await.ok();
+    }
+    let ada = hub.person(token, "ada", &["dev"]).await;
+    let eve = hub.person(token, "eve", &["audit"]).await;
+    hub.apply(token, "grants", grant("dev", json!({"kind": "Group", "name": "dev"}))).await.ok();
+    let auditors = json!({"metadata": {"name": "auditors"}, "spec": {"subjects": [{"kind": "Group", "name": "audit"}], "hubRole": "auditor"}});
+    hub.apply(token, "grants", auditors).await.ok();
+    let (ada, eve) = (hub.sign_in(&ada).await, hub.sign_in(&eve).await);
+
+    let names = |answer: Value| -> Vec<String> {
+        let items = answer["items"].as_array().unwrap().iter();
+        items.map(|object| text(&object["metadata"]["name"]).to_owned()).collect()
+    };
+    let seen = hub.get("/v1/objects/clusters", access(&ada)).await.ok().json();
+    assert_eq!(names(seen), ["dev"]);
+    let seen = hub.get("/v1/objects/users", access(&ada)).await.ok().json();
+    assert_eq!(seen["items"][0]["status"]["enrolled"], true);
+    assert_eq!(names(seen), ["ada"]);
+    hub.get("/v1/objects/clusters/prod", access(&ada)).await.refused(403, "denied");
+    hub.get("/v1/objects/clusters/ghost", access(&ada)).await.refused(403, "denied");
+    hub.get("/v1/audit", access(&ada)).await.refused(403, "denied");
+    hub.get("/v1/sessions?all=true", access(&ada)).await.refused(403, "denied");
+    hub.get("/v1/access?user=eve", access(&ada)).await.refused(403, "denied");
+    let seen = hub.get("/v1/objects/clusters", access(&eve)).await.ok().json();
+    assert_eq!(names(seen), ["dev", "prod"]);
+    let admin_session = format!("/v1/sessions/{}", text(&tokens["session"]));
+    hub.call(Method::DELETE, &admin_session, Some(access(&eve)), None).await.refused(403, "denied");
+    assert!(
+        hub.get("/v1/sessions?all=true", access(&eve)).await.ok().json()["items"]
+            .as_array()
+            .unwrap()
+            .len()
+            >= 3
+    );
+
+    let rows = hub.get("/v1/access", access(&ada)).await.ok().json();
+    assert_eq!(rows["items"][0]["cluster"], "dev");
+    assert_eq!(rows["items"][0]["through"], "dev");
+    assert_eq!(rows["items"][0]["reachable"], false);
+    let ask = json!({"user": "ada", "cluster": "dev", "verb": "delete", "resource": "pods", "namespace": "shop"});
+    let why = hub.post("/v1/access/explain", Some(access(&eve)), ask).await.ok().json();
+    assert_eq!((&why["allowed"], &why["considered"][0]["grant"]), (&json!(false), &json!("dev")));
+    let intact = hub.get("/v1/audit/verify", access(&eve)).await.ok().json();
+    assert_eq!(intact["intact"], true, "{intact}");
+}
+
+#[tokio::test]
+async fn live_sessions_feel_a_deleted_user_at_once() {
+    let (hub, tokens) = with_admin().await;
+    let token = access(&tokens);
+    let ada = hub.person(token, "ada", &[]).await;
+    let session = hub.sign_in(&ada).await;
+    hub.get("/v1/whoami", access(&session)).await.ok();
+    hub.call(Method::DELETE, "/v1/objects/users/ada", Some(token), None).await.ok();
+    hub.get("/v1/whoami", access(&session)).await.refused(401, "unauthenticated");
+    hub.try_sign_in(&ada).await.refused(401, "unauthenticated");
+    let ends = hub.audit(token, "session-end").await;
+    assert_eq!(ends[0]["facts"]["reason"], "user-gone");
+    let user = json!({"metadata": {"name": "ada"}, "spec": {}});
+    hub.apply(token, "users", user).await.ok();
+    hub.try_sign_in(&ada).await.refused(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_join_token_is_for_a_cluster_that_exists_and_by_those_who_may() {
+    let (hub, tokens) = with_admin().await;
+    let token = access(&tokens);
+    hub.post("/v1/clusters/ghost/join-token", Some(token), json!({}))
+        .await
+        .refused(404, "not-found");
+    hub.apply(token, "clusters", json!({"metadata": {"name": "dev"}, "spec": {"ceiling": "edit"}}))
+        .await
+        .ok();
+    let join = hub.post("/v1/clusters/dev/join-token", Some(token), json!({})).await.ok().json();
+    assert_eq!(join["ceiling"], "edit");
+    assert!(text(&join["hubCa"]).starts_with("-----BEGIN CERTIFICATE-----"));
+    let ada = hub.person(token, "ada", &[]).await;
+    let ada = hub.sign_in(&ada).await;
+    hub.post("/v1/clusters/dev/join-token", Some(access(&ada)), json!({}))
+        .await
+        .refused(403, "denied");
+}
