@@ -398,6 +398,7 @@ impl Ending {
         }
         let ended = match report.ended {
             Ended::Finished => None,
+            Ended::Refused => Some("refused".to_owned()),
             Ended::Cut => Some("cut".to_owned()),
             Ended::ClientGone => Some("client-gone".to_owned()),
             Ended::Broken(why) => {
