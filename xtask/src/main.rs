@@ -1,5 +1,6 @@
 //! The project's own tasks: `cargo xtask --help` is their table of contents, one module each.
 
+mod bench;
 mod ci;
 mod cluster;
 mod generate;
@@ -32,6 +33,11 @@ enum Task {
     Down(up::DownArguments),
     /// Run everything that must hold.
     Test(test::Arguments),
+    /// Measure, and write the figures to BENCHMARKS.md.
+    Bench(bench::Arguments),
+    /// Serve the API server that a bench measures against.
+    #[command(hide = true)]
+    StubApi(bench::StubArguments),
     /// Run the gate: format, lints, structure, generated files, tests.
     Ci,
     /// Check the structure that ARCHITECTURE.md promises.
@@ -59,6 +65,8 @@ fn run(root: &Path, task: Task) -> Result<()> {
         Task::Up(arguments) => up::run(root, &arguments),
         Task::Down(arguments) => up::down(&arguments),
         Task::Test(arguments) => test::run(root, &arguments),
+        Task::Bench(arguments) => bench::run(root, &arguments),
+        Task::StubApi(arguments) => bench::stub(&arguments),
         Task::Ci => ci::run(root),
         Task::Tidy => tidy::run(root),
         Task::Generate => generate::write(root),

@@ -27,6 +27,7 @@ mod record;
 mod shared;
 mod slot;
 mod state;
+mod stub_api;
 mod versions;
 mod wait;
 
@@ -43,5 +44,6 @@ pub use progress::Progress;
 pub use record::{ClusterRecord, NodeRecord, ProcessRecord};
 pub use shared::{TestNamespace, environment, shared, shared_all};
 pub use state::{StateDir, Status};
+pub use stub_api::{StubApi, stub_certificate};
 pub use versions::KubernetesVersion;
 pub use wait::wait_until;

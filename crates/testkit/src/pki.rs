@@ -8,7 +8,7 @@ use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
 };
 use time::{Duration, OffsetDateTime};
 
@@ -47,22 +47,47 @@ impl Authority {
         usage: Usage,
         subject: Subject<'_>,
     ) -> Result<()> {
-        let mut params =
-            parameters(subject).with_context(|| format!("cannot make the certificate `{file}`"))?;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.use_authority_key_identifier_extension = true;
-        params.extended_key_usages = match usage {
-            Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
-            Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
-            Usage::Both => {
-                vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth]
-            }
-        };
-        let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        fs::write(directory.join(format!("{file}.crt")), certificate.pem())?;
-        write_secret(&directory.join(format!("{file}.key")), &key.serialize_pem())
+        issue(&self.issuer, directory, file, usage, subject)
     }
+}
+
+/// Issues a certificate of an authority whose files `<directory>/<authority>.crt` and `.key` were made earlier, and
+/// writes it to `<directory>/<file>.crt` and `.key`.
+pub(crate) fn issue_later(
+    directory: &Path,
+    authority: &str,
+    file: &str,
+    usage: Usage,
+    subject: Subject<'_>,
+) -> Result<()> {
+    let key = fs::read_to_string(directory.join(format!("{authority}.key")))?;
+    let certificate = fs::read_to_string(directory.join(format!("{authority}.crt")))?;
+    let issuer = Issuer::from_ca_cert_pem(&certificate, KeyPair::from_pem(&key)?)?;
+    issue(&issuer, directory, file, usage, subject)
+}
+
+fn issue(
+    issuer: &Issuer<'_, KeyPair>,
+    directory: &Path,
+    file: &str,
+    usage: Usage,
+    subject: Subject<'_>,
+) -> Result<()> {
+    let mut params =
+        parameters(subject).with_context(|| format!("cannot make the certificate `{file}`"))?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    params.extended_key_usages = match usage {
+        Usage::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
+        Usage::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
+        Usage::Both => {
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth]
+        }
+    };
+    let key = KeyPair::generate()?;
+    let certificate = params.signed_by(&key, issuer)?;
+    fs::write(directory.join(format!("{file}.crt")), certificate.pem())?;
+    write_secret(&directory.join(format!("{file}.key")), &key.serialize_pem())
 }
 
 /// Whom a certificate names.
