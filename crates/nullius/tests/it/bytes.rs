@@ -1,8 +1,10 @@
 //! What the API server says reaches the client byte for byte, in every encoding.
 
+use std::time::Duration;
+
 use http::{Request, Response, header};
 use kube::client::Body;
-use nullius_testkit::TestNamespace;
+use nullius_testkit::{TestNamespace, wait_until};
 
 use crate::{
     clients::{client, runtime},
@@ -87,11 +89,10 @@ fn json_protobuf_cbor_tables_and_gzip_are_untouched() {
         }
         let answer = fetch(&ours, &small, "application/json", "identity").await;
         let log = world.cluster.audit_log().unwrap();
-        let entry = log
-            .wait_for("the one that the answer names", |entry| {
-                entry.text("/auditID") == answer.audit_id
-            })
-            .unwrap();
+        let entry = wait_until(Duration::from_secs(10), "the entry that the answer names", || {
+            log.by_id(&answer.audit_id).unwrap().pop()
+        });
+        let entry = entry.unwrap();
         assert_eq!(entry.text("/objectRef/name"), "kube-root-ca.crt");
         let user = ["--user", worker.name.as_str()];
         wait_event(&world, "the same in the hub's audit", &user, |event| {

@@ -15,12 +15,11 @@ fn status(kubectl: &Kubectl, args: &[&str]) -> Value {
     // At this verbosity kubectl prints the answer's body.
     let output = kubectl.run(&[args, &["-v=8"]].concat()).unwrap();
     ended_with(&output, 1);
-    let found = output.stderr.lines().find_map(|line| {
-        let text = line.get(line.find(r#"{"#)?..)?;
-        let text = text.replace("\\\"", "\"");
-        let value: Value = serde_json::Deserializer::from_str(&text).into_iter().next()?.ok()?;
+    let mut values = output.stderr.lines().filter_map(|line| {
+        let value: Value = serde_json::from_str(line.trim()).ok()?;
         (value["kind"] == "Status").then_some(value)
     });
+    let found = values.next();
     found.unwrap_or_else(|| panic!("no Status in: {}", output.stderr))
 }
 

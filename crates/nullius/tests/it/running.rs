@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Running {
     what: String,
     child: Child,
-    stdin: Option<ChildStdin>,
+    stdin: ChildStdin,
     lines: Receiver<String>,
     seen: Vec<String>,
 }
@@ -34,20 +34,14 @@ impl Running {
         let (sender, lines) = channel();
         read_lines(child.stdout.take().unwrap(), sender.clone());
         read_lines(child.stderr.take().unwrap(), sender);
-        let stdin = child.stdin.take();
+        let stdin = child.stdin.take().unwrap();
         Self { what: what.to_owned(), child, stdin, lines, seen: Vec::new() }
     }
 
     /// Writes a line to its standard input.
     pub(crate) fn say(&mut self, line: &str) {
-        let stdin = self.stdin.as_mut().unwrap();
-        stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
-        stdin.flush().unwrap();
-    }
-
-    /// Closes its standard input.
-    pub(crate) fn hush(&mut self) {
-        self.stdin = None;
+        self.stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+        self.stdin.flush().unwrap();
     }
 
     /// Waits for a new line that contains a text.
