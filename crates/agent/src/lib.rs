@@ -1,1 +1,29 @@
+//! The agent: one cluster's side of Nullius, without one open port to the outside.
+//!
+//! `agent control` makes and flushes what sessions have in the cluster, as the hub orders and the ceiling allows;
+//! `agent proxy` serves the tunnels with what control hands it. Beside a kubeconfig both are one process with two
+//! identities. Each checks the hub's signature on every order and every request for itself.
 
+#![forbid(unsafe_code)]
+
+mod alarm;
+mod backoff;
+mod beside;
+mod control;
+mod error;
+mod health;
+mod identity;
+mod lease;
+mod meters;
+mod net;
+mod proxy;
+mod settings;
+mod tasks;
+
+pub use beside::run_beside;
+pub use control::run_control;
+pub use error::AgentError;
+pub use proxy::run_proxy;
+pub use settings::{
+    Address, AddressError, BesideSettings, ControlSettings, HubSettings, ProxySettings, TunnelCount,
+};

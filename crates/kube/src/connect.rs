@@ -6,6 +6,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, Request, Uri, header::AUTHORIZATION};
 use kube::{
     Client, Config,
@@ -167,16 +168,29 @@ impl ApiServer {
         &self.config.cluster_url
     }
 
-    /// The certificates that the API server is verified against; empty means the system's.
-    pub fn roots(&self) -> Vec<CertificateDer<'static>> {
-        let roots = self.config.root_cert.iter().flatten();
-        roots.map(|der| CertificateDer::from(der.clone())).collect()
+    /// The authorities that the API server is verified against, in PEM; none means the system's.
+    pub fn roots_pem(&self) -> Option<String> {
+        let roots = self.config.root_cert.as_ref()?;
+        let pem = |der: &Vec<u8>| {
+            let text = STANDARD.encode(der);
+            let lines: Vec<&str> = split_every(&text, 64).collect();
+            format!(
+                "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+                lines.join("\n")
+            )
+        };
+        Some(roots.iter().map(pem).collect())
     }
 
     /// The name in the API server's certificate, where it is not the host of the address.
     pub fn server_name(&self) -> Option<&str> {
         self.config.tls_server_name.as_deref()
     }
+}
+
+/// Pieces of ASCII text.
+fn split_every(text: &str, length: usize) -> impl Iterator<Item = &str> {
+    (0..text.len()).step_by(length).map(move |at| &text[at..text.len().min(at + length)])
 }
 
 fn with_deadlines(mut config: Config) -> Config {

@@ -102,6 +102,11 @@ impl Csr {
         Ok(Self(der.to_vec()))
     }
 
+    /// The request in PEM, as an agent sends it.
+    pub fn to_pem(&self) -> String {
+        pem("CERTIFICATE REQUEST", &self.0)
+    }
+
     /// The request in DER.
     pub fn as_der(&self) -> &[u8] {
         &self.0
@@ -222,10 +227,14 @@ pub fn check_root(certificate: &[u8]) -> Result<(), CertificateError> {
 }
 
 pub(crate) fn certificate_pem(der: &CertificateDer<'static>) -> String {
+    pem("CERTIFICATE", der)
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let text = STANDARD.encode(der);
     let mut pem = String::with_capacity(text.len() + text.len() / 64 + 64);
-    pem.push_str("-----BEGIN CERTIFICATE-----\n");
+    pem.push_str(&format!("-----BEGIN {label}-----\n"));
     let mut rest = text.as_str();
     while !rest.is_empty() {
         let (line, after) = rest.split_at(rest.len().min(64));
@@ -233,7 +242,7 @@ pub(crate) fn certificate_pem(der: &CertificateDer<'static>) -> String {
         pem.push('\n');
         rest = after;
     }
-    pem.push_str("-----END CERTIFICATE-----\n");
+    pem.push_str(&format!("-----END {label}-----\n"));
     pem
 }
 

@@ -6,9 +6,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::{
-    HANDSHAKE_TIMEOUT, HttpVersions, InfraRoots, LiveCertificate, Peer, PeerRule, Protocol, TlsError,
-    agent_client_config, agent_server_config, exporter, hub_client::server_name, hub_client_config,
-    peer,
+    HANDSHAKE_TIMEOUT, HttpVersions, InfraRoots, LiveCertificate, Peer, PeerRule, Protocol,
+    TlsError, agent_client_config, agent_server_config, exporter, hub_client::server_name,
+    hub_client_config, peer,
 };
 
 /// A connection with a proof of who is at the other end.
@@ -40,11 +40,7 @@ impl PartConnector {
     }
 
     /// Does the handshake; `host` is a DNS name or an address without brackets and serves as SNI.
-    pub async fn connect<IO>(
-        &self,
-        io: IO,
-        host: &str,
-    ) -> io::Result<Proven<client::TlsStream<IO>>>
+    pub async fn connect<IO>(&self, io: IO, host: &str) -> io::Result<Proven<client::TlsStream<IO>>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {

@@ -171,8 +171,8 @@ impl Agent {
 
 impl Served {
     /// Resolves when the hub said that it goes away: dial another replica, or this address again.
-    pub async fn hub_drains(&self) {
-        self.state.hub_drains.cancelled().await;
+    pub fn hub_drains(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.state.hub_drains.clone().cancelled_owned()
     }
 
     /// Resolves with the reason when the connection has ended.

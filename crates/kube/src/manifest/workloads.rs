@@ -2,6 +2,7 @@
 //!
 //! `agent proxy` gets no token for the API server at all, only one that the hub alone accepts.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use nullius_model::ClusterName;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -61,7 +62,7 @@ fn join_secret(join_token: &SecretString) -> Value {
         "kind": "Secret",
         "metadata": { "name": JOIN_SECRET, "namespace": SYSTEM_NAMESPACE, "labels": part_of() },
         "type": "nullius.dev/join",
-        "stringData": { "token": join_token.expose_secret() },
+        "data": { "token": STANDARD.encode(join_token.expose_secret()) },
     })
 }
 
@@ -236,11 +237,13 @@ fn deployment(workload: &Workload<'_>) -> Value {
 }
 
 fn selector(name: &str) -> Value {
-    json!({ "app.kubernetes.io/name": name })
+    json!({ "app.kubernetes.io/name": "nullius", "app.kubernetes.io/component": name })
 }
 
 fn pod_labels(name: &str) -> Value {
-    json!({ "app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "nullius" })
+    let mut labels = selector(name);
+    labels["app.kubernetes.io/part-of"] = json!("nullius");
+    labels
 }
 
 /// What both roles know of hub and cluster.
