@@ -1,7 +1,7 @@
 //! What happens because time passes: sessions end, grants and locks run out, uses are written, certificates renewed.
 //! One task sleeps until the next of these instants; whoever brings one forward wakes it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use nullius_access::session::{Event, Phase, advance, ends_at};
 use nullius_model::{AnyObject, Kind, Timestamp, Ttl};
@@ -61,7 +61,7 @@ impl Hub {
             _ => None,
         });
         let grant_ends = grants.iter().filter_map(|grant| grant.expires);
-        let durations: Vec<Ttl> = grants.iter().filter_map(|grant| grant.duration).collect();
+        let durations: BTreeSet<Ttl> = grants.iter().filter_map(|grant| grant.duration).collect();
         let by_duration = self.sessions.all().into_iter().flat_map(|session| {
             let signed_in_at = session.signed_in_at();
             durations.iter().map(|ttl| ttl.after(signed_in_at)).collect::<Vec<_>>()

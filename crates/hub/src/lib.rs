@@ -31,9 +31,7 @@ pub use metrics::{CallOutcome, HubMetrics, SignInOutcome};
 pub use run::{RunError, RunningHub, run};
 pub use session_end::SessionEndCause;
 pub use sessions::{Client, LiveSession, LiveSessions};
-pub use settings::{
-    HubSettings, Lifetimes, Limits, MetricsFor, Sealing, SettingsError,
-};
+pub use settings::{HubSettings, Lifetimes, Limits, MetricsFor, Sealing, SettingsError};
 pub use start::{FirstAdmin, InitError, init};
 pub use state::Hub;
 pub use usage::{UsageRecorder, UseRef};

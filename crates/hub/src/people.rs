@@ -46,6 +46,8 @@ pub(crate) enum SignInRefusal {
 }
 
 const RETRY: u32 = 10;
+/// The reason of a refusal for lack of room.
+const NOT_LOOKED_AT: &str = "not-looked-at";
 
 impl SignInRefusal {
     pub(crate) fn status(&self) -> StatusCode {
@@ -75,7 +77,9 @@ impl SignInRefusal {
 impl From<StoreError> for SignInRefusal {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Audit(error) => Self::Unrecorded(Box::new(error)),
+            error @ (StoreError::Audit(_) | StoreError::Database { .. }) => {
+                Self::Unrecorded(Box::new(error))
+            }
             StoreError::Busy => Self::Busy(2),
             error => Self::fault(error),
         }
@@ -121,6 +125,10 @@ impl Hub {
             Ok(proven) => Ok(proven),
             Err(Failed { reason, refusal }) => {
                 self.metrics.sign_in(refusal.outcome());
+                if reason == NOT_LOOKED_AT {
+                    // Who is sent away unseen has not tried; a flood of them must not fill the audit.
+                    return Err(refusal);
+                }
                 let mut event = self.event_of(call, AuditKind::SignIn, AuditOutcome::Denied);
                 event.principal = unproven(user);
                 event.facts.insert("reason".to_owned(), reason.to_owned());
@@ -140,10 +148,11 @@ impl Hub {
         let failed = |reason| move |refusal: SignInRefusal| Failed { reason, refusal };
         let now = self.now();
         self.take_source(call.source)
-            .map_err(|seconds| failed("source-limit")(SignInRefusal::Wait(seconds)))?;
+            .map_err(|seconds| failed(NOT_LOOKED_AT)(SignInRefusal::Wait(seconds)))?;
         // The queue comes before the count: who is sent away unseen has not tried.
         let room = self.hash_room.enter().await;
-        let _room = room.map_err(|busy| failed("busy")(SignInRefusal::Busy(busy.retry_after)))?;
+        let _room =
+            room.map_err(|busy| failed(NOT_LOOKED_AT)(SignInRefusal::Busy(busy.retry_after)))?;
         self.lockouts
             .on(user, SignInEvent::Attempt, call.source, now)
             .map_err(|until| failed("held-back")(SignInRefusal::Wait(seconds_until(until, now))))?;

@@ -17,9 +17,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use crate::{
-    FirstAdmin, Hub, HubSettings, InitError, SettingsError, clusters,
+    Client, FirstAdmin, Hub, HubSettings, InitError, SessionEndCause, SettingsError, clusters,
     session_end::chain,
-    start,
+    start::{self, Relink},
     web::{self, Source},
 };
 
@@ -73,7 +73,7 @@ impl RunningHub {
         self.listening
     }
 
-    /// The link for the first admin, until they have enrolled. To be told to the operator, never to a log.
+    /// The link for the first admin, when this start made them. To be told to the operator, never to a log.
     pub fn first_admin(&self) -> Option<&FirstAdmin> {
         self.first_admin.as_ref()
     }
@@ -100,7 +100,7 @@ pub async fn run(
     let listening =
         bound.map_err(|source| RunError::Listen { address: settings.listen, source })?;
     let hub = start::open(settings, clock, listening).await?;
-    let first_admin = hub.first_admin().await?;
+    let first_admin = hub.first_admin(Relink::Never).await?;
     let roots = InfraRoots::from_pem(hub.keys().root().certificate_pem())?;
     let acceptor = HubAcceptor::new(Arc::clone(&hub.certificate), &roots)?;
     hub.note(hub.lifecycle("start")).await;
@@ -114,6 +114,7 @@ pub async fn run(
         connections: TaskTracker::new(),
         end_public: CancellationToken::new(),
         end_agents: CancellationToken::new(),
+        cut: CancellationToken::new(),
     };
     let served = tokio::spawn(server.serve(listener, shutdown));
     Ok(RunningHub { hub, listening, first_admin, served })
@@ -135,6 +136,7 @@ struct Server {
     connections: TaskTracker,
     end_public: CancellationToken,
     end_agents: CancellationToken,
+    cut: CancellationToken,
 }
 
 impl Server {
@@ -147,6 +149,7 @@ impl Server {
         self.accept_until(&listener, &shutdown).await;
         drop(listener);
         self.drain().await;
+        self.hub.end_browser_sessions().await;
         stop.cancel();
         tasks.close();
         tasks.wait().await;
@@ -172,7 +175,10 @@ impl Server {
                     let server = self.clone();
                     self.connections.spawn(async move {
                         server.hub.metrics().connected();
-                        server.connection(stream, peer).await;
+                        tokio::select! {
+                            () = server.connection(stream, peer) => {}
+                            () = server.cut.cancelled() => {}
+                        }
                         server.hub.metrics().disconnected();
                         drop(room);
                     });
@@ -255,12 +261,24 @@ impl Server {
         self.end_agents.cancel();
         self.connections.close();
         if tokio::time::timeout(LINGER, self.connections.wait()).await.is_err() {
-            tracing::debug!(left = self.connections.len(), "leave connections that linger");
+            tracing::debug!(left = self.connections.len(), "cut connections that linger");
+            self.cut.cancel();
+            self.connections.wait().await;
         }
     }
 }
 
 impl Hub {
+    /// Sessions of pages live in this process alone.
+    async fn end_browser_sessions(self: &Arc<Self>) {
+        let pages = self.sessions.all().into_iter();
+        for session in pages.filter(|session| session.client() == Client::Pages) {
+            if let Err(error) = self.end_session(session.id(), SessionEndCause::Stopped).await {
+                tracing::warn!(error = %chain(&error), "could not record the end of a browser's session");
+            }
+        }
+    }
+
     fn lifecycle(&self, what: &str) -> nullius_model::AuditEvent {
         let mut event = self.own_event(AuditKind::Lifecycle, AuditOutcome::Done);
         event.facts.insert("what".to_owned(), what.to_owned());

@@ -30,6 +30,8 @@ pub enum SessionEndCause {
     UserGone,
     /// The person set new factors.
     Reenrolled,
+    /// The hub stopped, and the session lived in its process alone.
+    Stopped,
 }
 
 impl SessionEndCause {
@@ -43,6 +45,7 @@ impl SessionEndCause {
             Self::Reused => "reused",
             Self::UserGone => "user-gone",
             Self::Reenrolled => "reenrolled",
+            Self::Stopped => "hub-stopped",
         }
     }
 
@@ -60,7 +63,7 @@ impl SessionEndCause {
         match self {
             Self::Logout => EndReason::Logout,
             Self::Ended => EndReason::Revoked,
-            Self::Expired | Self::Idle => EndReason::Expired,
+            Self::Expired | Self::Idle | Self::Stopped => EndReason::Expired,
             Self::Reused => EndReason::TokenReused,
             Self::UserGone => EndReason::UserGone,
             Self::Reenrolled => EndReason::Reenrolled,
@@ -101,8 +104,9 @@ impl Hub {
         self.browser_sessions.forget(id);
         let (hub, id, call) = (Arc::clone(self), id.clone(), call.cloned());
         let rest = tokio::spawn(async move {
-            hub.clusters.flush(&hub, &id).await;
-            hub.record_end(&id, session.as_deref(), why, by, call.as_ref()).await
+            // Streams are cut while the end is written: neither waits for the other.
+            let record = hub.record_end(&id, session.as_deref(), why, by, call.as_ref());
+            tokio::join!(hub.clusters.flush(&hub, &id), record).1
         });
         rest.await.unwrap_or_else(|error| {
             tracing::error!(%error, "could not finish ending a session");
@@ -183,13 +187,14 @@ impl Hub {
         }
         // All are refused before the first is flushed.
         for (id, _) in &ended {
-            self.sessions.remove(id);
+            self.sessions.condemn(id);
         }
-        for (id, why) in ended {
-            if let Err(error) = self.end_session(&id, why).await {
+        let ends = ended.iter().map(|(id, why)| async move {
+            if let Err(error) = self.end_session(id, *why).await {
                 tracing::error!(error = %chain(&error), session = %id, "could not store a session's end");
             }
-        }
+        });
+        futures::future::join_all(ends).await;
         self.clusters.replan(self).await;
     }
 }

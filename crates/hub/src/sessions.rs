@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -69,13 +69,16 @@ pub struct LiveSession {
     client: Client,
     state: Mutex<SessionState>,
     used_at: AtomicI64,
+    /// Its end is decided and about to be carried out.
+    condemned: AtomicBool,
 }
 
 impl LiveSession {
     pub(crate) fn new(id: SessionId, user: UserName, client: Client, state: SessionState) -> Self {
         let used_at = state.used_at.unwrap_or(state.refreshed_at).max(state.refreshed_at);
         let used_at = AtomicI64::new(used_at.as_second());
-        Self { id, user, client, state: Mutex::new(state), used_at }
+        let condemned = AtomicBool::new(false);
+        Self { id, user, client, state: Mutex::new(state), used_at, condemned }
     }
 
     /// Its id.
@@ -113,7 +116,9 @@ impl LiveSession {
     /// Whether it may be used at all at an instant; locks are the decision's matter.
     pub fn is_live(&self, now: Timestamp) -> bool {
         let state = lock(&self.state);
-        !matches!(state.phase, Phase::Ended { .. }) && now < state.expires_at
+        !self.condemned.load(Ordering::Acquire)
+            && !matches!(state.phase, Phase::Ended { .. })
+            && now < state.expires_at
     }
 
     /// The person with proof and groups as they are now.
@@ -183,6 +188,13 @@ impl LiveSessions {
         self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(id)
     }
 
+    /// Refuses a session from here on; what is left of it goes with [`Self::remove`].
+    pub(crate) fn condemn(&self, id: &SessionId) {
+        if let Some(session) = self.find(id) {
+            session.condemned.store(true, Ordering::Release);
+        }
+    }
+
     /// One session.
     pub fn find(&self, id: &SessionId) -> Option<Arc<LiveSession>> {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
@@ -199,7 +211,12 @@ impl LiveSessions {
 
     /// The sessions of one person, oldest sign-in first.
     pub fn of_user(&self, user: &UserName) -> Vec<Arc<LiveSession>> {
-        self.all().into_iter().filter(|session| session.user == *user).collect()
+        let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        let own = by_id.values().filter(|session| session.user == *user);
+        let mut own: Vec<_> = own.cloned().collect();
+        drop(by_id);
+        own.sort_by_cached_key(|session| (session.signed_in_at(), session.id.clone()));
+        own
     }
 
     /// How many there are.

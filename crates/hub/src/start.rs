@@ -103,6 +103,17 @@ pub struct FirstAdmin {
     pub link: EnrolmentLink,
     /// The first admin's name.
     pub user: UserName,
+    /// Infrastructure root in PEM, to be pinned by those who sign in.
+    pub root: String,
+}
+
+/// Whether a first admin who has not enrolled gets a new link, which ends the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Relink {
+    /// They do.
+    Again,
+    /// The link that was given stays the one.
+    Never,
 }
 
 /// Makes a state directory ready: keys, first admin, and the one-time link for them. Done again before the first
@@ -113,7 +124,7 @@ pub async fn init(
 ) -> Result<Option<FirstAdmin>, InitError> {
     let bound = settings.listen;
     let hub = open(settings, clock, bound).await?;
-    let first = hub.first_admin().await?;
+    let first = hub.first_admin(Relink::Again).await?;
     hub.audit.shutdown().await;
     hub.store.close().await;
     Ok(first)
@@ -290,8 +301,11 @@ impl Hub {
         Ok(())
     }
 
-    /// Makes the first admin where there are no people, and a link for them until they have enrolled.
-    pub(crate) async fn first_admin(&self) -> Result<Option<FirstAdmin>, InitError> {
+    /// Makes the first admin where there are no people, with a link for them.
+    pub(crate) async fn first_admin(
+        &self,
+        relink: Relink,
+    ) -> Result<Option<FirstAdmin>, InitError> {
         let user: UserName = FIRST_ADMIN.parse()?;
         let now = self.now();
         let mut reader = self.store.read().await?;
@@ -300,7 +314,8 @@ impl Hub {
         let enrolled = reader.credentials().find(&user).await?.is_some();
         drop(reader);
         let known = people.iter().any(|person| person.name().as_str() == FIRST_ADMIN);
-        if enrolled || (!people.is_empty() && !(known && first_grant.is_some())) {
+        let waits = known && first_grant.is_some() && relink == Relink::Again;
+        if enrolled || !(people.is_empty() || waits) {
             return Ok(None);
         }
         let process = HubProcess::doing(HubTask::FirstStart);
@@ -334,7 +349,8 @@ impl Hub {
         tx.audit(&event)?;
         tx.commit().await?;
         self.reload().await?;
-        Ok(Some(FirstAdmin { link, user }))
+        let root = self.keys.root().certificate_pem().to_owned();
+        Ok(Some(FirstAdmin { link, user, root }))
     }
 
     fn first_event(&self, kind: AuditKind) -> AuditEvent {

@@ -62,6 +62,9 @@ pub(crate) fn router(hub: &Arc<Hub>) -> Router {
         .route(route::METRICS, get(metrics))
         .merge(pages::routes())
         .fallback(async || Problem::not_found("there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            Problem::method("this path does not take this method")
+        })
         .with_state(Arc::clone(hub));
     routes
         .merge(crate::clusters::routes(Arc::clone(hub)).reset_fallback())

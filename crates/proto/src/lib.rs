@@ -7,6 +7,7 @@ pub mod kubernetes;
 #[allow(
     clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes_without_reason,
     unreachable_pub,
     unused_qualifications,
     reason = "generated code"

@@ -1,6 +1,6 @@
 //! What people prove themselves with: a password hash, a sealed TOTP secret, the last code used, and lock-out.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use nullius_model::{Timestamp, UserName};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -84,6 +84,17 @@ impl Credentials<'_> {
         .await
         .during("read credentials")?;
         row.as_ref().map(read).transpose()
+    }
+}
+
+impl Credentials<'_> {
+    /// The people who have enrolled.
+    pub async fn enrolled(&mut self) -> Result<BTreeSet<UserName>, StoreError> {
+        let rows = sqlx::query("SELECT user_name FROM user_credentials")
+            .fetch_all(&mut *self.conn)
+            .await
+            .during("list who has enrolled")?;
+        rows.iter().map(|row| Columns::new(row, "credential").parsed("user_name")).collect()
     }
 }
 

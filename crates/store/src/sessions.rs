@@ -1,6 +1,9 @@
 //! Sessions of people and their refresh tokens: rotated with compare-and-set, so that a stolen one shows itself.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use nullius_model::{Factor, Proof, SessionId, Timestamp, UserName};
 use serde::{Deserialize, Serialize};
@@ -201,6 +204,21 @@ impl Sessions<'_> {
         .await
         .during("load a person's sessions")?;
         rows.iter().map(read).collect()
+    }
+
+    /// When each person last signed in, as far as sessions are remembered.
+    pub async fn last_sign_ins(&mut self) -> Result<BTreeMap<UserName, Timestamp>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT user_name, MAX(signed_in_at) AS signed_in_at FROM sessions GROUP BY user_name",
+        )
+        .fetch_all(&mut *self.conn)
+        .await
+        .during("find the last sign-ins")?;
+        let pair = |row: &Row| {
+            let columns = Columns::new(row, "session");
+            Ok((columns.parsed("user_name")?, columns.time("signed_in_at")?))
+        };
+        rows.iter().map(pair).collect()
     }
 
     /// Whose refresh token a hash belongs to.

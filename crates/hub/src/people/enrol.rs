@@ -197,6 +197,7 @@ impl Hub {
                 }
                 Ok(user)
             }
+            Err(error @ (EnrolError::Wait(_) | EnrolError::Busy(_))) => Err(error),
             Err(error) => {
                 let mut event = self.event_of(call, AuditKind::Enrol, AuditOutcome::Denied);
                 event.principal = super::unproven("");

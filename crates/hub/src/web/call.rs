@@ -1,7 +1,7 @@
 //! What handlers take from a call: its Audit-ID and source, a body or query whose errors name the field, and the
 //! person that its bearer token proves.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -16,6 +16,8 @@ use crate::{Hub, authenticate::bearer};
 
 /// The largest body that a call may have.
 pub(crate) const BODY_MAX: usize = 1 << 20;
+/// How long a body may take to arrive.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// One call: the id under which the audit knows it, and where it came from.
 #[derive(Debug, Clone)]
@@ -82,7 +84,9 @@ pub(crate) async fn json_bytes(request: Request<Body>) -> Result<bytes::Bytes, P
             "the body must be JSON: send `content-type: application/json`",
         ));
     }
-    to_bytes(request.into_body(), BODY_MAX).await.map_err(|_| Problem::too_large())
+    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(request.into_body(), BODY_MAX)).await;
+    let read = read.map_err(|_| Problem::unreadable("the body took too long to arrive"))?;
+    read.map_err(|_| Problem::too_large())
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -156,17 +156,21 @@ async fn read_object(kind: Kind, request: Request<Body>) -> Result<AnyObject, Pr
 impl Hub {
     /// Objects as somebody reads them, with what is true this moment.
     async fn shown(&self, objects: Vec<AnyObject>) -> Result<Vec<AnyObject>, StoreError> {
-        let mut reader = self.store().read().await?;
         let mut shown = Vec::with_capacity(objects.len());
+        let people = objects.iter().any(|object| object.kind() == Kind::User);
+        let (enrolled, last_sign_ins) = if people {
+            let mut reader = self.store().read().await?;
+            (reader.credentials().enrolled().await?, reader.sessions().last_sign_ins().await?)
+        } else {
+            Default::default()
+        };
         for mut object in objects {
             if let AnyObject::User(user) = &mut object
                 && let Ok(name) = user.metadata.name.as_str().parse::<UserName>()
             {
                 let status = user.status.get_or_insert_default();
-                status.enrolled = reader.credentials().find(&name).await?.is_some();
-                let newest = self.sessions().of_user(&name).into_iter().last();
-                let newest = newest.map(|session| session.signed_in_at());
-                status.last_sign_in = newest.max(status.last_sign_in);
+                status.enrolled = enrolled.contains(&name);
+                status.last_sign_in = last_sign_ins.get(&name).copied();
             }
             shown.push(self.with_live_status(object));
         }

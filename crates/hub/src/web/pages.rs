@@ -21,11 +21,14 @@ use nullius_model::{Identity, Timestamp};
 use serde::de::DeserializeOwned;
 
 use self::forms::FormKey;
-use super::{call::Call, problem::Problem};
+use super::{
+    call::{BODY_TIMEOUT, Call},
+    problem::Problem,
+};
 use crate::Hub;
 
 /// What a page may load and where its forms may go; nothing may frame it.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+const POLICY: &str = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
 pub(crate) fn routes() -> Router<Arc<Hub>> {
     Router::new()
@@ -86,12 +89,12 @@ impl Browser {
         self.form.token(hub.keys().forms())
     }
 
-    fn check_form(&self, hub: &Hub, token: &str) -> Result<(), Response> {
+    /// The answer to a form that our own page did not send, or that another browser got.
+    fn refuse_form(&self, hub: &Hub, token: &str) -> Option<Response> {
         let checked = forms::check(&self.headers, self.host.as_deref(), token, hub.keys().forms());
-        checked.map_err(|error| {
-            let text = format!("{error}. Go back, load the page anew and try again.");
-            self.show(StatusCode::FORBIDDEN, &Message::new("Not accepted", text))
-        })
+        let error = checked.err()?;
+        let text = format!("{error}. Go back, load the page anew and try again.");
+        Some(self.show(StatusCode::FORBIDDEN, &Message::new("Not accepted", text)))
     }
 
     /// A page, with everything around it.
@@ -146,7 +149,9 @@ pub(crate) struct Form<T>(pub(crate) T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
     type Rejection = Problem;
     async fn from_request(request: Request<axum::body::Body>, state: &S) -> Result<Self, Problem> {
-        let form = axum::Form::<T>::from_request(request, state).await;
+        let read = axum::Form::<T>::from_request(request, state);
+        let form = tokio::time::timeout(BODY_TIMEOUT, read).await;
+        let form = form.map_err(|_| Problem::unreadable("the form took too long to arrive"))?;
         form.map(|form| Self(form.0)).map_err(|_| Problem::unreadable("the form cannot be read"))
     }
 }

@@ -8,6 +8,8 @@ use nullius_api::ApiError;
 use nullius_model::{Explanation, Reason};
 use nullius_store::StoreError;
 
+use crate::session_end::chain;
+
 /// A failed call.
 #[derive(Debug)]
 pub(crate) struct Problem(Box<(StatusCode, ApiError)>);
@@ -29,11 +31,15 @@ impl Problem {
 
     /// A decision said no.
     pub(crate) fn denied(explanation: Explanation) -> Self {
-        let code = match explanation.reason {
-            Reason::FactorTooOld => "step-up",
-            _ => "denied",
+        let (status, code) = match explanation.reason {
+            Reason::FactorTooOld => (StatusCode::FORBIDDEN, "step-up"),
+            Reason::SessionEnded | Reason::UserGone => {
+                (StatusCode::UNAUTHORIZED, "unauthenticated")
+            }
+            Reason::StaleState => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            _ => (StatusCode::FORBIDDEN, "denied"),
         };
-        let mut problem = Self::new(StatusCode::FORBIDDEN, code, explanation.sentence.clone());
+        let mut problem = Self::new(status, code, explanation.sentence.clone());
         problem.0.1.next.clone_from(&explanation.next);
         problem.0.1.explanation = Some(explanation);
         problem
@@ -54,6 +60,10 @@ impl Problem {
     /// What was sent cannot even be read.
     pub(crate) fn unreadable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", message)
+    }
+
+    pub(crate) fn method(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid", message)
     }
 
     pub(crate) fn too_large() -> Self {
@@ -95,11 +105,7 @@ impl Problem {
 
     /// Something broke here: told to the log, not to the caller.
     pub(crate) fn internal(error: &(dyn std::error::Error + 'static)) -> Self {
-        let chain = std::iter::successors(Some(error), |error| error.source())
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(": ");
-        tracing::error!(error = %chain, "could not answer a call");
+        tracing::error!(error = %chain(error), "could not answer a call");
         let problem = Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
@@ -128,6 +134,11 @@ impl From<StoreError> for Problem {
             StoreError::Busy => Self::unavailable(text, 2),
             StoreError::Audit(_) => Self::unavailable(text, 10)
                 .next("ask whoever runs the hub to look at its disk and log"),
+            error @ StoreError::Database { .. } => {
+                tracing::error!(error = %chain(&error), "could not use the store");
+                Self::unavailable("the hub's store does not work at present", 10)
+                    .next("try again; if it stays, ask whoever runs the hub to look at its disk")
+            }
             error => Self::internal(&error),
         }
     }

@@ -4,6 +4,7 @@ use std::{net::TcpListener, os::unix::fs::PermissionsExt};
 
 use http::Method;
 use nullius_hub::{HubSettings, RunError, init, run};
+use nullius_store::TokenHash;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -89,8 +90,12 @@ async fn init_gives_a_new_link_until_the_first_admin_enrolled() {
     let second = init(settings(&directory), clock.clone()).await.unwrap().unwrap();
     assert_ne!(first.link.token, second.link.token);
     let shutdown = CancellationToken::new();
-    let running = run(settings(&directory), clock, shutdown.clone()).await.unwrap();
-    assert!(running.first_admin().is_some());
+    let running = run(settings(&directory), clock.clone(), shutdown.clone()).await.unwrap();
+    assert!(running.first_admin().is_none(), "the link of `init` stays the one");
+    let token = TokenHash::of(&second.link.token);
+    let mut reader = running.hub().store().read().await.unwrap();
+    assert!(reader.tokens().find_enrolment(&token).await.unwrap().is_some());
+    drop(reader);
     shutdown.cancel();
     running.stopped().await;
 }
@@ -149,4 +154,92 @@ fn settings_that_cannot_work_are_refused_by_name() {
     long.lifetimes.kube_credential = nullius_model::Ttl::from_secs(601);
     let error = runtime.block_on(start_error(long));
     assert!(error.contains("kube credential"), "{error}");
+}
+
+/// A small file system in memory that is really full when it is full.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// None, with the reason on standard error, where mounting is not permitted and nobody insists.
+    fn mount() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=8m", "nullius-test"])
+            .arg(directory.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(directory)),
+            other => {
+                assert!(std::env::var_os("CI").is_none(), "cannot mount a small disk: {other:?}");
+                eprintln!("skip the test of a full disk: mounting a tmpfs needs root: {other:?}");
+                None
+            }
+        }
+    }
+
+    /// Fills the disk to its last byte.
+    fn fill(&self) -> std::path::PathBuf {
+        use std::io::Write as _;
+        let path = self.0.path().join("filler");
+        let mut file = std::fs::File::create(&path).unwrap();
+        let mut block = 1 << 16;
+        while block > 0 {
+            if file.write_all(&vec![0; block]).is_err() {
+                block /= 2;
+            }
+        }
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).output();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_changes_and_access_until_there_is_room() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let state = disk.0.path().join("state");
+    let hub = TestHub::start_with(|settings| settings.state_dir = state).await;
+    let admin = hub.first_admin().await;
+    let tokens = hub.sign_in(&admin).await;
+    let kube = hub.post("/v1/kube-credential", Some(access(&tokens)), json!({})).await.ok().json();
+    let kube = kube["token"].as_str().unwrap().to_owned();
+    let filler = disk.fill();
+
+    let mut refused = None;
+    for number in 0..500 {
+        // The journal may still have some room of its own.
+        let group = json!({"metadata": {"name": format!("g{number}")}, "spec": {"description": "x".repeat(500)}});
+        let answer = hub.apply(access(&tokens), "groups", group).await;
+        if answer.status == 503 {
+            refused = Some(answer);
+            break;
+        }
+        assert_eq!(answer.status, 201, "{}", answer.text);
+    }
+    let refused = refused.expect("the disk is full").refused(503, "unavailable");
+    assert!(refused.headers.contains_key("retry-after"));
+    let ready = hub.call(Method::GET, "/readyz", None, None).await;
+    assert_eq!(ready.status, 503, "{}", ready.text);
+    let metrics = hub.call(Method::GET, "/metrics", None, None).await.ok().text;
+    assert!(metrics.contains("nullius_audit_failing 1"), "{metrics}");
+    let status = hub.get("/clusters/dev/api/v1/pods", &kube).await;
+    assert_eq!(status.status, 503, "{}", status.text);
+    assert_eq!(status.json()["reason"], "ServiceUnavailable");
+    hub.get("/v1/whoami", access(&tokens)).await.ok();
+
+    std::fs::remove_file(filler).unwrap();
+    let mut tries = 0;
+    while hub.call(Method::GET, "/readyz", None, None).await.status != 200 {
+        tries += 1;
+        assert!(tries < 2000, "the audit recovers by itself");
+        tokio::task::yield_now().await;
+    }
+    let group = json!({"metadata": {"name": "after"}, "spec": {}});
+    hub.apply(access(&tokens), "groups", group).await.ok();
+    let verdict = hub.get("/v1/audit/verify", access(&tokens)).await.ok().json();
+    assert_eq!(verdict["intact"], true, "{verdict}");
 }

@@ -91,7 +91,7 @@ pub(super) async fn end_session(
     browser: Browser,
     Form(EndForm { form, session }): Form<EndForm>,
 ) -> Response {
-    if let Err(refused) = browser.check_form(&hub, &form) {
+    if let Some(refused) = browser.refuse_form(&hub, &form) {
         return refused;
     }
     let Some(identity) = &browser.identity else { return ask(&hub, &browser, &Next::Account) };
@@ -112,7 +112,7 @@ pub(super) async fn sign_out(
     browser: Browser,
     Form(SignOutForm { form }): Form<SignOutForm>,
 ) -> Response {
-    if let Err(refused) = browser.check_form(&hub, &form) {
+    if let Some(refused) = browser.refuse_form(&hub, &form) {
         return refused;
     }
     if let Some(identity) = &browser.identity {

@@ -112,7 +112,7 @@ pub(super) async fn cli_answer(
     browser: Browser,
     Form(Answer { form, id, answer }): Form<Answer>,
 ) -> Response {
-    if let Err(refused) = browser.check_form(&hub, &form) {
+    if let Some(refused) = browser.refuse_form(&hub, &form) {
         return refused;
     }
     let Some(identity) = browser.identity.clone() else {
@@ -170,7 +170,7 @@ pub(super) async fn device_code(
     browser: Browser,
     Form(CodeForm { form, code }): Form<CodeForm>,
 ) -> Response {
-    if let Err(refused) = browser.check_form(&hub, &form) {
+    if let Some(refused) = browser.refuse_form(&hub, &form) {
         return refused;
     }
     let Some(identity) = &browser.identity else {
@@ -208,7 +208,7 @@ pub(super) async fn device_answer(
     browser: Browser,
     Form(Answer { form, id, answer }): Form<Answer>,
 ) -> Response {
-    if let Err(refused) = browser.check_form(&hub, &form) {
+    if let Some(refused) = browser.refuse_form(&hub, &form) {
         return refused;
     }
     let Some(identity) = browser.identity.clone() else {

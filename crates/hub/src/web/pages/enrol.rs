@@ -81,7 +81,7 @@ pub(super) async fn password(
     browser: Browser,
     Form(fields): Form<PasswordForm>,
 ) -> Response {
-    if let Err(refused) = browser.check_form(&hub, &fields.form) {
+    if let Some(refused) = browser.refuse_form(&hub, &fields.form) {
         return refused;
     }
     let PasswordForm { token, password, again, .. } = fields;
@@ -133,7 +133,7 @@ pub(super) async fn factor(
     browser: Browser,
     Form(FactorForm { form, token, code }): Form<FactorForm>,
 ) -> Response {
-    if let Err(refused) = browser.check_form(&hub, &form) {
+    if let Some(refused) = browser.refuse_form(&hub, &form) {
         return refused;
     }
     match hub.confirm_enrolment(&token, &code, &browser.call).await {

@@ -134,7 +134,7 @@ pub(super) async fn submit(
     Form(form): Form<SignInForm>,
 ) -> Response {
     let next = Next::parse(&form.next);
-    if let Err(refused) = browser.check_form(&hub, &form.form) {
+    if let Some(refused) = browser.refuse_form(&hub, &form.form) {
         return refused;
     }
     let SignInForm { user, password, code, .. } = form;
