@@ -38,14 +38,23 @@ use stage::Stage;
 /// What a command line asks for.
 #[derive(Debug)]
 pub enum Invocation {
-    /// Run the hub.
-    Hub(HubArgs),
+    /// Run the hub, or make its state and tell about it in this form.
+    Hub(HubArgs, ResultForm),
     /// Run an agent.
     Agent(AgentCommand),
     /// Run both beside a kubeconfig.
     Up(UpArgs),
     /// Something that [`run`] does.
     Client(ClientCommand),
+}
+
+/// How a role that ends with a result tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultForm {
+    /// Lines for people.
+    Text,
+    /// One JSON document.
+    Json,
 }
 
 /// A command of a person, and the flags around it.
@@ -78,7 +87,10 @@ pub fn parse(
     let matches = command().try_get_matches_from(words).map_err(unparsed)?;
     let Cli { global, command } = Cli::from_arg_matches(&matches).map_err(unparsed)?;
     Ok(match command {
-        Command::Hub(args) => Invocation::Hub(args),
+        Command::Hub(args) => {
+            let json = global.output == output::Format::Json;
+            Invocation::Hub(args, if json { ResultForm::Json } else { ResultForm::Text })
+        }
         Command::Agent(command) => Invocation::Agent(command),
         Command::Up(args) => Invocation::Up(args),
         command => Invocation::Client(ClientCommand { global, command }),
@@ -199,7 +211,7 @@ fn front_page(command: &clap::Command) -> String {
                 .map(clap::Command::get_name)
                 .collect();
             let verbs =
-                if verbs.is_empty() { String::new() } else { format!(": {}", verbs.join(", ")) };
+                if verbs.is_empty() { String::new() } else { format!(" ({})", verbs.join(", ")) };
             let about = found.get_about().map(ToString::to_string).unwrap_or_default();
             page.push_str(&format!("  {noun:<12} {about}{verbs}\n"));
         }

@@ -180,6 +180,7 @@ pub(crate) async fn open(
         changing: Mutex::new(()),
         time_changed: Notify::new(),
         draining: AtomicBool::new(false),
+        unrecorded_ends: Default::default(),
     };
     hub.load_sessions().await?;
     Ok(Arc::new(hub))

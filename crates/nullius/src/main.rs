@@ -2,9 +2,18 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 denied or differences found, 64 the command line or the configuration is wrong.
 
-use std::process::ExitCode;
+#![forbid(unsafe_code)]
 
-use nullius_cli::{Environment, Invocation, Unparsed};
+mod agent;
+mod config;
+mod hub;
+mod up;
+
+use std::{future::Future, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use nullius_cli::{AgentCommand, Environment, Exit, Invocation, LogFormat, Unparsed};
+use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     if nullius_cli::complete() {
@@ -16,7 +25,88 @@ fn main() -> ExitCode {
     };
     match invocation {
         Invocation::Client(command) => client(command),
-        _ => ExitCode::FAILURE,
+        Invocation::Hub(args, form) => {
+            let logs = hub_logs(&args.flags);
+            role(logs, |shutdown| hub::run(args, form, shutdown))
+        }
+        Invocation::Up(args) => {
+            let logs = hub_logs(&args.hub);
+            role(logs, |shutdown| up::run(args, shutdown))
+        }
+        Invocation::Agent(command) => {
+            let format = match &command {
+                AgentCommand::Proxy(args) => args.log_format,
+                AgentCommand::Control(args) => args.log_format,
+            };
+            let run = |shutdown| async { agent::run(command, shutdown).await.map(|()| Exit::Ok) };
+            role(Ok((format, None)), run)
+        }
+    }
+}
+
+type Logs = Result<(LogFormat, Option<String>)>;
+
+fn hub_logs(flags: &nullius_cli::HubFlags) -> Logs {
+    let config = config::Config::read(flags.config.as_deref())?;
+    let format = flags.log_format.unwrap_or_else(|| config.log_format());
+    Ok((format, config.log_level().map(str::to_owned)))
+}
+
+/// Runs a role with logs and signals until it ends by itself or is told to stop.
+fn role<F>(logs: Logs, run: impl FnOnce(CancellationToken) -> F) -> ExitCode
+where
+    F: Future<Output = Result<Exit>>,
+{
+    let started = logs.and_then(|(format, level)| {
+        let format = match format {
+            LogFormat::Text => nullius_telemetry::LogFormat::Text,
+            LogFormat::Json => nullius_telemetry::LogFormat::Json,
+        };
+        let level =
+            std::env::var("NULLIUS_LOG").ok().or(level).unwrap_or_else(|| "info".to_owned());
+        nullius_telemetry::init_logs(format, &level).context("the logs cannot be set up")
+    });
+    if let Err(error) = started {
+        eprintln!("error: {error:#}");
+        return Exit::Usage.into();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let shutdown = CancellationToken::new();
+    runtime.spawn(signals(shutdown.clone()));
+    let ended = runtime.block_on(run(shutdown));
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// SIGTERM and Ctrl-C ask the role to stop; a second one ends the process at once.
+async fn signals(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::warn!("cannot listen for signals");
+        return;
+    };
+    for _ in 0..2 {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if shutdown.is_cancelled() {
+            std::process::exit(130);
+        }
+        shutdown.cancel();
     }
 }
 
@@ -37,8 +127,8 @@ fn client(command: nullius_cli::ClientCommand) -> ExitCode {
 
 fn told(unparsed: &Unparsed) -> ExitCode {
     match unparsed.exit {
-        nullius_cli::Exit::Ok => print!("{}", unparsed.text),
-        _ => eprint!("{}", unparsed.text),
+        Exit::Ok => print!("{}", unparsed.text),
+        Exit::Failed | Exit::Denied | Exit::Usage => eprint!("{}", unparsed.text),
     }
     unparsed.exit.into()
 }

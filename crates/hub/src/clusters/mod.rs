@@ -8,6 +8,7 @@
 //! * [`live`]: long requests that run, judged again when something changes.
 
 pub(crate) mod agents;
+mod beside;
 mod commands;
 mod control;
 mod enrolment;
@@ -22,6 +23,7 @@ use nullius_model::{ClusterName, SessionId};
 use nullius_proto::agent_v1::{self as wire, HubMessage, hub_message};
 use nullius_tunnel::{TunnelOptions, Tunnels};
 
+pub use beside::BesideError;
 pub(crate) use enrolment::{PeerAddress, routes};
 
 use self::{commands::Commands, live::LiveRequests, plans::Plans};

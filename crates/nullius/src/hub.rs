@@ -1,0 +1,80 @@
+//! `nullius hub`: settings from flags, environment and file, then the hub until it is told to stop.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use nullius_cli::{Exit, HubArgs, HubCommand};
+use nullius_hub::{FirstAdmin, HubSettings, Sealing};
+use nullius_model::SystemClock;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config};
+
+/// Runs the hub, or only makes its state.
+pub(crate) async fn run(
+    args: HubArgs,
+    form: nullius_cli::ResultForm,
+    shutdown: CancellationToken,
+) -> Result<Exit> {
+    let settings = config::hub_settings(&args.flags, Config::read(args.flags.config.as_deref())?)?;
+    match args.command {
+        Some(HubCommand::Init) => init(settings, form).await,
+        None => serve(settings, shutdown).await,
+    }
+}
+
+async fn init(settings: HubSettings, form: nullius_cli::ResultForm) -> Result<Exit> {
+    let state = settings.state_dir.clone();
+    let first = nullius_hub::init(settings, Arc::new(SystemClock)).await?;
+    let Some(made) = first else {
+        eprintln!(
+            "the first admin of the hub in `{}` has enrolled; nothing to do",
+            state.display()
+        );
+        return Ok(Exit::Ok);
+    };
+    if form == nullius_cli::ResultForm::Json {
+        let FirstAdmin { link, user, root } = &made;
+        let text = json!({
+            "apiVersion": "nullius.dev/v1alpha1",
+            "kind": "HubInit",
+            "admin": user,
+            "url": link.url,
+            "token": link.token,
+            "expiresAt": link.expires_at,
+            "ca": root,
+        });
+        println!("{text}");
+    } else {
+        println!("{}", first_steps(&made));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn serve(settings: HubSettings, shutdown: CancellationToken) -> Result<Exit> {
+    let running = nullius_hub::run(settings, Arc::new(SystemClock), shutdown).await?;
+    if let Some(first) = running.first_admin() {
+        eprintln!("{}", first_steps(first));
+    }
+    running.stopped().await;
+    Ok(Exit::Ok)
+}
+
+/// What the operator does first; told once, never logged.
+pub(crate) fn first_steps(first: &FirstAdmin) -> String {
+    format!(
+        "the first admin `{}` sets password and second factor at\n  {}\n  (once, until {})",
+        first.user, first.link.url, first.link.expires_at
+    )
+}
+
+/// What seals the keys, as flags, environment and file say.
+pub(crate) fn sealing(file: Option<PathBuf>, passphrase: Option<String>) -> Result<Sealing> {
+    if let Some(file) = file {
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("cannot read `{}`", file.display()))?;
+        return Ok(Sealing::Passphrase(text.trim_end_matches(['\r', '\n']).to_owned().into()));
+    }
+    Ok(passphrase.map_or(Sealing::KeyFile, |text| Sealing::Passphrase(text.into())))
+}
