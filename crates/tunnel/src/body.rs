@@ -4,6 +4,7 @@
 //! memory. Frames are handed on as they came, without copying.
 
 use std::{
+    collections::VecDeque,
     error::Error,
     fmt,
     pin::Pin,
@@ -51,9 +52,17 @@ pub struct TunnelBody {
 enum Source {
     Empty,
     Full(Option<Bytes>),
-    Http2 { stream: RecvStream, data_ended: bool },
-    Http1 { body: Incoming, ended: Option<Box<dyn FnOnce() + Send>> },
+    Http2 {
+        stream: RecvStream,
+        data_ended: bool,
+    },
+    Http1 {
+        body: Incoming,
+        ended: Option<Box<dyn FnOnce() + Send>>,
+    },
     Foreign(Pin<Box<dyn Body<Data = Bytes, Error = BoxError> + Send>>),
+    /// What was taken from a body before, then the rest of it.
+    Again(VecDeque<Bytes>, Box<Source>),
 }
 
 impl TunnelBody {
@@ -146,6 +155,10 @@ impl Source {
                 }
             }
             Self::Foreign(body) => body.as_mut().poll_frame(cx).map_err(StreamError::Source),
+            Self::Again(taken, rest) => match taken.pop_front() {
+                Some(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                None => rest.poll_frame(cx),
+            },
         }
     }
 }
@@ -225,6 +238,7 @@ impl Body for TunnelBody {
             Source::Http2 { .. } => SizeHint::default(),
             Source::Http1 { body, .. } => body.size_hint(),
             Source::Foreign(body) => body.size_hint(),
+            Source::Again(..) => SizeHint::default(),
         }
     }
 }
@@ -237,6 +251,7 @@ impl Source {
             Self::Http2 { stream, .. } => stream.is_end_stream(),
             Self::Http1 { .. } => false,
             Self::Foreign(body) => body.is_end_stream(),
+            Self::Again(taken, rest) => taken.is_empty() && rest.is_end_stream(),
         }
     }
 }
@@ -263,13 +278,36 @@ pub(crate) struct Upload {
     body: TunnelBody,
     send: SendStream<Bytes>,
     waiting: Option<Bytes>,
-    touched: bool,
+    taken: Taken,
     done: bool,
+}
+
+/// What was taken from a body so far: references to the beginning of it, for the case that the other side says
+/// that it looked at nothing. A body that goes on is not kept.
+enum Taken {
+    Kept { frames: VecDeque<Bytes>, bytes: usize },
+    TooMuch,
+}
+
+/// A short body can be sent again.
+const KEPT_BYTES: usize = 64 * 1024;
+
+impl Taken {
+    fn note(&mut self, data: &Bytes) {
+        if let Self::Kept { frames, bytes } = self {
+            *bytes += data.len();
+            frames.push_back(data.clone());
+            if *bytes > KEPT_BYTES {
+                *self = Self::TooMuch;
+            }
+        }
+    }
 }
 
 impl Upload {
     pub(crate) fn new(body: TunnelBody, send: SendStream<Bytes>) -> Self {
-        Self { body, send, waiting: None, touched: false, done: false }
+        let taken = Taken::Kept { frames: VecDeque::new(), bytes: 0 };
+        Self { body, send, waiting: None, taken, done: false }
     }
 
     /// Moves what can be moved; ready when all is sent, or when the other side wants no more of it.
@@ -299,9 +337,19 @@ impl Upload {
         self.done
     }
 
-    /// The body, if not one frame was taken from it.
-    pub(crate) fn untouched(self) -> Option<TunnelBody> {
-        (!self.touched).then_some(self.body)
+    /// The body from its beginning, if that is still known.
+    pub(crate) fn again(mut self) -> Option<TunnelBody> {
+        let Taken::Kept { frames, .. } = self.taken else { return None };
+        let rest = std::mem::replace(&mut self.body.source, Source::Empty);
+        if frames.is_empty() {
+            return Some(TunnelBody::of(rest));
+        }
+        Some(TunnelBody::of(Source::Again(frames, Box::new(rest))))
+    }
+
+    /// The answer has begun: nothing will be sent again.
+    pub(crate) fn forget(&mut self) {
+        self.taken = Taken::TooMuch;
     }
 
     pub(crate) fn into_send(self) -> SendStream<Bytes> {
@@ -344,21 +392,22 @@ impl Upload {
                 continue;
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    self.touched = true;
-                    match frame.into_data() {
-                        Ok(data) if data.is_empty() => {}
-                        Ok(data) => self.waiting = Some(data),
-                        Err(frame) => {
-                            let Ok(trailers) = frame.into_trailers() else { continue };
-                            self.send.reserve_capacity(0);
-                            let trailers = headers::trailers(trailers);
-                            return Poll::Ready(
-                                self.send.send_trailers(trailers).map_err(StreamError::Http2),
-                            );
-                        }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => {
+                        self.taken.note(&data);
+                        self.waiting = Some(data);
                     }
-                }
+                    Err(frame) => {
+                        self.taken = Taken::TooMuch;
+                        let Ok(trailers) = frame.into_trailers() else { continue };
+                        self.send.reserve_capacity(0);
+                        let trailers = headers::trailers(trailers);
+                        return Poll::Ready(
+                            self.send.send_trailers(trailers).map_err(StreamError::Http2),
+                        );
+                    }
+                },
                 Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => {
                     let ended = self.send.send_data(Bytes::new(), true);

@@ -2,7 +2,7 @@
 //!
 //! The body is sent while the answer is awaited, in the same task. What was certainly not processed
 //! (`REFUSED_STREAM`, or beyond the last stream of a `GOAWAY`; RFC 9113 section 8.7) can be sent again, as long as
-//! nothing was taken from its body.
+//! its body is unsent or short.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -78,14 +78,17 @@ impl Exchange {
                     Sending::Body(upload) if upload.is_done() => {
                         Remainder::Done(upload.into_send())
                     }
-                    Sending::Body(upload) => Remainder::Running(upload),
+                    Sending::Body(mut upload) => {
+                        upload.forget();
+                        Remainder::Running(upload)
+                    }
                 };
                 Ok((response, remainder))
             }
             Err(Failure::Broken(error)) if not_processed(&error) => {
                 let body = match self.upload {
                     Sending::Nothing(_) => Some(TunnelBody::empty()),
-                    Sending::Body(upload) => upload.untouched(),
+                    Sending::Body(upload) => upload.again(),
                 };
                 Err(match body {
                     Some(body) => Failure::NotProcessed(body, error),

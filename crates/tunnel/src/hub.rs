@@ -61,11 +61,17 @@ pub struct TunnelOptions {
     pub public_root: String,
     /// How long a request that is not open-ended may wait for the head of its answer.
     pub answer_timeout: Duration,
+    /// How many streams of one session may run at the same time, in all clusters.
+    pub session_streams: usize,
 }
 
 impl Default for TunnelOptions {
     fn default() -> Self {
-        Self { public_root: "/clusters".to_owned(), answer_timeout: Duration::from_secs(90) }
+        Self {
+            public_root: "/clusters".to_owned(),
+            answer_timeout: Duration::from_secs(90),
+            session_streams: 1_000,
+        }
     }
 }
 
@@ -123,7 +129,7 @@ pub struct Forward<'a> {
     pub audit_id: &'a AuditId,
     /// Signs the request.
     pub assert: &'a dyn Assert,
-    /// Hears how it ended.
+    /// Hears how it ended, once, whatever happens.
     pub on_end: Option<OnEnd>,
 }
 
@@ -236,11 +242,14 @@ impl Tunnels {
         self.0.tasks.close();
         let links = self.0.registry.all();
         futures::future::join_all(links.iter().map(|link| link.announce_drain())).await;
-        while links.iter().any(|link| link.active() > 0) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
         self.0.tasks.wait().await;
-        for link in &links {
+        self.close();
+    }
+
+    /// Closes all connections, with all that runs on them.
+    pub fn close(&self) {
+        self.0.tasks.close();
+        for link in self.0.registry.all() {
             link.close();
         }
     }
@@ -249,7 +258,7 @@ impl Tunnels {
     /// `Status`. [`AnsweredBy`] is in the answer's extensions, and the [`Refusal`] where it is the hub's own.
     pub async fn forward<B>(
         &self,
-        forward: Forward<'_>,
+        mut forward: Forward<'_>,
         request: Request<B>,
     ) -> Response<TunnelBody>
     where
@@ -259,10 +268,15 @@ impl Tunnels {
         let audit_id = forward.audit_id;
         let is_http1 = request.version() == Version::HTTP_11;
         let upgrades = request.headers().contains_key(header::UPGRADE);
-        let forwarded = Box::pin(self.forward_checked(forward, request.map(TunnelBody::foreign)));
+        let mut watcher = forward.on_end.take().map(Watcher::new);
+        let request = request.map(TunnelBody::foreign);
+        let forwarded = Box::pin(self.forward_checked(forward, request, &mut watcher));
         let (mut response, unreadable) = match forwarded.await {
             Ok(response) => (response, false),
             Err(refusal) => {
+                if let Some(watcher) = watcher.take() {
+                    watcher.ended(Ended::Refused);
+                }
                 let unreadable = refusal.code() == 400;
                 (refused(refusal), unreadable)
             }
@@ -302,6 +316,7 @@ impl Tunnels {
         &self,
         forward: Forward<'_>,
         mut request: Request<TunnelBody>,
+        watcher: &mut Option<Watcher>,
     ) -> Result<Response<TunnelBody>, Refusal> {
         let permit = forward.permit;
         let info = permit.request();
@@ -318,7 +333,15 @@ impl Tunnels {
         let left = permit.ends_at().duration_since(permit.decided_at());
         let ends = Instant::now() + Duration::try_from(left).unwrap_or_default();
         let registration = self.0.live.enter(forward.mark, owner, Some(ends));
-        let watcher = forward.on_end.map(Watcher::new);
+        let limit = self.0.options.session_streams;
+        if registration.siblings() >= limit {
+            return Err(Refusal::new(
+                429,
+                format!(
+                    "this session has {limit} requests running; end some watches and try again"
+                ),
+            ));
+        }
         let sent = Sent { permit, audit_id: forward.audit_id, assert: forward.assert, clean };
         match &sent.clean.upgrade {
             Some(upgrade) => {
@@ -336,7 +359,7 @@ impl Tunnels {
         sent: &Sent<'_>,
         body: TunnelBody,
         registration: Registration,
-        watcher: Option<Watcher>,
+        watcher: &mut Option<Watcher>,
     ) -> Result<Response<TunnelBody>, Refusal> {
         let answer = self.send(sent, body, &registration).await?;
         let Answer { response, remainder, slot } = answer;
@@ -346,7 +369,7 @@ impl Tunnels {
         }
         remainder.run_beside(registration.stream());
         let response = self.answered(sent.permit.cluster(), parts)?;
-        let body = TunnelBody::http2(stream).registered(registration, slot, watcher);
+        let body = TunnelBody::http2(stream).registered(registration, slot, watcher.take());
         Ok(response.map(|()| body))
     }
 
@@ -356,7 +379,7 @@ impl Tunnels {
         upgrade: &UpgradeRequest,
         on_upgrade: OnUpgrade,
         registration: Registration,
-        watcher: Option<Watcher>,
+        watcher: &mut Option<Watcher>,
     ) -> Result<Response<TunnelBody>, Refusal> {
         let answer = self.send(sent, TunnelBody::empty(), &registration).await?;
         let Answer { response, remainder, slot } = answer;
@@ -377,7 +400,7 @@ impl Tunnels {
             let _ = send.send_data(bytes::Bytes::new(), true);
             registration.stream().reset_with(send);
             let response = self.answered(sent.permit.cluster(), parts)?;
-            let body = TunnelBody::http2(recv).registered(registration, slot, watcher);
+            let body = TunnelBody::http2(recv).registered(registration, slot, watcher.take());
             return Ok(response.map(|()| body));
         }
         if !upgrade::agreed(upgrade, &parts.headers) {
@@ -394,6 +417,7 @@ impl Tunnels {
         let token = HeaderValue::from_static(upgrade.protocol.token());
         response.headers_mut().insert(header::UPGRADE, token);
         response.extensions_mut().insert(AnsweredBy::ApiServer);
+        let watcher = watcher.take();
         self.0.tasks.spawn(async move {
             let stream = Arc::clone(registration.stream());
             let upgraded = tokio::select! {
@@ -441,7 +465,7 @@ impl Tunnels {
                     ));
                 }
             };
-            let slot = link.slot();
+            let slot = link.slot(&self.0.tasks);
             let head = sent.head(&link)?;
             let rest = if sent.clean.upgrade.is_none() && http_body::Body::is_end_stream(&body) {
                 Rest::Nothing

@@ -16,7 +16,10 @@ use h2::{
 };
 use http::{Request, StatusCode};
 use nullius_model::{ClusterName, InstanceId};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use crate::wire::{self, Class, Hello, Io};
 
@@ -83,11 +86,14 @@ pub(crate) struct Driver {
 }
 
 /// A slot on a link; counts until it is dropped.
-pub(crate) struct Slot(Arc<Link>);
+pub(crate) struct Slot {
+    link: Arc<Link>,
+    _running: TaskTrackerToken,
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::AcqRel);
+        self.link.active.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -188,9 +194,10 @@ impl Link {
         self.close.cancel();
     }
 
-    pub(crate) fn slot(self: &Arc<Self>) -> Slot {
+    /// Takes a place on the connection; who drains waits for it through `running`.
+    pub(crate) fn slot(self: &Arc<Self>, running: &TaskTracker) -> Slot {
         self.active.fetch_add(1, Ordering::AcqRel);
-        Slot(Arc::clone(self))
+        Slot { link: Arc::clone(self), _running: running.token() }
     }
 
     /// Sends the head of a request; an error means that nothing of it was sent.

@@ -69,6 +69,7 @@ pub(crate) struct Stream {
 pub(crate) struct Registration {
     live: Arc<Live>,
     stream: Arc<Stream>,
+    siblings: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -109,21 +110,23 @@ impl Live {
             up: AtomicWaker::new(),
             reset: Mutex::new(None),
         });
-        {
+        let siblings = {
             let mut shard = lock(self.shard(&stream.owner.session));
             if let Some(streams) = shard.get_mut(&stream.owner.session) {
                 streams.insert(serial, Arc::clone(&stream));
+                streams.len() - 1
             } else {
                 let streams = HashMap::from([(serial, Arc::clone(&stream))]);
                 shard.insert(stream.owner.session.clone(), streams);
+                0
             }
-        }
+        };
         // A cut counts first and looks at the shards second; here it is the other way round, so that one of
         // the two sees the other.
         if self.cuts.load(Ordering::SeqCst) != mark.0 && self.was_cut_since(mark, &stream.owner) {
             stream.throw();
         }
-        Registration { live: Arc::clone(self), stream }
+        Registration { live: Arc::clone(self), stream, siblings }
     }
 
     /// Ends all streams that `cut` names, now and those decided before now; says how many ran.
@@ -241,6 +244,11 @@ impl Registration {
     /// The switch, for tasks of their own.
     pub(crate) fn stream(&self) -> &Arc<Stream> {
         &self.stream
+    }
+
+    /// How many streams of the session ran when this one came.
+    pub(crate) fn siblings(&self) -> usize {
+        self.siblings
     }
 
     pub(crate) fn is_cut(&self) -> bool {

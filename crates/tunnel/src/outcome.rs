@@ -18,6 +18,8 @@ pub enum AnsweredBy {
 pub enum Ended {
     /// All was sent, or both sides of a pipe closed it.
     Finished,
+    /// The hub answered it itself, with a refusal.
+    Refused,
     /// Its session, cluster or permission ended.
     Cut,
     /// The client went away first.

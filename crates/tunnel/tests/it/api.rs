@@ -373,3 +373,79 @@ impl Dial for Absent {
         "127.0.0.1:1".to_owned()
     }
 }
+
+/// An HTTP/2 API server in memory whose connections treat requests as the test says.
+pub(crate) struct Moody {
+    mood: Mood,
+    pub(crate) connections: AtomicUsize,
+    pub(crate) served: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum Mood {
+    /// Refuses the first request of each connection, which it did not look at, with the body already sent.
+    RefusesFirst,
+    /// Serves one request a connection, then says GOAWAY.
+    GoesAway,
+    /// Processes a request and breaks the connection.
+    Breaks,
+}
+
+impl Moody {
+    pub(crate) fn new(mood: Mood) -> Arc<Self> {
+        Arc::new(Self { mood, connections: AtomicUsize::new(0), served: Arc::default() })
+    }
+}
+
+impl Dial for Moody {
+    fn dial(
+        &self,
+        _offer: HttpVersions,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Dialled>> + Send + '_>> {
+        self.connections.fetch_add(1, Ordering::SeqCst);
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (mood, served) = (self.mood, Arc::clone(&self.served));
+        tokio::spawn(async move {
+            let mut connection = h2::server::handshake(far).await.unwrap();
+            let mut count = 0;
+            while let Some(Ok((mut request, mut respond))) = connection.accept().await {
+                count += 1;
+                match mood {
+                    Mood::RefusesFirst if count == 1 => {
+                        tokio::spawn(async move {
+                            while let Some(Ok(data)) = request.body_mut().data().await {
+                                let flow = request.body_mut().flow_control();
+                                let _ = flow.release_capacity(data.len());
+                            }
+                            respond.send_reset(h2::Reason::REFUSED_STREAM);
+                        });
+                        continue;
+                    }
+                    Mood::Breaks => {
+                        served.fetch_add(1, Ordering::SeqCst);
+                        return;
+                    }
+                    Mood::GoesAway => connection.graceful_shutdown(),
+                    Mood::RefusesFirst => {}
+                }
+                let served = Arc::clone(&served);
+                tokio::spawn(async move {
+                    let mut text = Vec::new();
+                    while let Some(Ok(data)) = request.body_mut().data().await {
+                        text.extend_from_slice(&data);
+                        let _ = request.body_mut().flow_control().release_capacity(data.len());
+                    }
+                    served.fetch_add(1, Ordering::SeqCst);
+                    let mut send = respond.send_response(Response::new(()), false).unwrap();
+                    send.send_data(Bytes::from(text), true).unwrap();
+                });
+            }
+        });
+        let dialled = Dialled { io: Box::new(near), speaks: HttpVersions::Http2 };
+        Box::pin(std::future::ready(Ok(dialled)))
+    }
+
+    fn authority(&self) -> String {
+        "kubernetes.example:6443".to_owned()
+    }
+}

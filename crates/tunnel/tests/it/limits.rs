@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::Reason;
 use http::Request;
+use http_body_util::BodyExt as _;
 use nullius_tls::HttpVersions;
+use nullius_tunnel::{Class, TunnelOptions};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -13,8 +15,8 @@ use tokio::{
 
 use crate::{
     api::Api,
-    client::{get, http1, raw, send, text},
-    world::World,
+    client::{failure, get, http1, http2, raw, send, send_http2, text},
+    world::{ADA, World, until},
 };
 
 #[tokio::test]
@@ -145,6 +147,47 @@ async fn control_bytes_in_an_http2_header_never_become_header_lines() {
         tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
     }
     assert_eq!(api.count(), 0);
+}
+
+#[tokio::test]
+async fn a_session_can_run_so_many_streams_and_no_more() {
+    let api = Api::start(HttpVersions::Either).await;
+    let world = World::start_with(TunnelOptions { session_streams: 3, ..Default::default() }).await;
+    let agent = world.agent(api.dial(), 7);
+    agent.connect(Class::Bulk, 1).await;
+    world.attached(1).await;
+    let mut running = Vec::new();
+    for _ in 0..3 {
+        running.push(send(world.http1, get("/api/v1/pods?watch=1")).await);
+    }
+    let status = failure(send(world.http1, get("/api/v1/pods?watch=1")).await, 429).await;
+    assert_eq!(status.reason, "TooManyRequests");
+    let mut of_bob = get("/api/v1/pods");
+    of_bob.headers_mut().insert("authorization", "Bearer bob".parse().unwrap());
+    assert_eq!(send(world.http1, of_bob).await.status(), 200);
+    running.pop();
+    until(|| world.live(ADA) == 2).await;
+    assert_eq!(send(world.http1, get("/api/v1/pods")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_listener_that_shuts_down_finishes_what_runs() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let mut over_http1 = send(world.http1, get("/api/v1/pods?watch=1")).await;
+    let mut sender = http2(world.http2).await;
+    let mut over_http2 = send_http2(&mut sender, get("/api/v1/pods?watch=1")).await;
+    let mut idle = http1(world.http1).await;
+    assert_eq!(text(idle.send_request(get("/api/v1/pods")).await.unwrap()).await, "hello");
+    world.shutdown.cancel();
+    until(|| idle.is_closed()).await;
+    api.emit("last words");
+    for watch in [&mut over_http1, &mut over_http2] {
+        let frame = watch.body_mut().frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), "last words");
+    }
+    drop((over_http1, over_http2));
+    until(|| sender.is_closed()).await;
 }
 
 /// An HTTP/2 frame (RFC 9113, section 4.1).

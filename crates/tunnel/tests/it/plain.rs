@@ -1,7 +1,7 @@
 //! Requests and answers: headers, bodies in both directions, trailers, watches, failures.
 
 use std::{
-    sync::atomic::Ordering,
+    sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -10,12 +10,12 @@ use futures::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use nullius_tls::HttpVersions;
-use nullius_tunnel::Ended;
+use nullius_tunnel::{AnsweredBy, Class, Dial, Ended, Forward, Refusal, TunnelBody};
 
 use crate::{
-    api::{Absent, Api},
+    api::{Absent, Api, Mood, Moody},
     client::{ask, empty, failure, full, get, http1, http2, names, send, send_http2, text},
-    world::{ADA, World, until},
+    world::{ADA, World, cluster, permit, until},
 };
 
 #[tokio::test]
@@ -194,8 +194,8 @@ async fn what_cannot_be_served_says_why() {
     assert!(status.message.contains("cluster `dev` has no agent connected"), "{}", status.message);
     assert_eq!(status.reason, "ServiceUnavailable");
 
-    let agent = world.agent(std::sync::Arc::new(Absent), 7);
-    agent.connect(nullius_tunnel::Class::Small, 1).await;
+    let agent = world.agent(Arc::new(Absent), 7);
+    agent.connect(Class::Small, 1).await;
     world.attached(1).await;
     let status = failure(send(world.http1, get("/api/v1/pods")).await, 503).await;
     assert!(status.message.contains("API server of cluster `dev`"), "{}", status.message);
@@ -219,4 +219,80 @@ async fn a_head_request_has_no_body_and_an_empty_answer_ends() {
         assert_eq!((response.status().as_u16(), text(response).await.as_str()), (200, ""));
         sender.ready().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_an_api_server_did_not_process_is_sent_again_and_nothing_else() {
+    let post = |text: String| ask("POST", "/echo").body(full(text)).unwrap();
+    let moody = Moody::new(Mood::RefusesFirst);
+    let (world, _agent) = World::with_agent(Arc::clone(&moody) as Arc<dyn Dial>).await;
+    assert_eq!(text(send(world.http1, post("short".to_owned())).await).await, "short");
+    assert_eq!(moody.served.load(Ordering::SeqCst), 1);
+
+    let moody = Moody::new(Mood::RefusesFirst);
+    let (world, _agent) = World::with_agent(Arc::clone(&moody) as Arc<dyn Dial>).await;
+    let long = post("x".repeat(65_000).repeat(2));
+    failure(send(world.http1, long).await, 503).await;
+    assert_eq!(moody.served.load(Ordering::SeqCst), 0);
+
+    let moody = Moody::new(Mood::GoesAway);
+    let (world, _agent) = World::with_agent(Arc::clone(&moody) as Arc<dyn Dial>).await;
+    for round in 0..20 {
+        let said = text(send(world.http1, post(round.to_string())).await).await;
+        assert_eq!(said, round.to_string());
+    }
+    assert_eq!(moody.served.load(Ordering::SeqCst), 20);
+    assert!(moody.connections.load(Ordering::SeqCst) > 10);
+
+    let moody = Moody::new(Mood::Breaks);
+    let (world, _agent) = World::with_agent(Arc::clone(&moody) as Arc<dyn Dial>).await;
+    let status = failure(send(world.http1, get("/api/v1/pods")).await, 503).await;
+    assert!(status.message.contains("see whether it took effect"), "{}", status.message);
+    assert_eq!(moody.served.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn the_hub_knows_who_answered_and_hears_the_end_once() {
+    let api = Api::start(HttpVersions::Either).await;
+    let world = World::start().await;
+    let ask = async |target: &'static str, asked: &'static str| {
+        let permit = permit(ADA, "GET", target);
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&reports);
+        let forward = Forward {
+            permit: &permit,
+            mark: world.tunnels.mark(),
+            audit_id: &"a-1".parse().unwrap(),
+            assert: world.assert.as_ref(),
+            on_end: Some(Box::new(move |report| heard.lock().unwrap().push(report.ended))),
+        };
+        let request = http::Request::builder().uri(asked).body(TunnelBody::empty()).unwrap();
+        let response = world.tunnels.forward(forward, request).await;
+        let by = *response.extensions().get::<AnsweredBy>().unwrap();
+        let refusal = response.extensions().get::<Refusal>().map(Refusal::code);
+        response.into_body().collect().await.unwrap();
+        let ended = reports.lock().unwrap().clone();
+        (by, refusal, ended)
+    };
+    let no_agent = ask("/hostile", "/hostile").await;
+    assert_eq!(no_agent, (AnsweredBy::Hub, Some(503), vec![Ended::Refused]));
+    let agent = world.agent(Arc::new(Absent), 7);
+    agent.connect(Class::Small, 1).await;
+    world.attached(1).await;
+    let unreachable = ask("/hostile", "/hostile").await;
+    assert_eq!(unreachable, (AnsweredBy::Agent, None, vec![Ended::Finished]));
+    world.tunnels.disconnect(&cluster());
+    let agent = world.agent(api.dial(), 8);
+    agent.connect(Class::Small, 1).await;
+    until(|| world.tunnels.agents(&cluster()).iter().any(|view| view.instance == agent.instance))
+        .await;
+    world.attached(1).await;
+    let answered = ask("/hostile", "/hostile").await;
+    assert_eq!(answered, (AnsweredBy::ApiServer, None, vec![Ended::Finished]));
+    // The permit is for that request and no other.
+    let other = ask("/hostile", "/api/v1/secrets").await;
+    assert_eq!(other, (AnsweredBy::Hub, Some(403), vec![Ended::Refused]));
+    let other = ask("/hostile", "/hostile?x=1").await;
+    assert_eq!(other, (AnsweredBy::Hub, Some(403), vec![Ended::Refused]));
+    assert_eq!(api.count(), 1);
 }

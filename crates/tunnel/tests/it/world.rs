@@ -150,6 +150,10 @@ pub(crate) struct TestAgent {
 impl World {
     /// A hub with its listeners, without agents.
     pub(crate) async fn start() -> Self {
+        Self::start_with(TunnelOptions::default()).await
+    }
+
+    pub(crate) async fn start_with(options: TunnelOptions) -> Self {
         nullius_tls::install_provider();
         let offline = KeySetSigner::generate().unwrap();
         let signer = Signer::generate().unwrap();
@@ -162,7 +166,7 @@ impl World {
             refused: Mutex::default(),
         });
         let assert = Arc::new(TestAssert { signer });
-        let tunnels = Tunnels::new(TunnelOptions::default());
+        let tunnels = Tunnels::new(options);
         let root = InfraRoot::create(now()).unwrap();
         let shutdown = CancellationToken::new();
         let reports = Arc::default();
