@@ -104,7 +104,10 @@ impl Hub {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = uses.tick() => self.flush_uses().await,
+                _ = uses.tick() => {
+                    self.flush_uses().await;
+                    self.retry_ends().await;
+                }
                 _ = certificate.tick() => {
                     if let Err(error) = self.renew_certificate() {
                         tracing::error!(error = %chain(&error), "could not renew the hub's certificate");
@@ -118,6 +121,7 @@ impl Hub {
             }
         }
         self.flush_uses().await;
+        self.retry_ends().await;
     }
 
     /// Writes the uses that were counted; what cannot be written is kept for the next time.

@@ -10,6 +10,7 @@ use nullius_store::EndReason;
 
 use crate::{
     Hub, LiveSession,
+    limits::lock,
     web::{Call, Problem},
 };
 
@@ -106,7 +107,11 @@ impl Hub {
         let rest = tokio::spawn(async move {
             // Streams are cut while the end is written: neither waits for the other.
             let record = hub.record_end(&id, session.as_deref(), why, by, call.as_ref());
-            tokio::join!(hub.clusters.flush(&hub, &id), record).1
+            let ((), recorded) = tokio::join!(hub.clusters.flush(&hub, &id), record);
+            if recorded.is_err() {
+                lock(&hub.unrecorded_ends).insert(id, why);
+            }
+            recorded
         });
         rest.await.unwrap_or_else(|error| {
             tracing::error!(%error, "could not finish ending a session");
@@ -156,6 +161,19 @@ impl Hub {
                 tx.commit().await.map(|_| ())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Stores the ends that could not be stored when they came, so that no session is back after the next start.
+    pub(crate) async fn retry_ends(&self) {
+        let waiting: Vec<_> =
+            lock(&self.unrecorded_ends).iter().map(|(id, why)| (id.clone(), *why)).collect();
+        for (id, why) in waiting {
+            let stored = self.record_end(&id, None, why, Principal::Hub, None).await;
+            if stored.is_err() {
+                return;
+            }
+            lock(&self.unrecorded_ends).remove(&id);
         }
     }
 

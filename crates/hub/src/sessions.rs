@@ -71,6 +71,8 @@ pub struct LiveSession {
     used_at: AtomicI64,
     /// Its end is decided and about to be carried out.
     condemned: AtomicBool,
+    /// Held while the session is changed in memory and store alike.
+    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 impl LiveSession {
@@ -78,7 +80,8 @@ impl LiveSession {
         let used_at = state.used_at.unwrap_or(state.refreshed_at).max(state.refreshed_at);
         let used_at = AtomicI64::new(used_at.as_second());
         let condemned = AtomicBool::new(false);
-        Self { id, user, client, state: Mutex::new(state), used_at, condemned }
+        let turn = tokio::sync::Mutex::new(());
+        Self { id, user, client, state: Mutex::new(state), used_at, condemned, turn }
     }
 
     /// Its id.
@@ -147,27 +150,11 @@ impl LiveSession {
         state
     }
 
-    /// Takes the place of the state, unless it is not `before` any more.
-    pub(crate) fn replace(
-        &self,
-        before: &SessionState,
-        after: SessionState,
-    ) -> Result<(), Changed> {
-        let mut state = lock(&self.state);
-        let same = state.generation == before.generation
-            && state.phase == before.phase
-            && state.proof == before.proof;
-        if !same {
-            return Err(Changed);
-        }
-        *state = after;
-        Ok(())
+    /// Takes the place of the state; whoever calls it holds the turn.
+    pub(crate) fn replace(&self, after: SessionState) {
+        *lock(&self.state) = after;
     }
 }
-
-/// Somebody else changed the session at the same time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Changed;
 
 /// The live sessions of this process.
 #[derive(Debug, Default)]

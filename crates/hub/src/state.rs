@@ -1,22 +1,23 @@
 //! What every part of the hub process shares.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, Mutex as StdMutex,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
 use nullius_access::Snapshot;
-use nullius_model::{Clock, Timestamp};
+use nullius_model::{Clock, SessionId, Timestamp};
 use nullius_store::{AuditWriter, Store};
 use nullius_tls::LiveCertificate;
 use tokio::sync::{Mutex, Notify};
 
 use crate::{
-    HubMetrics, HubSettings, Keys, LiveSessions, UsageRecorder,
+    HubMetrics, HubSettings, Keys, LiveSessions, SessionEndCause, UsageRecorder,
     authenticate::{BrowserSessions, VerifiedTokens},
     clusters::Clusters,
     limits::{HashRoom, SourceLimit},
@@ -53,6 +54,8 @@ pub struct Hub {
     /// Wakes the task that acts on the clock.
     pub(crate) time_changed: Notify,
     pub(crate) draining: AtomicBool,
+    /// Ends of sessions that could not be stored yet.
+    pub(crate) unrecorded_ends: StdMutex<BTreeMap<SessionId, SessionEndCause>>,
 }
 
 impl Hub {

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use nullius_access::session::{
-    Effect, Event, Phase, Refusal, SessionState, advance, sign_in as begin_session,
-};
+use nullius_access::session::{Event, Phase, SessionState, advance, sign_in as begin_session};
 use nullius_api::{KubeCredential, Tokens};
-use nullius_authn::{SignInEvent, SignedIn};
+use nullius_authn::SignInEvent;
 use nullius_model::{AuditKind, AuditOutcome, Identity, Principal, SessionId, Timestamp, Ttl};
 use nullius_pki::{Audience, random_bits, random_token};
 use nullius_store::{NewSession, SessionClient, StoreError, TokenHash, Tx};
@@ -153,38 +151,30 @@ impl Hub {
             self.note(event).await;
             return Err(Problem::unauthenticated("the refresh token is not one of this hub"));
         };
-        // Each turn loses only against another refresh of the same session, so a few are enough.
-        for _ in 0..8 {
-            let Some(session) = self.sessions.find(&id) else {
-                return Err(self.no_session(&id, call).await);
-            };
-            let before = session.state();
-            let event = Event::Refresh { generation, client: client_mark(call.source) };
-            let settings = session_settings(session.client(), &self.settings.lifetimes);
-            let (after, effects) = advance(before.clone(), &event, self.now(), &settings);
-            if let Phase::Ended { why, .. } = after.phase {
-                let cause = SessionEndCause::of(why);
-                let by = Principal::Person { user: session.user().clone() };
-                self.end_session_by(&id, cause, by, Some(call)).await?;
-                return Err(self.no_session(&id, call).await);
-            }
-            if effects.contains(&Effect::Refuse { why: Refusal::Locked }) {
-                break;
-            }
-            let identity = session.identity(&self.snapshot());
-            self.standing(&identity, self.now()).map_err(Problem::denied)?;
-            if after.generation == before.generation {
-                return Ok(self.tokens(&session));
-            }
-            if self.persist(&session, Stored::Rotated(&after), call).await?
-                && session.replace(&before, after).is_ok()
-            {
-                self.time_changed.notify_one();
-                return Ok(self.tokens(&session));
-            }
-            tokio::task::yield_now().await;
+        let Some(session) = self.sessions.find(&id).filter(|session| session.is_live(self.now()))
+        else {
+            return Err(self.no_session(&id, call).await);
+        };
+        let _turn = session.turn.lock().await;
+        let before = session.state();
+        let event = Event::Refresh { generation, client: client_mark(call.source) };
+        let settings = session_settings(session.client(), &self.settings.lifetimes);
+        let (after, _) = advance(before.clone(), &event, self.now(), &settings);
+        if let Phase::Ended { why, .. } = after.phase {
+            let cause = SessionEndCause::of(why);
+            let by = Principal::Person { user: session.user().clone() };
+            self.end_session_by(&id, cause, by, Some(call)).await?;
+            return Err(self.no_session(&id, call).await);
         }
-        Err(Problem::conflict("the session was refreshed by somebody else at the same time"))
+        self.standing(&session.identity(&self.snapshot()), self.now()).map_err(Problem::denied)?;
+        if after.generation != before.generation {
+            if !self.persist(&session, Stored::Rotated(&after), call).await? {
+                return Err(self.no_session(&id, call).await);
+            }
+            session.replace(after);
+            self.time_changed.notify_one();
+        }
+        Ok(self.tokens(&session))
     }
 
     async fn no_session(&self, id: &SessionId, call: &Call) -> Problem {
@@ -280,24 +270,21 @@ impl Hub {
             return Err(("code-replayed", SignInRefusal::WrongCode));
         }
         let _ = self.lockouts.on(user.as_str(), SignInEvent::Success, call.source, now);
-        let SignedIn { factors, .. } = proven;
-        for _ in 0..8 {
-            let session = self.sessions.find(&identity.session);
-            let session = session.ok_or(("session-ended", SignInRefusal::WrongCode))?;
-            let before = session.state();
-            let settings = session_settings(session.client(), &self.settings.lifetimes);
-            let event = Event::StepUp { factors: factors.clone() };
-            let (after, _) = advance(before.clone(), &event, now, &settings);
-            if let Phase::Ended { .. } = after.phase {
-                return Err(("session-ended", SignInRefusal::WrongCode));
-            }
-            let persisted = self.persist(&session, Stored::SteppedUp(&after), call).await;
-            let persisted = persisted.map_err(|error| fault(error.into()))?;
-            if persisted && session.replace(&before, after).is_ok() {
-                return Ok(());
-            }
+        let ended = || ("session-ended", SignInRefusal::WrongCode);
+        let session = self.sessions.find(&identity.session).ok_or_else(ended)?;
+        let _turn = session.turn.lock().await;
+        let settings = session_settings(session.client(), &self.settings.lifetimes);
+        let event = Event::StepUp { factors: proven.factors };
+        let (after, _) = advance(session.state(), &event, now, &settings);
+        if let Phase::Ended { .. } = after.phase {
+            return Err(ended());
         }
-        Err(("busy", SignInRefusal::Busy(1)))
+        let persisted = self.persist(&session, Stored::SteppedUp(&after), call).await;
+        if !persisted.map_err(|error| fault(error.into()))? {
+            return Err(ended());
+        }
+        session.replace(after);
+        Ok(())
     }
 }
 

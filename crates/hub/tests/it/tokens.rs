@@ -174,3 +174,19 @@ async fn a_login_goes_back_to_a_loopback_literal_and_nowhere_else() {
         json!({"challenge": challenge(), "redirectUri": REDIRECT, "state": "s", "method": "plain"});
     hub.post("/v1/browser-login", None, method).await.refused(422, "invalid");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_refreshes_at_once_give_one_new_token() {
+    let hub = TestHub::start().await;
+    let admin = hub.first_admin().await;
+    let tokens = hub.sign_in(&admin).await;
+    let body = refresh_request(refresh(&tokens));
+    let calls = (0..40).map(|_| hub.post("/v1/token", None, body.clone()));
+    let answers = futures::future::join_all(calls).await;
+    let mut given: Vec<String> =
+        answers.into_iter().map(|answer| refresh(&answer.ok().json()).to_owned()).collect();
+    given.dedup();
+    assert_eq!(given.len(), 1);
+    let refreshes = hub.audit(access(&tokens), "refresh").await;
+    assert_eq!(refreshes.len(), 1, "{refreshes:?}");
+}
