@@ -42,7 +42,10 @@ impl From<Exit> for std::process::ExitCode {
 
 /// A failed command, told to a person.
 #[derive(Debug)]
-pub struct Failure {
+pub struct Failure(Box<Told>);
+
+#[derive(Debug)]
+struct Told {
     what: String,
     why: Option<String>,
     next: Option<String>,
@@ -57,7 +60,7 @@ pub struct Failure {
 impl Failure {
     /// A failure that says what could not be done.
     pub fn new(what: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Told {
             what: what.into(),
             why: None,
             next: None,
@@ -65,42 +68,42 @@ impl Failure {
             code: None,
             fields: BTreeMap::new(),
             source: None,
-        }
+        }))
     }
 
     /// A wrong command line or configuration.
     pub fn usage(what: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, ..Self::new(what) }
+        Self::new(what).exit_with(Exit::Usage)
     }
 
     /// The same, saying why.
     #[must_use]
     pub fn why(mut self, why: impl Into<String>) -> Self {
-        self.why = Some(why.into());
+        self.0.why = Some(why.into());
         self
     }
 
     /// The same, saying what to do next.
     #[must_use]
     pub fn next(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(next.into());
+        self.0.next = Some(next.into());
         self
     }
 
     /// The same with another exit code.
     #[must_use]
     pub fn exit_with(mut self, exit: Exit) -> Self {
-        self.exit = exit;
+        self.0.exit = exit;
         self
     }
 
     /// The same with its cause; the cause's text becomes the reason when there is none yet.
     #[must_use]
     pub fn because(mut self, source: impl StdError + Send + Sync + 'static) -> Self {
-        if self.why.is_none() {
-            self.why = Some(source.to_string());
+        if self.0.why.is_none() {
+            self.0.why = Some(source.to_string());
         }
-        self.source = Some(Box::new(source));
+        self.0.source = Some(Box::new(source));
         self
     }
 
@@ -130,7 +133,7 @@ impl Failure {
             "denied" | "step-up" => Exit::Denied,
             _ => Exit::Failed,
         };
-        Self {
+        Self(Box::new(Told {
             what: what.to_owned(),
             why: Some(why),
             next,
@@ -138,45 +141,45 @@ impl Failure {
             code: Some(error.code),
             fields: error.fields,
             source: None,
-        }
+        }))
     }
 
     /// Whether the hub refused with this word.
     pub(crate) fn is(&self, code: &str) -> bool {
-        self.code.as_deref() == Some(code)
+        self.0.code.as_deref() == Some(code)
     }
 
     /// The fields that the hub found wrong, and why.
     pub(crate) fn fields(&self) -> &BTreeMap<String, String> {
-        &self.fields
+        &self.0.fields
     }
 
     /// What to do next, for a list of failures.
     pub(crate) fn advice(&self) -> Option<&str> {
-        self.next.as_deref()
+        self.0.next.as_deref()
     }
 
     /// The exit code.
     pub fn exit(&self) -> Exit {
-        self.exit
+        self.0.exit
     }
 
     /// The reason alone, for a list of failures.
     pub(crate) fn reason(&self) -> &str {
-        self.why.as_deref().unwrap_or(&self.what)
+        self.0.why.as_deref().unwrap_or(&self.0.what)
     }
 
     /// The lines for people; `chain` adds the causes behind the reason.
     pub fn lines(&self, chain: Chain) -> String {
-        let mut text = format!("error: {}\n", escape::lines(&self.what));
-        if let Some(why) = &self.why {
+        let mut text = format!("error: {}\n", escape::lines(&self.0.what));
+        if let Some(why) = &self.0.why {
             text.push_str(&format!("  why: {}\n", escape::lines(why)));
         }
-        if let Some(next) = &self.next {
+        if let Some(next) = &self.0.next {
             text.push_str(&format!("  next: {}\n", escape::lines(next)));
         }
         if chain == Chain::Shown {
-            let mut cause = self.source.as_deref().map(|source| source as &dyn StdError);
+            let mut cause = self.0.source.as_deref().map(|source| source as &dyn StdError);
             while let Some(error) = cause {
                 text.push_str(&format!("  cause: {}\n", escape::lines(&error.to_string())));
                 cause = error.source();
@@ -200,13 +203,13 @@ pub enum Chain {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        f.write_str(&self.0.what)
     }
 }
 
 impl StdError for Failure {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
 

@@ -19,7 +19,7 @@ impl Stage {
     /// The context that the flags name.
     pub(crate) fn context(&self) -> Result<Named, Failure> {
         let contexts = Contexts::load(self.environment.home()?)?;
-        contexts.choose(self.global.hub.as_ref(), self.global.context.as_ref())
+        contexts.choose(self.global.hub()?.as_ref(), self.global.context.as_ref())
     }
 
     /// The hub of that context.

@@ -69,7 +69,6 @@ fn what_contradicts_itself_is_refused() {
         vec!["lock", "add", "--user", "a", "--group", "b"],
         vec!["delete", "grant"],
         vec!["delete", "grant", "x", "-f", "y"],
-        vec!["--hub", "http://hub.example", "whoami"],
         vec!["access", "explain", "ada", "get", "pods"],
         vec!["up"],
     ] {
@@ -82,14 +81,14 @@ fn roles_are_for_the_binary() {
     let parsed = |words: &[&str]| parse(words.iter().copied()).unwrap();
     assert!(matches!(
         parsed(&["nullius", "hub", "--state", "/s"]),
-        Invocation::Hub(HubArgs { command: None, .. })
+        Invocation::Hub(HubArgs { command: None, .. }, ResultForm::Text)
     ));
     assert!(matches!(
-        parsed(&["nullius", "hub", "init", "--state", "/s"]),
-        Invocation::Hub(HubArgs {
-            command: Some(HubCommand::Init { .. }),
-            flags: HubFlags { state: Some(_), .. }
-        })
+        parsed(&["nullius", "hub", "init", "--state", "/s", "-o", "json"]),
+        Invocation::Hub(
+            HubArgs { command: Some(HubCommand::Init), flags: HubFlags { state: Some(_), .. } },
+            ResultForm::Json
+        )
     ));
     assert!(matches!(
         parsed(&["nullius", "agent", "proxy", "--cluster", "dev"]),

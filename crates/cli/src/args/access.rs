@@ -1,6 +1,6 @@
 //! `cluster`, `access`, `session`, `lock`, `user`.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use nullius_model::{ClusterName, GroupName, Kind, ObjectName, SessionId, Ttl, UserName};
 
 use super::InCluster;
@@ -50,8 +50,26 @@ pub(crate) struct ClusterAdd {
     #[arg(long)]
     pub(crate) manifest: bool,
     /// The image that the manifests run
-    #[arg(long, value_name = "IMAGE", requires = "manifest")]
+    #[arg(
+        long,
+        env = "NULLIUS_IMAGE",
+        value_name = "IMAGE",
+        required_if_eq("manifest", "true"),
+        hide_env_values = true
+    )]
     pub(crate) image: Option<String>,
+    /// When the image is pulled
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, requires = "manifest")]
+    pub(crate) pull: Pull,
+}
+
+/// When an image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Pull {
+    #[default]
+    IfNotPresent,
+    Never,
+    Always,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -17,7 +17,8 @@ use url::Url;
 
 pub(crate) use access::{AccessCommand, ClusterCommand, LockCommand, SessionCommand, UserCommand};
 pub(crate) use access::{
-    AccessExplain, AccessList, ClusterAdd, LockAdd, LockedWhat, SessionEnd, SessionList, UserAdd,
+    AccessExplain, AccessList, ClusterAdd, LockAdd, LockedWhat, Pull, SessionEnd, SessionList,
+    UserAdd,
 };
 pub(crate) use audit::{AuditCommand, UsageCommand};
 pub(crate) use audit::{AuditFilter, AuditList, UsageShow};
@@ -29,7 +30,7 @@ pub use role::{
 };
 pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};
 
-use crate::{completion, home::contexts::hub_url, output::Format};
+use crate::{completion, failure::Failure, home::contexts::hub_url, output::Format};
 
 /// Zero trust for Kubernetes: every access is made by a verified identity, decided by a readable policy and recorded.
 #[derive(Debug, Parser)]
@@ -51,8 +52,8 @@ pub(crate) struct Cli {
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The hub, when it is not the one of the current context
-    #[arg(long, env = "NULLIUS_HUB", value_name = "URL", global = true, value_parser = hub_url, hide_env_values = true)]
-    pub(crate) hub: Option<Url>,
+    #[arg(long, env = "NULLIUS_HUB", value_name = "URL", global = true, hide_env_values = true)]
+    pub(crate) hub: Option<String>,
     /// The context: a hub that you signed in to
     #[arg(long, env = "NULLIUS_CONTEXT", value_name = "NAME", global = true, add = completion::contexts(), hide_env_values = true)]
     pub(crate) context: Option<ObjectName>,
@@ -62,8 +63,9 @@ pub(crate) struct Global {
         long,
         env = "NULLIUS_OUTPUT",
         value_enum,
-        value_name = "FORM",
+        value_name = "table|wide|json|yaml|name",
         default_value_t,
+        hide_possible_values = true,
         global = true,
         hide_env_values = true,
         hide_default_value = true
@@ -80,13 +82,26 @@ pub(crate) struct Global {
         long,
         env = "NULLIUS_COLOR",
         value_enum,
-        value_name = "WHEN",
+        value_name = "auto|always|never",
         default_value_t,
+        hide_possible_values = true,
         global = true,
         hide_env_values = true,
         hide_default_value = true
     )]
     pub(crate) color: Color,
+}
+
+impl Global {
+    /// The hub's URL. Read here and not by the parser: in an agent's pod the same variable lists addresses.
+    pub(crate) fn hub(&self) -> Result<Option<Url>, Failure> {
+        let read = |text: &String| {
+            hub_url(text).map_err(|why| {
+                Failure::usage(format!("`{}` names no hub", text.escape_debug())).why(why)
+            })
+        };
+        self.hub.as_ref().map(read).transpose()
+    }
 }
 
 /// When to use colour.
@@ -105,14 +120,27 @@ pub(crate) enum Color {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Sign in at a hub
+    ///
+    /// Opens the hub's page in a browser and waits for it. On a machine without a browser use `--device`; for scripts
+    /// and where there is no browser at all, `--terminal` or `--password-stdin`.
+    ///
+    /// At first contact the hub's root is pinned: give the file or the fingerprint that the hub's operator gave you, or
+    /// compare the fingerprint when asked.
     Login(Login),
     /// Sign out: the session and everything made for it in clusters ends
     Logout(Logout),
     /// Show who you are, since when and until when
     Whoami,
     /// Write a kubeconfig with one context for each cluster that you may reach
+    ///
+    /// The kubeconfig holds no secret: kubectl asks this program for a short-lived credential. With neither `--merge` nor
+    /// `--file` it goes to standard output.
     Kubeconfig(Kubeconfig),
     /// Run a hub and an agent beside a kubeconfig, as one process
+    ///
+    /// The shortest way to a hub: it keeps its state in a directory, joins the cluster of the kubeconfig as an agent
+    /// beside it, and prints on the first start the enrolment link of the first admin. Ctrl-C ends it and takes back what
+    /// it made in the cluster for sessions.
     Up(UpArgs),
     /// Show the version of this program and of the hub
     Version,
@@ -143,6 +171,9 @@ pub(crate) enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     User(UserCommand),
     /// Create or change objects from files
+    ///
+    /// All files are read and checked before the first object is sent. Each object is created or changed as a whole, and
+    /// only if nobody changed it meanwhile.
     Apply(Apply),
     /// List objects of a kind
     Get(Get),
@@ -161,6 +192,9 @@ pub(crate) enum Command {
     #[command(subcommand, arg_required_else_help = true)]
     Audit(AuditCommand),
     /// Run the hub
+    ///
+    /// Every setting can stand in the file of `--config` (TOML) as well; a flag wins over the environment, and both over
+    /// the file.
     Hub(HubArgs),
     /// Run an agent in a cluster
     #[command(subcommand, arg_required_else_help = true)]

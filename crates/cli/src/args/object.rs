@@ -9,9 +9,6 @@ use super::Files;
 use crate::{completion, object::document::nearest};
 
 /// `nullius apply`.
-///
-/// All files are read and checked before the first object is sent. Each object is created or changed as a whole, and
-/// only if nobody changed it meanwhile.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  nullius apply -f roles.yaml -f grants/\n  nullius get roles -o yaml | nullius apply -f - --dry-run"

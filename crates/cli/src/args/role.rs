@@ -19,9 +19,6 @@ pub enum LogFormat {
 }
 
 /// `nullius hub`.
-///
-/// Every setting can stand in the file of `--config` (TOML) as well; a flag wins over the environment, and both over
-/// the file.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = false, subcommand_negates_reqs = true)]
 pub struct HubArgs {
@@ -57,7 +54,8 @@ pub struct HubFlags {
         long,
         env = "NULLIUS_LOG_FORMAT",
         value_enum,
-        value_name = "FORM",
+        value_name = "text|json",
+        hide_possible_values = true,
         global = true,
         hide_env_values = true
     )]
@@ -73,14 +71,9 @@ pub struct HubFlags {
 #[derive(Debug, Subcommand)]
 pub enum HubCommand {
     /// Make the state, and print the one-time enrolment link of the first admin
-    Init {
-        /// The first admin's name
-        #[arg(long, value_name = "NAME", default_value = "admin")]
-        admin: nullius_model::UserName,
-        /// Move the offline key, which signs key sets, out of the state into this file; keep it off this machine
-        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-        offline_key: Option<PathBuf>,
-    },
+    ///
+    /// Done again before the first admin has enrolled, it prints a new link.
+    Init,
 }
 
 /// `nullius agent …`.
@@ -103,7 +96,8 @@ pub struct AgentProxyArgs {
         long,
         env = "NULLIUS_LOG_FORMAT",
         value_enum,
-        value_name = "FORM",
+        value_name = "text|json",
+        hide_possible_values = true,
         default_value_t,
         hide_env_values = true
     )]
@@ -121,7 +115,8 @@ pub struct AgentControlArgs {
         long,
         env = "NULLIUS_LOG_FORMAT",
         value_enum,
-        value_name = "FORM",
+        value_name = "text|json",
+        hide_possible_values = true,
         default_value_t,
         hide_env_values = true
     )]
@@ -129,10 +124,6 @@ pub struct AgentControlArgs {
 }
 
 /// `nullius up`.
-///
-/// The shortest way to a hub: it keeps its state in a directory, joins the cluster of the kubeconfig as an agent
-/// beside it, and prints on the first start the enrolment link of the first admin. Ctrl-C ends it and takes back what
-/// it made in the cluster for sessions.
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "Example:\n  nullius up --kubeconfig ~/.kube/config --state ./nullius-state"

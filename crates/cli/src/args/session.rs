@@ -8,10 +8,6 @@ use super::InCluster;
 use crate::login::pin::Fingerprint;
 
 /// `nullius login`.
-///
-/// Opens the hub's page in a browser and waits for it. On a machine without a browser use `--device`; where there is
-/// no browser at all, `--terminal`. At first contact the hub's root is pinned: give the file or the fingerprint that
-/// the hub's operator gave you, or compare the fingerprint when asked.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  nullius login --hub https://hub.example.org --ca root.pem\n  nullius login --device\n  printf '%s\\n' ada \"$PASSWORD\" \"$CODE\" | nullius login --password-stdin"
@@ -54,9 +50,6 @@ pub(crate) struct Logout {
 }
 
 /// `nullius kubeconfig`.
-///
-/// The kubeconfig holds no secret: kubectl asks this program for a short-lived credential. With neither `--merge` nor
-/// `--file` it goes to standard output.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(

@@ -128,7 +128,7 @@ impl Hub {
             .within(Duration::from_secs(4));
         match self.anonymous(&call).await {
             Ok(answer) => self.keep(&answer, lock),
-            Err(failure) if failure.is("unauthenticated") || failure.is("denied") => {
+            Err(failure) if failure.is("unauthenticated") => {
                 self.files.forget(lock)?;
                 Err(self.session_ended(failure.reason()))
             }

@@ -5,9 +5,11 @@ use nullius_model::{
     AnyObject, Ceiling, ClusterName, ClusterSpec, Kind, Object, ObjectMeta, ObjectName,
 };
 
+use nullius_kube::{Deployments, HubPins, JoinManifest, PullPolicy, Shape};
+
 use super::objects;
 use crate::{
-    args::{ClusterAdd, ClusterCommand},
+    args::{ClusterAdd, ClusterCommand, Pull},
     client::{Call, Hub, fill},
     environment::Confirmed,
     failure::{Exit, Failure},
@@ -39,12 +41,12 @@ async fn add(stage: &mut Stage, args: ClusterAdd) -> Result<Exit, Failure> {
     let hub = stage.hub()?;
     let ceiling = Ceiling::try_from(args.ceiling.clone())
         .map_err(|error| Failure::usage(format!("`--ceiling` is no ClusterRole: {error}")))?;
-    known(&hub, &args, ceiling).await?;
+    known(&hub, &args, ceiling.clone()).await?;
     let what = format!("cannot make a join token for `{}`", args.name);
     let call = Call::post_empty(what, fill(route::JOIN_TOKEN, &[args.name.as_str()]));
     let join: JoinToken = hub.read(&call).await?;
     if args.manifest {
-        return manifest(stage, &args, &join);
+        return manifest(stage, &args, ceiling, join);
     }
     let text = format!(
         "cluster     {}\njoin token  {}\n            single use, ends {}\nceiling     {}\nhub         {}\n\n\
@@ -96,9 +98,35 @@ async fn known(hub: &Hub, args: &ClusterAdd, ceiling: Ceiling) -> Result<(), Fai
     }
 }
 
-fn manifest(stage: &mut Stage, args: &ClusterAdd, join: &JoinToken) -> Result<Exit, Failure> {
-    let _ = (stage, args, join);
-    Err(Failure::new("manifests"))
+/// Prints all that an administrator of the cluster applies once.
+fn manifest(
+    stage: &mut Stage,
+    args: &ClusterAdd,
+    ceiling: Ceiling,
+    join: JoinToken,
+) -> Result<Exit, Failure> {
+    let image = args.image.clone().ok_or_else(|| {
+        Failure::usage("the manifests need an image")
+            .next("name it: `--image REGISTRY/nullius:TAG`")
+    })?;
+    let hub = HubPins {
+        address: join.hub_address,
+        infra_ca_pem: join.hub_ca,
+        offline_key: join.offline_key,
+        hub_id: join.hub_id,
+    };
+    let deployments = Deployments {
+        pull_policy: match args.pull {
+            Pull::IfNotPresent => PullPolicy::IfNotPresent,
+            Pull::Never => PullPolicy::Never,
+            Pull::Always => PullPolicy::Always,
+        },
+        ..Deployments::of_image(image)
+    };
+    let shape = Shape::InCluster { deployments, hub, join_token: join.token.into() };
+    let manifest = JoinManifest { cluster: join.cluster, ceiling, shape };
+    stage.environment.terminal.print(&manifest.to_yaml())?;
+    Ok(Exit::Ok)
 }
 
 async fn remove(stage: &mut Stage, name: &ClusterName, asked: Asked) -> Result<Exit, Failure> {

@@ -43,7 +43,7 @@ pub(crate) async fn login(stage: &mut Stage, args: args::Login) -> Result<Exit, 
     let home = stage.environment.home()?.to_owned();
     let contexts = Contexts::load(&home)?;
     let vouching = Vouching { file: args.ca, fingerprint: args.ca_fingerprint };
-    let (hub, name) = (stage.global.hub.clone(), stage.global.context.clone());
+    let (hub, name) = (stage.global.hub()?, stage.global.context.clone());
     let named = login::context_for(
         &contexts,
         hub.as_ref(),

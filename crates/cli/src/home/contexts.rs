@@ -128,9 +128,10 @@ impl Contexts {
 
     /// A name for a new context of a hub: its host, made unique by port and number.
     pub(crate) fn name_for(&self, hub: &Url) -> ObjectName {
-        let host = hub.host_str().unwrap_or("hub").trim_matches(['[', ']']).replace(':', "-");
+        let host = hub.host_str().unwrap_or_default().replace(':', "-");
+        let host = host.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
         let with_port = format!("{host}-{}", hub.port_or_known_default().unwrap_or(443));
-        let numbered = (2_u32..).map(|number| format!("{with_port}-{number}"));
+        let numbered = (2_u32..1_000).map(|number| format!("{with_port}-{number}"));
         let free = [host, with_port.clone()].into_iter().chain(numbered).find_map(|candidate| {
             let name: ObjectName = candidate.parse().ok()?;
             let taken = self.contexts.get(&name).is_some_and(|context| context.hub != *hub);
@@ -150,15 +151,17 @@ fn file(home: &Path) -> PathBuf {
     home.join("contexts.json")
 }
 
-/// Reads a hub's URL: https, a host, no path.
+/// Reads a hub's URL: https, a host, no path; `HOST[:PORT]` alone means https as well.
 pub(crate) fn hub_url(text: &str) -> Result<Url, String> {
-    let url: Url = text.parse().map_err(|error| format!("{error}; write `https://HOST[:PORT]`"))?;
+    const FORM: &str = "write `https://HOST[:PORT]`";
+    let written = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    let url: Url = written.parse().map_err(|error| format!("{error}; {FORM}"))?;
     let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     let bare = url.username().is_empty() && url.password().is_none();
     match url.scheme() {
         "https" if plain && bare && url.host_str().is_some() => Ok(url),
-        "https" => Err("write `https://HOST[:PORT]` without a path".to_owned()),
-        _ => Err("the hub is reached by https only: write `https://HOST[:PORT]`".to_owned()),
+        "https" => Err(format!("{FORM} without a path")),
+        _ => Err(format!("the hub is reached by https only: {FORM}")),
     }
 }
 
@@ -209,7 +212,7 @@ mod tests {
         let name =
             |contexts: &Contexts, hub: &str| contexts.name_for(&hub.parse().unwrap()).to_string();
         assert_eq!(name(&contexts, "https://hub.example"), "hub.example");
-        assert_eq!(name(&contexts, "https://[::1]:8443"), "1-8443");
+        assert_eq!(name(&contexts, "https://[::1]:8443"), "1");
         contexts.contexts.insert("hub.example".parse().unwrap(), context("https://hub.example"));
         assert_eq!(name(&contexts, "https://hub.example"), "hub.example");
         assert_eq!(name(&contexts, "https://hub.example:9443"), "hub.example-9443");
@@ -217,12 +220,20 @@ mod tests {
 
     #[test]
     fn only_plain_https_names_a_hub() {
-        assert!(hub_url("https://hub.example:8443").is_ok());
+        for good in [
+            "https://hub.example:8443",
+            "hub.example:8443",
+            "hub.example:8443/",
+            "https://HUB.example:8443/",
+        ] {
+            assert_eq!(hub_url(good).unwrap().as_str(), "https://hub.example:8443/", "{good}");
+        }
         for bad in [
             "http://hub.example",
-            "hub.example",
+            "hub.example/x",
             "https://hub.example/x",
             "https://a:b@hub.example",
+            "",
         ] {
             assert!(hub_url(bad).is_err(), "{bad}");
         }

@@ -52,7 +52,7 @@ mod tests {
         let mut live = group("old");
         live.metadata_mut().generation = Some(7);
         assert_eq!(diff("Group/devs", Some(&live), Some(&group("old"))).unwrap(), "");
-        insta::assert_snapshot!(diff("Group/devs", Some(&live), Some(&group("new"))).unwrap(), @r"");
-        insta::assert_snapshot!(diff("Group/devs", None, Some(&group("new"))).unwrap(), @r"");
+        insta::assert_snapshot!(diff("Group/devs", Some(&live), Some(&group("new"))).unwrap());
+        insta::assert_snapshot!(diff("Group/devs", None, Some(&group("new"))).unwrap());
     }
 }

@@ -272,13 +272,13 @@ fn told(source: &str, node: &Node, error: &FieldError) -> String {
     format!("{source}:{}:{path} {message}", error.line.max(1))
 }
 
-/// The known word nearest to a typo: at most a third of its letters differ.
+/// The known word nearest to a typo: about a third of its letters may differ.
 pub(crate) fn nearest<'a>(typo: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let typo = typo.to_ascii_lowercase();
     let distances =
         known.into_iter().map(|word| (distance(&typo, &word.to_ascii_lowercase()), word));
     let near = distances.min_by_key(|(distance, _)| *distance)?;
-    (near.0 * 3 <= typo.chars().count().max(3)).then_some(near.1)
+    (near.0 <= (typo.chars().count() + 1) / 3).then_some(near.1)
 }
 
 /// Levenshtein distance.

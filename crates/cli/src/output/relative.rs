@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn times_read_as_people_say_them() {
         let now = Timestamp::from_second(1_000_000).unwrap();
-        let said = |offset| relative(Timestamp::from_second(1_000_000 + offset).unwrap(), now);
+        let said = |offset: i64| relative(Timestamp::from_second(1_000_000 + offset).unwrap(), now);
         assert_eq!(said(0), "now");
         assert_eq!(said(-59), "59s ago");
         assert_eq!(said(-125), "2m5s ago");

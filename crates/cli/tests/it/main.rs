@@ -1,0 +1,12 @@
+//! The command line against a hub that answers over real TLS on a real socket.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, reason = "test")]
+
+mod credential;
+mod faults;
+mod hub;
+mod kubeconfig;
+mod objects;
+mod person;
+mod shown;
+mod sign_in;
