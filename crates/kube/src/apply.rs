@@ -4,7 +4,7 @@ use std::path::Path;
 
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
 };
 use serde_json::Value;
 
@@ -75,12 +75,21 @@ impl Administrator {
                 None => Api::all_with(self.client.clone(), &resource),
             };
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
+        let wrong = |source| ApplyError::Object {
+            object: format!("{kind}/{name}"),
+            source: Box::new(source),
+        };
         match api.patch(name, &parameters, &Patch::Apply(&object)).await {
             Ok(_) => Ok(()),
-            Err(source) => Err(ApplyError::Object {
-                object: format!("{kind}/{name}"),
-                source: Box::new(source),
-            }),
+            // A binding's role cannot be changed: another ceiling is another binding.
+            Err(kube::Error::Api(status))
+                if status.is_invalid() && status.message.contains("roleRef") =>
+            {
+                api.delete(name, &DeleteParams::default()).await.map_err(wrong)?;
+                api.patch(name, &parameters, &Patch::Apply(&object)).await.map_err(wrong)?;
+                Ok(())
+            }
+            Err(source) => Err(wrong(source)),
         }
     }
 }

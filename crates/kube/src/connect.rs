@@ -7,7 +7,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, Request, Uri, header::AUTHORIZATION};
+use http::{
+    HeaderValue, Request, Uri,
+    header::{AUTHORIZATION, USER_AGENT},
+};
 use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
@@ -198,6 +201,9 @@ fn with_deadlines(mut config: Config) -> Config {
     config.read_timeout = Some(ANSWER_TIMEOUT);
     config.write_timeout = Some(ANSWER_TIMEOUT);
     config.reset_reader_on_write = true;
+    // The API server's audit and the field managers of what is written say who it was.
+    let name = HeaderValue::from_static(concat!("nullius-agent/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, name));
     config
 }
 
