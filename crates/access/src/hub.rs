@@ -39,9 +39,9 @@ pub enum HubAction<'a> {
     Update { before: &'a AnyObject, after: &'a AnyObject },
     /// Delete an object.
     Delete { object: &'a AnyObject },
-    /// Read the audit.
+    /// Read the audit; see [`ReadScope`] for those who may read only what they did.
     ReadAudit,
-    /// Read what permissions were used.
+    /// Read what permissions were used, likewise.
     ReadUsage,
     /// See the live sessions.
     ListSessions { of: Whose<'a> },
@@ -155,12 +155,13 @@ impl fmt::Display for HubVerb {
     }
 }
 
-/// Which objects a permitted read shows.
+/// Which objects, events or uses a permitted read shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ReadScope {
     /// All of the kind.
     All,
-    /// Those that a [`HubAction::Get`] of the same caller allows, to be asked one by one.
+    /// Objects that a [`HubAction::Get`] of the same caller allows, to be asked one by one; of audit and usage what
+    /// the caller did.
     Own,
 }
 
@@ -339,7 +340,8 @@ fn for_oneself(
 ) -> Judgement {
     let user = &caller.identity.user;
     let own = match *action {
-        HubAction::List { .. } => true,
+        // Shown is what is their own: `ReadScope::Own`.
+        HubAction::List { .. } | HubAction::ReadAudit | HubAction::ReadUsage => true,
         HubAction::Get { kind, name } => {
             action.is_about(user) || concerns(snapshot, user, person, kind, name)
         }

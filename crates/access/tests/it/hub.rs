@@ -104,9 +104,13 @@ fn the_table_is_what_is_judged() {
         }
         let other = person("dana");
         let dev = cluster("dev");
+        for action in [HubAction::ReadAudit, HubAction::ReadUsage] {
+            let all = matrix_allows(role, action.verb(), None);
+            let scope = if all { ReadScope::All } else { ReadScope::Own };
+            let seen = judge_hub(&fleet, &Caller::new(&signed_in(who)), &action, now());
+            assert_eq!(seen.1, scope, "{who} {action}");
+        }
         for action in [
-            HubAction::ReadAudit,
-            HubAction::ReadUsage,
             HubAction::ListSessions { of: Whose::Everyone },
             HubAction::EndSession { of: &other },
             HubAction::ExplainAccess { of: &other },
@@ -147,9 +151,14 @@ fn everyone_reads_and_ends_what_is_their_own() {
         HubAction::EndSession { of: &root },
         HubAction::ExplainAccess { of: &root },
         HubAction::IssueEnrolment { user: &me },
-        HubAction::ReadAudit,
     ] {
         assert_eq!(judge(&fleet, &dana, action).reason(), Reason::NoHubRole, "{action}");
+    }
+    for action in [HubAction::ReadAudit, HubAction::ReadUsage] {
+        let seen = |who: &str| judge_hub(&fleet, &Caller::new(&signed_in(who)), &action, now());
+        assert_eq!(seen("dana").1, ReadScope::Own, "{action}");
+        assert!(seen("dana").0.is_allowed(), "{action}");
+        assert_eq!(seen("aud").1, ReadScope::All, "{action}");
     }
     let list = HubAction::List { kind: Kind::Grant };
     let scope = |who: &str| judge_hub(&fleet, &Caller::new(&signed_in(who)), &list, now());
@@ -434,7 +443,7 @@ fn explanations_of_hub_actions() {
         ("op", HubAction::Update { before: &dana, after: &join_admins }),
         ("op", HubAction::Update { before: &viewer, after: &wider_role }),
         ("dana", HubAction::Create { object: &new }),
-        ("app", HubAction::ReadAudit),
+        ("app", HubAction::ListSessions { of: Whose::Everyone }),
         ("dana", HubAction::List { kind: Kind::Cluster }),
     ] {
         all.push_str(&format!("{who}: {action}\n{}\n\n", told(&by(who, action))));

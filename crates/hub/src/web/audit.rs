@@ -11,10 +11,12 @@ use axum::{
 use bytes::Bytes;
 use futures::stream;
 use http::header;
-use nullius_access::HubAction;
+use nullius_access::{HubAction, ReadScope};
 use nullius_api::{AuditQuery, AuditRow, AuditVerdict, List, UsageQuery, UsageRow};
 use nullius_audit::Filter;
-use nullius_model::{AuditKind, AuditOutcome, Identity, Principal};
+use nullius_model::{
+    AuditKind, AuditOutcome, Explanation, Identity, Principal, Reason, SessionId, UserName,
+};
 use nullius_store::{Position, StoredEntry, UseFilter};
 
 use super::{
@@ -28,7 +30,12 @@ use crate::Hub;
 const ROWS_MAX: u32 = 1_000;
 const ROWS: u32 = 100;
 
-async fn may_read(hub: &Hub, identity: &Identity, call: &Call, what: &str) -> Result<(), Problem> {
+async fn may_read(
+    hub: &Hub,
+    identity: &Identity,
+    call: &Call,
+    what: &str,
+) -> Result<ReadScope, Problem> {
     let permit = hub.allow(identity, &HubAction::ReadAudit, call).await?;
     let mut event = hub.event_of(call, AuditKind::Read, AuditOutcome::Done);
     event.principal = Principal::Person { user: identity.user.clone() };
@@ -37,13 +44,32 @@ async fn may_read(hub: &Hub, identity: &Identity, call: &Call, what: &str) -> Re
     event.target = Some("Audit".to_owned());
     event.facts.insert("what".to_owned(), what.to_owned());
     hub.note(event).await;
-    Ok(())
+    Ok(permit.scope())
 }
 
-fn filter(query: &AuditQuery) -> Filter {
+/// The person whose events or uses are shown: with a right to their own alone it is nobody else.
+fn shown(
+    scope: ReadScope,
+    identity: &Identity,
+    asked: Option<&UserName>,
+) -> Result<Option<UserName>, Problem> {
+    match (scope, asked) {
+        (ReadScope::All, asked) => Ok(asked.cloned()),
+        (ReadScope::Own, Some(other)) if *other != identity.user => Err(only_own(identity)),
+        (ReadScope::Own, _) => Ok(Some(identity.user.clone())),
+    }
+}
+
+fn only_own(identity: &Identity) -> Problem {
+    let sentence = format!("`{}` may read only what they did themselves", identity.user);
+    let explanation = Explanation::new(Reason::NoHubRole, sentence);
+    Problem::denied(explanation.with_next("ask an admin for a grant of the hub role `auditor`"))
+}
+
+fn filter(query: &AuditQuery, user: Option<&UserName>) -> Filter {
     let text = |name: Option<&dyn std::fmt::Display>| name.map(ToString::to_string);
     Filter {
-        user: query.user.as_ref().map(ToString::to_string),
+        user: user.map(ToString::to_string),
         kind: query.kind,
         outcome: query.outcome,
         cluster: query.cluster.as_ref().map(ToString::to_string),
@@ -84,8 +110,10 @@ pub(super) async fn list(
     Query(query): Query<AuditQuery>,
 ) -> Result<Answer<List<AuditRow>>, Problem> {
     let before = after(query.after.as_deref())?;
-    may_read(&hub, &identity, &call, "list").await?;
-    let page = hub.store().read().await?.audit().list(&filter(&query), before).await?;
+    let scope = may_read(&hub, &identity, &call, "list").await?;
+    let user = shown(scope, &identity, query.user.as_ref())?;
+    let filter = filter(&query, user.as_ref());
+    let page = hub.store().read().await?.audit().list(&filter, before).await?;
     let items = page.entries.iter().map(row).collect::<Result<_, _>>()?;
     Ok(Answer(List { items, next: page.next.map(|next| next.to_string()) }))
 }
@@ -98,15 +126,16 @@ pub(super) async fn tail(
     Query(query): Query<AuditQuery>,
 ) -> Result<Response, Problem> {
     let from = after(query.after.as_deref())?;
-    may_read(&hub, &identity, &call, "tail").await?;
+    let scope = may_read(&hub, &identity, &call, "tail").await?;
+    let user = shown(scope, &identity, query.user.as_ref())?;
     let tail = hub.store().tail_audit(from);
-    let filter = filter(&query);
-    let state = (Arc::clone(&hub), tail, filter, identity.session);
-    let lines = stream::unfold(state, |(hub, mut tail, filter, session)| async move {
+    let filter = filter(&query, user.as_ref());
+    let state = (Arc::clone(&hub), tail, filter, Reading { session: identity.session, scope });
+    let lines = stream::unfold(state, |(hub, mut tail, filter, reading)| async move {
         loop {
             let waited =
                 tokio::time::timeout(std::time::Duration::from_secs(15), tail.next()).await;
-            if !still_reads(&hub, &session) || hub.is_draining() {
+            if !still_reads(&hub, &reading) || hub.is_draining() {
                 return None;
             }
             let mut lines = Vec::new();
@@ -130,7 +159,7 @@ pub(super) async fn tail(
                 Err(_) => lines.push(b'\n'),
             }
             if !lines.is_empty() {
-                let state = (hub, tail, filter, session);
+                let state = (hub, tail, filter, reading);
                 return Some((Ok::<_, Infallible>(Bytes::from(lines)), state));
             }
         }
@@ -139,15 +168,22 @@ pub(super) async fn tail(
     Ok((kind, Body::from_stream(lines)).into_response())
 }
 
-fn still_reads(hub: &Hub, session: &nullius_model::SessionId) -> bool {
+/// Who follows the audit, and how much of it they may see.
+struct Reading {
+    session: SessionId,
+    scope: ReadScope,
+}
+
+/// Whether the session lives and still has the right that it began with.
+fn still_reads(hub: &Hub, reading: &Reading) -> bool {
     let now = hub.now();
-    let Some(session) = hub.sessions().find(session).filter(|session| session.is_live(now)) else {
-        return false;
-    };
+    let live = hub.sessions().find(&reading.session).filter(|session| session.is_live(now));
+    let Some(session) = live else { return false };
     let snapshot = hub.snapshot();
     let identity = session.identity(&snapshot);
     let caller = nullius_access::Caller::new(&identity);
-    nullius_policy::decide_hub(&snapshot, &caller, &HubAction::ReadAudit, now).is_allowed()
+    let decision = nullius_policy::decide_hub(&snapshot, &caller, &HubAction::ReadAudit, now);
+    decision.into_result().is_ok_and(|permit| permit.scope() == reading.scope)
 }
 
 pub(super) async fn verify(
@@ -155,7 +191,9 @@ pub(super) async fn verify(
     call: Call,
     Person(identity): Person,
 ) -> Result<Answer<AuditVerdict>, Problem> {
-    may_read(&hub, &identity, &call, "verify").await?;
+    if may_read(&hub, &identity, &call, "verify").await? == ReadScope::Own {
+        return Err(only_own(&identity));
+    }
     let key = hub.keys().audit().public();
     let check = move |bytes: &[u8], signature: &[u8]| key.verifies(bytes, signature);
     let report = hub.store().verify_audit(&check, &[]).await;
@@ -174,7 +212,8 @@ pub(super) async fn usage(
     Person(identity): Person,
     Query(query): Query<UsageQuery>,
 ) -> Result<Answer<List<UsageRow>>, Problem> {
-    hub.allow(&identity, &HubAction::ReadUsage, &call).await?;
+    let permit = hub.allow(&identity, &HubAction::ReadUsage, &call).await?;
+    let user = shown(permit.scope(), &identity, query.user.as_ref())?;
     // What was counted since the last flush belongs to the answer.
     hub.flush_uses().await;
     let skip: usize = match &query.after {
@@ -187,7 +226,7 @@ pub(super) async fn usage(
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let through = u32::try_from(skip.saturating_add(wanted).saturating_add(1)).unwrap_or(u32::MAX);
     let filter = UseFilter {
-        principal: query.user.map(|user| Principal::Person { user }.label()),
+        principal: user.map(|user| Principal::Person { user }.label()),
         cluster: query.cluster.map(String::from),
         since: query.since,
         limit: Some(through),
