@@ -10,9 +10,11 @@ use nullius_api::ApiError;
 use nullius_model::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
 
-use super::dial::{Again, Dialer};
+use super::{
+    dial::{Again, Dialer},
+    patience::within,
+};
 use crate::failure::Failure;
 
 /// The largest answer that is read.
@@ -149,7 +151,7 @@ pub(crate) async fn send(
         Ok((head, read.to_bytes()))
     };
     // Not awaited on the stack of every caller: the exchange is large.
-    let (head, body) = timeout(call.within, Box::pin(exchange)).await.unwrap_or_else(|_| {
+    let (head, body) = within(call.within, Box::pin(exchange)).await.unwrap_or_else(|_| {
         Err(Failure::new(&call.what)
             .why(format!("the hub did not answer within {} s", call.within.as_secs()))
             .next("try again; if it goes on, look at the hub's log"))

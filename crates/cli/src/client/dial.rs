@@ -7,9 +7,10 @@ use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use nullius_tls::{HubConnector, InfraRoots, UnverifiedPeer};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::net::TcpStream;
 use url::Url;
 
+use super::patience::within;
 use crate::failure::Failure;
 
 type Sender = http1::SendRequest<Full<Bytes>>;
@@ -108,7 +109,7 @@ impl Dialer {
         let host = self.hub.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let port = self.hub.port_or_known_default().unwrap_or(443);
         let slow = || DialError::Slow(format!("{host}:{port}"));
-        timeout(CONNECT_WITHIN, self.dial_now(&host, port)).await.unwrap_or_else(|_| Err(slow()))
+        within(CONNECT_WITHIN, self.dial_now(&host, port)).await.unwrap_or_else(|_| Err(slow()))
     }
 
     async fn dial_now(&self, host: &str, port: u16) -> Result<Sender, DialError> {
@@ -116,7 +117,7 @@ impl Dialer {
         let addresses = addresses.map_err(|error| DialError::Resolve(host.to_owned(), error))?;
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in addresses {
-            match timeout(ADDRESS_WITHIN, TcpStream::connect(address)).await {
+            match within(ADDRESS_WITHIN, TcpStream::connect(address)).await {
                 Ok(Ok(tcp)) => {
                     let _ = tcp.set_nodelay(true);
                     return self.handshake(tcp, host).await;

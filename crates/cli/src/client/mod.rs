@@ -3,6 +3,7 @@
 pub(crate) mod call;
 pub(crate) mod dial;
 pub(crate) mod hub;
+pub(crate) mod patience;
 
 pub(crate) use call::{Call, fill};
 pub(crate) use hub::{Hub, exchange};

@@ -13,11 +13,14 @@ use std::{
 
 use nullius_model::{ObjectName, SessionId, Timestamp, UserName};
 use serde::{Deserialize, Serialize};
-use tokio::{sync::oneshot, time::timeout};
+use tokio::sync::oneshot;
 use url::Url;
 
 use super::private_file::{private_directory, read_private, remove, write_private};
-use crate::failure::{Failure, file_failure};
+use crate::{
+    client::patience::within,
+    failure::{Failure, file_failure},
+};
 
 /// Tokens of a session as they are kept.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,7 +132,7 @@ impl SessionFiles {
         // A thread of its own waits: it holds nothing back when the process ends before the lock is free.
         let (send, locked) = oneshot::channel();
         std::thread::spawn(move || send.send(file.lock().map(|()| file)));
-        match timeout(patience, locked).await {
+        match within(patience, locked).await {
             Ok(Ok(Ok(file))) => Ok(Locked { _file: file }),
             Ok(Ok(Err(error))) => Err(failed(error)),
             Ok(Err(_)) | Err(_) => Err(Failure::new("cannot take the session's lock")

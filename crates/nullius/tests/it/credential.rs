@@ -108,7 +108,7 @@ fn no_secret_stands_in_a_kubeconfig() {
     let access = held[field.unwrap()].as_str().unwrap();
     let refused = bare(&world, &worker, access);
     ended_with(&refused, 1);
-    assert!(refused.stderr.contains("nauthorized"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("the access token is for another use"), "{}", refused.stderr);
 }
 
 /// The answer to a request for `/version` with a token of one's choice, and nothing else.

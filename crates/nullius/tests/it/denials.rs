@@ -15,11 +15,12 @@ fn status(kubectl: &Kubectl, args: &[&str]) -> Value {
     // At this verbosity kubectl prints the answer's body.
     let output = kubectl.run(&[args, &["-v=8"]].concat()).unwrap();
     ended_with(&output, 1);
-    let mut values = output.stderr.lines().filter_map(|line| {
-        let value: Value = serde_json::from_str(line.trim()).ok()?;
+    let found = output.stderr.lines().find_map(|line| {
+        let quoted = line.split_once("\"Response Body\" body=")?.1;
+        let body: String = serde_json::from_str(quoted).ok()?;
+        let value: Value = serde_json::from_str(&body).ok()?;
         (value["kind"] == "Status").then_some(value)
     });
-    let found = values.next();
     found.unwrap_or_else(|| panic!("no Status in: {}", output.stderr))
 }
 
@@ -34,7 +35,7 @@ fn a_denial_names_the_grant_that_is_missing_and_whom_to_ask() {
         ended_with(&refused, 1);
         let wanted = [
             "Error from server (Forbidden)".to_owned(),
-            format!("`{name}` may not list secrets"),
+            format!("`{name}` may not list `secrets`"),
             format!("in namespace `ops` of cluster `{cluster}`"),
             "ask an admin".to_owned(),
             "for a grant of role `developer`".to_owned(),
@@ -43,7 +44,7 @@ fn a_denial_names_the_grant_that_is_missing_and_whom_to_ask() {
             assert!(refused.stderr.contains(part), "`{part}` is not in: {}", refused.stderr);
         }
         for (args, part) in [
-            (&["get", "nodes"][..], "may not list nodes"),
+            (&["get", "nodes"][..], "may not list `nodes`"),
             (&["get", "pods", "-A"], "for a grant of role"),
             (&["exec", "-n", "ops", "some", "--", "true"], "may not"),
             (&["get", "pods", "-n", "nullius-sessions"], "nullius-sessions"),
