@@ -114,21 +114,19 @@ impl Store {
             StoreUrl::Directory(directory) => {
                 let held = directory::hold(directory)?;
                 let options = file_options(directory)
-                    .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Full)
                     .pragma("fullfsync", "ON")
                     .pragma("journal_size_limit", "67108864");
-                (options, Some(held), directory.display().to_string())
+                (options, held, directory.display().to_string())
             }
             StoreUrl::Memory => {
-                // A name that starts with `/` is shared by all connections of the process.
-                let name = format!("/nullius-{}", uuid::Uuid::new_v4().simple());
-                let options =
-                    SqliteConnectOptions::new().filename(name).vfs("memdb").create_if_missing(true);
-                (options, None, "memory:".to_owned())
+                // SQLite's own databases in memory lock out readers while somebody writes; a file does not.
+                let (directory, held) = directory::hold_temporary()?;
+                let options = file_options(&directory).synchronous(SqliteSynchronous::Off);
+                (options, held, "memory:".to_owned())
             }
         };
-        let options = quiet(options);
+        let options = quiet(options).journal_mode(SqliteJournalMode::Wal);
         let mut conn = options.connect().await.map_err(schema::at(&location, "be opened"))?;
         schema::migrate(&mut conn, &location).await?;
         let side = WriteSide { conn, trail: None, open: false };
@@ -139,7 +137,7 @@ impl Store {
                 shared,
                 writer: Some(Arc::new(Mutex::new(side))),
                 readers: readers(options.pragma("query_only", "ON")),
-                _held: held,
+                _held: Some(held),
             }),
         })
     }

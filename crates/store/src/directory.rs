@@ -12,6 +12,27 @@ use crate::OpenError;
 #[derive(Debug)]
 pub(crate) struct Held {
     _lock: File,
+    temporary: Option<PathBuf>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(directory) = &self.temporary
+            && let Err(error) = std::fs::remove_dir_all(directory)
+        {
+            tracing::warn!(%error, directory = %directory.display(), "cannot remove a store in memory");
+        }
+    }
+}
+
+/// Makes and holds a directory that goes with the process's last use of it, in memory where the system has such a place.
+pub(crate) fn hold_temporary() -> Result<(PathBuf, Held), OpenError> {
+    let shared_memory = Path::new("/dev/shm");
+    let base = if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
+    let directory = base.join(format!("nullius-{}", uuid::Uuid::new_v4().simple()));
+    let mut held = hold(&directory)?;
+    held.temporary = Some(directory.clone());
+    Ok((directory, held))
 }
 
 /// The database file in a state directory.
@@ -39,7 +60,7 @@ pub(crate) fn hold(directory: &Path) -> Result<Held, OpenError> {
         tracing::warn!(%error, "cannot note the process in the lock file");
     }
     open_private(&database_file(directory)).map_err(unusable)?;
-    Ok(Held { _lock: lock })
+    Ok(Held { _lock: lock, temporary: None })
 }
 
 fn sign(lock: &mut File) -> io::Result<()> {

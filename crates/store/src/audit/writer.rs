@@ -261,7 +261,12 @@ impl Task {
         }
         self.checkpoint(1).await;
         match self.store.begin().await {
-            Ok(mut tx) => tx.side().trail = None,
+            Ok(mut tx) => {
+                tx.side().trail = None;
+                if let Err(error) = tx.rollback().await {
+                    tracing::warn!(error = error.chain(), "cannot close the audit in order");
+                }
+            }
             Err(error) => tracing::warn!(error = error.chain(), "cannot close the audit in order"),
         }
         self.shared.stop();
