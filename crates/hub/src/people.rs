@@ -146,7 +146,7 @@ impl Hub {
         call: &Call,
     ) -> Result<Proven, Failed> {
         let failed = |reason| move |refusal: SignInRefusal| Failed { reason, refusal };
-        let now = self.now();
+        let now = self.this_second();
         self.take_source(call.source)
             .map_err(|seconds| failed(NOT_LOOKED_AT)(SignInRefusal::Wait(seconds)))?;
         // The queue comes before the count: who is sent away unseen has not tried.

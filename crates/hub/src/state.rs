@@ -64,6 +64,12 @@ impl Hub {
         self.clock.now()
     }
 
+    /// The present second: for what people are told, and what they compare.
+    pub(crate) fn this_second(&self) -> Timestamp {
+        let now = self.now();
+        Timestamp::from_second(now.as_second()).unwrap_or(now)
+    }
+
     /// What the hub was started with.
     pub fn settings(&self) -> &HubSettings {
         &self.settings

@@ -111,7 +111,7 @@ impl Hub {
         tx: &mut Tx,
         user: &UserName,
     ) -> Result<nullius_api::EnrolmentLink, StoreError> {
-        let now = self.now();
+        let now = self.this_second();
         let token = random_token();
         let token = token.expose_secret().to_owned();
         let expires_at = self.settings.lifetimes.enrolment_link.after(now);

@@ -50,7 +50,7 @@ impl Hub {
         client: Client,
         call: &Call,
     ) -> Result<Arc<LiveSession>, SignInRefusal> {
-        let now = self.now();
+        let now = self.this_second();
         let settings = session_settings(client, &self.settings.lifetimes);
         let mark = client_mark(call.source);
         let (state, _) = begin_session(proven.proof.clone(), mark, now, &settings);
@@ -255,7 +255,7 @@ impl Hub {
         code: &str,
         call: &Call,
     ) -> Result<(), (&'static str, SignInRefusal)> {
-        let now = self.now();
+        let now = self.this_second();
         let user = &identity.user;
         let fault = |refusal: SignInRefusal| ("fault", refusal);
         self.lockouts

@@ -35,7 +35,8 @@ impl Call {
 /// A new Audit-ID: a random UUID, as the API server makes them.
 #[expect(clippy::expect_used, reason = "a UUID is made of the letters that an Audit-ID allows")]
 pub(crate) fn new_audit_id() -> AuditId {
-    uuid::Uuid::from_u128(nullius_pki::random_bits())
+    uuid::Builder::from_random_bytes(nullius_pki::random_bytes())
+        .into_uuid()
         .hyphenated()
         .to_string()
         .parse()

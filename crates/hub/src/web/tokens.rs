@@ -33,7 +33,7 @@ pub(super) async fn join(
     let AnyObject::Cluster(object) = hub.cluster_object(&cluster).await? else {
         return Err(Problem::not_found(format!("cluster `{cluster}` does not exist")));
     };
-    let now = hub.now();
+    let now = hub.this_second();
     let token = random_token();
     let token = token.expose_secret().to_owned();
     let expires_at = hub.settings().lifetimes.join_token.after(now);

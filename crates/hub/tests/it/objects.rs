@@ -206,7 +206,15 @@ async fn people_see_their_own_and_auditors_see_all() {
     assert_eq!(names(seen), ["ada"]);
     hub.get("/v1/objects/clusters/prod", access(&ada)).await.refused(403, "denied");
     hub.get("/v1/objects/clusters/ghost", access(&ada)).await.refused(403, "denied");
-    hub.get("/v1/audit", access(&ada)).await.refused(403, "denied");
+    let own = hub.get("/v1/audit", access(&ada)).await.ok().json();
+    let own = own["items"].as_array().unwrap();
+    assert!(!own.is_empty());
+    assert!(own.iter().all(|row| row["event"]["principal"]["user"] == "ada"), "{own:?}");
+    hub.get("/v1/audit?user=eve", access(&ada)).await.refused(403, "denied");
+    hub.get("/v1/audit/verify", access(&ada)).await.refused(403, "denied");
+    let own = hub.get("/v1/usage", access(&ada)).await.ok().json();
+    let own = own["items"].as_array().unwrap();
+    assert!(own.iter().all(|row| row["principal"] == "person:ada"), "{own:?}");
     hub.get("/v1/sessions?all=true", access(&ada)).await.refused(403, "denied");
     hub.get("/v1/access?user=eve", access(&ada)).await.refused(403, "denied");
     let seen = hub.get("/v1/objects/clusters", access(&eve)).await.ok().json();
