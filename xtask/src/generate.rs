@@ -4,8 +4,8 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-/// A file and the hidden command of the binary that prints it.
-const FILES: &[(&str, &[&str])] = &[("docs/reference/cli.md", &["reference"])];
+/// A file, and the package and example that prints it.
+const FILES: &[(&str, &str, &str)] = &[("docs/reference/cli.md", "nullius-cli", "reference")];
 
 /// Writes the files anew.
 pub(crate) fn write(root: &Path) -> Result<()> {
@@ -30,11 +30,13 @@ pub(crate) fn check(root: &Path) -> Result<()> {
 }
 
 fn made(root: &Path) -> Result<Vec<(&'static str, String)>> {
-    crate::ci::cargo(root, &["build", "--locked", "--package", "nullius", "--bin", "nullius"])?;
     FILES
         .iter()
-        .map(|(file, arguments)| {
-            let output = Command::new(crate::up::binary(root)).args(*arguments).output()?;
+        .map(|(file, package, example)| {
+            let output = Command::new(env!("CARGO"))
+                .args(["run", "--quiet", "--locked", "--package", package, "--example", example])
+                .current_dir(root)
+                .output()?;
             if !output.status.success() {
                 bail!("cannot make {file}: {}", String::from_utf8_lossy(&output.stderr).trim());
             }

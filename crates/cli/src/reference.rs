@@ -9,7 +9,7 @@ pub fn reference_markdown() -> String {
     let mut root = crate::command();
     root.build();
     let mut text = String::from(
-        "# Command line\n\nGenerated from the program by `cargo xtask docs`; change the program, not this page.\n\n\
+        "# Command line\n\nGenerated from the program by `cargo xtask generate`; change the program, not this page.\n\n\
          Exit codes: 0 done, 1 failed, 2 denied or differences found, 64 the command line or configuration is wrong.\n\
          The result goes to standard output, everything else to standard error.\n",
     );
