@@ -29,11 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub fn complete() -> bool {
     let env = CompleteEnv::with_factory(crate::command).var(VARIABLE).bin("nullius");
     let folder = std::env::current_dir().ok();
-    match env.try_complete(std::env::args_os(), folder.as_deref()) {
-        Ok(answered) => answered,
-        // A shell in the middle of a line is no place for an error.
-        Err(_) => true,
-    }
+    // A shell in the middle of a line is no place for an error.
+    env.try_complete(std::env::args_os(), folder.as_deref()).unwrap_or(true)
 }
 
 /// The script that makes a shell ask.

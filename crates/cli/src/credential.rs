@@ -143,17 +143,15 @@ async fn first(
 
 /// A new credential of the session, which is refreshed first where needed.
 async fn renew(hub: &Hub, lock: &Locked) -> Result<StoredCredential, Failure> {
-    let session = hub.fresh_session(lock).await?;
+    let mut session = hub.fresh_session(lock).await?;
     let call = Call::post_empty("cannot get a credential for kubectl", route::KUBE_CREDENTIAL)
         .within(WITHIN);
-    let answer = hub.with_token(&call, &session.access_token).await;
-    let answer = match answer {
-        Err(failure) if failure.is("unauthenticated") => {
-            hub.files.forget(lock)?;
-            return Err(failure.next(SIGN_IN_AGAIN));
-        }
-        other => other?,
-    };
+    let mut answer = hub.with_token(&call, &session.access_token).await;
+    if answer.as_ref().is_err_and(|failure| failure.is("unauthenticated")) {
+        session = hub.session_after(&session.access_token, lock).await?;
+        answer = hub.with_token(&call, &session.access_token).await;
+    }
+    let answer = answer?;
     let fresh: KubeCredential = answer.read(&call.what)?;
     let credential = StoredCredential {
         session: session.session,

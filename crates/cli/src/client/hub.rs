@@ -64,10 +64,17 @@ impl Hub {
         call::send(&self.dialer, call, Some(token)).await
     }
 
-    /// A call in the session; when the hub asks for a fresh factor and somebody can be asked, it is proven first.
+    /// A call in the session. A token that the hub no longer takes is refreshed once; when the hub asks for a fresh
+    /// factor and somebody can be asked, it is proven first. Both were refusals: nothing is done twice.
     pub(crate) async fn call(&self, call: &Call) -> Result<Answer, Failure> {
         let token = self.access_token().await?;
         match call::send(&self.dialer, call, Some(&token)).await {
+            Err(failure) if failure.is("unauthenticated") => {
+                let lock = self.lock().await?;
+                let session = self.session_after(&token, &lock).await?;
+                drop(lock);
+                call::send(&self.dialer, call, Some(&session.access_token)).await
+            }
             Err(failure) if failure.is("step-up") && self.answers.can_ask() => {
                 let question = "this asks for a fresh factor; code of your authenticator: ";
                 let code = self.answers.ask_secret(question).await?;
@@ -119,6 +126,27 @@ impl Hub {
         if self.lasts(&session) {
             return Ok(session);
         }
+        self.refresh(session, lock).await
+    }
+
+    /// The session after the hub refused an access token of it: refreshed, unless another process has done it.
+    pub(crate) async fn session_after(
+        &self,
+        refused: &str,
+        lock: &Locked,
+    ) -> Result<StoredSession, Failure> {
+        let session = self.stored()?.ok_or_else(|| self.signed_out())?;
+        if session.access_token != refused {
+            return Ok(session);
+        }
+        self.refresh(session, lock).await
+    }
+
+    async fn refresh(
+        &self,
+        session: StoredSession,
+        lock: &Locked,
+    ) -> Result<StoredSession, Failure> {
         if session.session_expires_at <= self.now() {
             self.files.forget(lock)?;
             return Err(self.session_ended("its time is up"));
