@@ -25,12 +25,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
 use crate::{
-    Class, Refusal, TunnelBody, Upgrade, Upstream,
-    body::Upload,
-    headers,
+    Class, Refusal, TunnelBody, Upgrade, Upstream, headers,
     live::{Live, Owner, Registration},
     pipe::pipe,
     upgrade::UpgradeRequest,
+    upload::Upload,
     upstream,
     wire::{self, Hello, Io},
 };
@@ -206,7 +205,7 @@ async fn serve(
         .max_header_list_size(wire::MAX_HEADER_LIST)
         .max_send_buffer_size(wire::MAX_SEND_BUFFER)
         .max_pending_accept_reset_streams(wire::MAX_PENDING_RESETS)
-        .max_local_error_reset_streams(Some(wire::MAX_ERROR_RESETS))
+        .max_local_error_reset_streams(None)
         .enable_connect_protocol()
         .handshake::<_, Bytes>(io);
     let mut connection = match tokio::time::timeout(wire::PING_TIMEOUT, handshake).await {
@@ -344,9 +343,9 @@ impl ServedStream {
         let method = head.method.clone();
         let sent = tokio::select! {
             biased;
-            () = registration.stream().cut_down() => Err(ended()),
+            _ = registration.stream().cut_down() => Err(ended()),
             _ = reset(&mut respond) => return,
-            sent = self.inner.upstream.send(head, TunnelBody::http2(recv)) => sent,
+            sent = self.inner.upstream.send(head, recv, registration.stream()) => sent,
         };
         let upstream::Answer { response, upload, lease } = match sent {
             Ok(answer) => answer,
@@ -362,7 +361,7 @@ impl ServedStream {
         };
         tokio::select! {
             biased;
-            () = registration.stream().cut_down() => {}
+            _ = registration.stream().cut_down() => {}
             () = send_body(Response::from_parts(parts, ()), body, &mut respond) => {}
             () = rest => {}
         }
@@ -382,7 +381,7 @@ impl ServedStream {
     ) {
         let upgraded = tokio::select! {
             biased;
-            () = registration.stream().cut_down() => Err(ended()),
+            _ = registration.stream().cut_down() => Err(ended()),
             _ = reset(&mut respond) => return,
             upgraded = self.inner.upstream.upgrade(head, asked) => upgraded,
         };
@@ -400,7 +399,7 @@ impl ServedStream {
                 let (parts, body) = response.into_parts();
                 tokio::select! {
                     biased;
-                    () = registration.stream().cut_down() => respond.send_reset(h2::Reason::CANCEL),
+                    _ = registration.stream().cut_down() => respond.send_reset(h2::Reason::CANCEL),
                     () = send_body(Response::from_parts(parts, ()), body, &mut respond) => {}
                 }
             }
@@ -495,8 +494,10 @@ async fn send_body(response: Response<()>, body: TunnelBody, respond: &mut SendR
     if let Ok(send) = respond.send_response(response, ends)
         && !ends
     {
+        let mut upload = Upload::new(body, send);
+        upload.forget();
         // The reason is in the reset that the hub gets.
-        let _ = Upload::new(body, send).finish().await;
+        let _ = upload.finish().await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! One body type for everything that moves through the tunnel, and the pump that writes a body into HTTP/2.
+//! One body type for everything that moves through the tunnel.
 //!
 //! A body is pulled: nothing is read from its source before its sink has room, so that no body is ever whole in
 //! memory. Frames are handed on as they came, without copying.
@@ -8,18 +8,19 @@ use std::{
     error::Error,
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream};
+use h2::RecvStream;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::{
-    headers,
+    inbound::{Drained, Inbound},
     link::Slot,
-    live::Registration,
+    live::{Registration, Stream},
     outcome::{Ended, Watcher},
 };
 
@@ -29,7 +30,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// Why a stream broke off.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// Its session, cluster or permission ended.
+    /// Its session, cluster or permission ended, or its client left too much unread.
     #[error("the stream was cut")]
     Cut,
     /// The HTTP/2 side broke it.
@@ -52,10 +53,8 @@ pub struct TunnelBody {
 enum Source {
     Empty,
     Full(Option<Bytes>),
-    Http2 {
-        stream: RecvStream,
-        data_ended: bool,
-    },
+    Http2(Inbound),
+    Drained(Drained),
     Http1 {
         body: Incoming,
         ended: Option<Box<dyn FnOnce() + Send>>,
@@ -88,11 +87,37 @@ impl TunnelBody {
         Self::of(Source::Foreign(Box::pin(http_body_util::BodyExt::map_err(body, Into::into))))
     }
 
-    pub(crate) fn http2(stream: RecvStream) -> Self {
+    /// The body of an HTTP/2 message; what waits in it counts for `owner`.
+    pub(crate) fn http2(stream: RecvStream, owner: Option<Arc<Stream>>) -> Self {
         if stream.is_end_stream() {
             return Self::empty();
         }
-        Self::of(Source::Http2 { stream, data_ended: false })
+        Self::of(Source::Http2(Inbound::new(stream, owner)))
+    }
+
+    /// The same, for a reader that may not come back for long: what arrives is taken in all the same.
+    pub(crate) fn drained(stream: RecvStream, owner: Option<Arc<Stream>>) -> Self {
+        if stream.is_end_stream() {
+            return Self::empty();
+        }
+        Self::of(Source::Drained(Drained::new(Inbound::new(stream, owner))))
+    }
+
+    /// Takes in what has arrived though nobody can use it yet.
+    pub(crate) fn take_in(&mut self, cx: &mut Context<'_>) {
+        if let Source::Http2(inbound) = &mut self.source {
+            // Whatever it is, it comes out in its turn.
+            let _ = inbound.take_in(cx);
+        }
+    }
+
+    /// What of the body has not been polled out, as a body of its own behind `taken`.
+    pub(crate) fn again(mut self, taken: VecDeque<Bytes>) -> Self {
+        let rest = std::mem::replace(&mut self.source, Source::Empty);
+        if taken.is_empty() {
+            return Self::of(rest);
+        }
+        Self::of(Source::Again(taken, Box::new(rest)))
     }
 
     /// The body of an HTTP/1.1 answer; `ended` runs when its connection is free again.
@@ -138,7 +163,8 @@ impl Source {
         match self {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Http2 { stream, data_ended } => poll_http2(stream, data_ended, cx),
+            Self::Http2(inbound) => inbound.poll_frame(cx),
+            Self::Drained(drained) => drained.poll_frame(cx),
             Self::Http1 { body, ended } => {
                 let polled = ready!(Pin::new(body).poll_frame(cx));
                 match polled {
@@ -163,33 +189,6 @@ impl Source {
     }
 }
 
-fn poll_http2(
-    stream: &mut RecvStream,
-    data_ended: &mut bool,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-    while !*data_ended {
-        match ready!(stream.poll_data(cx)) {
-            Some(Ok(data)) if data.is_empty() && !stream.is_end_stream() => {}
-            Some(Ok(data)) => {
-                // The sink asked for it, so the sender may send as much again.
-                let released = stream.flow_control().release_capacity(data.len());
-                return Poll::Ready(Some(match released {
-                    Ok(()) => Ok(Frame::data(data)),
-                    Err(error) => Err(StreamError::Http2(error)),
-                }));
-            }
-            Some(Err(error)) => return Poll::Ready(Some(Err(StreamError::Http2(error)))),
-            None => *data_ended = true,
-        }
-    }
-    match ready!(stream.poll_trailers(cx)) {
-        Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(headers::trailers(trailers))))),
-        Ok(None) => Poll::Ready(None),
-        Err(error) => Poll::Ready(Some(Err(StreamError::Http2(error)))),
-    }
-}
-
 impl Body for TunnelBody {
     type Data = Bytes;
     type Error = StreamError;
@@ -199,10 +198,10 @@ impl Body for TunnelBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         if let Some(stream) = &self.stream
-            && stream.poll_cut(cx).is_ready()
+            && let Poll::Ready(why) = stream.poll_cut(cx)
         {
             self.source = Source::Empty;
-            self.finish(Ended::Cut);
+            self.finish(why.into());
             return Poll::Ready(Some(Err(StreamError::Cut)));
         }
         let polled = ready!(self.source.poll_frame(cx));
@@ -235,10 +234,9 @@ impl Body for TunnelBody {
             Source::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Source::Http2 { .. } => SizeHint::default(),
+            Source::Http2(_) | Source::Drained(_) | Source::Again(..) => SizeHint::default(),
             Source::Http1 { body, .. } => body.size_hint(),
             Source::Foreign(body) => body.size_hint(),
-            Source::Again(..) => SizeHint::default(),
         }
     }
 }
@@ -248,7 +246,8 @@ impl Source {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
-            Self::Http2 { stream, .. } => stream.is_end_stream(),
+            Self::Http2(inbound) => inbound.is_end_stream(),
+            Self::Drained(drained) => drained.is_end_stream(),
             Self::Http1 { .. } => false,
             Self::Foreign(body) => body.is_end_stream(),
             Self::Again(taken, rest) => taken.is_empty() && rest.is_end_stream(),
@@ -258,10 +257,11 @@ impl Source {
 
 impl Drop for TunnelBody {
     fn drop(&mut self) {
-        let ended = match &self.stream {
-            Some(stream) if stream.is_cut() => Ended::Cut,
-            _ if self.source.is_end_stream() => Ended::Finished,
-            _ => Ended::ClientGone,
+        let cut = self.stream.as_ref().and_then(|stream| stream.stream().why_cut());
+        let ended = match cut {
+            Some(why) => why.into(),
+            None if self.source.is_end_stream() => Ended::Finished,
+            None => Ended::ClientGone,
         };
         self.finish(ended);
     }
@@ -270,150 +270,5 @@ impl Drop for TunnelBody {
 impl fmt::Debug for TunnelBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TunnelBody").finish_non_exhaustive()
-    }
-}
-
-/// Writes one body into one HTTP/2 stream, no faster than the stream takes it.
-pub(crate) struct Upload {
-    body: TunnelBody,
-    send: SendStream<Bytes>,
-    waiting: Option<Bytes>,
-    taken: Taken,
-    done: bool,
-}
-
-/// What was taken from a body so far: references to the beginning of it, for the case that the other side says
-/// that it looked at nothing. A body that goes on is not kept.
-enum Taken {
-    Kept { frames: VecDeque<Bytes>, bytes: usize },
-    TooMuch,
-}
-
-/// A short body can be sent again.
-const KEPT_BYTES: usize = 64 * 1024;
-
-impl Taken {
-    fn note(&mut self, data: &Bytes) {
-        if let Self::Kept { frames, bytes } = self {
-            *bytes += data.len();
-            frames.push_back(data.clone());
-            if *bytes > KEPT_BYTES {
-                *self = Self::TooMuch;
-            }
-        }
-    }
-}
-
-impl Upload {
-    pub(crate) fn new(body: TunnelBody, send: SendStream<Bytes>) -> Self {
-        let taken = Taken::Kept { frames: VecDeque::new(), bytes: 0 };
-        Self { body, send, waiting: None, taken, done: false }
-    }
-
-    /// Moves what can be moved; ready when all is sent, or when the other side wants no more of it.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        if self.done {
-            return Poll::Ready(Ok(()));
-        }
-        let result = ready!(self.poll_move(cx));
-        self.done = true;
-        if let Err(error) = &result {
-            // A body that broke off must not look like one that ended.
-            let reason = match error {
-                StreamError::Cut | StreamError::Source(_) => Reason::CANCEL,
-                StreamError::Http2(error) => error.reason().unwrap_or(Reason::INTERNAL_ERROR),
-            };
-            self.send.send_reset(reason);
-        }
-        Poll::Ready(result)
-    }
-
-    /// Resolves when all is sent.
-    pub(crate) async fn finish(&mut self) -> Result<(), StreamError> {
-        std::future::poll_fn(|cx| self.poll(cx)).await
-    }
-
-    pub(crate) fn is_done(&self) -> bool {
-        self.done
-    }
-
-    /// The body from its beginning, if that is still known.
-    pub(crate) fn again(mut self) -> Option<TunnelBody> {
-        let Taken::Kept { frames, .. } = self.taken else { return None };
-        let rest = std::mem::replace(&mut self.body.source, Source::Empty);
-        if frames.is_empty() {
-            return Some(TunnelBody::of(rest));
-        }
-        Some(TunnelBody::of(Source::Again(frames, Box::new(rest))))
-    }
-
-    /// The answer has begun: nothing will be sent again.
-    pub(crate) fn forget(&mut self) {
-        self.taken = Taken::TooMuch;
-    }
-
-    pub(crate) fn into_send(self) -> SendStream<Bytes> {
-        self.send
-    }
-
-    fn poll_move(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
-        loop {
-            if let Poll::Ready(reset) = self.send.poll_reset(cx) {
-                return Poll::Ready(match reset {
-                    Ok(Reason::NO_ERROR) => Ok(()),
-                    Ok(reason) => Err(StreamError::Http2(reason.into())),
-                    Err(error) => Err(StreamError::Http2(error)),
-                });
-            }
-            if let Some(data) = self.waiting.take() {
-                // Room is asked for after there is something to send: an idle stream pins none of the
-                // connection's window.
-                self.send.reserve_capacity(1);
-                while self.send.capacity() == 0 {
-                    match self.send.poll_capacity(cx) {
-                        Poll::Ready(Some(Ok(_))) => {}
-                        Poll::Ready(Some(Err(error))) => {
-                            return Poll::Ready(Err(StreamError::Http2(error)));
-                        }
-                        Poll::Ready(None) => {
-                            return Poll::Ready(Err(StreamError::Http2(Reason::CANCEL.into())));
-                        }
-                        Poll::Pending => {
-                            self.waiting = Some(data);
-                            return Poll::Pending;
-                        }
-                    }
-                }
-                let last = self.body.is_end_stream();
-                self.send.send_data(data, last).map_err(StreamError::Http2)?;
-                if last {
-                    return Poll::Ready(Ok(()));
-                }
-                continue;
-            }
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if data.is_empty() => {}
-                    Ok(data) => {
-                        self.taken.note(&data);
-                        self.waiting = Some(data);
-                    }
-                    Err(frame) => {
-                        self.taken = Taken::TooMuch;
-                        let Ok(trailers) = frame.into_trailers() else { continue };
-                        self.send.reserve_capacity(0);
-                        let trailers = headers::trailers(trailers);
-                        return Poll::Ready(
-                            self.send.send_trailers(trailers).map_err(StreamError::Http2),
-                        );
-                    }
-                },
-                Some(Err(error)) => return Poll::Ready(Err(error)),
-                None => {
-                    let ended = self.send.send_data(Bytes::new(), true);
-                    return Poll::Ready(ended.map_err(StreamError::Http2));
-                }
-            }
-        }
     }
 }

@@ -15,11 +15,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
 use http::Response;
 
-use crate::{
-    TunnelBody,
-    body::{StreamError, Upload},
-    live::Stream,
-};
+use crate::{TunnelBody, body::StreamError, live::Stream, upload::Upload};
 
 /// A request on its way.
 pub(crate) struct Exchange {
@@ -35,7 +31,7 @@ enum Sending {
 /// Why there is no answer.
 pub(crate) enum Failure {
     /// The other side did not look at it; the body is whole.
-    NotProcessed(TunnelBody, h2::Error),
+    NotProcessed(Box<TunnelBody>, h2::Error),
     /// Nobody knows how far it came.
     Broken(h2::Error),
     /// The client's body broke off.
@@ -91,7 +87,7 @@ impl Exchange {
                     Sending::Body(upload) => upload.again(),
                 };
                 Err(match body {
-                    Some(body) => Failure::NotProcessed(body, error),
+                    Some(body) => Failure::NotProcessed(Box::new(body), error),
                     None => Failure::Broken(error),
                 })
             }

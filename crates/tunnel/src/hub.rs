@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use nullius_model::{AuditId, ClusterName, InfraId, InstanceId, PermissionId, SessionId, UserName};
 use nullius_policy::KubePermit;
@@ -35,6 +35,7 @@ use crate::{
 
 /// How often a request that was certainly not processed is sent on another connection.
 const ATTEMPTS: usize = 3;
+const SHORT_BODY: u64 = 64 * 1024;
 /// How often it is looked for streams whose right has run out.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -369,7 +370,13 @@ impl Tunnels {
         }
         remainder.run_beside(registration.stream());
         let response = self.answered(sent.permit.cluster(), parts)?;
-        let body = TunnelBody::http2(stream).registered(registration, slot, watcher.take());
+        let owner = Some(Arc::clone(registration.stream()));
+        let body = if sent.class() == Class::Small && is_short(response.headers()) {
+            TunnelBody::http2(stream, owner)
+        } else {
+            TunnelBody::drained(stream, owner)
+        };
+        let body = body.registered(registration, slot, watcher.take());
         Ok(response.map(|()| body))
     }
 
@@ -400,7 +407,7 @@ impl Tunnels {
             let _ = send.send_data(bytes::Bytes::new(), true);
             registration.stream().reset_with(send);
             let response = self.answered(sent.permit.cluster(), parts)?;
-            let body = TunnelBody::http2(recv).registered(registration, slot, watcher.take());
+            let body = TunnelBody::http2(recv, None).registered(registration, slot, watcher.take());
             return Ok(response.map(|()| body));
         }
         if !upgrade::agreed(upgrade, &parts.headers) {
@@ -422,7 +429,7 @@ impl Tunnels {
             let stream = Arc::clone(registration.stream());
             let upgraded = tokio::select! {
                 upgraded = on_upgrade => upgraded.ok(),
-                () = stream.cut_down() => None,
+                _ = stream.cut_down() => None,
             };
             match upgraded {
                 Some(upgraded) => {
@@ -432,7 +439,7 @@ impl Tunnels {
                 None => {
                     send.send_reset(h2::Reason::CANCEL);
                     if let Some(watcher) = watcher {
-                        watcher.ended(if stream.is_cut() { Ended::Cut } else { Ended::ClientGone });
+                        watcher.ended(stream.why_cut().map_or(Ended::ClientGone, Ended::from));
                     }
                 }
             }
@@ -489,7 +496,7 @@ impl Tunnels {
             let limit = sent.answer_limit(self.0.options.answer_timeout);
             let answered = tokio::select! {
                 biased;
-                () = registration.stream().cut_down() => return Err(ended_session()),
+                _ = registration.stream().cut_down() => return Err(ended_session()),
                 answered = limited(limit, exchange.answer()) => answered,
             };
             match answered {
@@ -499,7 +506,7 @@ impl Tunnels {
                     if error.is_go_away() {
                         link.stop();
                     }
-                    body = whole;
+                    body = *whole;
                 }
                 Some(Err(Failure::Broken(error))) => {
                     return Err(Refusal::new(
@@ -670,6 +677,12 @@ fn is_open_ended(info: &RequestInfo) -> bool {
             _ => false,
         },
     }
+}
+
+/// Whether an answer is so short that it may wait for its reader as it came.
+fn is_short(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    length.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length <= SHORT_BODY)
 }
 
 /// The permit is for this request and no other.

@@ -11,6 +11,7 @@ mod body;
 mod exchange;
 mod headers;
 mod hub;
+mod inbound;
 mod link;
 mod live;
 mod outcome;
@@ -19,6 +20,7 @@ mod public;
 mod refusal;
 mod registry;
 mod upgrade;
+mod upload;
 mod upstream;
 mod wire;
 

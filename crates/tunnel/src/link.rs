@@ -93,7 +93,10 @@ pub(crate) struct Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.link.active.fetch_sub(1, Ordering::AcqRel);
+        let left = self.link.active.fetch_sub(1, Ordering::AcqRel) - 1;
+        if left == 0 && self.link.is_draining() {
+            self.link.close();
+        }
     }
 }
 
@@ -119,7 +122,7 @@ impl Link {
                 .max_frame_size(wire::MAX_FRAME)
                 .max_header_list_size(wire::MAX_HEADER_LIST)
                 .max_send_buffer_size(wire::MAX_SEND_BUFFER)
-                .max_local_error_reset_streams(Some(wire::MAX_ERROR_RESETS))
+                .max_local_error_reset_streams(None)
                 .enable_push(false)
                 .handshake::<_, Bytes>(io)
                 .await
@@ -186,6 +189,14 @@ impl Link {
     /// No new requests from now on; running ones finish.
     pub(crate) fn stop(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    /// As [`Self::stop`]; the connection ends with what runs, at once if nothing does.
+    pub(crate) fn retire(&self) {
+        self.stop();
+        if self.active() == 0 {
+            self.close();
+        }
     }
 
     /// Ends the connection with all that runs on it.

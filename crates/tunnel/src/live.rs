@@ -9,7 +9,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -51,14 +51,34 @@ pub(crate) struct Live {
     recent: Mutex<VecDeque<Cut>>,
 }
 
-type Shard = HashMap<SessionId, HashMap<u64, Arc<Stream>>>;
+type Shard = HashMap<SessionId, Session>;
+
+#[derive(Default)]
+struct Session {
+    streams: HashMap<u64, Arc<Stream>>,
+    /// Bytes that wait unread in all its streams.
+    unread: Arc<AtomicUsize>,
+}
+
+/// Why a stream was ended from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WhyCut {
+    /// Its session, cluster or permission ended.
+    Ended = 1,
+    /// Its session left too much unread.
+    Unread = 2,
+}
+
+/// What one session may leave unread; more would be room that others need.
+const MAX_UNREAD: usize = 64 << 20;
 
 /// One stream's switch: thrown once, seen by everything that moves its bytes.
 pub(crate) struct Stream {
     owner: Owner,
     serial: u64,
     ends: Option<Instant>,
-    cut: AtomicBool,
+    cut: AtomicU8,
+    unread: Arc<AtomicUsize>,
     gone: AtomicBool,
     down: AtomicWaker,
     up: AtomicWaker,
@@ -100,31 +120,28 @@ impl Live {
         ends: Option<Instant>,
     ) -> Registration {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let stream = Arc::new(Stream {
-            owner,
-            serial,
-            ends,
-            cut: AtomicBool::new(false),
-            gone: AtomicBool::new(false),
-            down: AtomicWaker::new(),
-            up: AtomicWaker::new(),
-            reset: Mutex::new(None),
-        });
-        let siblings = {
-            let mut shard = lock(self.shard(&stream.owner.session));
-            if let Some(streams) = shard.get_mut(&stream.owner.session) {
-                streams.insert(serial, Arc::clone(&stream));
-                streams.len() - 1
-            } else {
-                let streams = HashMap::from([(serial, Arc::clone(&stream))]);
-                shard.insert(stream.owner.session.clone(), streams);
-                0
-            }
+        let (stream, siblings) = {
+            let mut shard = lock(self.shard(&owner.session));
+            let session = shard.entry(owner.session.clone()).or_default();
+            let siblings = session.streams.len();
+            let stream = Arc::new(Stream {
+                owner,
+                serial,
+                ends,
+                cut: AtomicU8::new(0),
+                unread: Arc::clone(&session.unread),
+                gone: AtomicBool::new(false),
+                down: AtomicWaker::new(),
+                up: AtomicWaker::new(),
+                reset: Mutex::new(None),
+            });
+            session.streams.insert(serial, Arc::clone(&stream));
+            (stream, siblings)
         };
         // A cut counts first and looks at the shards second; here it is the other way round, so that one of
         // the two sees the other.
         if self.cuts.load(Ordering::SeqCst) != mark.0 && self.was_cut_since(mark, &stream.owner) {
-            stream.throw();
+            stream.throw(WhyCut::Ended);
         }
         Registration { live: Arc::clone(self), stream, siblings }
     }
@@ -134,7 +151,7 @@ impl Live {
         let cut: Cut = Arc::new(cut);
         self.remember(&cut);
         let matched = self.matching(|stream| cut(&stream.owner));
-        matched.iter().filter(|stream| stream.throw()).count()
+        matched.iter().filter(|stream| stream.throw(WhyCut::Ended)).count()
     }
 
     /// As [`Self::cut`] for one session, without looking at the others.
@@ -144,27 +161,27 @@ impl Live {
         self.remember(&cut);
         let matched: Vec<Arc<Stream>> = lock(self.shard(session))
             .get(session)
-            .map(|streams| streams.values().cloned().collect())
+            .map(|session| session.streams.values().cloned().collect())
             .unwrap_or_default();
-        matched.iter().filter(|stream| stream.throw()).count()
+        matched.iter().filter(|stream| stream.throw(WhyCut::Ended)).count()
     }
 
     /// Ends the streams whose right has run out.
     pub(crate) fn expire(&self, now: Instant) -> usize {
         let over = |stream: &Stream| stream.ends.is_some_and(|ends| ends <= now);
-        self.matching(over).iter().filter(|stream| stream.throw()).count()
+        self.matching(over).iter().filter(|stream| stream.throw(WhyCut::Ended)).count()
     }
 
     /// How many streams of a session run.
     pub(crate) fn count(&self, session: &SessionId) -> usize {
-        lock(self.shard(session)).get(session).map_or(0, HashMap::len)
+        lock(self.shard(session)).get(session).map_or(0, |session| session.streams.len())
     }
 
     fn matching(&self, wanted: impl Fn(&Stream) -> bool) -> Vec<Arc<Stream>> {
         let mut matched = Vec::new();
         for shard in &self.shards {
             let shard = lock(shard);
-            let streams = shard.values().flat_map(HashMap::values);
+            let streams = shard.values().flat_map(|session| session.streams.values());
             matched.extend(streams.filter(|stream| wanted(stream)).cloned());
         }
         matched
@@ -194,8 +211,9 @@ impl Live {
 
 impl Stream {
     /// Ends the stream; false where it had ended already.
-    fn throw(&self) -> bool {
-        let first = !self.cut.swap(true, Ordering::SeqCst);
+    fn throw(&self, why: WhyCut) -> bool {
+        let first =
+            self.cut.compare_exchange(0, why as u8, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if let Some(send) = lock(&self.reset).as_mut() {
             send.send_reset(Reason::CANCEL);
         }
@@ -205,13 +223,35 @@ impl Stream {
     }
 
     pub(crate) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::SeqCst)
+        self.cut.load(Ordering::SeqCst) != 0
+    }
+
+    /// Why it was cut, if it was.
+    pub(crate) fn why_cut(&self) -> Option<WhyCut> {
+        match self.cut.load(Ordering::SeqCst) {
+            0 => None,
+            1 => Some(WhyCut::Ended),
+            _ => Some(WhyCut::Unread),
+        }
+    }
+
+    /// So many more bytes wait unread; a session that leaves too much loses the stream that went too far.
+    pub(crate) fn hold(&self, bytes: usize) {
+        let before = self.unread.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > MAX_UNREAD && self.throw(WhyCut::Unread) {
+            tracing::warn!(session = %self.owner.session, "cut stream of session that reads too little");
+        }
+    }
+
+    /// So many were read, or given up.
+    pub(crate) fn let_go(&self, bytes: usize) {
+        self.unread.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Ready once cut; wakes what reads from the upstream.
-    pub(crate) fn poll_down(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_down(&self, cx: &Context<'_>) -> Poll<WhyCut> {
         self.down.register(cx.waker());
-        if self.is_cut() { Poll::Ready(()) } else { Poll::Pending }
+        self.why_cut().map_or(Poll::Pending, Poll::Ready)
     }
 
     /// Resolves once cut, or once nobody reads the answer any more: then the request's body is of no use either.
@@ -225,8 +265,8 @@ impl Stream {
     }
 
     /// Resolves once cut, for the task that moves bytes from the upstream.
-    pub(crate) async fn cut_down(&self) {
-        poll_fn(|cx| self.poll_down(cx)).await;
+    pub(crate) async fn cut_down(&self) -> WhyCut {
+        poll_fn(|cx| self.poll_down(cx)).await
     }
 
     /// Hands over what resets the stream, so that a cut does not wait for a client that does not read.
@@ -255,7 +295,7 @@ impl Registration {
         self.stream.is_cut()
     }
 
-    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_cut(&self, cx: &Context<'_>) -> Poll<WhyCut> {
         self.stream.poll_down(cx)
     }
 }
@@ -265,9 +305,9 @@ impl Drop for Registration {
         let session = &self.stream.owner.session;
         {
             let mut shard = lock(self.live.shard(session));
-            if let Some(streams) = shard.get_mut(session) {
-                streams.remove(&self.stream.serial);
-                if streams.is_empty() {
+            if let Some(live) = shard.get_mut(session) {
+                live.streams.remove(&self.stream.serial);
+                if live.streams.is_empty() {
                     shard.remove(session);
                 }
             }
@@ -333,6 +373,23 @@ mod tests {
         assert_eq!(live.expire(now), 0);
         assert_eq!(live.expire(soon), 1);
         assert!(short.is_cut() && !long.is_cut());
+    }
+
+    #[test]
+    fn a_session_that_leaves_too_much_unread_loses_the_stream_that_went_too_far() {
+        let live = Live::new();
+        let first = live.enter(live.mark(), owner(1, "ada", "dev"), None);
+        let second = live.enter(live.mark(), owner(1, "ada", "dev"), None);
+        let other = live.enter(live.mark(), owner(2, "bob", "dev"), None);
+        first.stream().hold(MAX_UNREAD);
+        other.stream().hold(MAX_UNREAD);
+        assert!(!first.is_cut() && !other.is_cut());
+        second.stream().hold(1);
+        assert_eq!(second.stream().why_cut(), Some(WhyCut::Unread));
+        second.stream().let_go(1);
+        first.stream().let_go(1);
+        first.stream().hold(1);
+        assert!(!first.is_cut() && !other.is_cut());
     }
 
     #[test]

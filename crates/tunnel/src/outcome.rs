@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::live::WhyCut;
+
 /// Who made an answer; in the extensions of each response of the tunnel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnsweredBy {
@@ -22,10 +24,21 @@ pub enum Ended {
     Refused,
     /// Its session, cluster or permission ended.
     Cut,
+    /// Its session left more unread than it may.
+    Unread,
     /// The client went away first.
     ClientGone,
     /// Agent or API server broke it off.
     Broken(String),
+}
+
+impl From<WhyCut> for Ended {
+    fn from(why: WhyCut) -> Self {
+        match why {
+            WhyCut::Ended => Self::Cut,
+            WhyCut::Unread => Self::Unread,
+        }
+    }
 }
 
 /// The end of a request, told once.

@@ -4,9 +4,13 @@
 //! that the other side could take for one. Reading waits for the writer: neither side is buffered beyond a chunk.
 
 use std::{
-    future::poll_fn,
+    future::{Future as _, poll_fn},
     io,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Poll,
     time::Duration,
 };
 
@@ -15,6 +19,7 @@ use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
+    inbound::Inbound,
     live::Stream,
     outcome::{Ended, Watcher},
 };
@@ -36,7 +41,7 @@ pub(crate) async fn pipe<IO>(
     io: IO,
     mut send: SendStream<Bytes>,
     recv: RecvStream,
-    stream: &Stream,
+    stream: &Arc<Stream>,
     mut watcher: Option<Watcher>,
 ) where
     IO: AsyncRead + AsyncWrite,
@@ -48,7 +53,12 @@ pub(crate) async fn pipe<IO>(
         let both = async {
             let (up, down) = (
                 into_stream(read, &mut send, &moved),
-                into_connection(write, recv, &moved, &to_connection),
+                into_connection(
+                    write,
+                    Inbound::new(recv, Some(Arc::clone(stream))),
+                    &moved,
+                    &to_connection,
+                ),
             );
             tokio::pin!(up, down);
             let first = tokio::select! {
@@ -69,7 +79,7 @@ pub(crate) async fn pipe<IO>(
         };
         tokio::select! {
             biased;
-            () = stream.cut_down() => Ended::Cut,
+            why = stream.cut_down() => why.into(),
             result = both => match result {
                 Ok(()) => Ended::Finished,
                 Err(Stop::Connection) => Ended::ClientGone,
@@ -125,18 +135,32 @@ where
 
 async fn into_connection<W>(
     mut write: W,
-    mut recv: RecvStream,
+    mut inbound: Inbound,
     moved: &AtomicU64,
     to_connection: &AtomicU64,
 ) -> Result<(), Stop>
 where
     W: AsyncWrite + Unpin,
 {
-    while let Some(data) = recv.data().await {
-        let data = data.map_err(broken)?;
-        write.write_all(&data).await.map_err(gone)?;
-        write.flush().await.map_err(gone)?;
-        recv.flow_control().release_capacity(data.len()).map_err(broken)?;
+    while let Some(frame) = poll_fn(|cx| inbound.poll_frame(cx)).await {
+        let frame = frame.map_err(|error| Stop::Stream(error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let written = async {
+            write.write_all(&data).await?;
+            write.flush().await
+        };
+        tokio::pin!(written);
+        let written = poll_fn(|cx| {
+            if let Poll::Ready(written) = written.as_mut().poll(cx) {
+                return Poll::Ready(Ok(written));
+            }
+            // A reset must not wait for somebody who does not read.
+            match inbound.take_in(cx) {
+                Poll::Ready(Err(())) => Poll::Ready(Err(Stop::Stream("it was reset".to_owned()))),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
+        });
+        written.await?.map_err(gone)?;
         moved.fetch_add(1, Ordering::Relaxed);
         to_connection.fetch_add(data.len() as u64, Ordering::Relaxed);
     }

@@ -60,7 +60,7 @@ impl Default for PublicLimits {
 
 /// Resets of accepted streams that wait at most; more is the rapid-reset attack.
 const PENDING_RESETS: usize = 20;
-const ERROR_RESETS: usize = 128;
+const ERROR_RESETS: usize = 1_024;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 const MAX_SEND_BUFFER: usize = 256 * 1024;
@@ -170,7 +170,7 @@ where
                 close(&mut response);
             }
             let response = response.map(|body| {
-                let kind = if without_body { Kind::Nothing } else { Kind::Own(body) };
+                let kind = if without_body { Kind::Nothing } else { Kind::Own(Box::new(body)) };
                 FrontBody { kind, _busy: busy }
             });
             return Box::pin(async move { Ok(response) });
@@ -203,7 +203,7 @@ struct FrontBody<B> {
 enum Kind<B> {
     /// HTTP/2 takes a body that answers HEAD for a broken server.
     Nothing,
-    Own(TunnelBody),
+    Own(Box<TunnelBody>),
     Inner(B),
 }
 
@@ -221,7 +221,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.kind {
             Kind::Nothing => Poll::Ready(None),
-            Kind::Own(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Own(body) => Pin::new(&mut **body).poll_frame(cx).map_err(Into::into),
             Kind::Inner(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }

@@ -68,7 +68,7 @@ impl Registry {
         epoch.connections += 1;
         for older in self.links(&link.cluster).iter() {
             if older.instance == link.instance && older.epoch < link.epoch {
-                older.stop();
+                older.retire();
             }
         }
         self.change(&link.cluster, |links| links.push(Arc::clone(link)));

@@ -10,6 +10,7 @@ mod pool;
 
 use std::sync::Arc;
 
+use h2::RecvStream;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header, uri};
 use hyper_util::rt::TokioIo;
 use nullius_model::ClusterName;
@@ -19,10 +20,11 @@ pub use dial::{ApiServer, Dial, Dialled};
 
 use crate::{
     Refusal, TunnelBody,
-    body::Upload,
     exchange::{Exchange, Failure, Remainder},
     headers::{self, Redirect},
+    live::Stream,
     upgrade::{self, UpgradeRequest},
+    upload::Upload,
 };
 use http1::Http1;
 use pool::{Lease, Open, Pool};
@@ -55,7 +57,7 @@ pub(crate) enum Upgraded {
     /// It switched; the head of its 101.
     Switched(Response<()>, TokioIo<hyper::upgrade::Upgraded>),
     /// It answered like anything else.
-    Answered(Response<TunnelBody>),
+    Answered(Box<Response<TunnelBody>>),
 }
 
 impl Upstream {
@@ -75,8 +77,10 @@ impl Upstream {
     pub(crate) async fn send(
         &self,
         head: http::request::Parts,
-        mut body: TunnelBody,
+        body: RecvStream,
+        owner: &Arc<Stream>,
     ) -> Result<Answer, Refusal> {
+        let mut body = TunnelBody::http2(body, Some(Arc::clone(owner)));
         for _ in 0..ATTEMPTS {
             let connection = match self.0.pool.choose(&self.0.dial).await {
                 Ok(Open::Http2(connection)) => connection,
@@ -106,14 +110,15 @@ impl Upstream {
                         Remainder::Done(_) => None,
                         Remainder::Running(upload) => Some(upload),
                     };
-                    let response = response.map(|()| TunnelBody::http2(stream));
+                    let response =
+                        response.map(|()| TunnelBody::http2(stream, Some(Arc::clone(owner))));
                     return Ok(Answer { response, upload, lease: Some(lease) });
                 }
                 Err(Failure::NotProcessed(whole, error)) => {
                     if error.is_go_away() {
                         lease.stop();
                     }
-                    body = whole;
+                    body = *whole;
                 }
                 Err(Failure::Broken(error)) => return Err(self.broken(&error)),
                 Err(Failure::Body(error)) => {
@@ -148,9 +153,8 @@ impl Upstream {
             let (parts, body) = response.into_parts();
             let response = self.answered(parts)?;
             // The connection lives as long as its answer and serves nothing else.
-            return Ok(Upgraded::Answered(
-                response.map(|()| TunnelBody::http1(body, || drop(sender))),
-            ));
+            let response = response.map(|()| TunnelBody::http1(body, || drop(sender)));
+            return Ok(Upgraded::Answered(Box::new(response)));
         }
         if !upgrade::switched(asked, response.status(), response.headers()) {
             return Err(Refusal::new(

@@ -29,9 +29,10 @@ pub(crate) const MAX_STREAMS: u32 = 1_000;
 pub(crate) const MAX_HEADER_LIST: u32 = 64 * 1024;
 pub(crate) const MAX_FRAME: u32 = 64 * 1024;
 pub(crate) const MAX_SEND_BUFFER: usize = 256 * 1024;
-/// Resets that the other side may cause before the connection counts as an attack.
-pub(crate) const MAX_PENDING_RESETS: usize = 64;
-pub(crate) const MAX_ERROR_RESETS: usize = 256;
+/// Streams that the hub opened and reset before the agent looked at them. People share the connection, so it must
+/// not end because one of them cancels much: who cancels too much is stopped at the hub's public listener. For the
+/// same reason nobody counts the resets of a connection's whole life here.
+pub(crate) const MAX_PENDING_RESETS: usize = 10_000;
 
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -75,10 +76,11 @@ impl Class {
         }
     }
 
-    /// Bytes that all streams together may have in flight: many slow readers before one waits for another.
+    /// Bytes that all streams together may have in flight: several times what one session may leave unread, so that
+    /// nobody waits for somebody else's reader.
     pub(crate) fn connection_window(self) -> u32 {
         match self {
-            Self::Small => 32 << 20,
+            Self::Small => 256 << 20,
             Self::Bulk => 256 << 20,
         }
     }

@@ -24,7 +24,8 @@ use crate::wire::{self, Io};
 /// More would be an attack on the API server, not a load.
 const MAX_CONNECTIONS: usize = 64;
 const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 64 << 20;
+/// Enough for all streams that an API server allows: none waits for what another one's reader leaves.
+const CONNECTION_WINDOW: u32 = 256 << 20;
 
 #[derive(Default)]
 pub(super) struct Pool(Arc<Shared>);
@@ -87,7 +88,7 @@ impl Pool {
             .max_frame_size(wire::MAX_FRAME)
             .max_header_list_size(wire::MAX_HEADER_LIST)
             .max_send_buffer_size(wire::MAX_SEND_BUFFER)
-            .max_local_error_reset_streams(Some(wire::MAX_ERROR_RESETS))
+            .max_local_error_reset_streams(None)
             .enable_push(false)
             .handshake::<_, Bytes>(io)
             .await

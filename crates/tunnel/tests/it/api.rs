@@ -174,7 +174,8 @@ async fn answer(api: Arc<Api>, request: Request<Incoming>) -> Response<Body> {
     if path.ends_with("/exec") {
         return exec(api, request);
     }
-    match path.as_str() {
+    let path = path.rsplit_once("/proxy").map_or(path.as_str(), |(_, inner)| inner);
+    match path {
         "/echo" => Response::new(request.into_body().map_err(io::Error::other).boxed()),
         "/big" => big(api, parameter(&request, "bytes").unwrap().parse().unwrap()),
         "/sink" => {

@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     api::Api,
     client::{failure, get, http1, http2, raw, send, send_http2, text},
-    world::{ADA, World, until},
+    world::{ADA, World, cluster, until},
 };
 
 #[tokio::test]
@@ -81,6 +81,9 @@ async fn oversized_and_too_many_headers_are_refused() {
 async fn a_rapid_reset_ends_the_connection_and_serves_the_others() {
     let api = Api::start(HttpVersions::Either).await;
     let (world, _agent) = World::with_agent(api.dial()).await;
+    let mut of_bob = get("/api/v1/pods?watch=true");
+    of_bob.headers_mut().insert("authorization", "Bearer bob".parse().unwrap());
+    let mut of_bob = send(world.http1, of_bob).await;
     let tcp = TcpStream::connect(world.http2).await.unwrap();
     let (requests, connection) = h2::client::handshake(tcp).await.unwrap();
     let driver = tokio::spawn(connection);
@@ -112,6 +115,31 @@ async fn a_rapid_reset_ends_the_connection_and_serves_the_others() {
     let ended = driver.await.unwrap();
     assert_eq!(ended.unwrap_err().reason(), Some(Reason::ENHANCE_YOUR_CALM));
     assert_eq!(text(send(world.http1, get("/api/v1/pods")).await).await, "hello");
+    api.emit("still here");
+    let frame = of_bob.body_mut().frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "still here");
+}
+
+#[tokio::test]
+async fn a_person_who_cancels_much_costs_nobody_the_shared_connection() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    let mut of_bob = get("/api/v1/pods?watch=true");
+    of_bob.headers_mut().insert("authorization", "Bearer bob".parse().unwrap());
+    let mut of_bob = send(world.http1, of_bob).await;
+    let target = "/api/v1/namespaces/shop/services/web/proxy/big?bytes=10000000";
+    for round in 0..300 {
+        // On connections of several clients, as one client alone is stopped at the listener.
+        let mut sender = http2(world.http2).await;
+        let mut response = send_http2(&mut sender, get(target)).await;
+        assert_eq!(response.status(), 200, "{round}");
+        response.body_mut().frame().await.unwrap().unwrap();
+    }
+    until(|| world.live(ADA) == 0).await;
+    api.emit("still here");
+    let frame = of_bob.body_mut().frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "still here");
+    assert_eq!(world.tunnels.agents(&cluster()).len(), 2);
 }
 
 #[tokio::test]

@@ -69,6 +69,9 @@ async fn a_newer_epoch_takes_over_and_an_older_one_never_comes_back() {
     let frame = running.body_mut().frame().await.unwrap().unwrap();
     assert_eq!(frame.into_data().unwrap(), "still runs");
 
+    drop(running);
+    world.attached(1).await;
+
     // A replayed older epoch is refused, also after the newer one has gone.
     let mut older = agent.connect(Class::Small, 5).await;
     older.ended().await;

@@ -296,3 +296,30 @@ async fn the_hub_knows_who_answered_and_hears_the_end_once() {
     assert_eq!(other, (AnsweredBy::Hub, Some(403), vec![Ended::Refused]));
     assert_eq!(api.count(), 1);
 }
+
+#[tokio::test]
+async fn a_session_that_leaves_much_unread_loses_streams_before_it_costs_others_anything() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, agent) = World::with_agent(api.dial()).await;
+    let target = "/api/v1/namespaces/shop/services/web/proxy/big?bytes=1000000000";
+    let mut of_bob = get("/api/v1/pods?watch=true");
+    of_bob.headers_mut().insert("authorization", "Bearer bob".parse().unwrap());
+    let mut of_bob = send(world.http1, of_bob).await;
+    let mut stalled = Vec::new();
+    for _ in 0..30 {
+        stalled.push(send(world.http1, get(target)).await);
+    }
+    until(|| !world.reports.lock().unwrap().is_empty()).await;
+    assert_eq!(world.reports.lock().unwrap()[0].ended, Ended::Unread);
+    let mut last = 0;
+    let produced = || api.produced.load(Ordering::SeqCst);
+    until(|| std::mem::replace(&mut last, produced()) == produced()).await;
+    assert!(world.live(ADA) < 20, "{} streams run", world.live(ADA));
+    until(|| agent.agent.streams() == world.live(ADA) as u64 + 1).await;
+    api.emit("still here");
+    let frame = of_bob.body_mut().frame().await.unwrap().unwrap();
+    assert_eq!(frame.into_data().unwrap(), "still here");
+    drop(stalled);
+    until(|| world.live(ADA) == 0).await;
+    assert_eq!(text(send(world.http1, get("/api/v1/pods")).await).await, "hello");
+}
