@@ -400,6 +400,7 @@ impl Ending {
             Ended::Finished => None,
             Ended::Refused => Some("refused".to_owned()),
             Ended::Cut => Some("cut".to_owned()),
+            Ended::Unread => Some("unread".to_owned()),
             Ended::ClientGone => Some("client-gone".to_owned()),
             Ended::Broken(why) => {
                 self.event.outcome = AuditOutcome::Failed;
