@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nullius_testkit::{
-    Cluster, ClusterConfig, Environment, EnvironmentConfig, Profile, Progress, StateDir, up_all,
+    AgentPlace, Cluster, ClusterConfig, Environment, EnvironmentConfig, Profile, Progress,
+    StateDir, missing_for_nodes, up_all,
 };
 
 /// The arguments of `cargo xtask up`.
@@ -19,7 +20,7 @@ pub(crate) struct Arguments {
     /// Leave it running and return; end it with `cargo xtask down`.
     #[arg(long)]
     detach: bool,
-    /// How many clusters to start: dev, dev2, ….
+    /// How many clusters to start: dev, dev2, …. More than one needs nodes.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=8))]
     clusters: u8,
     /// How many nodes each cluster has.
@@ -106,6 +107,7 @@ fn down_at(path: &Path) -> Result<()> {
 }
 
 fn start(root: &Path, path: &Path, arguments: &Arguments) -> Result<Environment> {
+    refuse_many_without_nodes(arguments)?;
     let state = StateDir::open(path)?;
     Environment::stop(state.path(), Progress::Silent)?;
     let clusters = match &arguments.kubeconfig {
@@ -121,6 +123,25 @@ fn start(root: &Path, path: &Path, arguments: &Arguments) -> Result<Environment>
     };
     let config = EnvironmentConfig::new(state.path(), binary(root));
     Environment::start(config, clusters, Progress::Lines)
+}
+
+/// Without nodes the agent runs beside its cluster, in the hub's process, and that serves one cluster.
+fn refuse_many_without_nodes(arguments: &Arguments) -> Result<()> {
+    if arguments.clusters < 2 || arguments.kubeconfig.is_some() {
+        return Ok(());
+    }
+    let why = match arguments.nodes {
+        0 => Some("`--nodes 0` leaves none".to_owned()),
+        _ => missing_for_nodes(),
+    };
+    match why {
+        None => Ok(()),
+        Some(why) => bail!(
+            "`--clusters {}` needs nodes for the agents: {why}; without nodes start one cluster, or several \
+             environments, each with its own `--state DIR`",
+            arguments.clusters
+        ),
+    }
 }
 
 /// The built `nullius` binary.
@@ -158,8 +179,13 @@ fn show(environment: &Environment, arguments: &Arguments, took: Duration) -> Res
         home.display(),
         nullius.parent().unwrap_or(Path::new("/")).display()
     )?;
-    writeln!(out, "  try         kubectl -n shop get pods")?;
-    writeln!(out, "              kubectl -n shop exec deploy/web -- id")?;
+    if environment.clusters.iter().all(|cluster| cluster.agent == AgentPlace::InCluster) {
+        writeln!(out, "  try         kubectl -n shop get pods")?;
+        writeln!(out, "              kubectl -n shop exec deploy/web -- id")?;
+    } else {
+        writeln!(out, "  try         kubectl -n shop get configmaps,services")?;
+        writeln!(out, "              kubectl -n shop create configmap mine --from-literal=a=b")?;
+    }
     writeln!(
         out,
         "              kubectl -n ops get secrets            # refused, and it says whom to ask"

@@ -1,9 +1,11 @@
 //! A whole Nullius beside development clusters: hub, agents, example people with roles and grants, one signed in.
 //!
 //! Everything goes the way of a user: the `nullius` binary starts the hub and speaks to it, `kubectl apply` joins the
-//! clusters, people enrol over the public API. [`Environment`] is the record of it, as `cargo xtask up -o json`
-//! prints it and end-to-end tests read it.
+//! clusters, people enrol over the public API. A cluster whose nodes are not ours to bring an image to gets its agent
+//! beside it: `nullius up --kubeconfig` is hub and agent in one process. [`Environment`] is the record of it, as
+//! `cargo xtask up -o json` prints it and end-to-end tests read it.
 
+mod hub;
 mod people;
 
 use std::{
@@ -24,9 +26,9 @@ pub use people::{Person, totp_code};
 use crate::{
     api::Api,
     cluster::Cluster,
-    image::image_from_binary,
+    image::{Image, image_from_binary},
     kubectl::Output,
-    process::{Daemon, MARKER, kill, log_tail, marked, wait_gone},
+    process::{MARKER, kill, log_tail, marked, terminate, wait_gone},
     progress::Progress,
     record::ProcessRecord,
     wait::wait_until,
@@ -38,6 +40,8 @@ const IMAGE: &str = "localhost/nullius:dev";
 const OBJECTS: &str = include_str!("../../../dev/environment/objects.yaml");
 const SAMPLE: &str = include_str!("../../../dev/cluster/sample.yaml");
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long an agent beside its cluster may take to give back what sessions have there.
+const FAREWELL: Duration = Duration::from_secs(20);
 /// The first admin, a developer of one namespace, somebody who may look, and an operator of the clusters.
 const PEOPLE: [(&str, &[&str]); 3] =
     [("dora", &["developers"]), ("vic", &["viewers"]), ("olga", &["admins"])];
@@ -86,6 +90,18 @@ pub struct EnvironmentCluster {
     pub name: String,
     /// An administrator's kubeconfig, past Nullius.
     pub direct_kubeconfig: PathBuf,
+    /// Where its agent runs.
+    pub agent: AgentPlace,
+}
+
+/// Where an agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AgentPlace {
+    /// As Deployments on the cluster's nodes.
+    InCluster,
+    /// In the hub's process, beside the cluster's kubeconfig.
+    Beside,
 }
 
 impl EnvironmentConfig {
@@ -103,10 +119,12 @@ impl Environment {
         progress: Progress,
     ) -> Result<Self> {
         Self::stop(&config.state, Progress::Silent)?;
+        let agents = agents_of(&clusters)?;
         let began = Instant::now();
         let directory = directory(&config.state);
         fs::create_dir_all(&directory)?;
-        let start = Start { directory: &directory, config: &config, clusters: &clusters, progress };
+        let start =
+            Start { directory: &directory, config: &config, clusters: &clusters, agents, progress };
         match start.run() {
             Ok(environment) => {
                 progress.done("hub, agents and people are ready", began);
@@ -139,6 +157,7 @@ impl Environment {
         if !directory.exists() {
             return Ok(());
         }
+        say_goodbye(state);
         end_processes(&directory);
         fs::remove_dir_all(&directory)
             .with_context(|| format!("cannot remove `{}`", directory.display()))?;
@@ -174,6 +193,7 @@ struct Start<'a> {
     directory: &'a Path,
     config: &'a EnvironmentConfig,
     clusters: &'a [Cluster],
+    agents: AgentPlace,
     progress: Progress,
 }
 
@@ -182,41 +202,40 @@ impl Start<'_> {
         let began = Instant::now();
         let address = self.hub_address()?;
         let hub_url = format!("https://{address}");
-        let image = thread::scope(|scope| {
-            let packed = scope.spawn(|| image_from_binary(&self.config.nullius, IMAGE));
-            let enrolment = self.init_hub(&hub_url);
-            let packed = packed.join().unwrap_or_else(|_| bail!("packing the image panicked"));
-            enrolment.and_then(|link| Ok((link, packed?)))
+        let clusters = self.clusters.iter().map(|cluster| EnvironmentCluster {
+            name: name_at_hub(cluster.name()),
+            direct_kubeconfig: cluster.kubeconfig().to_owned(),
+            agent: self.agents,
         });
-        let (link, image) = image?;
-        let hub = self.start_hub(address, &hub_url)?;
-        let hub_ca = self.directory.join("hub-ca.pem");
-        self.progress.done("hub", began);
-
         let mut environment = Environment {
             api_version: API_VERSION.to_owned(),
             kind: "DevEnvironment".to_owned(),
             hub_url,
-            hub_ca,
+            hub_ca: self.directory.join("hub-ca.pem"),
             kubeconfig: self.directory.join("kubeconfig"),
-            clusters: Vec::new(),
+            clusters: clusters.collect(),
             users: Vec::new(),
             nullius: self.config.nullius.clone(),
             homes: self.directory.join("homes"),
             hub_state: self.directory.join("hub"),
-            processes: vec![hub],
+            processes: Vec::new(),
         };
+        let (link, image) = thread::scope(|scope| {
+            let packed = scope.spawn(|| self.image());
+            let enrolment = environment.init_hub();
+            let packed = packed.join().unwrap_or_else(|_| bail!("packing the image panicked"));
+            enrolment.and_then(|link| Ok((link, packed?)))
+        })?;
+        let hub = environment.start_hub(self.directory)?;
+        environment.processes.push(hub);
+        self.progress.done("hub", began);
+
         thread::scope(|scope| -> Result<()> {
+            let image = image.as_ref();
             let loads: Vec<_> = self
                 .clusters
                 .iter()
-                .map(|cluster| {
-                    let image = &image;
-                    scope.spawn(move || {
-                        cluster.load_image(image)?;
-                        cluster.kubectl()?.apply(SAMPLE).map(drop)
-                    })
-                })
+                .map(|cluster| scope.spawn(move || self.furnish(cluster, image)))
                 .collect();
             let admin = Person::enrol(&environment.hub()?, "admin", &[], &link)?;
             admin.sign_in(&environment)?;
@@ -227,8 +246,8 @@ impl Start<'_> {
             }
             Ok(())
         })?;
-        for cluster in self.clusters {
-            environment.join(cluster)?;
+        for (cluster, joined) in self.clusters.iter().zip(&environment.clusters) {
+            environment.join(cluster, joined)?;
         }
         for (name, groups) in PEOPLE {
             environment.add_person(name, groups)?;
@@ -253,100 +272,34 @@ impl Start<'_> {
         Ok(listener.local_addr()?)
     }
 
-    /// Makes the hub's state; gives the first admin's enrolment token.
-    fn init_hub(&self, hub_url: &str) -> Result<String> {
-        let state = self.directory.join("hub").display().to_string();
-        let args = ["hub", "init", "--state", &state, "--public-url", hub_url, "-o", "json"];
-        let output = run(&self.config.nullius, &self.directory.join("homes/none"), &args, "")?;
-        if output.code != 0 {
-            bail!("`nullius hub init` failed: {}", output.stderr.trim());
+    /// The image of the agents, where there are nodes to run it.
+    fn image(&self) -> Result<Option<Image>> {
+        match self.agents {
+            AgentPlace::InCluster => image_from_binary(&self.config.nullius, IMAGE).map(Some),
+            AgentPlace::Beside => Ok(None),
         }
-        let made: serde_json::Value = serde_json::from_str(&output.stdout)
-            .with_context(|| format!("`nullius hub init` printed no JSON: {}", output.stdout))?;
-        let ca = made["ca"].as_str().context("`nullius hub init` names no root")?;
-        fs::write(self.directory.join("hub-ca.pem"), ca)?;
-        let token =
-            made["token"].as_str().context("`nullius hub init` gives no enrolment token")?;
-        Ok(token.to_owned())
     }
 
-    fn start_hub(&self, address: SocketAddr, hub_url: &str) -> Result<ProcessRecord> {
-        start_hub(&self.config.nullius, self.directory, address, hub_url)
+    /// Brings image and sample to a cluster; where no image can be brought, what needs none.
+    fn furnish(&self, cluster: &Cluster, image: Option<&Image>) -> Result<()> {
+        let kubectl = cluster.kubectl()?;
+        let Some(image) = image else {
+            let runs = |document: &&str| !document.contains("\nkind: Deployment");
+            let sample: Vec<_> = SAMPLE.split("\n---\n").filter(runs).collect();
+            return kubectl.apply(&sample.join("\n---\n")).map(drop);
+        };
+        cluster.load_image(image)?;
+        kubectl.apply(SAMPLE).map(drop)
     }
-}
-
-/// Starts the hub on the state in this directory and waits until it serves.
-fn start_hub(
-    nullius: &Path,
-    directory: &Path,
-    address: SocketAddr,
-    hub_url: &str,
-) -> Result<ProcessRecord> {
-    let log = directory.join("hub.log");
-    let args = [
-        "hub",
-        "--state",
-        &directory.join("hub").display().to_string(),
-        "--listen",
-        &address.to_string(),
-        "--public-url",
-        hub_url,
-    ];
-    let process = Daemon {
-        name: "hub",
-        program: nullius.to_owned(),
-        args: args.map(str::to_owned).to_vec(),
-        directory,
-        log: log.clone(),
-        namespace: None,
-        path: Vec::new(),
-    }
-    .spawn()?;
-    let hub = Api::anonymous(address, &directory.join("hub-ca.pem"))?;
-    wait_until(PATIENCE, "the hub", || {
-        if !process.is_alive() {
-            return Some(Err(anyhow::anyhow!("the hub ended by itself:\n{}", log_tail(&log))));
-        }
-        hub.get("/readyz").ok().filter(|answer| answer.status == 200).map(|_| Ok(()))
-    })??;
-    Ok(process)
 }
 
 impl Environment {
-    /// Ends the hub with SIGKILL, as a crash would; [`Self::start_hub_again`] brings it back.
-    pub fn kill_hub(&self) -> Result<()> {
-        let hub = self.hub_process()?;
-        if hub.is_alive() {
-            kill(hub.pid);
-            wait_gone(&[hub.pid], Duration::from_secs(10));
-        }
-        Ok(())
-    }
-
-    /// Starts the hub on its state as it was started first, in the environment of this state directory.
-    pub fn start_hub_again(&mut self, state: &Path) -> Result<()> {
-        let directory = directory(state);
-        let address = self.hub_url.trim_start_matches("https://").parse()?;
-        let hub = start_hub(&self.nullius, &directory, address, &self.hub_url)?;
-        self.processes.retain(|process| process.name != hub.name);
-        self.processes.push(hub);
-        self.write(&directory)
-    }
-
-    /// The hub as a process of this machine.
-    pub fn hub_process(&self) -> Result<&ProcessRecord> {
-        let hub = self.processes.iter().find(|process| process.name == "hub");
-        hub.context("this environment has no hub of its own")
-    }
-
     fn write(&self, directory: &Path) -> Result<()> {
         let path = directory.join(RECORD);
         fs::write(&path, serde_json::to_vec_pretty(self)?)
             .with_context(|| format!("cannot write `{}`", path.display()))
     }
-}
 
-impl Environment {
     /// Runs the command line; an exit code other than 0 is an error.
     pub fn nullius_ok(&self, person: &str, args: &[&str]) -> Result<String> {
         self.nullius_ok_with_input(person, args, "")
@@ -383,12 +336,20 @@ impl Environment {
         Person::enrol(&self.hub()?, name, groups, token)
     }
 
-    fn join(&mut self, cluster: &Cluster) -> Result<()> {
-        let name = cluster.name().to_owned();
+    /// Makes the cluster known with its label; where the agent runs in it, starts it there.
+    fn join(&self, cluster: &Cluster, joined: &EnvironmentCluster) -> Result<()> {
+        let name = joined.name.as_str();
+        if joined.agent == AgentPlace::Beside {
+            let object = format!(
+                "apiVersion: {API_VERSION}\nkind: Cluster\nmetadata: {{name: {name}, labels: {{env: dev}}}}\n\
+                 spec: {{ceiling: cluster-admin}}\n"
+            );
+            return self.nullius_ok_with_input("admin", &["apply", "-f", "-"], &object).map(drop);
+        }
         let args = [
             "cluster",
             "add",
-            &name,
+            name,
             "--label",
             "env=dev",
             "--ceiling",
@@ -398,10 +359,7 @@ impl Environment {
             IMAGE,
         ];
         let manifest = self.nullius_ok("admin", &args)?;
-        cluster.kubectl()?.apply(&manifest).with_context(|| format!("joining `{name}`"))?;
-        let direct_kubeconfig = cluster.kubeconfig().to_owned();
-        self.clusters.push(EnvironmentCluster { name, direct_kubeconfig });
-        Ok(())
+        cluster.kubectl()?.apply(&manifest).with_context(|| format!("joining `{name}`")).map(drop)
     }
 
     /// Waits until each cluster answers the developer through hub and agent.
@@ -448,6 +406,46 @@ fn directory(state: &Path) -> PathBuf {
     state.join("nullius")
 }
 
+/// Where the agents of these clusters run: in them, or of the only one beside it.
+fn agents_of(clusters: &[Cluster]) -> Result<AgentPlace> {
+    let bare: Vec<_> =
+        clusters.iter().map(Cluster::record).filter(|record| record.nodes.is_empty()).collect();
+    match (bare.as_slice(), clusters.len()) {
+        ([], _) => Ok(AgentPlace::InCluster),
+        ([_], 1) => Ok(AgentPlace::Beside),
+        ([first, ..], many) => {
+            let why = first.missing.as_deref().unwrap_or("it was started without nodes");
+            bail!(
+                "{many} clusters, and agents cannot run in `{}`: {why}; an agent beside its cluster serves one: \
+                 start a single cluster, or all of them with nodes",
+                first.name
+            )
+        }
+    }
+}
+
+/// The name of a kubeconfig's cluster (`kind-kind`, `gke_project_zone_name`) as a name at the hub: a DNS label.
+fn name_at_hub(name: &str) -> String {
+    let fits = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let label: String = name.chars().map(fits).collect();
+    let label: String = label.trim_matches('-').chars().take(63).collect();
+    match label.trim_end_matches('-') {
+        "" => "local".to_owned(),
+        label => label.to_owned(),
+    }
+}
+
+/// Lets an agent beside its cluster take back what sessions have there: the cluster may outlive it.
+fn say_goodbye(state: &Path) {
+    let Ok(Some(environment)) = Environment::open(state) else { return };
+    if environment.clusters.iter().any(|cluster| cluster.agent == AgentPlace::Beside) {
+        for process in &environment.processes {
+            terminate(process.pid);
+            wait_gone(&[process.pid], FAREWELL);
+        }
+    }
+}
+
 /// Ends the processes that carry the directory's mark: the hub has SIGKILL coming too, its store survives that.
 fn end_processes(directory: &Path) {
     let running = marked(directory);
@@ -480,4 +478,23 @@ fn run(nullius: &Path, home: &Path, args: &[&str], input: &str) -> Result<Output
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         code: output.status.code().unwrap_or(-1),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kubeconfigs_cluster_gets_a_name_at_the_hub() {
+        for (name, label) in [
+            ("dev", "dev"),
+            ("kind-kind", "kind-kind"),
+            ("gke_project_europe-west1-b_Shop", "gke-project-europe-west1-b-shop"),
+            ("arn:aws:eks:eu-central-1:1:cluster/shop", "arn-aws-eks-eu-central-1-1-cluster-shop"),
+            ("__", "local"),
+        ] {
+            assert_eq!(name_at_hub(name), label);
+        }
+        assert_eq!(name_at_hub(&"a_".repeat(60)).len(), 63);
+    }
 }

@@ -35,7 +35,9 @@ pub use api::{Api, Response};
 pub use audit::{AuditEntry, AuditLog};
 pub use cluster::{Cluster, up_all};
 pub use config::{AddressFamilies, ApiServerConfig, ClusterConfig, Dns, Profile};
-pub use environment::{Environment, EnvironmentCluster, EnvironmentConfig, Person, totp_code};
+pub use environment::{
+    AgentPlace, Environment, EnvironmentCluster, EnvironmentConfig, Person, totp_code,
+};
 pub use image::{Content, File, Image, busybox_image, image_from_binary, pause_image};
 pub use kubectl::{Kubectl, Output, kubectl, kubectl_on_path};
 pub use packages::missing_for_nodes;

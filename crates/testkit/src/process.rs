@@ -107,9 +107,18 @@ fn boot() -> &'static str {
 
 /// Sends SIGKILL; a process that is gone already is fine.
 pub(crate) fn kill(pid: u32) {
+    send(pid, Signal::KILL);
+}
+
+/// Sends SIGTERM; a process that is gone already is fine.
+pub(crate) fn terminate(pid: u32) {
+    send(pid, Signal::TERM);
+}
+
+fn send(pid: u32, signal: Signal) {
     let own = std::process::id();
     if let Some(pid) = i32::try_from(pid).ok().filter(|_| pid != own).and_then(Pid::from_raw) {
-        let _ = kill_process(pid, Signal::KILL);
+        let _ = kill_process(pid, signal);
     }
 }
 
