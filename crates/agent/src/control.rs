@@ -206,8 +206,13 @@ async fn role_writer_token(
     let shared = SharedToken::default();
     let first = own_tokens.mint(OwnAccount::RoleWriter, None, OWN_TOKEN_SECONDS).await?;
     shared.replace(&first.token);
-    let renewing =
-        token::keep_renewed(own_tokens.clone(), OwnAccount::RoleWriter, shared.clone(), first);
+    let renewing = token::keep_renewed(
+        own_tokens.clone(),
+        OwnAccount::RoleWriter,
+        shared.clone(),
+        OWN_TOKEN_SECONDS,
+        first,
+    );
     tasks.spawn_loop("role-writer's token", renewing);
     Ok(Credential::Shared(shared))
 }

@@ -14,14 +14,15 @@ pub(crate) fn is_fresh(token: &MintedToken, now: Timestamp) -> bool {
     !used.is_negative() && used < life * 4 / 5
 }
 
-/// Replaces an own account's token at half of its life, for as long as the process lives.
+/// Replaces an own account's token at half of its life by one of so many seconds, for as long as the process lives.
+/// The life is never taken from the token before: its times are rounded, and API servers give no less than 600 s.
 pub(crate) async fn keep_renewed(
     tokens: OwnTokens,
     account: OwnAccount,
     shared: SharedToken,
+    seconds: i64,
     first: MintedToken,
 ) {
-    let seconds = first.expires_at.duration_since(first.issued_at).as_secs();
     let mut current = first;
     let mut backoff = Backoff::default();
     loop {
