@@ -9,6 +9,7 @@
 mod agent;
 mod body;
 mod exchange;
+mod forward;
 mod headers;
 mod hub;
 mod inbound;
@@ -26,10 +27,9 @@ mod wire;
 
 pub use agent::{Admission, Agent, Gate, Presented, Served};
 pub use body::{BoxError, StreamError, TunnelBody};
+pub use forward::{Assert, AssertError, Forward};
 pub use headers::check_headers;
-pub use hub::{
-    AgentState, AgentView, Assert, AssertError, Attached, Forward, TunnelOptions, Tunnels,
-};
+pub use hub::{AgentState, AgentView, Attached, TunnelOptions, Tunnels};
 pub use link::AttachError;
 pub use live::{Mark, Owner};
 pub use outcome::{AnsweredBy, Ended, OnEnd, Report};
