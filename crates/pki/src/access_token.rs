@@ -53,10 +53,10 @@ pub enum AccessTokenError {
     #[error("the access token is of another hub, `{0}`")]
     Issuer(String),
     /// For other doors.
-    #[error("the access token is for another use; sign in with `nullius login`")]
+    #[error("the access token is for another use")]
     Audience,
     /// Over.
-    #[error("the access token ended {0} s ago; sign in with `nullius login`")]
+    #[error("the access token ended {0} s ago")]
     Expired(i64),
     /// Issued in the future, or for too long.
     #[error("the access token's times are impossible; check the hub's clock")]

@@ -62,6 +62,11 @@ impl Clusters {
         u32::try_from(instances.len()).unwrap_or(u32::MAX)
     }
 
+    /// Whether requests to a cluster have a way: a tunnel of an `agent proxy` stands.
+    pub(crate) fn is_reachable(&self, cluster: &ClusterName) -> bool {
+        !self.tunnels.agents(cluster).is_empty()
+    }
+
     /// Kubernetes' version as an attached agent read it.
     pub(crate) fn kubernetes_version(&self, cluster: &ClusterName) -> Option<String> {
         let attached = self.commands.attached(cluster);

@@ -36,7 +36,7 @@ pub(super) async fn list(
     let rows = rows.filter(|row| row.inactive.is_none()).filter_map(|row| {
         let grant: GrantName = row.grant.as_str().parse().ok()?;
         Some(AccessRow {
-            reachable: hub.clusters().agents_connected(&row.cluster) > 0,
+            reachable: hub.clusters().is_reachable(&row.cluster),
             through: through(&snapshot, &row.grant, &whose),
             rules: rules(&snapshot, row.role.as_str()),
             cluster: row.cluster,

@@ -50,13 +50,14 @@ fn a_denial_names_the_grant_that_is_missing_and_whom_to_ask() {
             (&["get", "pods", "-n", "nullius-sessions"], "nullius-sessions"),
             (&["create", "token", "default"], "serviceaccounts/token"),
             (&["get", "pods", "--as=system:admin"], "mpersonat"),
-            (&["get", "--raw", "/metrics"], "/metrics"),
         ] {
             let refused = kubectl.run(args).unwrap();
             ended_with(&refused, 1);
             assert!(refused.stderr.contains(part), "{args:?}: {}", refused.stderr);
         }
     }
+    let refused = worker.kubectl().run(&["get", "--raw", "/metrics"]).unwrap();
+    assert!(refused.stderr.contains("may not get `/metrics`"), "{}", refused.stderr);
     let filter = ["--user", name.as_str(), "--outcome", "denied"];
     let event = wait_event(&world, "the denial", &filter, |event| {
         text(event, "/kube/resource") == "secrets"
@@ -172,7 +173,7 @@ impl<'w> ScaledDown<'w> {
     pub(crate) fn new(world: &'w World, deployment: &'static str) -> Self {
         let this = Self { world, deployment };
         this.scale("0");
-        let label = format!("app.kubernetes.io/name={deployment}");
+        let label = format!("app.kubernetes.io/component={deployment}");
         let force =
             ["-n", "nullius-system", "delete", "pods", "-l", &label, "--force", "--grace-period=0"];
         world.direct().ok(&force).unwrap();

@@ -23,7 +23,7 @@ const RECOVERY: Duration = Duration::from_secs(45);
 
 /// Processes of `nullius` in the pods of a Deployment of the agent.
 fn processes_of(world: &World, deployment: &str) -> Vec<u32> {
-    let label = format!("app.kubernetes.io/name={deployment}");
+    let label = format!("app.kubernetes.io/component={deployment}");
     let uids = "jsonpath={.items[*].metadata.uid}";
     let args = ["-n", "nullius-system", "get", "pods", "-l", &label, "-o", uids];
     let uids = world.direct().ok(&args).unwrap();

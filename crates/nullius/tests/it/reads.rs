@@ -14,6 +14,16 @@ fn json(kubectl: &Kubectl, args: &[&str]) -> Value {
     serde_json::from_str(&kubectl.ok(&[args, &["-o", "json"]].concat()).unwrap()).unwrap()
 }
 
+/// `get --raw`: older kubectl begins at the root of the server, newer at the path that the kubeconfig names.
+fn raw(kubectl: &Kubectl, cluster: &str, path: &str) -> String {
+    let output = kubectl.run(&["get", "--raw", path]).unwrap();
+    if output.code == 0 {
+        return output.stdout;
+    }
+    assert!(output.stderr.contains("could not find the requested resource"), "{}", output.stderr);
+    kubectl.ok(&["get", "--raw", &format!("/clusters/{cluster}{path}")]).unwrap()
+}
+
 #[test]
 fn objects_and_discovery_are_read_as_usual() {
     let Some(world) = World::together() else { return };
@@ -39,13 +49,13 @@ fn objects_and_discovery_are_read_as_usual() {
         let described = kubectl.ok(&["describe", "pod", "page"]).unwrap();
         assert!(described.contains("Events:") && described.contains("Started"), "{described}");
 
-        let raw = format!("/api/v1/namespaces/{}/pods?limit=1", namespace.name());
-        let list: Value =
-            serde_json::from_str(&kubectl.ok(&["get", "--raw", &raw]).unwrap()).unwrap();
+        let raw = |path: &str| raw(&kubectl, world.cluster_name(), path);
+        let pods = format!("/api/v1/namespaces/{}/pods?limit=1", namespace.name());
+        let list: Value = serde_json::from_str(&raw(&pods)).unwrap();
         assert_eq!(list["items"][0]["metadata"]["name"], "page");
-        assert_eq!(kubectl.ok(&["get", "--raw", "/healthz"]).unwrap().trim(), "ok");
+        assert_eq!(raw("/healthz").trim(), "ok");
         let page = format!("/api/v1/namespaces/{}/pods/http:page:8080/proxy/", namespace.name());
-        assert_eq!(kubectl.ok(&["get", "--raw", &page]).unwrap(), "the page\n");
+        assert_eq!(raw(&page), "the page\n");
     }
 }
 
@@ -155,7 +165,9 @@ fn kubectl_proxy_serves_the_api_to_this_machine() {
     let Some(world) = World::together() else { return };
     let (namespace, worker) = world.worker("proxy");
     for kubectl in worker.kubectls() {
-        let mut proxy = Running::start("kubectl proxy", kubectl.command(&["proxy", "--port=0"]));
+        // The kubeconfig's server has a path, and kubectl proxy keeps it only when it is told to.
+        let args = ["proxy", "--port=0", "--append-server-path"];
+        let mut proxy = Running::start("kubectl proxy", kubectl.command(&args));
         let port = port_of(&proxy.wait_line("Starting to serve"));
         let path = format!("/api/v1/namespaces/{}/configmaps/kube-root-ca.crt", namespace.name());
         let answer = get_page(port, &path).unwrap();
