@@ -5,16 +5,31 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(15);
 
+/// Inside one cluster a handful of agents meet, not a thousand.
+const LONGEST_WITHIN: Duration = Duration::from_secs(1);
+
 /// Exponential growth with full jitter; the randomness is passed in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Backoff {
     failures: u32,
+    longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { failures: 0, longest: LONGEST }
+    }
 }
 
 impl Backoff {
+    /// Shorter waits, for connections that do not leave the cluster.
+    pub(crate) fn within_cluster() -> Self {
+        Self { failures: 0, longest: LONGEST_WITHIN }
+    }
+
     /// The wait after one more failure, for 64 random bits.
     pub(crate) fn after_failure(&mut self, random: u64) -> Duration {
-        let ceiling = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+        let ceiling = FIRST.saturating_mul(1 << self.failures.min(10)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         // At least a tenth, so that a lucky draw is not a busy loop.
         let least = ceiling / 10;

@@ -6,8 +6,8 @@ use nullius_model::{RequestAssertion, Timestamp};
 use nullius_proto::{
     VERSION,
     agent_v1::{
-        self as wire, IssueRequest, RaiseRequest, WatchRequest, credential_event::Kind,
-        credentials_client::CredentialsClient,
+        self as wire, IssueRequest, IssueResponse, RaiseRequest, WatchRequest,
+        credential_event::Kind, credentials_client::CredentialsClient,
     },
 };
 use nullius_tls::{PartConnector, PeerRule, Protocol};
@@ -57,6 +57,14 @@ impl RemoteControl {
         Ok(Self { channel, identity: identity.clone() })
     }
 
+    async fn ask(&self, request: IssueRequest) -> Result<IssueResponse, Status> {
+        let mut client = self.client();
+        match tokio::time::timeout(ISSUE_TIMEOUT, client.issue(request)).await {
+            Ok(answer) => Ok(answer?.into_inner()),
+            Err(_) => Err(Status::unavailable("agent control did not answer in time")),
+        }
+    }
+
     fn client(&self) -> CredentialsClient<Channel> {
         CredentialsClient::new(self.channel.clone())
     }
@@ -75,10 +83,13 @@ impl Issuer for RemoteControl {
                 generation: permitted.plan,
                 assertion: assertion.to_owned(),
             };
-            let mut client = self.client();
-            let answer = tokio::time::timeout(ISSUE_TIMEOUT, client.issue(request)).await;
-            let late = || NotHanded::Unavailable("agent control did not answer in time".to_owned());
-            let issued = answer.map_err(|_| late())?.map_err(not_handed)?.into_inner();
+            let issued = match self.ask(request.clone()).await {
+                // The connection ended, with its certificate or with a replica: asking twice gives the same.
+                Err(status) if std::error::Error::source(&status).is_some() => {
+                    self.ask(request).await.map_err(not_handed)?
+                }
+                answer => answer.map_err(not_handed)?,
+            };
             let expires_at = Timestamp::from_second(issued.expires_at)
                 .map_err(|_| NotHanded::Unavailable("its token has no expiry".to_owned()))?;
             Ok(Handed { token: SecretString::from(issued.token), expires_at })
@@ -103,7 +114,7 @@ fn not_handed(status: Status) -> NotHanded {
 /// Follows what control tells, for as long as the process lives.
 pub(crate) async fn follow(control: RemoteControl, proxy: Arc<Proxy>) {
     let mut identity = control.identity.clone();
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::within_cluster();
     loop {
         let key_set = identity.key_set.borrow_and_update().clone();
         install(&proxy, &key_set);
@@ -113,7 +124,7 @@ pub(crate) async fn follow(control: RemoteControl, proxy: Arc<Proxy>) {
             _ = identity.key_set.changed() => continue,
         };
         if let Err(why) = watched {
-            tracing::warn!(%why, "lose agent control");
+            tracing::warn!(%why, "do not hear agent control, ask again");
         }
         tokio::time::sleep(backoff.after_failure(random())).await;
     }

@@ -2,6 +2,7 @@
 
 use nullius_kube::{KubeError, OwnAccount};
 use nullius_model::{Binding, PolicyRule};
+use secrecy::ExposeSecret;
 
 use crate::plane::{Plane, binding, left_of, plan, plane, refused, rule};
 
@@ -66,8 +67,30 @@ async fn a_ceiling_that_holds_everything_may_pass_everything_on() {
     let mut standing = sessions.begin(&plan.session);
     let made = sessions.ensure(&plan, &mut standing).await;
     plane.admin.ok(&["delete", "clusterrolebinding", high]).unwrap();
+    let token = made.unwrap().token.unwrap();
+
+    // Whoever has every right in the cluster through us is still neither the agent nor another session.
+    let root = plane.with_token(token.token.expose_secret());
+    assert_eq!(root.ok(&["auth", "can-i", "*", "*", "-A"]).unwrap().trim(), "yes");
+    let account = nullius_kube::account_name(&plan.session);
+    let run = |args: &[&str]| root.run(args).unwrap();
+    refused(
+        &run(&["-n", "nullius-sessions", "create", "token", &account]),
+        "nullius-sessions-closed",
+    );
+    refused(
+        &run(&["-n", "nullius-system", "create", "token", "nullius-provisioner"]),
+        "nullius-system-closed",
+    );
+    refused(
+        &run(&["-n", "nullius-system", "delete", "secret", "nullius-trust"]),
+        "nullius-system-closed",
+    );
+    refused(&run(&["delete", "clusterrole", "nullius:binder"]), "nullius-roles");
+    let subject = format!("--serviceaccount=nullius-sessions:{account}");
+    let more = ["create", "clusterrolebinding", "more", "--clusterrole=cluster-admin", &subject];
+    refused(&run(&more), "nullius-bindings");
     sessions.flush(&mut standing).await.unwrap();
-    made.unwrap();
 }
 
 #[tokio::test]

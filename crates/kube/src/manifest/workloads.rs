@@ -179,10 +179,10 @@ struct Workload<'a> {
 
 fn deployment(workload: &Workload<'_>) -> Value {
     let labels = selector(workload.name);
-    let probe = |path: &str, failures: u32| {
+    let probe = |path: &str, period: u32, failures: u32| {
         json!({
             "httpGet": { "path": path, "port": "health" },
-            "periodSeconds": 5, "timeoutSeconds": 3, "failureThreshold": failures,
+            "periodSeconds": period, "timeoutSeconds": 3, "failureThreshold": failures,
         })
     };
     let container = json!({
@@ -198,8 +198,8 @@ fn deployment(workload: &Workload<'_>) -> Value {
             "capabilities": { "drop": ["ALL"] },
             "readOnlyRootFilesystem": true,
         },
-        "readinessProbe": probe("/readyz", 2),
-        "livenessProbe": probe("/healthz", 12),
+        "readinessProbe": probe("/readyz", 1, 5),
+        "livenessProbe": probe("/healthz", 10, 6),
         "volumeMounts": workload.mounts,
     });
     json!({
