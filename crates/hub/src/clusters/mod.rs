@@ -18,6 +18,7 @@ mod plans;
 mod provision;
 mod reviews;
 mod status;
+mod warm;
 
 use nullius_model::{ClusterName, SessionId};
 use nullius_proto::agent_v1::{self as wire, HubMessage, hub_message};

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Client, Hub, SessionEndCause,
-    logins::{BROWSER_LOGIN_TTL, DeviceCodes, LoginError, Poll},
+    logins::{BROWSER_LOGIN_TTL, DeviceCodes, LoginError, Poll, Proven},
 };
 
 pub(super) async fn at_terminal(
@@ -26,7 +26,7 @@ pub(super) async fn at_terminal(
 ) -> Result<Answer<Tokens>, Problem> {
     let SignInRequest { user, password, code } = request;
     let proven = hub.prove(&user, SecretString::from(password), &code, &call).await?;
-    Ok(Answer(hub.open_session(proven, Client::Terminal, &call).await?))
+    Ok(Answer(opened(&hub, proven, Client::Terminal, &call).await?))
 }
 
 pub(super) async fn begin_in_browser(
@@ -83,7 +83,7 @@ async fn exchange_code(
     hold_back(hub, call)?;
     match hub.browser_logins().exchange(code, &verifier, redirect_uri, hub.now()) {
         Ok(proven) => {
-            let tokens = hub.open_session(proven, Client::BrowserLogin, call).await?;
+            let tokens = opened(hub, proven, Client::BrowserLogin, call).await?;
             hub.browser_logins().gave(code, &tokens.session);
             Ok(tokens)
         }
@@ -109,7 +109,7 @@ async fn poll(hub: &Arc<Hub>, call: &Call, device_code: &str) -> Result<Tokens, 
         }
         Poll::Refused => Err(Problem::refused("the sign-in was refused on the other device")),
         Poll::Ended => Err(Problem::unauthenticated("the sign-in has ended or was completed")),
-        Poll::Approved(proven) => Ok(hub.open_session(proven, Client::Device, call).await?),
+        Poll::Approved(proven) => opened(hub, proven, Client::Device, call).await,
     }
 }
 
@@ -133,4 +133,16 @@ impl From<LoginError> for Problem {
             | LoginError::OtherRedirect => Self::unauthenticated(text),
         }
     }
+}
+
+/// Opens a session and makes ready where its person worked lately.
+async fn opened(
+    hub: &Arc<Hub>,
+    proven: Proven,
+    client: Client,
+    call: &Call,
+) -> Result<Tokens, Problem> {
+    let tokens = hub.open_session(proven, client, call).await?;
+    hub.warm(tokens.session.clone());
+    Ok(tokens)
 }
