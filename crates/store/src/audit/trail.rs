@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     sync::{Arc, LazyLock},
 };
 
@@ -47,17 +46,11 @@ static INSERTS: LazyLock<[(usize, Arc<str>); 3]> =
     LazyLock::new(|| [64, 8, 1].map(|rows| (rows, insert(rows).into())));
 
 fn insert(rows: usize) -> String {
-    let mut sql = format!("INSERT INTO audit_entries ({}) VALUES ", COLUMNS.join(", "));
-    for row in 0..rows {
-        sql.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 0..COLUMNS.len() {
-            let comma = if column == 0 { "" } else { ", " };
-            // Writing to a `String` cannot fail.
-            let _ = write!(sql, "{comma}${}", row * COLUMNS.len() + column + 1);
-        }
-        sql.push(')');
-    }
-    sql
+    // SQLite looks up a numbered placeholder by its name, one after the other; with this many, plain ones save a quarter
+    // of the work. PostgreSQL wants them numbered.
+    let row = format!("({})", ["?"; COLUMNS.len()].join(", "));
+    let values = vec![row; rows].join(", ");
+    format!("INSERT INTO audit_entries ({}) VALUES {values}", COLUMNS.join(", "))
 }
 
 /// An event as canonical JSON, with what of it is searched.
