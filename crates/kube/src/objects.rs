@@ -281,12 +281,12 @@ pub(crate) fn read_record(
         .and_then(|json| serde_json::from_str(json).ok())
         .unwrap_or_default();
     for (object, uid) in objects {
-        match object.parse() {
-            Ok(object @ (ObjectRef::RoleBinding { .. } | ObjectRef::ClusterRoleBinding { .. })) => {
-                standing.objects.insert(object, uid);
-            }
-            // Account and marker are taken from the objects themselves; nothing else belongs to a session.
-            Ok(_) | Err(_) => {}
+        // Account and marker are taken from the objects themselves; nothing but the session's own bindings is
+        // believed from a record.
+        if let Ok(object) = object.parse::<ObjectRef>()
+            && is_binding_of(session, &object)
+        {
+            standing.objects.insert(object, uid);
         }
     }
     if let Some(uid) = &account.metadata.uid {
@@ -298,6 +298,17 @@ pub(crate) fn read_record(
     standing
 }
 
+fn is_binding_of(session: &SessionId, object: &ObjectRef) -> bool {
+    match object {
+        ObjectRef::RoleBinding { name, .. } | ObjectRef::ClusterRoleBinding { name } => name
+            .strip_prefix(BINDING_PREFIX)
+            .and_then(|rest| rest.split_once(':'))
+            .is_some_and(|(of, _)| of == session.as_str()),
+        ObjectRef::ClusterRole { .. }
+        | ObjectRef::Secret { .. }
+        | ObjectRef::ServiceAccount { .. } => false,
+    }
+}
+
 #[cfg(test)]
-#[path = "objects/tests.rs"]
 mod tests;

@@ -70,8 +70,8 @@ fn a_record_is_read_back_as_it_was_written() {
 fn a_record_cannot_make_us_delete_what_no_session_has() {
     let plan = plan();
     let (mut account, marker) = made(&plan);
-    let evil =
-        r#"{"ServiceAccount/kube-system/default":"x","ClusterRole/admin":"y","Pod/a/b":"z"}"#;
+    let evil = r#"{"ServiceAccount/kube-system/default":"x","ClusterRole/admin":"y","Pod/a/b":"z",
+            "ClusterRoleBinding/cluster-admin":"c","RoleBinding/shop/nullius:session:1:2":"d"}"#;
     account.metadata.annotations.as_mut().unwrap().insert(OBJECTS_ANNOTATION.into(), evil.into());
     let standing = read_record(&plan.session, &account, Some(&marker));
     let objects: Vec<String> = standing.objects.keys().map(ToString::to_string).collect();
