@@ -81,9 +81,12 @@ async fn an_object_keeps_its_uid_and_counts_its_changes() {
 
         let mut reader = store.read().await.unwrap();
         assert_eq!(reader.objects().get(Kind::User, "ada").await.unwrap(), updated);
-        assert_eq!(reader.objects().list(Kind::User).await.unwrap(), [updated.clone()]);
+        assert_eq!(
+            reader.objects().list(Kind::User).await.unwrap(),
+            std::slice::from_ref(&updated)
+        );
         let (revision, all) = reader.objects().load_all().await.unwrap();
-        assert_eq!(all, [updated.clone()]);
+        assert_eq!(all, std::slice::from_ref(&updated));
         assert_eq!(updated.metadata().resource_version, Some(revision.to_string()));
     }
 }
