@@ -245,8 +245,8 @@ impl Attached {
     }
 
     /// Resolves with the reason when the connection has ended and was taken out.
-    pub async fn ended(self) -> String {
-        self.ended.await.unwrap_or_default()
+    pub async fn ended(&mut self) -> String {
+        (&mut self.ended).await.unwrap_or_default()
     }
 
     /// Ends the connection with all that runs on it.

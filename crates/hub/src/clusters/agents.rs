@@ -6,15 +6,15 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use nullius_model::{AuditKind, AuditOutcome, InfraId, Timestamp};
+use nullius_model::{AuditKind, AuditOutcome, ClusterName, InfraId, InstanceId, Timestamp};
 use nullius_proto::agent_v1::control_server::ControlServer;
 use nullius_tls::Protocol;
-use nullius_tunnel::{Class, Io};
+use nullius_tunnel::{Class, Io, Tunnels};
 
 use super::control::{agent_event, service_for};
 use crate::Hub;
 
-/// How long before its certificate ends a connection is closed, so that the agent is back with a new one.
+/// How long before its certificate ends a connection is closed whose agent has not come back with a new one.
 const BEFORE_END: Duration = Duration::from_secs(5);
 
 /// Serves one connection to its end. `exporter` binds assertions to it; it does not outlive the certificate.
@@ -34,39 +34,60 @@ pub(crate) async fn accept(
     }
     drop(snapshot);
     let left = not_after.duration_since(hub.now()).unsigned_abs().saturating_sub(BEFORE_END);
-    let serve = async {
-        match Class::of(protocol) {
-            Some(class) => tunnel(hub, stream, &id, class, exporter).await,
-            None => control(hub, stream, &id).await,
+    match Class::of(protocol) {
+        Some(class) => tunnel(hub, stream, &id, class, exporter, left).await,
+        None => {
+            if tokio::time::timeout(left, control(hub, stream, &id)).await.is_err() {
+                tracing::info!(agent = %id, "close control connection whose certificate ends");
+            }
         }
-    };
-    if tokio::time::timeout(left, serve).await.is_err() {
-        tracing::info!(agent = %id, "close connection whose certificate ends");
     }
 }
 
-async fn tunnel(hub: &Arc<Hub>, stream: impl Io, id: &InfraId, class: Class, exporter: [u8; 32]) {
+async fn tunnel(
+    hub: &Arc<Hub>,
+    stream: impl Io,
+    id: &InfraId,
+    class: Class,
+    exporter: [u8; 32],
+    left: Duration,
+) {
     let (InfraId::AgentProxy { cluster, instance } | InfraId::AgentControl { cluster, instance }) =
         id
     else {
         return;
     };
-    match hub.clusters().tunnels.attach(stream, id, class, exporter).await {
-        Ok(attached) => {
-            tracing::info!(agent = %id, ?class, "attach tunnel");
-            hub.cluster_seen(cluster).await;
-            let why = attached.ended().await;
-            tracing::info!(agent = %id, ?class, %why, "detach tunnel");
-            hub.cluster_seen(cluster).await;
-        }
+    let tunnels = &hub.clusters().tunnels;
+    let mut attached = match tunnels.attach(stream, id, class, exporter).await {
+        Ok(attached) => attached,
         Err(error) => {
             tracing::warn!(agent = %id, %error, "refuse tunnel");
             let what = error.to_string();
-            let event =
-                agent_event(hub, AuditKind::Alarm, AuditOutcome::Denied, cluster, instance, &what);
-            hub.note(event).await;
+            let (kind, outcome) = (AuditKind::Alarm, AuditOutcome::Denied);
+            hub.note(agent_event(hub, kind, outcome, cluster, instance, &what)).await;
+            return;
         }
-    }
+    };
+    tracing::info!(agent = %id, ?class, "attach tunnel");
+    hub.cluster_seen(cluster).await;
+    let epoch = attached.epoch();
+    let why = match tokio::time::timeout(left, attached.ended()).await {
+        Ok(why) => why,
+        // What runs may finish when the same agent has proven itself again since; new requests go there.
+        Err(_) if renewed(tunnels, cluster, instance, epoch) => attached.ended().await,
+        Err(_) => {
+            attached.close();
+            "its certificate ends".to_owned()
+        }
+    };
+    tracing::info!(agent = %id, ?class, %why, "detach tunnel");
+    hub.cluster_seen(cluster).await;
+}
+
+/// Whether an agent has come back with a newer certificate.
+fn renewed(tunnels: &Tunnels, cluster: &ClusterName, instance: &InstanceId, epoch: u64) -> bool {
+    let mut agents = tunnels.agents(cluster).into_iter();
+    agents.any(|agent| agent.instance == *instance && agent.epoch > epoch)
 }
 
 async fn control(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {

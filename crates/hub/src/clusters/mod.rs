@@ -20,9 +20,15 @@ mod reviews;
 mod status;
 mod warm;
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
 use nullius_model::{ClusterName, SessionId};
 use nullius_proto::agent_v1::{self as wire, HubMessage, hub_message};
 use nullius_tunnel::{TunnelOptions, Tunnels};
+use tokio::sync::RwLock;
 
 pub use beside::BesideError;
 pub(crate) use enrolment::{PeerAddress, routes};
@@ -40,6 +46,7 @@ pub struct Clusters {
     commands: Commands,
     plans: Plans,
     live: LiveRequests,
+    turns: Mutex<HashMap<ClusterName, Arc<RwLock<()>>>>,
 }
 
 impl Clusters {
@@ -50,6 +57,7 @@ impl Clusters {
             commands: Commands::default(),
             plans: Plans::default(),
             live: LiveRequests::default(),
+            turns: Mutex::default(),
         }
     }
 

@@ -5,21 +5,29 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
+use futures::StreamExt as _;
 use nullius_access::Snapshot;
 use nullius_model::{
     AuditEvent, AuditKind, AuditOutcome, ClusterName, Identity, Order, Principal, SessionId,
 };
 use nullius_store::{Provisioned, StoreError};
+use tokio::sync::RwLock;
 
 use super::{
     Clusters,
     commands::{Answer, CommandError},
     plans::{Making, Step},
 };
-use crate::Hub;
+use crate::{Hub, limits::lock};
+
+/// Orders to one cluster at the same time when many plans change.
+const ORDERS_AT_ONCE: usize = 16;
 
 /// Why a session has nothing in a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +87,9 @@ impl Clusters {
     ) -> Result<u64, ProvisionError> {
         let session = making.plan.session.clone();
         let generation = making.plan.generation;
+        // An agent that is just told which sessions live must not end one that is being made meanwhile.
+        let turn = self.turn(cluster);
+        let _settled = turn.read().await;
         let mut tx = hub.store().begin().await?;
         let noted =
             tx.clusters().request_provision(&session, cluster, generation, hub.now()).await?;
@@ -185,18 +196,46 @@ impl Clusters {
                     && owner.permission == condemned.permission
             });
         }
+        let mut by_cluster: BTreeMap<ClusterName, Vec<SessionId>> = BTreeMap::new();
         for session in self.plans.sessions() {
-            let Some(live) = hub.sessions().find(&session) else { continue };
-            let identity = live.identity(&snapshot);
             for cluster in self.plans.clusters_of(&session) {
-                if !snapshot.knows_cluster(&cluster) {
-                    continue;
-                }
-                if let Err(error) = self.ensure(hub, &identity, &cluster, &snapshot).await {
-                    tracing::debug!(cluster = %cluster, session = %session, %error, "replan later");
+                if snapshot.knows_cluster(&cluster) {
+                    by_cluster.entry(cluster).or_default().push(session.clone());
                 }
             }
         }
+        // Side by side: an agent that does not answer holds up nobody else's cluster.
+        let replans = by_cluster
+            .iter()
+            .map(|(cluster, sessions)| self.replan_in(hub, cluster, sessions, &snapshot));
+        futures::future::join_all(replans).await;
+    }
+
+    async fn replan_in(
+        &self,
+        hub: &Hub,
+        cluster: &ClusterName,
+        sessions: &[SessionId],
+        snapshot: &Snapshot,
+    ) {
+        let silent = AtomicBool::new(false);
+        let each = futures::stream::iter(sessions);
+        each.for_each_concurrent(ORDERS_AT_ONCE, async |session| {
+            let Some(live) = hub.sessions().find(session) else { return };
+            if silent.load(Ordering::Relaxed) {
+                // The next request or the agent's next connection makes it right.
+                return;
+            }
+            self.plans.entry(session, cluster).doubt().await;
+            let identity = live.identity(snapshot);
+            if let Err(error) = self.ensure(hub, &identity, cluster, snapshot).await {
+                tracing::debug!(%cluster, %session, %error, "replan later");
+                if matches!(error, ProvisionError::Command(CommandError::Slow(_))) {
+                    silent.store(true, Ordering::Relaxed);
+                }
+            }
+        })
+        .await;
     }
 
     /// When the next permit of a live stream ends.
@@ -233,6 +272,8 @@ impl Clusters {
 
     /// Brings a newly attached agent to what holds: pending flushes, sessions that live, and nothing else.
     pub(super) async fn reconcile(&self, hub: &Hub, cluster: &ClusterName, standing: &[SessionId]) {
+        let turn = self.turn(cluster);
+        let settling = turn.write().await;
         let records = match records_in(hub, cluster).await {
             Ok(records) => records,
             Err(error) => {
@@ -257,6 +298,7 @@ impl Clusters {
             tracing::warn!(cluster = %cluster, %error, "cannot tell which sessions live");
             return;
         }
+        drop(settling);
         let snapshot = hub.snapshot();
         for session in &sessions {
             let Some(session) = hub.sessions().find(session) else { continue };
@@ -268,6 +310,13 @@ impl Clusters {
                 tracing::debug!(cluster = %cluster, session = %session.id(), %error, "plan later");
             }
         }
+    }
+}
+
+impl Clusters {
+    /// Whose turn it is in a cluster: sessions are made side by side, but never while an agent learns which live.
+    fn turn(&self, cluster: &ClusterName) -> Arc<RwLock<()>> {
+        Arc::clone(lock(&self.turns).entry(cluster.clone()).or_default())
     }
 }
 

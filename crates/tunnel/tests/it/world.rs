@@ -282,7 +282,7 @@ async fn serve_agents(root: &InfraRoot, tunnels: Tunnels) -> SocketAddr {
                 let exporter = exporter(stream.get_ref().1).unwrap();
                 let class = Class::of(protocol).unwrap();
                 // A refusal closes the connection, which the agent's side sees.
-                if let Ok(attached) = tunnels.attach(stream, &id, class, exporter).await {
+                if let Ok(mut attached) = tunnels.attach(stream, &id, class, exporter).await {
                     attached.ended().await;
                 }
             });
