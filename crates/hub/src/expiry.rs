@@ -24,6 +24,7 @@ impl Hub {
     /// Ends what has run out, and makes live sessions be as grants and locks are at this instant.
     pub async fn act_on_time(self: &Arc<Self>) {
         let now = self.now();
+        let mut ended = Vec::new();
         for session in self.sessions.all() {
             let settings = session_settings(session.client(), &self.settings.lifetimes);
             if self.clusters.live_streams(session.id()) > 0 {
@@ -32,12 +33,10 @@ impl Hub {
             }
             let (after, _) = advance(session.state(), &Event::Tick, now, &settings);
             if let Phase::Ended { why, .. } = after.phase {
-                let cause = SessionEndCause::of(why);
-                if let Err(error) = self.end_session(session.id(), cause).await {
-                    tracing::error!(error = %chain(&error), "could not store a session's end");
-                }
+                ended.push((session.id().clone(), SessionEndCause::of(why)));
             }
         }
+        self.end_all(ended).await;
         self.settle_sessions().await;
     }
 

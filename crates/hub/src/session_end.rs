@@ -203,6 +203,12 @@ impl Hub {
                 Some(_) | None => {}
             }
         }
+        self.end_all(ended).await;
+        self.clusters.replan(self).await;
+    }
+
+    /// Ends many sessions side by side: none waits for the cluster of another.
+    pub(crate) async fn end_all(self: &Arc<Self>, ended: Vec<(SessionId, SessionEndCause)>) {
         // All are refused before the first is flushed.
         for (id, _) in &ended {
             self.sessions.condemn(id);
@@ -213,7 +219,6 @@ impl Hub {
             }
         });
         futures::future::join_all(ends).await;
-        self.clusters.replan(self).await;
     }
 }
 

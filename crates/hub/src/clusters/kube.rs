@@ -24,7 +24,7 @@ use nullius_tunnel::{
 };
 
 use super::{
-    live::LiveRequest,
+    live::{LiveRequest, NoMore},
     reviews::{self, Question},
 };
 use crate::{Hub, usage::UseRef};
@@ -133,6 +133,7 @@ impl Call<'_> {
                     return Err(refusal);
                 }
             };
+        let revision = snapshot.revision();
         drop(snapshot);
 
         let request = with_target(request, &target)?;
@@ -160,7 +161,7 @@ impl Call<'_> {
                 )
             })?;
         }
-        Ok(self.forward(slot, asked, permit, explanation, mark, generation, request).await)
+        self.forward(slot, asked, permit, explanation, mark, revision, generation, request).await
     }
 
     #[expect(
@@ -174,20 +175,37 @@ impl Call<'_> {
         permit: KubePermit,
         explanation: Explanation,
         mark: nullius_tunnel::Mark,
+        revision: u64,
         generation: u64,
         request: Request<TunnelBody>,
-    ) -> Response<TunnelBody> {
+    ) -> Result<Response<TunnelBody>, Refusal> {
         let hub = self.hub;
+        let live = LiveRequest {
+            session: permit.session().clone(),
+            cluster: permit.cluster().clone(),
+            permission: permit.permission().cloned(),
+            request: asked.info.clone(),
+            ends_at: permit.ends_at(),
+        };
+        // From here on a change of objects finds this request by itself. One that came between the decision and
+        // here has not found it, so it is judged again.
+        let running = Running { hub: Arc::clone(hub), id: hub.clusters().live.enter(live.clone()) };
+        let newest = hub.snapshot();
+        if newest.revision() != revision {
+            match live.judge_again(hub.sessions(), &newest, hub.now()) {
+                Ok(()) => {}
+                Err(NoMore::Denied(denial)) => return Err(self.deny(slot, &asked, &denial)),
+                Err(NoMore::Ended) => {
+                    let refusal =
+                        Refusal::new(401, "your session has ended; sign in with `nullius login`");
+                    let permission = permit.permission();
+                    self.finish_early(slot, &asked, &explanation, permission, &refusal);
+                    return Err(refusal);
+                }
+            }
+        }
+        drop(newest);
         let long = is_long(&asked.info, &request);
-        let live = long.then(|| {
-            hub.clusters().live.enter(LiveRequest {
-                session: permit.session().clone(),
-                cluster: permit.cluster().clone(),
-                permission: permit.permission().cloned(),
-                request: asked.info.clone(),
-                ends_at: permit.ends_at(),
-            })
-        });
         self.count(&asked, true, permit.permission());
         let (status, told) = tokio::sync::oneshot::channel::<u16>();
         let ending = Ending {
@@ -200,10 +218,10 @@ impl Call<'_> {
                 Some(&explanation),
                 0,
             ),
-            live,
+            _running: running,
             told,
         };
-        if live.is_some() {
+        if long {
             super::provision::wake(hub);
         }
         let assert = Asserter { hub, generation };
@@ -216,7 +234,7 @@ impl Call<'_> {
         };
         let response = hub.clusters().tunnels.forward(forward, request).await;
         let _ = status.send(response.status().as_u16());
-        response
+        Ok(response)
     }
 
     /// Reads a review, and answers it where the decision here says no already.
@@ -373,20 +391,29 @@ impl Call<'_> {
     }
 }
 
+/// A request that runs; dropping it ends that, whatever became of it.
+struct Running {
+    hub: Arc<Hub>,
+    id: u64,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.hub.clusters().live.leave(self.id);
+    }
+}
+
 /// What is done when a forwarded request has ended.
 struct Ending {
     hub: Arc<Hub>,
     slot: Option<Slot>,
     event: AuditEvent,
-    live: Option<u64>,
+    _running: Running,
     told: tokio::sync::oneshot::Receiver<u16>,
 }
 
 impl Ending {
     fn tell(mut self, report: Report) {
-        if let Some(live) = self.live {
-            self.hub.clusters().live.leave(live);
-        }
         // The head was sent before the end, or there was none: the client went away or got the hub's own refusal.
         let code = self.told.try_recv().unwrap_or_default();
         self.event.at = self.hub.now();
@@ -499,13 +526,11 @@ fn is_self_question(info: &RequestInfo) -> bool {
     )
 }
 
+/// Whether the clock has to be watched for a request's sake. Every log counts: `follow` can be written in many ways.
 fn is_long(info: &RequestInfo, request: &Request<TunnelBody>) -> bool {
-    let follows = info.subresource() == "log"
-        && info.raw_query().is_some_and(|query| query.contains("follow"));
     request.headers().contains_key(header::UPGRADE)
         || info.verb() == "watch"
-        || info.subresource() == "proxy"
-        || follows
+        || matches!(info.subresource(), "log" | "proxy")
 }
 
 /// `apps/deployments/scale@shop`; never an object's name.

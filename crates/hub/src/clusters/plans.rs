@@ -29,6 +29,8 @@ pub(crate) struct Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Made {
     bindings: Option<BTreeSet<Binding>>,
+    /// Revision of the newest snapshot that they were compared with.
+    revision: u64,
     ended: bool,
 }
 
@@ -109,12 +111,17 @@ impl Entry {
         if self.fresh.load(Ordering::Acquire) == revision + 1 {
             return Step::Ready(self.generation.load(Ordering::Acquire));
         }
-        let made = self.made.lock().await;
+        let mut made = self.made.lock().await;
         if made.ended {
             return Step::Ended;
         }
+        if revision < made.revision && made.bindings.is_some() {
+            // A newer plan stands: what an older snapshot gave is not brought back.
+            return Step::Ready(self.generation.load(Ordering::Acquire));
+        }
         let bindings = bindings();
         if made.bindings.as_ref() == Some(&bindings) {
+            made.revision = revision;
             self.fresh.store(revision + 1, Ordering::Release);
             return Step::Ready(self.generation.load(Ordering::Acquire));
         }
@@ -138,6 +145,12 @@ impl Entry {
         self.fresh.store(0, Ordering::Release);
     }
 
+    /// Compares what stands with the plan again, also under the same snapshot: grants and locks end by the clock.
+    pub(crate) async fn doubt(&self) {
+        let _no_order_under_way = self.made.lock().await;
+        self.fresh.store(0, Ordering::Release);
+    }
+
     /// Forgets what stands: the agent says that the objects are not there.
     pub(crate) async fn forget(&self) {
         let mut made = self.made.lock().await;
@@ -158,6 +171,7 @@ impl Making<'_> {
     pub(crate) fn done(mut self) -> u64 {
         let generation = self.plan.generation;
         self.made.bindings = Some(self.plan.bindings);
+        self.made.revision = self.revision;
         self.entry.fresh.store(self.revision + 1, Ordering::Release);
         generation
     }
@@ -214,6 +228,25 @@ mod tests {
         assert!(wider > first);
         let narrower = make(&entry, 10, &[binding("ops")]).await;
         assert!(narrower > wider);
+    }
+
+    #[tokio::test]
+    async fn what_time_took_away_is_taken_from_the_cluster_without_any_change_of_objects() {
+        let entry = Entry::default();
+        make(&entry, 7, &[binding("shop"), binding("ops")]).await;
+        entry.doubt().await;
+        let left = || BTreeSet::from([binding("shop")]);
+        let step = entry.step(&identity(), 7, Timestamp::UNIX_EPOCH, left).await;
+        assert!(matches!(step, Step::Make(making) if making.plan.bindings == left()));
+    }
+
+    #[tokio::test]
+    async fn an_older_snapshot_never_brings_back_what_a_newer_took() {
+        let entry = Entry::default();
+        let newest = make(&entry, 8, &[binding("shop")]).await;
+        let before = || BTreeSet::from([binding("shop"), binding("ops")]);
+        let late = entry.step(&identity(), 7, Timestamp::UNIX_EPOCH, before).await;
+        assert!(matches!(late, Step::Ready(generation) if generation == newest));
     }
 
     #[tokio::test]
