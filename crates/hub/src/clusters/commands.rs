@@ -19,6 +19,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::limits::lock;
 
+/// What the agents of a cluster may say unasked at once, and per minute on average.
+const WORDS_AT_ONCE: f64 = 200.0;
+const WORDS_PER_MINUTE: f64 = 60.0;
 /// How long an agent may take for one order.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -73,6 +76,15 @@ pub(crate) struct Commands {
     agents: Mutex<BTreeMap<ClusterName, HashMap<InstanceId, Agent>>>,
     revision: AtomicU64,
     serial: AtomicU64,
+    words: Mutex<BTreeMap<ClusterName, Words>>,
+}
+
+/// How much the agents of a cluster may still say unasked.
+#[derive(Debug, Clone, Copy)]
+struct Words {
+    left: f64,
+    at: Timestamp,
+    unheard: u64,
 }
 
 /// An attached agent's place; dropping it detaches, and whoever waits is told.
@@ -112,6 +124,23 @@ impl Commands {
             serial,
             gone: watched,
         })
+    }
+
+    /// Takes one of the words that agents of a cluster may say unasked: each is written to disk, and an agent that is
+    /// not ours any more must not fill it. Gives how many were left out since the last, none where this one is.
+    pub(crate) fn take_word(&self, cluster: &ClusterName, now: Timestamp) -> Option<u64> {
+        let mut words = lock(&self.words);
+        let full = Words { left: WORDS_AT_ONCE, at: now, unheard: 0 };
+        let words = words.entry(cluster.clone()).or_insert(full);
+        let minutes = now.duration_since(words.at).as_secs_f64().max(0.0) / 60.0;
+        words.left = (words.left + minutes * WORDS_PER_MINUTE).min(WORDS_AT_ONCE);
+        words.at = now;
+        if words.left < 1.0 {
+            words.unheard += 1;
+            return None;
+        }
+        words.left -= 1.0;
+        Some(std::mem::take(&mut words.unheard))
     }
 
     /// The agents of a cluster.
@@ -287,6 +316,21 @@ mod tests {
             }
         );
         assert_eq!(result, Err(CommandError::Gone(dev())));
+    }
+
+    #[test]
+    fn an_agent_that_talks_without_end_is_not_written_down_without_end() {
+        let commands = Commands::default();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let heard = (0..10_000).filter(|_| commands.take_word(&dev(), at(0)).is_some()).count();
+        assert_eq!(heard, 200);
+        assert_eq!(
+            commands.take_word(&"prod".parse().unwrap(), at(0)),
+            Some(0),
+            "others are heard"
+        );
+        assert_eq!(commands.take_word(&dev(), at(1)), Some(9_800), "what was left out is counted");
+        assert_eq!(commands.take_word(&dev(), at(1)), None);
     }
 
     #[test]

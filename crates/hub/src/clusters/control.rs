@@ -30,6 +30,9 @@ use crate::Hub;
 const QUEUE: usize = 256;
 /// An agent that said nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(3 * HEARTBEAT_SECONDS as u64);
+/// Objects of an agent's answer that are kept, and characters of each.
+const OBJECTS: usize = 2_000;
+const OBJECT_CHARS: usize = 400;
 /// Characters of an agent's own words that are kept.
 const WORDS: usize = 1_000;
 
@@ -120,10 +123,15 @@ impl ControlService {
         };
         let attached = hub.clusters().commands.attach(&self.cluster, about, to_agent.clone());
         let Some(mut attachment) = attached else {
-            self.note(AuditKind::Alarm, AuditOutcome::Denied, "stale or replayed epoch").await;
+            if self.take_word().is_some() {
+                self.note(AuditKind::Alarm, AuditOutcome::Denied, "stale or replayed epoch").await;
+            }
             return;
         };
-        self.note(AuditKind::AgentConnection, AuditOutcome::Begun, "attached").await;
+        let noted = self.take_word().is_some();
+        if noted {
+            self.note(AuditKind::AgentConnection, AuditOutcome::Begun, "attached").await;
+        }
         hub.cluster_seen(&self.cluster).await;
         let standing: Vec<SessionId> =
             hello.sessions.iter().filter_map(|session| session.parse().ok()).collect();
@@ -144,7 +152,9 @@ impl ControlService {
         };
         reconciling.abort();
         drop(attachment);
-        self.note(AuditKind::AgentConnection, AuditOutcome::Done, &why).await;
+        if noted {
+            self.note(AuditKind::AgentConnection, AuditOutcome::Done, &why).await;
+        }
         hub.cluster_seen(&self.cluster).await;
     }
 
@@ -163,18 +173,21 @@ impl ControlService {
             }
             agent_message::Kind::SessionReady(ready) => {
                 if let Ok(id) = ready.command.parse() {
-                    let objects: BTreeMap<_, _> = ready.objects.into_iter().collect();
+                    let objects = kept(ready.objects);
                     attachment.answer(&id, Answer::Ready(objects));
                 }
             }
             agent_message::Kind::SessionFlushed(flushed) => {
-                let objects: BTreeMap<String, String> = flushed.objects.into_iter().collect();
+                let objects = kept(flushed.objects);
                 let told = flushed
                     .command
                     .parse()
                     .is_ok_and(|id| attachment.answer(&id, Answer::Flushed(objects.clone())));
                 // Left over from before: nobody waits for it, but it is in the audit all the same.
-                if !told && let Ok(session) = flushed.session.parse::<SessionId>() {
+                if !told
+                    && let Ok(session) = flushed.session.parse::<SessionId>()
+                    && self.take_word().is_some()
+                {
                     self.hub.clusters().flushed(&self.hub, &session, &self.cluster, objects).await;
                 }
             }
@@ -185,11 +198,19 @@ impl ControlService {
                 }
             }
             agent_message::Kind::Alarm(alarm) => {
-                let text = format!("{}: {}", words(&alarm.what), words(&alarm.detail));
+                let Some(unheard) = self.take_word() else { return };
+                let mut text = format!("{}: {}", words(&alarm.what), words(&alarm.detail));
+                if unheard > 0 {
+                    text.push_str(&format!(" (and {unheard} more that were not written down)"));
+                }
                 tracing::warn!(cluster = %self.cluster, alarm = %text, "hear alarm of agent");
                 self.note(AuditKind::Alarm, AuditOutcome::Denied, &text).await;
             }
         }
+    }
+
+    fn take_word(&self) -> Option<u64> {
+        self.hub.clusters().commands.take_word(&self.cluster, self.hub.now())
     }
 
     async fn note(&self, kind: AuditKind, outcome: AuditOutcome, what: &str) {
@@ -222,6 +243,13 @@ pub(super) fn agent_event(
         kube: None,
         facts: BTreeMap::from([("what".to_owned(), what.to_owned())]),
     }
+}
+
+/// Objects with their UIDs as an agent told them, bounded: they go into the audit.
+fn kept(objects: impl IntoIterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    let short = |text: &String| text.len() <= OBJECT_CHARS;
+    let objects = objects.into_iter().filter(|(object, uid)| short(object) && short(uid));
+    objects.take(OBJECTS).collect()
 }
 
 fn words(text: &str) -> String {
