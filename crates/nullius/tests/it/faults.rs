@@ -41,7 +41,8 @@ fn processes_of(world: &World, deployment: &str) -> Vec<u32> {
     .collect()
 }
 
-fn kill(pid: u32, signal: &str) {
+/// Sends a signal.
+pub(crate) fn kill(pid: u32, signal: &str) {
     let killed = Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
     assert!(killed.success());
 }

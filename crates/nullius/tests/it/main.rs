@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
 
+mod alone;
 mod audit;
 mod bytes;
 mod clients;
@@ -12,6 +13,8 @@ mod credential;
 mod denials;
 mod faults;
 mod flush;
+mod inputs;
+mod laptop;
 mod people;
 mod reads;
 mod running;

@@ -89,6 +89,17 @@ impl Running {
         (status.code().unwrap_or(-1), self.seen.join("\n"))
     }
 
+    /// Asks it to end, as an init system does.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What names it.
     pub(crate) fn what(&self) -> &str {
         &self.what

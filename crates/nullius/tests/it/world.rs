@@ -134,16 +134,21 @@ impl World {
         (namespace, worker)
     }
 
-    /// What stands in the cluster for a session: `serviceaccount/…`, `secret/…`, bindings; sorted, with UIDs.
+    /// What stands in the cluster for a session.
     pub(crate) fn session_objects(&self, session: &str) -> Vec<String> {
-        let label = format!("nullius.dev/session={session}");
-        let form = r#"jsonpath={range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name}={.metadata.uid}{"\n"}{end}"#;
-        let kinds = "serviceaccounts,secrets,rolebindings,clusterrolebindings";
-        let text = self.direct().ok(&["get", kinds, "-A", "-l", &label, "-o", form]).unwrap();
-        let mut objects: Vec<String> = text.lines().map(str::to_owned).collect();
-        objects.sort();
-        objects
+        session_objects(&self.direct(), session)
     }
+}
+
+/// What stands in a cluster for a session: `Kind/namespace/name=UID`, sorted; read by an administrator.
+pub(crate) fn session_objects(direct: &Kubectl, session: &str) -> Vec<String> {
+    let label = format!("nullius.dev/session={session}");
+    let form = r#"jsonpath={range .items[*]}{.kind}/{.metadata.namespace}/{.metadata.name}={.metadata.uid}{"\n"}{end}"#;
+    let kinds = "serviceaccounts,secrets,rolebindings,clusterrolebindings";
+    let text = direct.ok(&["get", kinds, "-A", "-l", &label, "-o", form]).unwrap();
+    let mut objects: Vec<String> = text.lines().map(str::to_owned).collect();
+    objects.sort();
+    objects
 }
 
 /// The pod that tests work with.
