@@ -152,7 +152,7 @@ impl TestHub {
             Accepted::Agent { stream, id, protocol, .. } => {
                 let exporter = exporter(stream.get_ref().1).unwrap();
                 let class = Class::of(protocol).unwrap();
-                if let Ok(attached) = self.tunnels.attach(stream, &id, class, exporter).await {
+                if let Ok(mut attached) = self.tunnels.attach(stream, &id, class, exporter).await {
                     attached.ended().await;
                 }
             }
