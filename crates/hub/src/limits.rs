@@ -1,8 +1,8 @@
 //! Bounds on what callers cost before they have proven who they are: a token bucket per source, a queue of
-//! bounded length before the password hash.
+//! bounded length before the password hash, and budgets of what is written down for them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv6Addr},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -59,6 +59,44 @@ impl SourceLimit {
             return Ok(());
         }
         Err(1)
+    }
+}
+
+/// How much may be written down for those whose words cost disk: so much at once, so much per minute on average.
+#[derive(Debug)]
+pub(crate) struct Budgets<K> {
+    at_once: f64,
+    per_minute: f64,
+    by_key: Mutex<BTreeMap<K, Budget>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    left: f64,
+    at: Timestamp,
+    left_out: u64,
+}
+
+impl<K: Ord + Clone> Budgets<K> {
+    pub(crate) fn new(at_once: u32, per_minute: u32) -> Self {
+        let by_key = Mutex::default();
+        Self { at_once: at_once.into(), per_minute: per_minute.into(), by_key }
+    }
+
+    /// Takes one of a key's; gives how many were left out since the last that was taken, none where this one is.
+    pub(crate) fn take(&self, key: &K, now: Timestamp) -> Option<u64> {
+        let mut by_key = lock(&self.by_key);
+        let full = Budget { left: self.at_once, at: now, left_out: 0 };
+        let budget = by_key.entry(key.clone()).or_insert(full);
+        let gained = seconds(budget.at, now) / 60.0 * self.per_minute;
+        budget.left = (budget.left + gained).min(self.at_once);
+        budget.at = now;
+        if budget.left < 1.0 {
+            budget.left_out += 1;
+            return None;
+        }
+        budget.left -= 1.0;
+        Some(std::mem::take(&mut budget.left_out))
     }
 }
 
@@ -159,6 +197,16 @@ mod tests {
         assert!(limit.take("2001:db8::1".parse().unwrap(), at(0)).is_ok());
         assert!(limit.take("2001:db8::2".parse().unwrap(), at(0)).is_err());
         assert!(limit.take("2001:db8:0:1::1".parse().unwrap(), at(0)).is_ok());
+    }
+
+    #[test]
+    fn what_is_said_without_end_is_not_written_down_without_end() {
+        let budgets = Budgets::new(200, 60);
+        let taken = (0..10_000).filter(|_| budgets.take(&"dev", at(0)).is_some()).count();
+        assert_eq!(taken, 200);
+        assert_eq!(budgets.take(&"prod", at(0)), Some(0), "others are heard");
+        assert_eq!(budgets.take(&"dev", at(1)), Some(9_800), "what was left out is counted");
+        assert_eq!(budgets.take(&"dev", at(1)), None);
     }
 
     #[tokio::test]

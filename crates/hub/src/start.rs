@@ -33,7 +33,7 @@ use crate::{
     Client, Hub, HubSettings, Keys, KeysError, LiveSession, LiveSessions, Sealing, SettingsError,
     clusters::Clusters,
     keys::{KeyFacts, SealedKeys},
-    limits::{HashRoom, SourceLimit},
+    limits::{Budgets, HashRoom, SourceLimit},
     sessions::client_mark,
 };
 
@@ -41,6 +41,9 @@ use crate::{
 const FACTS: &str = "facts";
 const FIRST_ADMIN: &str = "admin";
 const FIRST_GRANT: &str = "first-admin";
+/// Refusals to strangers that are written down at once, and per minute on average, of each kind.
+const STRANGERS_AT_ONCE: u32 = 2_000;
+const STRANGERS_PER_MINUTE: u32 = 60;
 /// The name of this hub in the audit chain.
 const WRITER: &str = "hub";
 
@@ -158,6 +161,7 @@ pub(crate) async fn open(
         origin: settings.origin(bound),
         address: settings.address(bound),
         sources: SourceLimit::new(limits.burst, limits.per_second),
+        strangers: Budgets::new(STRANGERS_AT_ONCE, STRANGERS_PER_MINUTE),
         hash_room: HashRoom::new(limits.password_checks, limits.password_queue),
         settings,
         clock,

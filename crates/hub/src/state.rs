@@ -11,7 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use nullius_access::Snapshot;
-use nullius_model::{Clock, SessionId, Timestamp};
+use nullius_model::{AuditKind, Clock, SessionId, Timestamp};
 use nullius_store::{AuditWriter, Store};
 use nullius_tls::LiveCertificate;
 use tokio::sync::{Mutex, Notify};
@@ -20,7 +20,7 @@ use crate::{
     HubMetrics, HubSettings, Keys, LiveSessions, SessionEndCause, UsageRecorder,
     authenticate::{BrowserSessions, VerifiedTokens},
     clusters::Clusters,
-    limits::{HashRoom, SourceLimit},
+    limits::{Budgets, HashRoom, SourceLimit},
     logins::{BrowserLogins, DeviceLogins},
     people_state::{Enrolments, Lockouts},
 };
@@ -46,6 +46,8 @@ pub struct Hub {
     pub(crate) enrolments: Enrolments,
     pub(crate) lockouts: Lockouts,
     pub(crate) sources: SourceLimit,
+    /// What is written down of strangers, by kind.
+    pub(crate) strangers: Budgets<AuditKind>,
     pub(crate) hash_room: HashRoom,
     pub(crate) origin: String,
     pub(crate) address: String,

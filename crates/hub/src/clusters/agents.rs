@@ -6,7 +6,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use nullius_model::{AuditKind, AuditOutcome, ClusterName, InfraId, InstanceId, Timestamp};
+use nullius_access::Snapshot;
+use nullius_model::{
+    AuditKind, AuditOutcome, ClusterName, InfraId, InstanceId, Kind, ObjectName, Timestamp,
+};
+use nullius_pki::AGENT_CERTIFICATE_TTL;
 use nullius_proto::agent_v1::control_server::ControlServer;
 use nullius_tls::Protocol;
 use nullius_tunnel::{Class, Io, Tunnels};
@@ -32,7 +36,13 @@ pub(crate) async fn accept(
         tracing::info!(agent = %id, "refuse agent of a cluster that does not exist");
         return;
     }
+    let created = created_at(&snapshot, &cluster);
     drop(snapshot);
+    let root_ends = hub.keys().root().not_after();
+    if created.is_some_and(|created| is_of_before(not_after, created, root_ends)) {
+        tracing::warn!(agent = %id, "refuse agent of an earlier cluster of this name");
+        return;
+    }
     let left = not_after.duration_since(hub.now()).unsigned_abs().saturating_sub(BEFORE_END);
     match Class::of(protocol) {
         Some(class) => tunnel(hub, stream, &id, class, exporter, left).await,
@@ -42,6 +52,17 @@ pub(crate) async fn accept(
             }
         }
     }
+}
+
+fn created_at(snapshot: &Snapshot, cluster: &ClusterName) -> Option<Timestamp> {
+    let name: ObjectName = cluster.as_str().parse().ok()?;
+    snapshot.object(Kind::Cluster, &name)?.metadata().creation_timestamp
+}
+
+/// Whether a certificate is older than the cluster that it names: that one was deleted, and this is another.
+fn is_of_before(not_after: Timestamp, created: Timestamp, root_ends: Timestamp) -> bool {
+    let earliest = AGENT_CERTIFICATE_TTL.after(created).min(root_ends);
+    not_after.as_second() < earliest.as_second()
 }
 
 async fn tunnel(
@@ -62,6 +83,9 @@ async fn tunnel(
         Ok(attached) => attached,
         Err(error) => {
             tracing::warn!(agent = %id, %error, "refuse tunnel");
+            if hub.clusters().commands.take_word(cluster, hub.now()).is_none() {
+                return;
+            }
             let what = error.to_string();
             let (kind, outcome) = (AuditKind::Alarm, AuditOutcome::Denied);
             hub.note(agent_event(hub, kind, outcome, cluster, instance, &what)).await;
@@ -105,5 +129,22 @@ async fn control(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {
         .await;
     if let Err(error) = served {
         tracing::debug!(agent = %id, %error, "end control connection");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    #[test]
+    fn a_certificate_of_a_deleted_cluster_is_none_of_a_new_one_with_its_name() {
+        let at = |milli| Timestamp::from_millisecond(milli).unwrap();
+        let (created, root_ends) = (at(10_700), at(1_000_000_000));
+        let issued = |milli| AGENT_CERTIFICATE_TTL.after(at(milli));
+        assert!(is_of_before(issued(9_000), created, root_ends));
+        assert!(!is_of_before(issued(10_000), created, root_ends), "of the same second");
+        assert!(!is_of_before(issued(60_000), created, root_ends));
+        assert!(!is_of_before(at(12_000), created, at(12_000)), "cut short by the root's end");
     }
 }

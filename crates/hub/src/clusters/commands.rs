@@ -17,11 +17,11 @@ use nullius_pki::{Signer, random_bits};
 use nullius_proto::agent_v1::{self as wire, HubMessage, hub_message};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::limits::lock;
+use crate::limits::{Budgets, lock};
 
 /// What the agents of a cluster may say unasked at once, and per minute on average.
-const WORDS_AT_ONCE: f64 = 200.0;
-const WORDS_PER_MINUTE: f64 = 60.0;
+const WORDS_AT_ONCE: u32 = 200;
+const WORDS_PER_MINUTE: u32 = 60;
 /// How long an agent may take for one order.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -71,20 +71,22 @@ struct Agent {
 }
 
 /// All attached agents by cluster and instance.
-#[derive(Default)]
 pub(crate) struct Commands {
     agents: Mutex<BTreeMap<ClusterName, HashMap<InstanceId, Agent>>>,
     revision: AtomicU64,
     serial: AtomicU64,
-    words: Mutex<BTreeMap<ClusterName, Words>>,
+    words: Budgets<ClusterName>,
 }
 
-/// How much the agents of a cluster may still say unasked.
-#[derive(Debug, Clone, Copy)]
-struct Words {
-    left: f64,
-    at: Timestamp,
-    unheard: u64,
+impl Default for Commands {
+    fn default() -> Self {
+        Self {
+            agents: Mutex::default(),
+            revision: AtomicU64::default(),
+            serial: AtomicU64::default(),
+            words: Budgets::new(WORDS_AT_ONCE, WORDS_PER_MINUTE),
+        }
+    }
 }
 
 /// An attached agent's place; dropping it detaches, and whoever waits is told.
@@ -129,18 +131,7 @@ impl Commands {
     /// Takes one of the words that agents of a cluster may say unasked: each is written to disk, and an agent that is
     /// not ours any more must not fill it. Gives how many were left out since the last, none where this one is.
     pub(crate) fn take_word(&self, cluster: &ClusterName, now: Timestamp) -> Option<u64> {
-        let mut words = lock(&self.words);
-        let full = Words { left: WORDS_AT_ONCE, at: now, unheard: 0 };
-        let words = words.entry(cluster.clone()).or_insert(full);
-        let minutes = now.duration_since(words.at).as_secs_f64().max(0.0) / 60.0;
-        words.left = (words.left + minutes * WORDS_PER_MINUTE).min(WORDS_AT_ONCE);
-        words.at = now;
-        if words.left < 1.0 {
-            words.unheard += 1;
-            return None;
-        }
-        words.left -= 1.0;
-        Some(std::mem::take(&mut words.unheard))
+        self.words.take(cluster, now)
     }
 
     /// The agents of a cluster.
@@ -316,21 +307,6 @@ mod tests {
             }
         );
         assert_eq!(result, Err(CommandError::Gone(dev())));
-    }
-
-    #[test]
-    fn an_agent_that_talks_without_end_is_not_written_down_without_end() {
-        let commands = Commands::default();
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let heard = (0..10_000).filter(|_| commands.take_word(&dev(), at(0)).is_some()).count();
-        assert_eq!(heard, 200);
-        assert_eq!(
-            commands.take_word(&"prod".parse().unwrap(), at(0)),
-            Some(0),
-            "others are heard"
-        );
-        assert_eq!(commands.take_word(&dev(), at(1)), Some(9_800), "what was left out is counted");
-        assert_eq!(commands.take_word(&dev(), at(1)), None);
     }
 
     #[test]

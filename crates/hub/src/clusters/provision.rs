@@ -363,8 +363,16 @@ fn session_event(
 }
 
 impl Hub {
-    /// Writes an event of something that has happened already and cannot be undone for lack of an audit.
-    pub(crate) async fn note(&self, event: AuditEvent) {
+    /// Writes an event of something that has happened already and cannot be undone for lack of an audit. What was
+    /// refused to strangers is written within a budget, and beyond it counted: they must not fill the disk.
+    pub(crate) async fn note(&self, mut event: AuditEvent) {
+        let by_stranger = matches!(event.principal, Principal::Unproven { .. });
+        if by_stranger && event.outcome == AuditOutcome::Denied {
+            let Some(left_out) = self.strangers.take(&event.kind, event.at) else { return };
+            if left_out > 0 {
+                event.facts.insert("left-out-before".to_owned(), left_out.to_string());
+            }
+        }
         if let Err(error) = self.audit().write(&event).await {
             tracing::error!(%error, "cannot write an audit event");
         }
