@@ -147,9 +147,9 @@ impl Answers {
         !matches!(self, Self::Nobody)
     }
 
-    /// Answers read from lines of a stream, for scripts.
-    pub(crate) fn of_lines(input: impl BufRead) -> Result<Self, Failure> {
-        let lines: Result<VecDeque<String>, io::Error> = input.lines().collect();
+    /// Answers read from so many lines of a stream, for scripts.
+    pub(crate) fn of_lines(input: impl BufRead, count: usize) -> Result<Self, Failure> {
+        let lines: Result<VecDeque<String>, io::Error> = input.lines().take(count).collect();
         let lines =
             lines.map_err(|error| Failure::new("cannot read standard input").because(error))?;
         Ok(Self::Lines(Arc::new(Mutex::new(lines))))

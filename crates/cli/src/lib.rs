@@ -30,6 +30,7 @@ pub use args::{
 pub use completion::complete;
 pub use environment::{Answers, Audience, Environment, Terminal};
 pub use failure::{Chain, Exit, Failure};
+pub use login::pin::Fingerprint;
 pub use reference::{man_pages, reference_markdown};
 
 use args::{Cli, Command, Global};

@@ -10,14 +10,21 @@ use nullius_model::ClusterName;
 use nullius_tls::InfraRoots;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Misconfigured;
+
 /// Runs the role until `shutdown`.
 pub(crate) async fn run(command: AgentCommand, shutdown: CancellationToken) -> Result<()> {
     let ended = match command {
         AgentCommand::Proxy(args) => {
-            nullius_agent::run_proxy(proxy_settings(args.cluster)?, shutdown).await
+            nullius_agent::run_proxy(proxy_settings(args.cluster).context(Misconfigured)?, shutdown)
+                .await
         }
         AgentCommand::Control(args) => {
-            nullius_agent::run_control(control_settings(args.cluster)?, shutdown).await
+            nullius_agent::run_control(
+                control_settings(args.cluster).context(Misconfigured)?,
+                shutdown,
+            )
+            .await
         }
     };
     ended.map_err(|error| anyhow!(error.chain()))

@@ -13,6 +13,11 @@ use nullius_model::Ttl;
 use serde::Deserialize;
 use url::Url;
 
+/// Marks an error of the configuration: the process ends with the exit code of wrong usage.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the configuration cannot be used")]
+pub(crate) struct Misconfigured;
+
 /// The file, TOML; an unknown word in it is an error.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -61,8 +66,11 @@ impl Config {
     pub(crate) fn read(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read `{}`", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("`{}` is no configuration", path.display()))
+            .with_context(|| format!("cannot read `{}`", path.display()))
+            .context(Misconfigured)?;
+        toml::from_str(&text)
+            .with_context(|| format!("`{}` is no configuration", path.display()))
+            .context(Misconfigured)
     }
 
     /// The form of log lines.
@@ -81,6 +89,10 @@ impl Config {
 
 /// The settings of flags, environment and file together.
 pub(crate) fn hub_settings(flags: &HubFlags, config: Config) -> Result<HubSettings> {
+    together(flags, config).context(Misconfigured)
+}
+
+fn together(flags: &HubFlags, config: Config) -> Result<HubSettings> {
     let state = flags.state.clone().or(config.state).context(
         "no state directory: name it with `--state DIR`, `NULLIUS_STATE` or `state` in the file of `--config`",
     )?;

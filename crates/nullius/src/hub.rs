@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use nullius_cli::{Exit, HubArgs, HubCommand};
+use nullius_cli::{Exit, Fingerprint, HubArgs, HubCommand};
 use nullius_hub::{FirstAdmin, HubSettings, Sealing};
 use nullius_model::SystemClock;
 use serde_json::json;
@@ -63,9 +63,16 @@ async fn serve(settings: HubSettings, shutdown: CancellationToken) -> Result<Exi
 
 /// What the operator does first; told once, never logged.
 pub(crate) fn first_steps(first: &FirstAdmin) -> String {
+    let FirstAdmin { link, user, root } = first;
+    let hub = link.url.split("/enrol").next().unwrap_or_default();
+    let pinned = match Fingerprint::of_pem(root) {
+        Ok(fingerprint) => format!(" --ca-fingerprint {fingerprint}"),
+        Err(_) => String::new(),
+    };
     format!(
-        "the first admin `{}` sets password and second factor at\n  {}\n  (once, until {})",
-        first.user, first.link.url, first.link.expires_at
+        "the first admin `{user}` sets password and second factor at\n  {}\n  (once, until {})\n\
+         then, on any machine:\n  nullius login --hub {hub}{pinned}",
+        link.url, link.expires_at
     )
 }
 

@@ -9,10 +9,16 @@ mod config;
 mod hub;
 mod up;
 
-use std::{future::Future, process::ExitCode};
+use std::{
+    future::Future,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result};
-use nullius_cli::{AgentCommand, Environment, Exit, Invocation, LogFormat, Unparsed};
+use nullius_cli::{
+    AgentCommand, Chain, Environment, Exit, Failure, Invocation, LogFormat, Unparsed,
+};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -64,29 +70,47 @@ where
         };
         let level =
             std::env::var("NULLIUS_LOG").ok().or(level).unwrap_or_else(|| "info".to_owned());
-        nullius_telemetry::init_logs(format, &level).context("the logs cannot be set up")
+        nullius_telemetry::init_logs(format, &level)
+            .context("the logs cannot be set up")
+            .context(config::Misconfigured)
     });
     if let Err(error) = started {
-        eprintln!("error: {error:#}");
-        return Exit::Usage.into();
+        return failed(&error);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start")),
     };
     let shutdown = CancellationToken::new();
     runtime.spawn(signals(shutdown.clone()));
     let ended = runtime.block_on(run(shutdown));
     match ended {
         Ok(exit) => exit.into(),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// Tells why a role ended; a wrong configuration has an exit code of its own.
+fn failed(error: &anyhow::Error) -> ExitCode {
+    use nullius_hub::{InitError, RunError};
+    let settings = match (error.downcast_ref::<RunError>(), error.downcast_ref::<InitError>()) {
+        (Some(RunError::Init(init)), _) | (None, Some(init)) => {
+            matches!(init, InitError::Settings(_))
+        }
+        (Some(_), _) | (None, None) => false,
+    };
+    let is_usage = settings || error.downcast_ref::<config::Misconfigured>().is_some();
+    let mut chain = error.chain().map(|cause| cause.to_string().trim_end().to_owned());
+    let mut failure = Failure::new(chain.next().unwrap_or_default());
+    let why: Vec<String> = chain.collect();
+    if !why.is_empty() {
+        failure = failure.why(why.join(": "));
+    }
+    if is_usage {
+        failure = failure.exit_with(Exit::Usage);
+    }
+    tell(&mut io::stderr(), &failure.lines(Chain::Hidden));
+    failure.exit().into()
 }
 
 /// SIGTERM and Ctrl-C ask the role to stop; a second one ends the process at once.
@@ -114,10 +138,7 @@ async fn signals(shutdown: CancellationToken) {
 fn client(command: nullius_cli::ClientCommand) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start\n  why: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(&anyhow::Error::new(error).context("cannot start")),
     };
     let exit = runtime.block_on(nullius_cli::run(command, Environment::of_process()));
     // What still waits for a key or a lock does not keep the process.
@@ -127,8 +148,13 @@ fn client(command: nullius_cli::ClientCommand) -> ExitCode {
 
 fn told(unparsed: &Unparsed) -> ExitCode {
     match unparsed.exit {
-        Exit::Ok => print!("{}", unparsed.text),
-        Exit::Failed | Exit::Denied | Exit::Usage => eprint!("{}", unparsed.text),
+        Exit::Ok => tell(&mut io::stdout(), &unparsed.text),
+        Exit::Failed | Exit::Denied | Exit::Usage => tell(&mut io::stderr(), &unparsed.text),
     }
     unparsed.exit.into()
+}
+
+/// Writes to a stream whose reader may have gone away.
+fn tell(stream: &mut dyn Write, text: &str) {
+    let _ = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
 }

@@ -246,20 +246,25 @@ async fn verify(stage: &mut Stage) -> Result<Exit, Failure> {
         hub.read(&Call::get("cannot verify the audit", route::AUDIT_VERIFY)).await?;
     let text = match &verdict.broken {
         None if verdict.intact => format!(
-            "the chain is whole: {} entries, {} signed checkpoints\n",
-            verdict.entries, verdict.checkpoints
+            "the chain is whole: {} and {}\n",
+            counted(verdict.entries, "entry", "entries"),
+            counted(verdict.checkpoints, "signed checkpoint", "signed checkpoints"),
         ),
         broken => format!(
-            "the chain is BROKEN: {}\n  {} entries and {} checkpoints were read\n",
+            "the chain is BROKEN: {}\n  {} and {} were read\n",
             escape::lines(broken.as_deref().unwrap_or("the hub does not say where")),
-            verdict.entries,
-            verdict.checkpoints
+            counted(verdict.entries, "entry", "entries"),
+            counted(verdict.checkpoints, "signed checkpoint", "signed checkpoints"),
         ),
     };
     let name = if verdict.intact { "intact" } else { "broken" }.to_owned();
     let exit = if verdict.intact { Exit::Ok } else { Exit::Denied };
     stage.single(Single { kind: "AuditVerdict", value: json_value(&verdict)?, text, name })?;
     Ok(exit)
+}
+
+fn counted(number: u64, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }
 
 /// Runs a command on uses.

@@ -21,7 +21,12 @@ use crate::{
 /// Signs in, or proves the factor anew.
 pub(crate) async fn login(stage: &mut Stage, args: args::Login) -> Result<Exit, Failure> {
     let answers = if args.password_stdin {
-        Answers::of_lines(io::stdin().lock())?
+        let count = match (args.step_up, &args.user) {
+            (true, _) => 1,
+            (false, Some(_)) => 2,
+            (false, None) => 3,
+        };
+        Answers::of_lines(io::stdin().lock(), count)?
     } else {
         stage.environment.answers.clone()
     };

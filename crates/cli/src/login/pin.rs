@@ -22,7 +22,7 @@ use crate::{
 
 /// SHA-256 of a root's DER.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fingerprint([u8; 32]);
+pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
     /// Reads `sha256:HEX`, also with colons between the bytes.
@@ -34,7 +34,8 @@ impl Fingerprint {
         Ok(Self(bytes))
     }
 
-    fn of_pem(pem: &str) -> Result<Self, Failure> {
+    /// Of the one root in PEM.
+    pub fn of_pem(pem: &str) -> Result<Self, Failure> {
         let roots: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
         match roots.as_deref() {
             Ok([root]) => Ok(Self(Sha256::digest(root).into())),

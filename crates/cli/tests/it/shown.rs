@@ -85,7 +85,7 @@ async fn the_audit_is_listed_followed_and_verified() {
     );
     assert_eq!(
         person.run(&["audit", "verify"]).await.ok(),
-        "the chain is whole: 7 entries, 2 signed checkpoints\n"
+        "the chain is whole: 7 entries and 2 signed checkpoints\n"
     );
     let broken =
         json!({ "intact": false, "entries": 3, "checkpoints": 0, "broken": "entry 3 was changed" });
