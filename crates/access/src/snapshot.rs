@@ -147,11 +147,16 @@ impl Snapshot {
         self.people.get(user).is_some_and(|person| !person.disabled)
     }
 
-    /// The people whom a live grant makes admin, by name.
+    /// The people whom a live grant makes admin and whom no lock stops, by name.
     pub fn admins(&self, now: Timestamp) -> BTreeSet<UserName> {
         let live =
             |index: &usize| self.grants.get(*index).is_some_and(|grant| grant.is_live(None, now));
-        let admins = self.admins.iter().filter(|(_, grants)| grants.iter().any(live));
+        let free = |user: &UserName| {
+            let person = self.people.get(user);
+            person.is_some_and(|it| self.locks.on_user(user, &it.groups, now).is_none())
+        };
+        let admins = self.admins.iter();
+        let admins = admins.filter(|(user, grants)| grants.iter().any(live) && free(user));
         admins.map(|(user, _)| user.clone()).collect()
     }
 
