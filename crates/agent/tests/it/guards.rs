@@ -110,6 +110,21 @@ async fn the_agents_own_accounts_are_nobody_elses() {
 }
 
 #[tokio::test]
+async fn whoever_deletes_roles_by_the_collection_deletes_none_of_ours() {
+    let Some(plane) = plane().await else { return };
+    let namespace = plane.namespace();
+    let role = format!("test-sweeper-{}", namespace.name());
+    let verbs = "--verb=list,delete,deletecollection";
+    plane.admin.ok(&["create", "clusterrole", &role, verbs, "--resource=clusterroles"]).unwrap();
+    let sweeper = plane.somebody(&namespace, &role);
+    let all = "/apis/rbac.authorization.k8s.io/v1/clusterroles\
+        ?labelSelector=app.kubernetes.io%2Fpart-of%3Dnullius&dryRun=All";
+    let swept = sweeper.kubectl.run(&["delete", "--raw", all]).unwrap();
+    plane.admin.ok(&["delete", "clusterrole", &role]).unwrap();
+    refused(&swept, "nullius-roles");
+}
+
+#[tokio::test]
 async fn impersonating_the_agent_is_not_being_it() {
     let Some(plane) = plane().await else { return };
     let namespace = plane.namespace();

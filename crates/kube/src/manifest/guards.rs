@@ -148,8 +148,10 @@ fn roles() -> Value {
         variable("ceilingChanges", &may("update", "patch")),
         variable("ceilingReads", &may("list", "watch")),
     ]);
+    // Deleting a collection names no object in the request.
     let ours_or_writer = format!(
-        "has(request.name) && request.name.startsWith('nullius:') || {}",
+        "has(request.name) && request.name.startsWith('nullius:') \
+        || oldObject != null && oldObject.metadata.name.startsWith('nullius:') || {}",
         username_is(ROLE_WRITER)
     );
     policy(
