@@ -1,4 +1,4 @@
-//! `cargo xtask generate`: files that are made from the code, and the check that they are what the code makes.
+//! `cargo xtask generate`: files that are made from the code; a test of each crate checks that they are up to date.
 
 use std::{fs, path::Path, process::Command};
 
@@ -18,22 +18,11 @@ pub(crate) fn write(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fails when a file is not what the code makes.
-pub(crate) fn check(root: &Path) -> Result<()> {
-    for (file, text) in made(root)? {
-        let committed = fs::read_to_string(root.join(file)).unwrap_or_default();
-        if committed != text {
-            bail!("{file} is not what the code makes: run `cargo xtask generate` and commit it");
-        }
-    }
-    Ok(())
-}
-
 fn made(root: &Path) -> Result<Vec<(&'static str, String)>> {
     FILES
         .iter()
         .map(|(file, package, example)| {
-            let output = Command::new(env!("CARGO"))
+            let output = Command::new(crate::ci::cargo_program())
                 .args(["run", "--quiet", "--locked", "--package", package, "--example", example])
                 .current_dir(root)
                 .output()?;

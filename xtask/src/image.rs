@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 /// Builds the binary, packs it, and brings it to the clusters that run.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let target = target_directory()?;
-    let mut build = Command::new(env!("CARGO"));
+    let mut build = Command::new(crate::ci::cargo_program());
     build.args(["build", "--package", "nullius", "--bin", "nullius"]);
     if arguments.release {
         build.arg("--release");
@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn target_directory() -> Result<PathBuf> {
-    let output = Command::new(env!("CARGO"))
+    let output = Command::new(crate::ci::cargo_program())
         .args(["metadata", "--no-deps", "--format-version", "1"])
         .output()
         .context("cannot run cargo")?;

@@ -38,7 +38,7 @@ enum Task {
     /// Serve the API server that a bench measures against.
     #[command(hide = true)]
     StubApi(bench::StubArguments),
-    /// Run the gate: format, lints, structure, generated files, tests.
+    /// Run the gate: format, lints, structure, tests.
     Ci,
     /// Check the structure that ARCHITECTURE.md promises.
     Tidy,

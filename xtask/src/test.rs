@@ -50,7 +50,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     if arguments.without_clusters {
         return finish(run_tests(root, &selected, &arguments.rest, None)?);
     }
-    crate::ci::cargo(root, &["build", "--locked", "--package", "nullius"])?;
+    // The end-to-end tests have built the binary too.
     let began = Instant::now();
     let state = StateDir::open(&default_state())?;
     Environment::stop(state.path(), Progress::Lines)?;
@@ -102,7 +102,7 @@ fn run_tests(
     rest: &[String],
     state: Option<&Path>,
 ) -> Result<Counts> {
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = Command::new(crate::ci::cargo_program());
     command
         .args(["test", "--locked", "--no-fail-fast"])
         .args(selected)

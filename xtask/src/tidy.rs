@@ -130,7 +130,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 }
 
 fn metadata(root: &Path) -> Result<Value> {
-    let output = Command::new(env!("CARGO"))
+    let output = Command::new(crate::ci::cargo_program())
         .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
         .current_dir(root)
         .output()
@@ -208,7 +208,7 @@ fn check_home(name: &str, ring: u8, target: &str, findings: &mut Vec<String>) {
 fn check_tree(root: &Path, findings: &mut Vec<String>) -> Result<()> {
     let arguments =
         ["tree", "--workspace", "--target", "all", "--edges", "normal,build", "--prefix", "none"];
-    let output = Command::new(env!("CARGO"))
+    let output = Command::new(crate::ci::cargo_program())
         .args(arguments)
         .args(["--format", "{p}", "--locked"])
         .current_dir(root)
