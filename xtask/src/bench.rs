@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// Execs whose time is taken, on each way [default: 40].
     #[arg(long)]
     execs: Option<usize>,
+    /// Requests at a time in runs of load against the stub [default: 1,8,64].
+    #[arg(long, value_delimiter = ',')]
+    streams: Vec<usize>,
     /// Seconds of each run of load [default: 2].
     #[arg(long)]
     seconds: Option<f64>,
@@ -74,8 +77,9 @@ enum Form {
 }
 
 /// How much is measured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Sizes {
+    streams: Vec<usize>,
     requests: usize,
     execs: usize,
     seconds: f64,
@@ -137,14 +141,16 @@ pub(crate) fn stub(arguments: &StubArguments) -> Result<()> {
 
 impl Arguments {
     fn sizes(&self) -> Sizes {
+        let streams = if self.streams.is_empty() { vec![1, 8, 64] } else { self.streams.clone() };
         let usual = if self.quick {
             let (requests, execs, seconds) = (200, 5, 0.3);
-            Sizes { requests, execs, seconds, rounds: 2, watches: 50, megabytes: 16 }
+            Sizes { streams, requests, execs, seconds, rounds: 2, watches: 50, megabytes: 16 }
         } else {
             let (requests, execs, seconds) = (5_000, 40, 2.0);
-            Sizes { requests, execs, seconds, rounds: 15, watches: 500, megabytes: 1024 }
+            Sizes { streams, requests, execs, seconds, rounds: 15, watches: 500, megabytes: 1024 }
         };
         Sizes {
+            streams: usual.streams,
             requests: self.requests.unwrap_or(usual.requests),
             execs: self.execs.unwrap_or(usual.execs),
             seconds: self.seconds.unwrap_or(usual.seconds),

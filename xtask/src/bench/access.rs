@@ -35,19 +35,22 @@ pub(crate) enum Part {
     Sessions,
     /// `kubectl cp`.
     Copy,
-    /// Requests a second.
-    Throughput,
+    /// Requests a second of the API server.
+    Load,
+    /// Requests and upgrades a second of a stub.
+    Stub,
 }
 
 /// All parts in the order that disturbs least: memory before load, and last what takes the agent off the cluster.
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     Part::Idle,
     Part::Watches,
     Part::Latency,
     Part::Exec,
     Part::Sessions,
     Part::Copy,
-    Part::Throughput,
+    Part::Load,
+    Part::Stub,
 ];
 
 /// Runs the parts, or only these.
@@ -62,7 +65,8 @@ pub(crate) fn run(world: &World, only: &[Part]) -> Result<Vec<Row>> {
             Part::Exec => latency::exec(world),
             Part::Sessions => sessions::run(world),
             Part::Copy => copy::run(world),
-            Part::Throughput => throughput::run(world),
+            Part::Load => throughput::of_api_server(world),
+            Part::Stub => throughput::of_stub(world),
         };
         rows.extend(measured.with_context(|| format!("the part {part:?}"))?);
     }

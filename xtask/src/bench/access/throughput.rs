@@ -24,38 +24,38 @@ use crate::bench::{
 };
 
 const RUNS: usize = 3;
-const STREAMS: [usize; 3] = [1, 8, 64];
+/// Requests at a time where it is not a question of how many.
 const MOST: usize = 64;
 const UPGRADES: usize = 16;
 const WARM_UP: Duration = Duration::from_millis(300);
 const PROXY: &str = "deployment/nullius-agent-proxy";
 
-pub(super) fn run(world: &World) -> Result<Vec<Row>> {
+pub(super) fn of_api_server(world: &World) -> Result<Vec<Row>> {
     let session = world.session("bench-load")?;
-    let mut rows = vec![api_server(world, &session)?];
-    let stub = Stub::start(world)?;
-    let direct = Way::new(&stub.server, "", "stub")?;
-    stub.put_behind(world, &session)?;
-    rows.extend(against_stub(world, &session, &direct)?);
-    rows.push(upgrades(world, &session, &direct)?);
-    Ok(rows)
-}
-
-fn api_server(world: &World, session: &Session) -> Result<Row> {
     let (mut ours, mut direct) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         ours.push(load(world, &session.way, MOST)?.per_second);
         direct.push(load(world, &world.direct, MOST)?.per_second);
     }
     let what = format!("small GETs, {MOST} at a time, of the API server");
-    Ok(Row::new(what, "requests/s", Figure::of(&ours)).peer("direct", Figure::of(&direct)))
+    Ok(vec![Row::new(what, "requests/s", Figure::of(&ours)).peer("direct", Figure::of(&direct))])
+}
+
+pub(super) fn of_stub(world: &World) -> Result<Vec<Row>> {
+    let session = world.session("bench-stub")?;
+    let stub = Stub::start(world)?;
+    let direct = Way::new(&stub.server, "", "stub")?;
+    stub.put_behind(world, &session)?;
+    let mut rows = against_stub(world, &session, &direct)?;
+    rows.push(upgrades(world, &session, &direct)?);
+    Ok(rows)
 }
 
 fn against_stub(world: &World, session: &Session, stub: &Way) -> Result<Vec<Row>> {
     let hub = [world.hub_process()?];
     let proxies = world.agents("proxy")?;
     let mut rows = Vec::new();
-    for streams in STREAMS {
+    for &streams in &world.sizes.streams {
         let (mut ours, mut direct) = (Vec::new(), Vec::new());
         let (mut by_hub, mut by_agent) = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
