@@ -59,6 +59,9 @@ impl Formatter for SafeFormatter {
     where
         W: ?Sized + io::Write,
     {
+        if fragment.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some(at) = rest.find(is_unsafe) {
             let (plain, tail) = rest.split_at(at);

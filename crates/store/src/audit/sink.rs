@@ -84,19 +84,28 @@ impl Files {
         if self.entries.is_none() {
             self.open_entries()?;
         }
-        for entry in batch {
-            if entry.position <= self.position {
-                continue;
-            }
-            let line = entry.record.to_json_line(entry.position.0).map_err(io::Error::other)?;
-            let file = self.entries.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-            file.write_all(format!("{line}\n").as_bytes())?;
-            self.size += line.len() as u64 + 1;
-            self.position = entry.position;
-            if self.size >= self.options.max_bytes {
+        let mut lines = String::new();
+        let known = self.position;
+        let mut last = known;
+        for entry in batch.iter().filter(|entry| entry.position > known) {
+            lines.push_str(&entry.record.to_json_line(entry.position.0).map_err(io::Error::other)?);
+            lines.push('\n');
+            last = entry.position;
+            if self.size + lines.len() as u64 >= self.options.max_bytes {
+                self.write(&lines, last)?;
                 self.rotate()?;
+                lines.clear();
             }
         }
+        if lines.is_empty() { Ok(()) } else { self.write(&lines, last) }
+    }
+
+    /// Writes lines that end with the entry at `last`.
+    fn write(&mut self, lines: &str, last: Position) -> io::Result<()> {
+        let file = self.entries.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        file.write_all(lines.as_bytes())?;
+        self.size += lines.len() as u64;
+        self.position = last;
         Ok(())
     }
 

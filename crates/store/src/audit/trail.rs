@@ -41,9 +41,10 @@ const COLUMNS: [&str; 19] = [
     "audit_id",
 ];
 
-/// Rows to a statement, the largest first; each has its text once, so that the driver prepares it once.
+/// Rows to a statement, the largest first; each has its text once, so that the driver prepares it once. More rows
+/// would cost more: SQLite looks the name of each parameter up along a list of all of them.
 static INSERTS: LazyLock<[(usize, Arc<str>); 3]> =
-    LazyLock::new(|| [64, 8, 1].map(|rows| (rows, insert(rows).into())));
+    LazyLock::new(|| [16, 4, 1].map(|rows| (rows, insert(rows).into())));
 
 fn insert(rows: usize) -> String {
     // SQLite looks up a numbered placeholder by its name, one after the other; with this many, plain ones save a quarter
