@@ -17,6 +17,8 @@ const RENEW_CERTIFICATE: Duration = Duration::from_secs(12 * 3600);
 const PRUNE: Duration = Duration::from_secs(6 * 3600);
 /// The task looks again after so long at most: the clock of the machine may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// What could not be ended is tried again after so long.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(200);
 /// Ended sessions are kept so long, to tell a used token from an unknown one.
 const KEEP_ENDED: Ttl = Ttl::from_secs(30 * 86_400);
 
@@ -40,9 +42,8 @@ impl Hub {
         self.settle_sessions().await;
     }
 
-    /// The next instant at which something runs out.
-    fn next_instant(&self) -> Option<Timestamp> {
-        let now = self.now();
+    /// The next instant after `acted` at which something runs out.
+    fn next_instant(&self, acted: Timestamp) -> Option<Timestamp> {
         let sessions = self.sessions.all().into_iter().filter_map(|session| {
             let settings = session_settings(session.client(), &self.settings.lifetimes);
             ends_at(&session.state(), &settings)
@@ -66,17 +67,20 @@ impl Hub {
             durations.iter().map(|ttl| ttl.after(signed_in_at)).collect::<Vec<_>>()
         });
         sessions
-            .chain(locks.filter(|end| *end > now))
-            .chain(grant_ends.filter(|end| *end > now))
-            .chain(by_duration.filter(|end| *end > now))
+            .chain(locks.filter(|end| *end > acted))
+            .chain(grant_ends.filter(|end| *end > acted))
+            .chain(by_duration.filter(|end| *end > acted))
             .chain(self.clusters.next_end())
             .min()
     }
 
     /// Acts whenever an instant comes, until told to stop.
     pub(crate) async fn follow_time(self: Arc<Self>, stop: CancellationToken) {
+        // What ran out after this instant has not been acted on: not while acting, nor while being woken.
+        let mut acted = self.now();
         loop {
-            let sleep = match self.next_instant() {
+            let next = self.next_instant(acted);
+            let sleep = match next {
                 Some(at) => {
                     let left = at.duration_since(self.now());
                     Duration::try_from(left).unwrap_or(Duration::ZERO).min(LONGEST_SLEEP)
@@ -85,13 +89,16 @@ impl Hub {
             };
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.time_changed.notified() => continue,
-                // Never at once again: what could not be ended now is tried a moment later.
-                () = tokio::time::sleep(sleep.max(Duration::from_millis(200))) => {}
+                () = self.time_changed.notified() => {}
+                () = tokio::time::sleep(sleep.max(SHORTEST_SLEEP)) => {}
             }
-            if self.next_instant().is_some_and(|at| at <= self.now()) {
+            let now = self.now();
+            if next.is_some_and(|at| at <= now) {
+                acted = now;
                 self.act_on_time().await;
             }
+            // The clock may have been set back.
+            acted = acted.min(now);
         }
     }
 

@@ -50,7 +50,7 @@ impl Streams {
     /// All end within the limit from `since`.
     fn are_cut(&mut self, since: Instant) {
         for stream in &mut self.running {
-            let left = CUT_WITHIN.saturating_sub(since.elapsed());
+            let left = (since + CUT_WITHIN).saturating_duration_since(Instant::now());
             let (code, said) = stream.wait_end(left);
             assert_ne!(code, -1, "{}: {said}", stream.what());
         }
@@ -196,6 +196,12 @@ fn nothing_stays(world: &World, worker: &Worker<'_>, decoy: &Decoy) {
     let filter = ["--session", worker.session.as_str(), "--kind", "flush"];
     let event = wait_event(world, "the flush in the audit", &filter, |e| e["outcome"] == "done");
     assert_eq!(text(&event, "/cluster"), world.cluster_name());
+    for (verb, resource) in
+        [("watch", "pods"), ("create", "pods/exec"), ("create", "pods/portforward")]
+    {
+        let filter = ["--session", worker.session.as_str(), "--resource", resource, "--verb", verb];
+        wait_event(world, resource, &filter, |e| text(e, "/facts/ended") == "cut");
+    }
 }
 
 fn no_bindings_stay(world: &World, worker: &Worker<'_>, decoy: &Decoy) {
@@ -291,6 +297,54 @@ fn a_changed_role_counts_at_once_in_sessions_that_live() {
     worker.kubectl().ok(&["get", "configmaps"]).unwrap();
     world.admin(&["delete", "grant", &worker.grant_name(), "--yes"]);
     world.admin(&["delete", "role", &role, "--yes"]);
+}
+
+#[test]
+fn a_grant_that_ends_by_itself_and_a_group_that_is_left_cut_streams_too() {
+    let Some(world) = World::alone() else { return };
+    let (namespace, worker) = world.worker_with_pod("timed");
+    let name = worker.name.as_str();
+    let grant = |subject: &str, more: &str| {
+        world.apply(&format!(
+            "apiVersion: nullius.dev/v1alpha1\nkind: Grant\nmetadata: {{name: {}}}\nspec:\n  \
+             subjects: [{subject}]\n  role: developer\n  clusters: {{names: [{}]}}\n  namespaces: [{}]\n{more}",
+            worker.grant_name(),
+            world.cluster_name(),
+            namespace.name(),
+        ));
+    };
+    let mut streams = Streams::open(&worker);
+    let life = Duration::from_secs(2);
+    let end = jiff::Timestamp::now() + life;
+    let began = Instant::now();
+    grant(&format!("{{kind: User, name: {name}}}"), &format!("  expires: {end}\n"));
+    worker.kubectl().ok(&["get", "pods"]).unwrap();
+    streams.are_live();
+    streams.are_cut(began + life);
+    assert!(began.elapsed() >= life);
+    let refused = worker.kubectl().run(&["get", "pods"]).unwrap();
+    ended_with(&refused, 1);
+    assert!(refused.stderr.contains("ended at"), "{}", refused.stderr);
+
+    let group = format!("{name}-group");
+    world.apply(&format!(
+        "apiVersion: nullius.dev/v1alpha1\nkind: Group\nmetadata: {{name: {group}}}\nspec: {{}}\n"
+    ));
+    let join = |groups: &str| {
+        world.apply(&format!(
+            "apiVersion: nullius.dev/v1alpha1\nkind: User\nmetadata: {{name: {name}}}\nspec: {{groups: [{groups}]}}\n"
+        ));
+    };
+    grant(&format!("{{kind: Group, name: {group}}}"), "");
+    ended_with(&worker.kubectl().run(&["get", "pods"]).unwrap(), 1);
+    join(&group);
+    let mut streams = Streams::open(&worker);
+    let began = Instant::now();
+    join("");
+    streams.are_cut(began);
+    ended_with(&worker.kubectl().run(&["get", "pods"]).unwrap(), 1);
+    world.admin(&["delete", "grant", &worker.grant_name(), "--yes"]);
+    world.admin(&["delete", "group", &group, "--yes"]);
 }
 
 #[test]

@@ -130,6 +130,6 @@ fn nobody_gives_what_is_not_theirs_to_give() {
     says(&last, 1, &["nobody would be admin"]);
     let filter = ["--user", name, "--kind", "object-change", "--outcome", "denied"];
     wait_event(&world, "what was tried", &filter, |event| {
-        text(event, "/target") == format!("Grant/{taken}")
+        text(event, "/target") == "Lock/user-vic"
     });
 }

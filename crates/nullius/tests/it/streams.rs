@@ -1,6 +1,11 @@
 //! kubectl into running pods: logs, exec, attach, cp, port-forward and debug, over every transport.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::{
+    fs,
+    process::{Child, Command},
+    thread,
+    time::Duration,
+};
 
 use nullius_testkit::{Kubectl, wait_until};
 use sha2::{Digest as _, Sha256};
@@ -195,6 +200,32 @@ fn ports_are_forwarded_for_real_requests() {
             assert!(forward.is_running());
         }
     }
+}
+
+#[test]
+fn readers_that_stand_still_hold_nobody_up() {
+    let Some(world) = World::together() else { return };
+    let (_namespace, worker) = world.worker_with_pod("stalled");
+    let kubectl = worker.kubectl();
+    // Endless output that nobody reads fills every buffer on the way.
+    let stalled: Vec<Child> = transports::ALL
+        .iter()
+        .flat_map(|way| [way.of(&kubectl), way.of(&kubectl)])
+        .map(|kubectl| kubectl.spawn(&["exec", "page", "--", "cat", "/dev/zero"]).unwrap())
+        .collect();
+    let mut logs = Running::start("logs", kubectl.command(&["logs", "-f", "page"]));
+    logs.wait_line("tick");
+    for _ in 0..3 {
+        kubectl.ok(&["get", "pods"]).unwrap();
+        let many = ["exec", "page", "--", "sh", "-c", "head -c 4000000 /dev/zero | tr '\\0' y"];
+        assert_eq!(kubectl.ok(&many).unwrap().len(), 4_000_000);
+        logs.wait_line("tick");
+    }
+    for mut child in stalled {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    kubectl.ok(&["exec", "page", "--", "true"]).unwrap();
 }
 
 #[test]
