@@ -45,7 +45,7 @@ pub(crate) fn cargo_program() -> OsString {
 
 /// Runs cargo in the repository.
 pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
-    let status = Command::new(crate::ci::cargo_program())
+    let status = Command::new(cargo_program())
         .args(arguments)
         .current_dir(root)
         .status()
