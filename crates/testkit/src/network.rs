@@ -81,6 +81,7 @@ impl Plan {
 pub(crate) fn create_bridge(plan: Plan) -> Result<()> {
     let bridge = plan.slot.prefix();
     fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    raise_inotify_limit()?;
     if plan.families == AddressFamilies::DualStack {
         fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1")
             .context("this host has no IPv6, which a dual-stack cluster needs")?;
@@ -91,6 +92,18 @@ pub(crate) fn create_bridge(plan: Plan) -> Result<()> {
     }
     batch += &format!("link set {bridge} up\n");
     ip(None, &batch)
+}
+
+/// Each kubelet, kube-proxy and containerd watches files; the usual limit of 128 watchers a user ends `too many open files`
+/// with a few clusters.
+fn raise_inotify_limit() -> Result<()> {
+    const WATCHERS: u32 = 8_192;
+    let file = "/proc/sys/fs/inotify/max_user_instances";
+    let present = fs::read_to_string(file)?.trim().parse::<u32>().unwrap_or(WATCHERS);
+    if present < WATCHERS {
+        fs::write(file, WATCHERS.to_string()).context("cannot raise the limit of file watchers")?;
+    }
+    Ok(())
 }
 
 /// Makes a node's network namespace, puts it on the bridge, and routes its pods' range to it.
