@@ -67,7 +67,7 @@ pub enum VerifyError {
     #[error("the key `{0}` is not trusted here; the key set may be out of date")]
     UnknownKey(String),
     /// The key's time has not come or is over.
-    #[error("the key `{0}` is not valid now")]
+    #[error("the key `{0}` is not valid now; check the clocks of hub and cluster")]
     KeyNotValid(String),
     /// The signature does not match.
     #[error("the signature is wrong")]
