@@ -104,6 +104,6 @@ fn roles_are_for_the_binary() {
 #[test]
 fn the_reference_in_docs_is_what_the_program_says() {
     let committed = include_str!("../../../docs/reference/cli.md");
-    let made = crate::reference_markdown();
+    let made = reference_markdown();
     assert!(committed == made, "run `cargo xtask generate` and commit docs/reference/cli.md");
 }
