@@ -1,12 +1,14 @@
 //! TokenRequest: short tokens of sessions, bound to their marker, and of the agent's own accounts.
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use k8s_openapi::api::{
     authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
     core::v1::ServiceAccount,
 };
 use kube::{Api, Client, api::PostParams};
-use nullius_model::Timestamp;
+use nullius_model::{Timestamp, Ttl};
 use secrecy::SecretString;
+use serde::Deserialize;
 
 use crate::{
     ApiServer, ConnectError, Credential, KubeError, OwnAccount, SESSIONS_NAMESPACE,
@@ -16,7 +18,7 @@ use crate::{
 /// Life of a session's token; the least that Kubernetes gives.
 pub const SESSION_TOKEN_SECONDS: i64 = 600;
 
-/// A ServiceAccount token, never shown.
+/// A ServiceAccount token, never shown. Its times are by the clock of this machine.
 #[derive(Clone)]
 pub struct MintedToken {
     /// The token.
@@ -100,11 +102,48 @@ async fn request_token(
         .map_err(KubeError::at(step()))?;
     let status = answer.status.unwrap_or_default();
     match (status.token, status.expiration_timestamp) {
-        (Some(token), Some(expires_at)) => Ok(MintedToken {
-            token: SecretString::from(token),
-            issued_at,
-            expires_at: expires_at.0,
-        }),
+        (Some(token), Some(told)) => {
+            let life = life_of(&token);
+            let expires_at = life.map_or(told.0, |life| life.after(issued_at));
+            Ok(MintedToken { token: SecretString::from(token), issued_at, expires_at })
+        }
         _ => Err(KubeError::Incomplete { step: step(), what: "a token or its expiry" }),
+    }
+}
+
+/// How long a token lives by its own claims. The clock of the API server is another than ours, and where they are far
+/// apart its times would make a new token look old: it would be renewed without end.
+fn life_of(token: &str) -> Option<Ttl> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iat: i64,
+        exp: i64,
+    }
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let Claims { iat, exp } = serde_json::from_slice(&payload).ok()?;
+    let seconds = u32::try_from(exp.checked_sub(iat)?).ok()?;
+    (seconds > 0).then(|| Ttl::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_lives_as_long_as_it_says_itself() {
+        let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        let life = life_of(&token(r#"{"iss":"k","iat":1000,"exp":1600}"#));
+        assert_eq!(life, Some(Ttl::from_secs(600)));
+        for odd in [
+            token(r#"{"iat":1600,"exp":1000}"#),
+            token(r#"{"iat":1000,"exp":1000}"#),
+            token(r#"{"exp":1600}"#),
+            token(r#"{"iat":-9223372036854775808,"exp":9223372036854775807}"#),
+            token("no json"),
+            "opaque".to_owned(),
+            "a.%.c".to_owned(),
+        ] {
+            assert_eq!(life_of(&odd), None, "{odd}");
+        }
     }
 }
