@@ -8,6 +8,7 @@ use std::{
 };
 
 use nullius_testkit::{Environment, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     denials::ScaledDown,
@@ -42,9 +43,9 @@ fn processes_of(world: &World, deployment: &str) -> Vec<u32> {
 }
 
 /// Sends a signal.
-pub(crate) fn kill(pid: u32, signal: &str) {
-    let killed = Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
-    assert!(killed.success());
+pub(crate) fn kill(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 /// Waits until a new session can be provisioned and an old one works.
@@ -64,7 +65,7 @@ fn an_agent_killed_in_the_middle_of_a_session_goes_on_with_it() {
     for deployment in ["nullius-agent-control", "nullius-agent-proxy"] {
         let pids = processes_of(&world, deployment);
         assert_eq!(pids.len(), 1, "{deployment}");
-        kill(pids[0], "-KILL");
+        kill(pids[0], Signal::KILL);
         wait_until(RECOVERY, "the agent to be started again", || {
             let now = processes_of(&world, deployment);
             (now.len() == 1 && now != pids).then_some(())
@@ -180,7 +181,7 @@ fn a_hub_that_is_told_to_stop_tells_those_who_are_inside() {
     shell.wait_line("42");
     let hub = world.environment.hub_process().unwrap().clone();
     let down = HubDown { environment: world.environment.clone(), state: world.state.clone() };
-    kill(hub.pid, "-TERM");
+    kill(hub.pid, Signal::TERM);
     let (code, said) = shell.wait_end(RECOVERY);
     assert_ne!(code, 0, "{said}");
     wait_until(RECOVERY, "the hub to end", || (!hub.is_alive()).then_some(())).unwrap();

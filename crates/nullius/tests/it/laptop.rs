@@ -8,6 +8,7 @@ use std::{
 };
 
 use nullius_testkit::{Cluster, Environment, Person, Profile, shared, wait_until};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
@@ -110,7 +111,7 @@ fn one_process_serves_a_cluster_and_takes_back_what_it_made() {
     assert!(!session_objects(&direct, session).is_empty());
 
     // Ctrl-C: nothing of the session stays in the cluster.
-    kill(running.id(), "-INT");
+    kill(running.id(), Signal::INT);
     let (code, said) = running.wait_end(SOON);
     assert_eq!(code, 0, "{said}");
     assert_eq!(session_objects(&direct, session), [""; 0], "{said}");
@@ -140,6 +141,6 @@ fn one_process_serves_a_cluster_and_takes_back_what_it_made() {
     let unknown = kubectl.run(&["get", "--raw", "/api/v1/configmaps"]).unwrap();
     ended_with(&unknown, 1);
     assert!(unknown.stderr.contains("`laptop` does not exist"), "{}", unknown.stderr);
-    kill(running.id(), "-INT");
+    kill(running.id(), Signal::INT);
     running.wait_end(SOON);
 }

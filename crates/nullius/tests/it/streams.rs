@@ -23,11 +23,11 @@ const SOON: Duration = Duration::from_secs(20);
 fn logs_are_read_and_followed() {
     let Some(world) = World::together() else { return };
     let (_namespace, worker) = world.worker_with_pod("logs");
-    for kubectl in worker.kubectls() {
+    for (number, kubectl) in worker.kubectls().iter().enumerate() {
         let last = kubectl.ok(&["logs", "page", "--tail=1"]).unwrap();
         assert!(last.starts_with("tick "), "{last}");
-        for way in &transports::ALL {
-            let kubectl = way.of(&kubectl);
+        for way in transports::shown_with(number) {
+            let kubectl = way.of(kubectl);
             let mut logs = Running::start(way.name, kubectl.command(&["logs", "-f", "page"]));
             logs.wait_line("tick 1");
             let number = |line: String| line[5..].parse::<u32>().unwrap();
@@ -51,9 +51,9 @@ fn logs_are_read_and_followed() {
 fn commands_run_in_containers_over_every_transport() {
     let Some(world) = World::together() else { return };
     let (_namespace, worker) = world.worker_with_pod("exec");
-    for kubectl in worker.kubectls() {
-        for way in &transports::ALL {
-            let kubectl = way.of(&kubectl);
+    for (number, kubectl) in worker.kubectls().iter().enumerate() {
+        for way in transports::shown_with(number) {
+            let kubectl = way.of(kubectl);
             let sh =
                 |script: &str| kubectl.run(&["exec", "page", "--", "sh", "-c", script]).unwrap();
             let both = sh("echo out; echo err >&2; exit 7");
@@ -137,7 +137,7 @@ fn files_are_copied_both_ways_whole() {
     let (_namespace, worker) = world.worker_with_pod("copies");
     let folder = tempfile::tempdir().unwrap();
     for (number, kubectl) in worker.kubectls().iter().enumerate() {
-        // The large file once for each protocol: client and server of the older kubectl are the same code.
+        // The large file with one of them: with the other the bytes take the same way.
         let megabytes = if number == 0 { 64 } else { 4 };
         let there = folder.path().join(format!("there-{number}"));
         let digest = write_noise(&there, megabytes);
@@ -181,9 +181,9 @@ fn ports_are_forwarded_for_real_requests() {
         .kubectl()
         .ok(&["exec", "page", "--", "sh", "-c", "head -c 3000000 /dev/zero >/www/large"])
         .unwrap();
-    for kubectl in worker.kubectls() {
-        for way in &transports::ALL {
-            let kubectl = way.of(&kubectl);
+    for (number, kubectl) in worker.kubectls().iter().enumerate() {
+        for way in transports::shown_with(number) {
+            let kubectl = way.of(kubectl);
             let args = ["port-forward", "pod/page", ":8080", "--address=127.0.0.1"];
             let mut forward = Running::start(way.name, kubectl.command(&args));
             let port = port_of(&forward.wait_line("Forwarding from"));

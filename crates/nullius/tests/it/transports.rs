@@ -32,6 +32,11 @@ pub(crate) const ALL: [Transport; 4] = [
     },
 ];
 
+/// The ways that are shown with one of several kubectl: all with the first, streams of both kinds with the others.
+pub(crate) fn shown_with(number: usize) -> &'static [Transport] {
+    if number == 0 { &ALL } else { &ALL[..2] }
+}
+
 impl Transport {
     /// The same kubectl, speaking so.
     pub(crate) fn of(&self, kubectl: &Kubectl) -> Kubectl {
