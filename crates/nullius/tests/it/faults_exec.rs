@@ -1,9 +1,6 @@
 //! A shell in a pod while what carries it stops: it is given its time, and then told.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use nullius_testkit::{Environment, wait_until};
 
