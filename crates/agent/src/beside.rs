@@ -100,7 +100,7 @@ pub async fn run_beside(
         error = tasks.failed() => Err(error),
     };
     if result.is_ok() {
-        proxy.drain().await;
+        proxy.drain(settings.drain).await;
     }
     if tokio::time::timeout(TAKE_BACK, take_back(&core)).await.is_err() {
         tracing::warn!("leave objects of sessions in the cluster; the next start takes them back");

@@ -29,8 +29,8 @@ mod upstream;
 
 use gate::{Issuer, SessionGate};
 
-/// How long running streams may go on after the end was asked for.
-pub(crate) const DRAIN: Duration = Duration::from_secs(30);
+/// How long running streams may go on after a pod's end was asked for.
+const DRAIN: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs `agent proxy` in a pod until `shutdown`; running streams then have 30 s to end.
@@ -144,7 +144,7 @@ pub(crate) async fn run(
         error = tasks.failed() => Err(error),
     };
     if result.is_ok() {
-        proxy.drain().await;
+        proxy.drain(DRAIN).await;
     }
     tasks.finish(STOP_PATIENCE).await;
     result
@@ -161,9 +161,9 @@ impl Proxy {
     }
 
     /// Takes nothing new and gives running streams their time.
-    pub(crate) async fn drain(&self) {
-        tracing::info!(streams = self.agent.streams(), "drain");
-        if tokio::time::timeout(DRAIN, self.agent.drain()).await.is_err() {
+    pub(crate) async fn drain(&self, limit: Duration) {
+        tracing::info!(streams = self.agent.streams(), seconds = limit.as_secs(), "drain");
+        if tokio::time::timeout(limit, self.agent.drain()).await.is_err() {
             tracing::warn!(streams = self.agent.cut_all(), "cut streams that did not end in time");
         }
     }

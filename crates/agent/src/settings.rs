@@ -1,6 +1,6 @@
 //! Checked settings of the three ways to run; flags, environment and files are the command line's matter.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use nullius_kube::InCluster;
 use nullius_model::{Ceiling, ClusterName};
@@ -136,6 +136,8 @@ pub struct BesideSettings {
     pub join_token: Option<SecretString>,
     /// How many tunnels.
     pub tunnels: TunnelCount,
+    /// How long running streams may go on after the end was asked for.
+    pub drain: Duration,
     /// Where to serve health.
     pub health: Option<SocketAddr>,
 }

@@ -1,6 +1,6 @@
 //! `nullius up`: a hub and the agent of one cluster as one process, for a laptop.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use nullius_agent::{Address, BesideSettings, HubSettings, TunnelCount};
@@ -56,6 +56,7 @@ async fn beside(
         context: args.kube_context.clone(),
         join_token: Some(join_token),
         tunnels: TunnelCount::default(),
+        drain: Duration::from_secs(hub.settings().drain.as_secs().into()),
         health: None,
     };
     nullius_agent::run_beside(settings, shutdown).await.map_err(|error| anyhow!(error.chain()))

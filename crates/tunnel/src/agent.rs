@@ -160,6 +160,11 @@ impl Agent {
         self.0.streams.load(Ordering::Relaxed)
     }
 
+    /// Whether it takes nothing new any more: there is no reason to dial a hub.
+    pub fn is_draining(&self) -> bool {
+        self.0.drain.is_cancelled()
+    }
+
     /// Tells the hubs to send nothing new, finishes what runs and ends the connections.
     pub async fn drain(&self) {
         self.0.drain.cancel();

@@ -72,7 +72,7 @@ impl Drop for Counted {
 impl Tunnel {
     async fn run(mut self) {
         let mut backoff = Backoff::default();
-        loop {
+        while !self.agent.is_draining() {
             let began = Instant::now();
             match self.serve_one().await {
                 // Replaced: the next stands at once, and this one ends with what runs on it.
@@ -90,6 +90,8 @@ impl Tunnel {
                 }
             }
         }
+        // It goes with the process, once what runs has ended.
+        std::future::pending().await
     }
 
     async fn serve_one(&mut self) -> Result<Replaced, String> {

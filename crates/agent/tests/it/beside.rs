@@ -51,6 +51,7 @@ fn settings(plane: &Plane, hub: &TestHub, join_token: Option<&str>) -> BesideSet
         context: None,
         join_token: join_token.map(SecretString::from),
         tunnels: TunnelCount::default(),
+        drain: Duration::from_secs(30),
         health: None,
     }
 }
