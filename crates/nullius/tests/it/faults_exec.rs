@@ -1,6 +1,9 @@
 //! A shell in a pod while what carries it stops: it is given its time, and then told.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use nullius_testkit::{Environment, wait_until};
 
@@ -8,6 +11,7 @@ use crate::{
     faults_lab::{PATIENCE, send_signal},
     people::Worker,
     running::Running,
+    trail::events,
     world::World,
 };
 
@@ -103,6 +107,8 @@ fn a_hub_told_to_stop_tells_a_shell_that_does_not_end() {
 fn an_agents_pod_told_to_stop_lets_a_shell_finish_and_another_takes_over() {
     let Some(world) = World::alone() else { return };
     let (_namespace, worker) = world.worker_with_pod("handed");
+    let alarms = || events(&world, &["--kind", "alarm"]).len();
+    let before = alarms();
     let mut shell = shell(&worker);
     let direct = world.direct();
     let label = "app.kubernetes.io/component=nullius-agent-proxy";
@@ -123,4 +129,6 @@ fn an_agents_pod_told_to_stop_lets_a_shell_finish_and_another_takes_over() {
     })
     .unwrap();
     works_again(&worker);
+    // An agent that goes away is nothing to be alarmed about.
+    assert_eq!(alarms(), before, "{:#?}", &events(&world, &["--kind", "alarm"])[..1]);
 }

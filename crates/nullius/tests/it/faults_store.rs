@@ -5,7 +5,7 @@ use std::{fs, net::TcpListener, path::Path, process::Command, time::Duration};
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 use crate::{
-    faults_lab::{Lab, NULLIUS},
+    faults_lab::{Lab, NULLIUS, Program},
     running::Running,
 };
 

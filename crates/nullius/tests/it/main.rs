@@ -7,6 +7,7 @@
 
 mod alone;
 mod audit;
+mod beside;
 mod bytes;
 mod clients;
 mod credential;
