@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use nullius_testkit::{Kubectl, wait_until};
+use nullius_testkit::{Kubectl, Output, wait_until};
 use serde_json::Value;
 
 use crate::{
@@ -161,6 +161,44 @@ fn a_cluster_without_agent_is_named_in_a_503() {
     let rows: Value =
         serde_json::from_str(&worker.nullius_ok(&["access", "list", "-o", "json"])).unwrap();
     assert_eq!(rows["items"][0]["reachable"], false);
+}
+
+#[track_caller]
+fn says(output: &Output, code: i32, parts: &[&str]) {
+    ended_with(output, code);
+    for part in parts {
+        assert!(output.stderr.contains(part), "`{part}` is not in: {}", output.stderr);
+    }
+}
+
+#[test]
+fn nobody_gives_what_is_not_theirs_to_give() {
+    let Some(world) = World::together() else { return };
+    let (_namespace, worker) = world.worker("greedy");
+    let grant = |name: &str, user: &str| {
+        format!(
+            "apiVersion: nullius.dev/v1alpha1\nkind: Grant\nmetadata: {{name: {name}}}\nspec:\n  \
+             subjects: [{{kind: User, name: {user}}}]\n  role: operator\n  clusters: {{names: [{}]}}\n",
+            world.cluster_name()
+        )
+    };
+    let apply = |who: &str, objects: &str| {
+        world.environment.nullius_with_input(who, &["apply", "-f", "-"], objects).unwrap()
+    };
+    let name = worker.name.as_str();
+    let taken = format!("{name}-takes");
+    says(&apply(name, &grant(&taken, name)), 2, &["may not", "ask an admin"]);
+    says(&apply("admin", &grant(&taken, "admin")), 2, &["nobody grants to themselves"]);
+    says(&worker.nullius(&["lock", "add", "--user", "vic"]), 2, &["may not", "hub role"]);
+    says(&worker.nullius(&["session", "end", &"0".repeat(32)]), 2, &["may not"]);
+    says(&worker.nullius(&["cluster", "remove", world.cluster_name(), "--yes"]), 2, &["may not"]);
+    says(&worker.nullius(&["user", "reset", "admin", "--yes"]), 2, &["may not"]);
+    let last = world.environment.nullius("admin", &["delete", "user", "admin", "--yes"]).unwrap();
+    says(&last, 1, &["nobody would be admin"]);
+    let filter = ["--user", name, "--kind", "object-change", "--outcome", "denied"];
+    wait_event(&world, "what was tried", &filter, |event| {
+        text(event, "/target") == "Lock/user-vic"
+    });
 }
 
 /// A Deployment of the agent without pods; brought back when dropped, and waited for.

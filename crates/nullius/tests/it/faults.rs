@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::PathBuf,
-    process::Command,
     time::{Duration, Instant},
 };
 
@@ -169,46 +168,4 @@ fn sessions_survive_a_killed_hub_and_clients_are_told_soon() {
     assert_eq!(verdict["intact"], true, "{verdict}");
     let starts = events(&world, &["--kind", "lifecycle"]);
     assert!(starts.len() >= 2, "{starts:?}");
-}
-
-#[test]
-fn a_hub_that_is_told_to_stop_tells_those_who_are_inside() {
-    let Some(world) = World::alone() else { return };
-    let (_namespace, worker) = world.worker_with_pod("stopped");
-    let kubectl = worker.kubectl();
-    let mut shell = Running::start("exec", kubectl.command(&["exec", "-i", "page", "--", "sh"]));
-    shell.say("echo $((40 + 2))");
-    shell.wait_line("42");
-    let hub = world.environment.hub_process().unwrap().clone();
-    let down = HubDown { environment: world.environment.clone(), state: world.state.clone() };
-    kill(hub.pid, Signal::TERM);
-    let (code, said) = shell.wait_end(RECOVERY);
-    assert_ne!(code, 0, "{said}");
-    wait_until(RECOVERY, "the hub to end", || (!hub.is_alive()).then_some(())).unwrap();
-    drop(down);
-    works_again(&worker);
-}
-
-#[test]
-fn a_second_hub_is_refused_on_the_same_state_and_on_the_same_port() {
-    let Some(world) = World::together() else { return };
-    let environment = &world.environment;
-    let address = environment.hub_url.trim_start_matches("https://");
-    let state = environment.hub_state.display().to_string();
-    let hub = |state: &str, listen: &str| {
-        let mut command = Command::new(&environment.nullius);
-        command.args(["hub", "--state", state, "--listen", listen]).env("NO_COLOR", "1");
-        let mut running = Running::start("a second hub", command);
-        running.wait_end(Duration::from_secs(15))
-    };
-    let (code, said) = hub(&state, "127.0.0.1:0");
-    assert_ne!(code, 0, "{said}");
-    assert!(said.contains("another hub") || said.contains("in use"), "{said}");
-    let fresh = tempfile::tempdir().unwrap();
-    let fresh = fresh.path().join("hub").display().to_string();
-    let init = ["hub", "init", "--state", &fresh, "--public-url", "https://127.0.0.1:1"];
-    environment.nullius_ok("nobody", &init).unwrap();
-    let (code, said) = hub(&fresh, address);
-    assert_ne!(code, 0, "{said}");
-    assert!(said.contains(address), "{said}");
 }

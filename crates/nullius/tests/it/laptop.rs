@@ -7,12 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nullius_testkit::{Cluster, Environment, Person, Profile, shared, wait_until};
+use nullius_testkit::{Cluster, Environment, Person, wait_until};
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
     faults::kill,
+    faults_agents::Plane,
     running::Running,
     world::{ended_with, session_objects},
 };
@@ -22,7 +23,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// Starts it on a state directory; gives the origin of its hub.
 fn up(cluster: &Cluster, state: &Path) -> (Running, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nullius"));
-    command.args(["up", "--cluster", "laptop", "--ceiling", "cluster-admin"]);
+    command.args(["up", "--cluster", "laptop", "--ceiling", "edit"]);
     command.args(["--listen", "127.0.0.1:0", "--kubeconfig"]).arg(cluster.kubeconfig());
     command.arg("--state").arg(state).env("NO_COLOR", "1");
     let mut running = Running::start("nullius up", command);
@@ -53,7 +54,7 @@ kind: Role
 metadata: {name: writer}
 spec:
   rules:
-  - {apiGroups: [""], resources: [configmaps], verbs: ["*"]}
+  - {apiGroups: [""], resources: [configmaps], verbs: [get, list, watch, create, delete]}
 ---
 apiVersion: nullius.dev/v1alpha1
 kind: Grant
@@ -66,7 +67,8 @@ spec:
 
 #[test]
 fn one_process_serves_a_cluster_and_takes_back_what_it_made() {
-    let Some(cluster) = shared(Profile::ControlPlane) else { return };
+    let Some(plane) = Plane::shared() else { return };
+    let cluster = &plane.cluster;
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
     let init = [
@@ -83,7 +85,7 @@ fn one_process_serves_a_cluster_and_takes_back_what_it_made() {
     let made: Value = serde_json::from_str(&nowhere.nullius_ok("nobody", &init).unwrap()).unwrap();
     fs::write(&nowhere.hub_ca, made["ca"].as_str().unwrap()).unwrap();
 
-    let (mut running, origin) = up(&cluster, &state);
+    let (mut running, origin) = up(cluster, &state);
     let laptop = environment(&origin, folder.path());
     let token = made["token"].as_str().unwrap();
     let admin = Person::enrol(&laptop.hub().unwrap(), "admin", &[], token).unwrap();
@@ -119,7 +121,7 @@ fn one_process_serves_a_cluster_and_takes_back_what_it_made() {
     // Again on the same state and port: the same hub, the same session.
     let port = origin.rsplit(':').next().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_nullius"));
-    command.args(["up", "--cluster", "laptop", "--ceiling", "cluster-admin", "--kubeconfig"]);
+    command.args(["up", "--cluster", "laptop", "--ceiling", "edit", "--kubeconfig"]);
     command.arg(cluster.kubeconfig()).arg("--state").arg(&state);
     command.args(["--listen", &format!("127.0.0.1:{port}")]).env("NO_COLOR", "1");
     let mut running = Running::start("nullius up again", command);

@@ -26,7 +26,6 @@ mod faults_session;
 mod faults_sign_in;
 mod faults_store;
 mod flush;
-mod inputs;
 mod laptop;
 mod people;
 mod reads;
