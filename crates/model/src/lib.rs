@@ -6,6 +6,7 @@
 mod audit;
 mod clock;
 mod explanation;
+mod field_path;
 mod fleet;
 mod identity;
 mod ids;
@@ -18,6 +19,7 @@ mod wire;
 pub use audit::{AuditEvent, AuditKind, AuditOutcome, KubeCall};
 pub use clock::{Clock, SystemClock, Timestamp, Ttl, TtlError};
 pub use explanation::{Explanation, Reason};
+pub use field_path::{FieldPath, FieldStep};
 pub use fleet::{
     Ceiling, ClusterSelector, ClusterSpec, ClusterStatus, GrantSpec, GrantSubject, GroupSpec,
     HubRole, LockSpec, LockTarget, PolicyRule, RoleSpec, SubjectKind, UserSpec, UserStatus,

@@ -9,6 +9,7 @@
 mod decide;
 mod decision;
 mod permit;
+pub mod pod_security;
 
 pub use decide::{decide_hub, decide_hub_process, decide_kube, decide_review};
 pub use decision::{Decision, Denial, HubDecision, KubeDecision, ReviewDecision, StepUp, Verdict};

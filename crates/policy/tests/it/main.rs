@@ -1,6 +1,8 @@
 //! Decisions carry what their judgements say, and permits fit exactly one thing.
 
-#![allow(clippy::unwrap_used, reason = "test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
+
+mod pod_security;
 
 use std::collections::BTreeSet;
 

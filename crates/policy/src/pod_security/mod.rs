@@ -1,0 +1,26 @@
+//! Kubernetes' Pod Security Standards: every check, level and version, with Kubernetes' own messages.
+//!
+//! [`Pod`] reads a pod (or the template of a workload, [`PodTemplate`]) as the API server decodes and defaults it,
+//! [`evaluate`] judges it by a [`LevelVersion`], and [`review`] judges a request as the API server's admission does:
+//! by the labels of the namespace ([`Modes`]), with exemptions, updates and subresources.
+
+mod checks;
+mod evaluation;
+mod go_text;
+mod labels;
+mod level;
+mod pod;
+mod registry;
+mod request;
+mod template;
+
+pub use evaluation::{Evaluation, Spot, Violation, evaluate, evaluate_as};
+pub use labels::{LabelFault, Modes};
+pub use level::{Level, LevelVersion, ParseLevelError, Version};
+pub use pod::{DecodeError, Pod};
+pub use registry::{Check, CheckId, all_checks};
+pub use request::{
+    Exemption, ExistingPod, NamespaceReview, Operation, PodRequest, Refusal, Review, Settings,
+    review, review_namespace, warnings_for_existing,
+};
+pub use template::{PodTemplate, Workload};
