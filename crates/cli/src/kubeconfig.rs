@@ -10,6 +10,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use nullius_api::{AccessRow, List, WhoseQuery, route};
+use nullius_manifest::{Dialect, parse};
 use nullius_model::{ClusterName, ObjectName};
 use serde_json::{Map, Value, json};
 
@@ -19,7 +20,6 @@ use crate::{
     credential,
     failure::{Exit, Failure, file_failure},
     home::private_file::write_private,
-    object::node,
     output::{Format, Printed, json_text, yaml_text},
     stage::Stage,
 };
@@ -261,7 +261,7 @@ fn read(path: &Path) -> Result<Option<Map<String, Value>>, Failure> {
             .why(why)
             .next("mend it, or write another file: `--file FILE`")
     };
-    let documents = node::parse(&text)
+    let documents = parse(&text, Dialect::Strict)
         .map_err(|error| refused(format!("line {}: {}", error.line, error.message)))?;
     match documents.as_slice() {
         [] => Ok(None),

@@ -13,7 +13,7 @@ fn entries<'a>(context: &'a ObjectName, hub: &str, clusters: &[&str]) -> Entries
 }
 
 fn fields(text: &str) -> Map<String, Value> {
-    node::parse(text).unwrap()[0].to_json().as_object().unwrap().clone()
+    parse(text, Dialect::Strict).unwrap()[0].to_json().as_object().unwrap().clone()
 }
 
 const OTHERS: &str = "

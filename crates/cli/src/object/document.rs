@@ -8,13 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nullius_manifest::{Content, Dialect, FieldError, FieldFault, Node, Reader, parse};
 use nullius_model::{API_VERSION, AnyObject, Kind};
 
-use super::{
-    later,
-    located::{Fault, FieldError, Reader},
-    node::{self, Content, Node},
-};
+use super::later;
 use crate::{
     failure::{Exit, Failure, file_failure},
     output::escape,
@@ -116,7 +113,7 @@ pub(crate) fn read(sources: Vec<Source>) -> Result<Vec<Document>, Failure> {
     let mut documents: Vec<Document> = Vec::new();
     let mut faults = Vec::new();
     for source in &sources {
-        match node::parse(&source.text) {
+        match parse(&source.text, Dialect::Strict) {
             Err(error) => faults.push(format!("{}:{}: {}", source.name, error.line, error.message)),
             Ok(nodes) => {
                 for node in nodes.into_iter().flat_map(items) {
@@ -172,7 +169,7 @@ fn object(node: &Node) -> Result<AnyObject, FieldError> {
     let wrong = |path: &str, message: String| FieldError {
         line: node.line_of(path),
         path: path.to_owned(),
-        fault: Fault::Value(message),
+        fault: FieldFault::Value(message),
     };
     let Content::Map(entries) = &node.content else {
         return Err(wrong(
@@ -244,8 +241,8 @@ impl ForgetStatus for AnyObject {
 fn told(source: &str, node: &Node, error: &FieldError) -> String {
     let kind = node.child("kind").and_then(Node::text).unwrap_or_default();
     let message = match &error.fault {
-        Fault::Value(message) => message.clone(),
-        Fault::Unknown { field, known } => {
+        FieldFault::Value(message) => message.clone(),
+        FieldFault::Unknown { field, known } => {
             if let Some(plane) = later::plane_of_field(kind, &error.path) {
                 let message = format!("belongs to {plane}, which this version does not have");
                 return format!(

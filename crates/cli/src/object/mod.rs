@@ -7,6 +7,4 @@ pub(crate) mod diff;
 pub(crate) mod document;
 pub(crate) mod edit;
 mod later;
-mod located;
-pub(crate) mod node;
 pub(crate) mod remote;

@@ -10,24 +10,29 @@ use serde::{
     forward_to_deserialize_any,
 };
 
-use super::node::{Content, Key, Node};
+use crate::node::{Content, Key, Node};
 
 /// What is wrong with a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FieldError {
+pub struct FieldError {
     /// Counted from 1; 0 while it is not known.
-    pub(crate) line: usize,
+    pub line: usize,
     /// `spec.rules[0].verbs`; empty for the whole document.
-    pub(crate) path: String,
+    pub path: String,
     /// What is wrong.
-    pub(crate) fault: Fault,
+    pub fault: FieldFault,
 }
 
 /// The ways in which a field is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum FieldFault {
     /// The field itself has no place here; these have.
-    Unknown { field: String, known: Vec<&'static str> },
+    Unknown {
+        /// Its name.
+        field: String,
+        /// The names that have a place here.
+        known: Vec<&'static str>,
+    },
     /// Its value is wrong.
     Value(String),
 }
@@ -47,15 +52,15 @@ impl FieldError {
     }
 
     fn value(message: String) -> Self {
-        Self { line: 0, path: String::new(), fault: Fault::Value(message) }
+        Self { line: 0, path: String::new(), fault: FieldFault::Value(message) }
     }
 }
 
 impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.fault {
-            Fault::Unknown { field, .. } => write!(f, "unknown field `{}`", shown(field)),
-            Fault::Value(message) => f.write_str(message),
+            FieldFault::Unknown { field, .. } => write!(f, "unknown field `{}`", shown(field)),
+            FieldFault::Value(message) => f.write_str(message),
         }
     }
 }
@@ -88,7 +93,7 @@ impl de::Error for FieldError {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let fault = Fault::Unknown { field: field.to_owned(), known: expected.to_vec() };
+        let fault = FieldFault::Unknown { field: field.to_owned(), known: expected.to_vec() };
         Self { line: 0, path: String::new(), fault }
     }
 
@@ -141,7 +146,7 @@ fn plain_words(message: &str) -> String {
 }
 
 /// A tree as a source of values.
-pub(crate) struct Reader<'a>(pub(crate) &'a Node);
+pub struct Reader<'a>(pub &'a Node);
 
 impl<'de> de::Deserializer<'de> for Reader<'_> {
     type Error = FieldError;

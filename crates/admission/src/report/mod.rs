@@ -1,0 +1,7 @@
+//! Reports for other tools.
+
+mod junit;
+mod sarif;
+
+pub use junit::junit;
+pub use sarif::sarif;

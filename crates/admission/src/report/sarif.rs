@@ -1,0 +1,146 @@
+//! SARIF 2.1.0, as code hosts show it beside the changed lines.
+
+use std::path::Path;
+
+use nullius_policy::pod_security::{Level, all_checks};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use serde_json::{Value, json};
+
+use crate::scan::{Finding, Report, ScanFault, Severity};
+
+/// What a path in a URI keeps.
+const PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}')
+    .add(b'\\')
+    .add(b':');
+
+/// The report as a SARIF document of this version of the program.
+pub fn sarif(report: &Report, version: &str) -> Value {
+    let rules: Vec<Value> = all_checks()
+        .map(|check| {
+            json!({
+                "id": check.id,
+                "shortDescription": { "text": check.about },
+                "fullDescription": { "text": format!(
+                    "Pod Security Standards, {} since v1.{}: {}.", check.level, check.since(), check.about
+                ) },
+                "helpUri": "https://kubernetes.io/docs/concepts/security/pod-security-standards/",
+                "defaultConfiguration": { "level": level_of(check.level) },
+                "properties": { "tags": ["security", "kubernetes", check.level.as_str()] },
+            })
+        })
+        .collect();
+    let mut results: Vec<Value> = report.findings.iter().map(result).collect();
+    results.extend(report.waived.iter().map(|waived| {
+        let mut result = result(&waived.finding);
+        let justification = format!("{} (until {})", waived.reason, waived.expires);
+        result["suppressions"] = json!([{ "kind": "external", "justification": justification }]);
+        result
+    }));
+    json!({
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "nullius",
+                "version": version,
+                "informationUri": "https://github.com/nullius-dev/nullius",
+                "rules": rules,
+            } },
+            "invocations": [{
+                "executionSuccessful": report.errors.is_empty(),
+                "toolExecutionNotifications": report.errors.iter().map(notification).collect::<Vec<_>>(),
+            }],
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+        }],
+    })
+}
+
+fn level_of(level: Level) -> &'static str {
+    match level {
+        Level::Baseline => "error",
+        Level::Restricted => "warning",
+        Level::Privileged => "note",
+    }
+}
+
+fn result(finding: &Finding) -> Value {
+    let (object, at) = (&finding.object, &finding.location);
+    let index = all_checks().position(|check| check.id == finding.check);
+    let qualified = format!("{} {}", object.label(), finding.path);
+    json!({
+        "ruleId": finding.check,
+        "ruleIndex": index,
+        "level": match finding.severity {
+            Severity::High => "error",
+            Severity::Medium => "warning",
+        },
+        "message": { "text": format!("{}: {}. Fix: {}.", object.label(), finding.message, finding.fix) },
+        "locations": [{
+            "physicalLocation": {
+                "artifactLocation": { "uri": uri(&at.file) },
+                "region": {
+                    "startLine": at.line,
+                    "startColumn": at.column,
+                    "snippet": { "text": at.snippet },
+                },
+            },
+            "logicalLocations": [{ "fullyQualifiedName": qualified, "kind": "resource" }],
+        }],
+        "relatedLocations": finding.spots.iter().skip(1).enumerate().map(|(id, spot)| json!({
+            "id": id + 1,
+            "physicalLocation": {
+                "artifactLocation": { "uri": uri(&at.file) },
+                "region": { "startLine": spot.line, "startColumn": spot.column },
+            },
+            "message": { "text": format!("{}: {}", spot.path, spot.fix) },
+        })).collect::<Vec<_>>(),
+        // What stays the same when lines move.
+        "partialFingerprints": { "object/v1": format!(
+            "{}|{}|{}|{}|{}", finding.check, object.kind, object.namespace, object.name, finding.path
+        ) },
+    })
+}
+
+fn notification(fault: &ScanFault) -> Value {
+    let mut location = json!({ "artifactLocation": { "uri": uri(&fault.file) } });
+    if let (Some(line), Some(column)) = (fault.line, fault.column) {
+        location["region"] = json!({ "startLine": line, "startColumn": column });
+    }
+    json!({
+        "level": "error",
+        "message": { "text": fault.message },
+        "locations": [{ "physicalLocation": location }],
+    })
+}
+
+fn uri(file: &str) -> String {
+    let plain = file.strip_prefix("./").unwrap_or(file);
+    let encoded = utf8_percent_encode(plain, PATH);
+    if Path::new(plain).is_absolute() { format!("file://{encoded}") } else { encoded.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_uris() {
+        assert_eq!(uri("./a b/c#.yaml"), "a%20b/c%23.yaml");
+        assert_eq!(uri("/é.yaml"), "file:///%C3%A9.yaml");
+    }
+}

@@ -1,0 +1,7 @@
+//! Scans of files, and their reports.
+
+#![allow(clippy::unwrap_used, reason = "test")]
+
+mod manifests;
+mod properties;
+mod scan;

@@ -1,0 +1,231 @@
+//! The Kubernetes objects in a text, past whatever in it cannot be read.
+//!
+//! Documents are split where kubectl splits them, at lines of `---`; each is read by itself, so that one that is broken
+//! does not hide the others. Lists are taken apart.
+
+use std::rc::Rc;
+
+use nullius_model::FieldPath;
+use serde_json::Value;
+
+use crate::{
+    node::{Content, Node, Place},
+    parse::{Dialect, SyntaxError, parse_from},
+};
+
+/// What a text holds.
+#[derive(Debug)]
+pub enum Found {
+    /// An object of Kubernetes.
+    Object(Manifest),
+    /// A document that is something else, such as values of a chart.
+    Other(Place),
+    /// Something that cannot be read.
+    Fault(Fault),
+}
+
+/// An object and where it stands.
+#[derive(Debug)]
+pub struct Manifest {
+    /// `apps/v1`.
+    pub api_version: String,
+    /// `Deployment`.
+    pub kind: String,
+    node: Rc<Node>,
+}
+
+/// Something in a text that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where.
+    pub place: Place,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub next: Option<String>,
+}
+
+impl Manifest {
+    /// The object with its places.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The object as JSON.
+    pub fn to_json(&self) -> Value {
+        self.node.to_json()
+    }
+
+    /// The group; empty for the core.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// The name, or what it will begin with.
+    pub fn name(&self) -> &str {
+        self.metadata("name").or_else(|| self.metadata("generateName")).unwrap_or_default()
+    }
+
+    /// The namespace, where the object says one.
+    pub fn namespace(&self) -> &str {
+        self.metadata("namespace").unwrap_or_default()
+    }
+
+    fn metadata(&self, field: &str) -> Option<&str> {
+        self.node.child("metadata")?.child(field)?.text().filter(|text| !text.is_empty())
+    }
+}
+
+/// Finds the objects of a text in order.
+pub fn objects(text: &str, mut each: impl FnMut(Found)) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut is_template = false;
+    for document in documents(text) {
+        match parse_from(document.text, Dialect::Kubernetes, document.line) {
+            Ok(nodes) => nodes.into_iter().for_each(|node| unpack(Rc::new(node), None, &mut each)),
+            Err(error) => match json_stream(document.text, document.line) {
+                Some(nodes) => {
+                    nodes.into_iter().for_each(|node| unpack(Rc::new(node), None, &mut each));
+                }
+                // A template is told once: all its documents are of the same kind.
+                None if is_template && document.is_template() => {}
+                None => {
+                    is_template = document.is_template();
+                    each(Found::Fault(fault(&document, error)));
+                }
+            },
+        }
+    }
+}
+
+/// A part of a text that is read by itself.
+struct Document<'a> {
+    text: &'a str,
+    /// The line of the file on which it begins.
+    line: usize,
+}
+
+impl Document<'_> {
+    fn is_template(&self) -> bool {
+        self.text.contains("{{")
+    }
+}
+
+fn documents(text: &str) -> Vec<Document<'_>> {
+    let mut all = Vec::new();
+    let (mut start, mut first) = (0, 1);
+    let mut end = 0;
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let is_separator = line.strip_prefix("---").is_some_and(|rest| {
+            let rest = rest.trim();
+            rest.is_empty() || rest.starts_with('#')
+        });
+        if is_separator {
+            all.push(Document { text: &text[start..end], line: first });
+            (start, first) = (end + line.len(), index + 2);
+        }
+        end += line.len();
+    }
+    all.push(Document { text: &text[start..end], line: first });
+    all.retain(|document| !document.text.trim().is_empty());
+    all
+}
+
+/// JSON values one after another, which YAML does not have.
+fn json_stream(text: &str, first_line: usize) -> Option<Vec<Node>> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
+    let mut nodes = Vec::new();
+    let mut start = 0;
+    while let Some(value) = values.next() {
+        value.ok()?;
+        let end = values.byte_offset();
+        let above = text.get(..start)?.matches('\n').count();
+        let part = text.get(start..end)?;
+        nodes.extend(parse_from(part, Dialect::Kubernetes, first_line + above).ok()?);
+        start = end;
+    }
+    (nodes.len() > 1).then_some(nodes)
+}
+
+fn fault(document: &Document<'_>, error: SyntaxError) -> Fault {
+    let SyntaxError { line, column, message } = error;
+    let place = Place { line, column };
+    if !document.is_template() {
+        return Fault { place, message, next: None };
+    }
+    let next = "render it and scan what comes out: `helm template CHART | nullius scan -`";
+    let message = format!("this is a template, not YAML: {message}");
+    Fault { place, message, next: Some(next.to_owned()) }
+}
+
+/// What the items of a typed list are, such as a `PodList`: they need not say it themselves.
+#[derive(Debug, Clone)]
+struct Items {
+    api_version: String,
+    kind: String,
+}
+
+fn unpack(node: Rc<Node>, items: Option<&Items>, each: &mut impl FnMut(Found)) {
+    let word = |field: &str| node.child(field).and_then(Node::text).unwrap_or_default();
+    let (mut api_version, mut kind) = (word("apiVersion").to_owned(), word("kind").to_owned());
+    if let Some(items) = items.filter(|_| kind.is_empty() && api_version.is_empty()) {
+        (api_version, kind) = (items.api_version.clone(), items.kind.clone());
+    }
+    let is_mapping = matches!(node.content, Content::Map(_));
+    let place = node.place();
+    if !is_mapping || kind.is_empty() {
+        return each(match items {
+            Some(_) => Found::Fault(Fault {
+                place,
+                message: "an item of a list is no object: it has no `kind`".to_owned(),
+                next: None,
+            }),
+            None => Found::Other(place),
+        });
+    }
+    if api_version.is_empty() {
+        return each(Found::Fault(Fault {
+            place,
+            message: format!("`{}` has no `apiVersion`", shown(&kind)),
+            next: Some("add `apiVersion`; kubectl refuses the object without it".to_owned()),
+        }));
+    }
+    let listed = node.child("items").and_then(Node::items).filter(|_| kind.ends_with("List"));
+    let Some(listed) = listed else {
+        return each(match wrong_name(&node, &kind) {
+            Some(fault) => Found::Fault(fault),
+            None => Found::Object(Manifest { api_version, kind, node }),
+        });
+    };
+    // Items of a plain `List` say what they are; of others they may leave it out.
+    let of_list = Items { kind: kind.trim_end_matches("List").to_owned(), api_version };
+    for item in listed {
+        unpack(Rc::clone(item), Some(&of_list), each);
+    }
+}
+
+/// Names that are no text: `namespace: no`.
+fn wrong_name(node: &Node, kind: &str) -> Option<Fault> {
+    let metadata = node.child("metadata")?;
+    let field = ["name", "namespace", "generateName"].into_iter().find(|field| {
+        let value = metadata.child(field).map(|value| &value.content);
+        value.is_some_and(|value| !matches!(value, Content::Text(_) | Content::Null))
+    })?;
+    let advice = "put it in quotes: YAML takes words such as `no` and numbers for something else";
+    Some(Fault {
+        place: node.place_of(&FieldPath::of(&["metadata", field])),
+        message: format!("`metadata.{field}` of `{}` is no text", shown(kind)),
+        next: Some(advice.to_owned()),
+    })
+}
+
+fn shown(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_debug).collect()
+}
+
+#[cfg(test)]
+#[path = "objects/tests.rs"]
+mod tests;

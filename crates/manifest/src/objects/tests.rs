@@ -1,0 +1,86 @@
+#![allow(clippy::unwrap_used, reason = "test")]
+use super::*;
+
+fn found(text: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    objects(text, |found| {
+        all.push(match found {
+            Found::Object(object) => format!(
+                "{} {} {}/{} at {}",
+                object.api_version,
+                object.kind,
+                object.namespace(),
+                object.name(),
+                object.node().line
+            ),
+            Found::Other(place) => format!("other at {}", place.line),
+            Found::Fault(fault) => format!(
+                "{}:{}: {}{}",
+                fault.place.line,
+                fault.place.column,
+                fault.message,
+                fault.next.map(|next| format!(" [{next}]")).unwrap_or_default()
+            ),
+        });
+    });
+    all
+}
+
+#[test]
+fn a_broken_document_does_not_hide_the_others() {
+    let text = "# one\nkind: Pod\napiVersion: v1\nmetadata: {name: a, namespace: ns}\n--- # two\na: [\n---\n\n---\nkind: Pod\napiVersion: v1\nmetadata:\n  generateName: b-\n  generateName: c-\n---\nkind: Service\napiVersion: v1\n";
+    let all = found(text);
+    assert_eq!(all.len(), 4, "{all:?}");
+    assert_eq!(all[0], "v1 Pod ns/a at 2");
+    assert!(all[1].starts_with("7:") || all[1].starts_with("6:"), "{}", all[1]);
+    assert_eq!(all[2], "14:3: the key `generateName` stands twice");
+    assert_eq!(all[3], "v1 Service / at 16");
+}
+
+#[test]
+fn lists_are_taken_apart() {
+    let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n- apiVersion: v1\n  kind: PodList\n  items:\n  - metadata: {name: b}\n  - 7\n- {kind: Pod}\n- {}\n";
+    assert_eq!(
+        found(text),
+        [
+            "v1 Pod /a at 4",
+            "v1 Pod /b at 8",
+            "9:5: an item of a list is no object: it has no `kind`",
+            "10:3: `Pod` has no `apiVersion` [add `apiVersion`; kubectl refuses the object without it]",
+            "11:3: an item of a list is no object: it has no `kind`",
+        ]
+    );
+}
+
+#[test]
+fn json_may_stand_one_after_another() {
+    let text = "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"a\"}}\n{\"apiVersion\":\"v1\",\n\"kind\":\"Pod\",\"metadata\":{\"name\":\"b\"}}\n";
+    assert_eq!(found(text), ["v1 Pod /a at 1", "v1 Pod /b at 2"]);
+    let twice = "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"kind\":\"Job\"}";
+    assert_eq!(found(twice), ["1:33: the key `kind` stands twice"]);
+}
+
+#[test]
+fn other_documents_are_no_faults_and_templates_are_explained() {
+    assert_eq!(found("replicas: 3\n"), ["other at 1"]);
+    assert_eq!(found("\u{feff}kind: Pod\r\napiVersion: v1\r\n"), ["v1 Pod / at 1"]);
+    let template = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {{ .Release.Name }}\n";
+    let told = found(template);
+    assert!(
+        told[0].contains("this is a template") && told[0].contains("helm template CHART"),
+        "{told:?}"
+    );
+    let more = format!("{template}---\nkind: Pod\napiVersion: v1\n---\n{template}");
+    assert_eq!(found(&more).len(), 2);
+    assert_eq!(found(""), [""; 0]);
+}
+
+#[test]
+fn a_name_that_yaml_takes_for_something_else_is_told() {
+    assert_eq!(
+        found("kind: Pod\napiVersion: v1\nmetadata:\n  name: x\n  namespace: no\n"),
+        [
+            "5:3: `metadata.namespace` of `Pod` is no text [put it in quotes: YAML takes words such as `no` and numbers for something else]"
+        ]
+    );
+}
