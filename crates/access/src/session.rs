@@ -1,7 +1,8 @@
 //! How a session lives and ends: a pure state machine over sign-in, refresh, step-up, lock and end.
 //!
-//! A refresh token names a generation and is good once. The same client may show the last one again for some
-//! seconds, since parallel kubectl processes do; any other reuse means that a copy is about, and ends the session.
+//! A refresh token names a generation and is good once, for the client that signed in. It may show the last one again
+//! for some seconds, since parallel kubectl processes do; any other reuse, and any use by another client, means that a
+//! copy is about, and ends the session.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +30,7 @@ impl Default for SessionSettings {
     }
 }
 
-/// Which client holds the refresh token: a hash over what it proved of itself.
+/// Which client holds the refresh token: the hash of a secret that it proves each time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientMark(pub String);
 
@@ -80,7 +81,7 @@ pub enum EndReason {
     Expired,
     /// It was not used for too long.
     Idle,
-    /// A refresh token was shown that was used before, or that was never given out.
+    /// A refresh token was shown that was used before or never given out, or by another client.
     TokenReused,
 }
 
@@ -290,8 +291,10 @@ fn refresh(
     now: Timestamp,
     settings: &SessionSettings,
 ) -> (SessionState, Vec<Effect>) {
+    if *client != state.client {
+        return end(state, EndReason::TokenReused, now);
+    }
     let again = generation.checked_add(1) == Some(state.generation)
-        && *client == state.client
         && now < settings.reuse_grace.after(state.refreshed_at);
     if generation != state.generation && !again {
         return end(state, EndReason::TokenReused, now);
@@ -305,7 +308,6 @@ fn refresh(
     }
     state.generation = state.generation.saturating_add(1);
     state.refreshed_at = now;
-    state.client = client.clone();
     let effects = vec![
         Effect::Record { kind: AuditKind::Refresh, outcome: AuditOutcome::Done },
         Effect::IssueRefreshToken { generation: state.generation },

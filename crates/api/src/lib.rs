@@ -43,6 +43,8 @@ pub struct SignInRequest {
     pub user: String,
     pub password: String,
     pub code: String,
+    /// BASE64URL(SHA256(secret)) of a secret that the client keeps, and proves at each refresh.
+    pub client: String,
 }
 
 /// `POST /v1/browser-login`: the CLI begins a sign-in that a browser completes.
@@ -77,13 +79,14 @@ pub struct DeviceLogin {
     pub expires_in: u32,
 }
 
-/// `POST /v1/token`: a code, a device code or a refresh token for tokens.
+/// `POST /v1/token`: a code, a device code or a refresh token for tokens. `client` is as in [`SignInRequest`]; a refresh
+/// token is worth nothing without the secret behind it.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "grantType", deny_unknown_fields)]
 pub enum TokenRequest {
-    AuthorizationCode { code: String, verifier: String, redirect_uri: String },
-    DeviceCode { device_code: String },
-    RefreshToken { refresh_token: String },
+    AuthorizationCode { code: String, verifier: String, redirect_uri: String, client: String },
+    DeviceCode { device_code: String, client: String },
+    RefreshToken { refresh_token: String, client_secret: String },
 }
 
 /// Tokens of a session. The access token is for the hub's own API; it never opens a Kubernetes path.

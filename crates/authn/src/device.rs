@@ -14,7 +14,6 @@ pub const DEVICE_CODE_TTL: Ttl = Ttl::from_secs(600);
 /// The letters of RFC 8628, section 6.1: no vowels, so that no words come out, and nothing that looks like a digit.
 const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
 const CODE_LEN: usize = 8;
-const INTERVAL_SECS: u32 = 5;
 const INTERVAL_MAX_SECS: u32 = 60;
 
 /// The short code that a person reads on one screen and confirms on another: `BCDF-GHJK`.
@@ -123,8 +122,6 @@ pub enum DeviceState {
 pub struct DeviceGrant {
     /// SHA-256 of the device code.
     pub device_code_hash: String,
-    /// What the person types.
-    pub user_code: UserCode,
     /// When it ends.
     pub expires_at: Timestamp,
     /// How long the machine waits between two questions, in seconds.
@@ -157,9 +154,8 @@ impl DeviceAuthorization {
         let user_code = UserCode::generate();
         let grant = DeviceGrant {
             device_code_hash: token_hash(device_code.expose_secret()),
-            user_code: user_code.clone(),
             expires_at: DEVICE_CODE_TTL.after(now),
-            interval_secs: INTERVAL_SECS,
+            interval_secs: DeviceGrant::INTERVAL_SECS,
             polled_at: None,
             state: DeviceState::Pending,
         };
@@ -168,6 +164,9 @@ impl DeviceAuthorization {
 }
 
 impl DeviceGrant {
+    /// How long a machine waits between two questions at first, in seconds.
+    pub const INTERVAL_SECS: u32 = 5;
+
     /// The person's decision: `Some` for who confirmed, `None` for a no. Only a pending grant can be decided.
     pub fn decide(mut self, user: Option<UserName>, now: Timestamp) -> (Self, PollAnswer) {
         if now >= self.expires_at || self.state != DeviceState::Pending {

@@ -1,8 +1,9 @@
 //! Guessing is slowed down, and slowing it down is no way to lock somebody else out.
 //!
-//! Attempts are counted for each user and source network, with a delay that doubles. Beside it, attempts from all
-//! networks where the user never signed in share a softer delay, against guessing from many places. A network where
-//! the user signed in before is judged by its own count alone, and waits briefly.
+//! Attempts are counted for each user and source network, with a delay that doubles. Beside it, once somebody guesses
+//! from many networks where the user never signed in, attempts from all of those share a softer delay; a guesser with
+//! a few networks holds back nobody but themselves. A network where the user signed in before is judged by its own
+//! count alone, and waits briefly.
 //!
 //! An attempt counts as failed from its beginning until it succeeds, so that many at a time gain nothing.
 
@@ -18,6 +19,10 @@ use serde::{Deserialize, Serialize};
 /// Attempts without delay, from one network and from all strange networks together.
 const FREE_FROM_ONE: u32 = 5;
 const FREE_FROM_ALL: u32 = 10;
+/// Strange networks with failures from which on they are taken for one guesser.
+const MANY: usize = 6;
+/// Attempts from one network from which on they are worth remembering over a restart.
+const NOTABLE: u32 = 3;
 /// Longest delays, in seconds.
 const DELAY_ONE: u32 = 15 * 60;
 const DELAY_ALL: u32 = 5 * 60;
@@ -103,6 +108,35 @@ impl Lockout {
         *self == Self::default()
     }
 
+    /// Whether the user signed in from that network lately.
+    pub fn knows(&self, source: SourceNetwork, now: Timestamp) -> bool {
+        self.known.get(&source).is_some_and(|known| known.is_recent(now))
+    }
+
+    /// Whether the user signed in from anywhere.
+    pub fn has_signed_in(&self) -> bool {
+        !self.known.is_empty()
+    }
+
+    /// The instant before which nothing is looked at, without counting an attempt.
+    pub fn held_until(&self, source: SourceNetwork, now: Timestamp) -> Option<Timestamp> {
+        let mut state = self.clone();
+        state.forget(now);
+        match state.attempt(source, now).1 {
+            Verdict::Allow => None,
+            Verdict::Wait(until) => Some(until),
+        }
+    }
+
+    /// Until when it must be remembered over a restart, if it is worth that: a few typing errors are not.
+    pub fn kept_until(&self) -> Option<Timestamp> {
+        let known = self.known.values().map(|known| known.last_success.saturating_add(KNOWN));
+        let all = self.strange.values().chain([&self.together]);
+        let failures = all.filter(|failures| failures.count >= NOTABLE);
+        let failures = failures.map(|failures| failures.last.saturating_add(FORGET));
+        known.chain(failures).map(|until| until.unwrap_or(Timestamp::MAX)).max()
+    }
+
     fn attempt(mut self, source: SourceNetwork, now: Timestamp) -> (Self, Verdict) {
         if let Some(known) = self.known.get_mut(&source) {
             let ends = known.failures.ends(FREE_FROM_ONE, DELAY_KNOWN);
@@ -113,8 +147,10 @@ impl Lockout {
             return (self, Verdict::Allow);
         }
         let own = self.strange.get(&source).copied().unwrap_or_default();
-        let ends =
-            own.ends(FREE_FROM_ONE, DELAY_ONE).max(self.together.ends(FREE_FROM_ALL, DELAY_ALL));
+        let mut ends = own.ends(FREE_FROM_ONE, DELAY_ONE);
+        if self.strange.len() >= MANY {
+            ends = ends.max(self.together.ends(FREE_FROM_ALL, DELAY_ALL));
+        }
         if ends > now {
             return (self, Verdict::Wait(ends));
         }
@@ -140,10 +176,16 @@ impl Lockout {
         if self.together.is_over(now) {
             self.together = Failures::default();
         }
-        self.known.retain(|_, known| now.duration_since(known.last_success) < KNOWN);
+        self.known.retain(|_, known| known.is_recent(now));
         for known in self.known.values_mut().filter(|known| known.failures.is_over(now)) {
             known.failures = Failures::default();
         }
+    }
+}
+
+impl KnownNetwork {
+    fn is_recent(&self, now: Timestamp) -> bool {
+        now.duration_since(self.last_success) < KNOWN
     }
 }
 

@@ -129,8 +129,8 @@ async fn first(
     }
     environment.terminal.tell("The session has ended.\n");
     match login::by_browser(hub, environment).await {
-        Ok(answer) => {
-            login::keep(hub, &answer, &lock)?;
+        Ok(signed_in) => {
+            login::keep(hub, signed_in, &lock)?;
             renew(hub, &lock).await
         }
         Err(failure) => {

@@ -65,6 +65,9 @@ impl Hub {
         action: &HubAction<'_>,
         call: &Call,
     ) -> Result<HubPermit, Problem> {
+        if action.verb().is_change() {
+            self.not_for_looking(identity)?;
+        }
         let decided = self.decide(identity, action, call);
         let HubDecision { explanation, permission, .. } = &decided;
         let (explanation, permission) = (explanation.clone(), permission.clone());
@@ -259,7 +262,7 @@ impl Hub {
                 Kind::User => {
                     if let Ok(user) = name.as_str().parse::<UserName>() {
                         self.enrolments.forget(&user);
-                        self.lockouts.forget(&user);
+                        self.forgive(&user).await;
                     }
                 }
                 Kind::Cluster => {

@@ -7,7 +7,9 @@ use nullius_access::session::{Event, Phase, advance, ends_at};
 use nullius_model::{AnyObject, Kind, Timestamp, Ttl};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Hub, SessionEndCause, session_end::chain, sessions::session_settings};
+use crate::{
+    Hub, SessionEndCause, logins::LOGIN_MEMORY, session_end::chain, sessions::session_settings,
+};
 
 /// Uses are written this often.
 const FLUSH_USES: Duration = Duration::from_secs(30);
@@ -113,6 +115,8 @@ impl Hub {
                 _ = uses.tick() => {
                     self.flush_uses().await;
                     self.retry_ends().await;
+                    self.settle_repairs().await;
+                    self.tidy_first_link().await;
                 }
                 _ = certificate.tick() => {
                     if let Err(error) = self.renew_certificate() {
@@ -128,6 +132,7 @@ impl Hub {
         }
         self.flush_uses().await;
         self.retry_ends().await;
+        self.settle_repairs().await;
     }
 
     /// Writes the uses that were counted; what cannot be written is kept for the next time.
@@ -158,6 +163,8 @@ impl Hub {
         tx.sessions().end_expired(now).await?;
         tx.sessions().prune(before(KEEP_ENDED)).await?;
         tx.tokens().prune(before(KEEP_ENDED)).await?;
+        tx.logins().prune(before(LOGIN_MEMORY)).await?;
+        tx.attempts().prune(now).await?;
         tx.usage().prune(before(keep_uses)).await?;
         tx.commit().await?;
         Ok(())

@@ -13,6 +13,7 @@ mod expiry;
 mod keys;
 mod limits;
 mod logins;
+mod mark;
 mod metrics;
 mod people;
 mod people_state;

@@ -1,15 +1,18 @@
 //! People prove who they are: sign-in, step-up, enrolment. Everything that can fail is audited with its reason, and
 //! whoever tried learns only that it failed.
 
+mod attempts;
 mod enrol;
+mod first_link;
+mod repair;
 mod session;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use http::StatusCode;
 use nullius_access::{Caller, judge_standing};
 use nullius_authn::{
-    PasswordHash, SignInEvent, SignInReason, SignedIn, StoredFactors, TotpSecret, UserStanding,
+    PasswordHash, SignInReason, SignedIn, StoredFactors, TotpSecret, UserStanding,
 };
 use nullius_model::{
     AuditEvent, AuditKind, AuditOutcome, Explanation, Identity, Principal, Proof, SessionId,
@@ -19,9 +22,11 @@ use nullius_store::{StoreError, TotpStep};
 use secrecy::{ExposeSecret, SecretString};
 
 pub(crate) use enrol::EnrolError;
+pub(crate) use repair::Repairs;
 
 use crate::{
     Hub, SignInOutcome,
+    limits::Turn,
     logins::Proven,
     web::{Call, Problem},
 };
@@ -112,57 +117,76 @@ struct Failed {
 }
 
 impl Hub {
-    /// Looks at password and code of somebody who wants to sign in.
+    /// Looks at password and code of somebody who wants to sign in. Once it is looked at all, the attempt is counted
+    /// and recorded, whether or not the caller waits for the answer.
     pub(crate) async fn prove(
-        &self,
+        self: &Arc<Self>,
         user: &str,
         password: SecretString,
         code: &str,
         call: &Call,
     ) -> Result<Proven, SignInRefusal> {
-        let user = user.trim();
-        match self.look_at(user, password, code, call).await {
-            Ok(proven) => Ok(proven),
-            Err(Failed { reason, refusal }) => {
-                self.metrics.sign_in(refusal.outcome());
-                if reason == NOT_LOOKED_AT {
-                    // Who is sent away unseen has not tried; a flood of them must not fill the audit.
-                    return Err(refusal);
-                }
-                let mut event = self.event_of(call, AuditKind::SignIn, AuditOutcome::Denied);
-                event.principal = unproven(user);
-                event.facts.insert("reason".to_owned(), reason.to_owned());
-                self.note(event).await;
-                Err(refusal)
+        let (user, code) = (user.trim().to_owned(), code.split_whitespace().collect::<String>());
+        let turn = match self.turn_to_prove(&user, call).await {
+            Ok(turn) => turn,
+            Err(failed) => return Err(self.failed_sign_in(&user, failed, call).await),
+        };
+        let (hub, call) = (Arc::clone(self), call.clone());
+        let tried = tokio::spawn(async move {
+            match hub.look_at(&user, password, code, turn, &call).await {
+                Ok(proven) => Ok(proven),
+                Err(failed) => Err(hub.failed_sign_in(&user, failed, &call).await),
             }
+        });
+        tried.await.unwrap_or_else(|error| Err(SignInRefusal::fault(error)))
+    }
+
+    async fn failed_sign_in(&self, user: &str, failed: Failed, call: &Call) -> SignInRefusal {
+        let Failed { reason, refusal } = failed;
+        self.metrics.sign_in(refusal.outcome());
+        // Who is sent away unseen has not tried; a flood of them must not fill the audit.
+        if reason != NOT_LOOKED_AT {
+            let mut event = self.event_of(call, AuditKind::SignIn, AuditOutcome::Denied);
+            event.principal = unproven(user);
+            event.facts.insert("reason".to_owned(), reason.to_owned());
+            self.note(event).await;
         }
+        refusal
+    }
+
+    /// Waits for room to hash a password. Whoever has to wait before their next attempt takes nobody's place.
+    async fn turn_to_prove(&self, user: &str, call: &Call) -> Result<Turn, Failed> {
+        let not_looked_at = |refusal| Failed { reason: NOT_LOOKED_AT, refusal };
+        let now = self.this_second();
+        self.take_source(call.source)
+            .map_err(|seconds| not_looked_at(SignInRefusal::Wait(seconds)))?;
+        if let Some(seconds) = self.held_back(user, call.source, now) {
+            return Err(Failed { reason: "held-back", refusal: SignInRefusal::Wait(seconds) });
+        }
+        let turn = self.hash_room.enter(self.visitor(user, call.source, now)).await;
+        turn.map_err(|busy| not_looked_at(SignInRefusal::Busy(busy.retry_after)))
     }
 
     async fn look_at(
         &self,
         user: &str,
         password: SecretString,
-        code: &str,
+        code: String,
+        turn: Turn,
         call: &Call,
     ) -> Result<Proven, Failed> {
         let failed = |reason| move |refusal: SignInRefusal| Failed { reason, refusal };
         let now = self.this_second();
-        self.take_source(call.source)
-            .map_err(|seconds| failed(NOT_LOOKED_AT)(SignInRefusal::Wait(seconds)))?;
-        // The queue comes before the count: who is sent away unseen has not tried.
-        let room = self.hash_room.enter().await;
-        let _room =
-            room.map_err(|busy| failed(NOT_LOOKED_AT)(SignInRefusal::Busy(busy.retry_after)))?;
-        self.lockouts
-            .on(user, SignInEvent::Attempt, call.source, now)
-            .map_err(|until| failed("held-back")(SignInRefusal::Wait(seconds_until(until, now))))?;
+        self.count_attempt(user, call.source, now)
+            .await
+            .map_err(|seconds| failed("held-back")(SignInRefusal::Wait(seconds)))?;
         let known: Option<UserName> = user.parse().ok();
         let stored = match &known {
             Some(user) => self.factors(user).await.map_err(failed("fault"))?,
             None => None,
         };
-        let code = code.split_whitespace().collect::<String>();
         let checked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
             let factors = stored.as_ref().map(Factors::borrowed);
             nullius_authn::sign_in(factors.as_ref(), &password, &code, now)
         });
@@ -171,18 +195,17 @@ impl Hub {
         let signed_in =
             checked.map_err(|error| failed(error.reason.as_str())(SignInRefusal::Wrong))?;
         let user = known.ok_or_else(|| failed("unknown-user")(SignInRefusal::Wrong))?;
-        if !self.claim_code(&user, &signed_in).await.map_err(failed("fault"))? {
+        let SignedIn { factors, factor_at, totp_step } = signed_in;
+        let proof = Proof { factors, factor_at };
+        if !self.claim_code(&user, totp_step, &proof).await.map_err(failed("fault"))? {
             let reason = SignInReason::CodeReplayed.as_str();
             return Err(failed(reason)(SignInRefusal::Wrong));
         }
-        let SignedIn { factors, factor_at, .. } = signed_in;
-        let proof = Proof { factors, factor_at };
         self.standing_of(&user, &proof, now).map_err(|why| Failed {
             reason: why.reason.as_str(),
             refusal: SignInRefusal::Stopped(why),
         })?;
-        let success = self.lockouts.on(user.as_str(), SignInEvent::Success, call.source, now);
-        debug_assert!(success.is_ok(), "a success is never held back");
+        self.count_success(user.as_str(), call.source, now).await;
         Ok(Proven { user, proof })
     }
 
@@ -236,7 +259,7 @@ impl Hub {
             }
             None => None,
         };
-        let last_step = credential.totp_step;
+        let last_step = credential.totp_step.max(self.repairs.step_of(user));
         Ok(Some(Factors { standing, password: Some(password), totp, last_step }))
     }
 
@@ -244,20 +267,26 @@ impl Hub {
     async fn claim_code(
         &self,
         user: &UserName,
-        signed_in: &SignedIn,
+        step: u64,
+        proof: &Proof,
     ) -> Result<bool, SignInRefusal> {
-        let mut tx = self.store.begin().await?;
-        let step = tx.credentials().use_totp_step(user, signed_in.totp_step).await?;
-        match step {
-            TotpStep::Accepted => {
-                tx.commit().await?;
-                Ok(true)
-            }
-            TotpStep::Replayed => {
-                tx.rollback().await?;
-                Ok(false)
-            }
+        match self.claim_in_store(user, step).await {
+            Ok(claimed) => Ok(claimed),
+            // The store takes nothing: those who can mend that use the code up in memory, and in the reserve.
+            Err(_) if self.may_repair(user, proof) => Ok(self.repairs.claim(user, step)),
+            Err(error) => Err(error.into()),
         }
+    }
+
+    async fn claim_in_store(&self, user: &UserName, step: u64) -> Result<bool, StoreError> {
+        let mut tx = self.store.begin().await?;
+        let accepted = tx.credentials().use_totp_step(user, step).await? == TotpStep::Accepted;
+        if accepted {
+            tx.commit().await?;
+        } else {
+            tx.rollback().await?;
+        }
+        Ok(accepted)
     }
 
     /// Records a code that was not exchanged.

@@ -17,7 +17,7 @@ const NAMES: usize = 50_000;
 /// Enrolments under way at most.
 const ENROLMENTS: usize = 10_000;
 
-/// Attempts by the name that was typed, whether there is such a person or not.
+/// Attempts by a mark of the name that was typed, whether there is such a person or not.
 #[derive(Debug, Default)]
 pub(crate) struct Lockouts {
     by_name: Mutex<HashMap<String, (Lockout, Timestamp)>>,
@@ -32,15 +32,11 @@ impl Lockouts {
         source: IpAddr,
         now: Timestamp,
     ) -> Result<(), Timestamp> {
-        let name: String = name.chars().take(128).collect();
         let mut by_name = lock(&self.by_name);
-        if by_name.len() >= NAMES && !by_name.contains_key(&name) {
-            let mut ages: Vec<Timestamp> = by_name.values().map(|(_, last)| *last).collect();
-            ages.sort_unstable();
-            let oldest_tenth = ages.get(NAMES / 10).copied().unwrap_or(now);
-            by_name.retain(|_, (_, last)| *last > oldest_tenth);
+        if by_name.len() >= NAMES && !by_name.contains_key(name) {
+            forget_some(&mut by_name);
         }
-        let (lockout, last) = by_name.entry(name).or_default();
+        let (lockout, last) = by_name.entry(name.to_owned()).or_default();
         *last = now;
         let (next, verdict) = std::mem::take(lockout).on(event, SourceNetwork::from(source), now);
         *lockout = next;
@@ -50,10 +46,37 @@ impl Lockouts {
         }
     }
 
-    /// Forgets what was counted against a person who set new factors.
-    pub(crate) fn forget(&self, user: &UserName) {
-        lock(&self.by_name).remove(user.as_str());
+    /// Looks at what is counted of a name.
+    pub(crate) fn read<T>(&self, name: &str, look: impl FnOnce(&Lockout) -> T) -> Option<T> {
+        lock(&self.by_name).get(name).map(|(lockout, _)| look(lockout))
     }
+
+    /// What of a name must outlive the process, and until when.
+    pub(crate) fn worth_keeping(&self, name: &str) -> Option<(Lockout, Timestamp)> {
+        let kept = self.read(name, |lockout| Some((lockout.clone(), lockout.kept_until()?)));
+        kept.flatten()
+    }
+
+    /// Takes up what outlived the process before.
+    pub(crate) fn load(&self, kept: Vec<(String, Lockout)>, now: Timestamp) {
+        let kept = kept.into_iter().map(|(name, lockout)| (name, (lockout, now)));
+        lock(&self.by_name).extend(kept);
+    }
+
+    /// Forgets what was counted of a name.
+    pub(crate) fn forget(&self, name: &str) {
+        lock(&self.by_name).remove(name);
+    }
+}
+
+/// Makes room: a tenth goes, names that never signed in first, the ones quiet for longest before the others. A flood of
+/// invented names does not make the hub forget where people sign in from.
+fn forget_some(by_name: &mut HashMap<String, (Lockout, Timestamp)>) {
+    let rank = |(lockout, last): &(Lockout, Timestamp)| (lockout.has_signed_in(), *last);
+    let mut ranks: Vec<_> = by_name.values().map(rank).collect();
+    ranks.sort_unstable();
+    let Some(least) = ranks.get(ranks.len() / 10).copied() else { return };
+    by_name.retain(|_, entry| rank(entry) > least);
 }
 
 /// The first step of an enrolment, kept until the second.

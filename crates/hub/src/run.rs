@@ -1,6 +1,13 @@
 //! One hub process from its first to its last breath: build, listen, serve, drain.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{Router, body::Body};
 use http::{Request, Response};
@@ -17,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
 use crate::{
-    Client, FirstAdmin, Hub, HubSettings, InitError, SessionEndCause, SettingsError, clusters,
+    FirstAdmin, Hub, HubSettings, InitError, SessionEndCause, SettingsError, clusters,
     session_end::chain,
     start::{self, Relink},
     web::{self, Source},
@@ -59,6 +66,7 @@ pub struct RunningHub {
     hub: Arc<Hub>,
     listening: SocketAddr,
     first_admin: Option<FirstAdmin>,
+    first_link: Option<PathBuf>,
     served: JoinHandle<()>,
 }
 
@@ -76,6 +84,11 @@ impl RunningHub {
     /// The link for the first admin, when this start made them. To be told to the operator, never to a log.
     pub fn first_admin(&self) -> Option<&FirstAdmin> {
         self.first_admin.as_ref()
+    }
+
+    /// The file that holds that link until it is used; absent where it could not be written.
+    pub fn first_link_file(&self) -> Option<&Path> {
+        self.first_link.as_deref()
     }
 
     /// Waits until the hub has drained and stopped.
@@ -101,6 +114,11 @@ pub async fn run(
         bound.map_err(|source| RunError::Listen { address: settings.listen, source })?;
     let hub = start::open(settings, clock, listening).await?;
     let first_admin = hub.first_admin(Relink::Never).await?;
+    hub.tidy_first_link().await;
+    let first_link = first_admin.as_ref().and_then(|first| {
+        let kept = hub.keep_first_link(&first.link);
+        kept.inspect_err(|error| tracing::warn!(%error, "could not keep the first link")).ok()
+    });
     let roots = InfraRoots::from_pem(hub.keys().root().certificate_pem())?;
     let acceptor = HubAcceptor::new(Arc::clone(&hub.certificate), &roots)?;
     hub.note(hub.lifecycle("start")).await;
@@ -117,7 +135,7 @@ pub async fn run(
         cut: CancellationToken::new(),
     };
     let served = tokio::spawn(server.serve(listener, shutdown));
-    Ok(RunningHub { hub, listening, first_admin, served })
+    Ok(RunningHub { hub, listening, first_admin, first_link, served })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
@@ -272,7 +290,7 @@ impl Hub {
     /// Sessions of pages live in this process alone.
     async fn end_browser_sessions(self: &Arc<Self>) {
         let pages = self.sessions.all().into_iter();
-        for session in pages.filter(|session| session.client() == Client::Pages) {
+        for session in pages.filter(|session| !session.client().is_stored()) {
             if let Err(error) = self.end_session(session.id(), SessionEndCause::Stopped).await {
                 tracing::warn!(error = %chain(&error), "could not record the end of a browser's session");
             }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -14,8 +13,10 @@ use nullius_access::{
     Snapshot,
     session::{ClientMark, Phase, SessionSettings, SessionState},
 };
+use nullius_authn::{PkceChallenge, PkceError};
 use nullius_model::{Identity, SessionId, Timestamp, UserName};
-use nullius_pki::{constant_time_eq, token_hash};
+use nullius_pki::constant_time_eq;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -33,6 +34,8 @@ pub enum Client {
     Device,
     /// The pages themselves; it never gets a token, and it ends with the hub process.
     Pages,
+    /// A terminal of somebody who looks why the audit cannot be written; it ends with the hub process.
+    Repair,
 }
 
 impl Client {
@@ -43,12 +46,13 @@ impl Client {
             Self::BrowserLogin => "browser-login",
             Self::Device => "device",
             Self::Pages => "pages",
+            Self::Repair => "repair",
         }
     }
 
     /// The client of a stored word; a terminal where it is none.
     pub(crate) fn of_word(word: &str) -> Self {
-        let known = [Self::Terminal, Self::BrowserLogin, Self::Device, Self::Pages];
+        let known = [Self::Terminal, Self::BrowserLogin, Self::Device, Self::Pages, Self::Repair];
         known.into_iter().find(|client| client.as_str() == word).unwrap_or(Self::Terminal)
     }
 
@@ -56,7 +60,7 @@ impl Client {
     pub(crate) fn is_stored(self) -> bool {
         match self {
             Self::Terminal | Self::BrowserLogin | Self::Device => true,
-            Self::Pages => false,
+            Self::Pages | Self::Repair => false,
         }
     }
 }
@@ -257,16 +261,29 @@ impl RefreshToken {
     }
 }
 
-/// Which client shows a refresh token: the address it comes from.
-pub(crate) fn client_mark(source: IpAddr) -> ClientMark {
-    ClientMark(token_hash(&source.to_canonical().to_string()))
+/// What a client promises at sign-in to prove at each refresh: the hash of a secret that it keeps (as in RFC 7636,
+/// S256). The address does not count: a laptop moves.
+pub(crate) fn promised(challenge: &str) -> Result<ClientMark, PkceError> {
+    challenge.parse::<PkceChallenge>().map(|challenge| ClientMark(challenge.to_text()))
+}
+
+/// What a client proves that shows its secret.
+pub(crate) fn proven(secret: &SecretString) -> ClientMark {
+    ClientMark(PkceChallenge::of(secret).to_text())
+}
+
+/// The mark of the pages' own sessions, which get no refresh token; no secret has it.
+pub(crate) fn no_client() -> ClientMark {
+    ClientMark(String::new())
 }
 
 /// How long sessions of a client live.
 pub(crate) fn session_settings(client: Client, lifetimes: &crate::Lifetimes) -> SessionSettings {
     let life = match client {
         Client::Pages => lifetimes.browser_session,
-        Client::Terminal | Client::BrowserLogin | Client::Device => lifetimes.session,
+        Client::Terminal | Client::BrowserLogin | Client::Device | Client::Repair => {
+            lifetimes.session
+        }
     };
     SessionSettings { life, idle: lifetimes.idle, ..SessionSettings::default() }
 }

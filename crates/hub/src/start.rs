@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use nullius_access::{
     HubAction, HubProcess, HubTask, Snapshot,
-    session::{Phase, SessionState},
+    session::{ClientMark, Phase, SessionState},
 };
 use nullius_api::EnrolmentLink;
 use nullius_model::{
@@ -34,7 +34,6 @@ use crate::{
     clusters::Clusters,
     keys::{KeyFacts, SealedKeys},
     limits::{Budgets, HashRoom, SourceLimit},
-    sessions::client_mark,
 };
 
 /// Under this name the store keeps what is not secret of the keys, sealed all the same so that nobody swaps it.
@@ -151,6 +150,7 @@ pub(crate) async fn open(
         Arc::new(move |bytes: &[u8]| Ok::<_, SignError>(signer.sign(bytes))),
     );
     audit.file = Some(FileSink::in_directory(settings.state_dir.join("audit")));
+    audit.reserve = Some(settings.state_dir.join("audit-reserve"));
     let audit = store.start_audit(audit).await?;
 
     let (revision, objects) = store.read().await?.objects().load_all().await?;
@@ -177,16 +177,18 @@ pub(crate) async fn open(
         metrics: crate::HubMetrics::default(),
         verified: crate::authenticate::VerifiedTokens::default(),
         browser_sessions: crate::authenticate::BrowserSessions::default(),
-        browser_logins: crate::logins::BrowserLogins::default(),
         device_logins: crate::logins::DeviceLogins::default(),
         enrolments: crate::people_state::Enrolments::default(),
         lockouts: crate::people_state::Lockouts::default(),
+        repairs: crate::people::Repairs::default(),
         changing: Mutex::new(()),
         time_changed: Notify::new(),
         draining: AtomicBool::new(false),
         unrecorded_ends: Default::default(),
     };
     hub.load_sessions().await?;
+    hub.load_attempts().await?;
+    hub.load_repairs();
     Ok(Arc::new(hub))
 }
 
@@ -289,7 +291,7 @@ impl Hub {
     async fn load_sessions(&self) -> Result<(), StoreError> {
         let now = self.now();
         for stored in self.store.read().await?.sessions().live(now).await? {
-            let SessionRecord { id, user, proof, source, user_agent, .. } = stored;
+            let SessionRecord { id, user, proof, user_agent, client_mark, .. } = stored;
             let state = SessionState {
                 phase: Phase::Live,
                 proof,
@@ -298,7 +300,8 @@ impl Hub {
                 refreshed_at: stored.refreshed_at,
                 used_at: None,
                 generation: stored.generation,
-                client: client_mark(source.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into())),
+                // Without one nobody can refresh it: it ends with its last token.
+                client: ClientMark(client_mark.unwrap_or_default()),
             };
             let client = Client::of_word(&user_agent);
             self.sessions.insert(LiveSession::new(id, user, client, state));

@@ -21,7 +21,8 @@ use crate::{
     authenticate::{BrowserSessions, VerifiedTokens},
     clusters::Clusters,
     limits::{Budgets, HashRoom, SourceLimit},
-    logins::{BrowserLogins, DeviceLogins},
+    logins::DeviceLogins,
+    people::Repairs,
     people_state::{Enrolments, Lockouts},
 };
 
@@ -41,10 +42,10 @@ pub struct Hub {
     pub(crate) metrics: HubMetrics,
     pub(crate) verified: VerifiedTokens,
     pub(crate) browser_sessions: BrowserSessions,
-    pub(crate) browser_logins: BrowserLogins,
     pub(crate) device_logins: DeviceLogins,
     pub(crate) enrolments: Enrolments,
     pub(crate) lockouts: Lockouts,
+    pub(crate) repairs: Repairs,
     pub(crate) sources: SourceLimit,
     /// What is written down of strangers, by kind.
     pub(crate) strangers: Budgets<AuditKind>,
@@ -148,14 +149,6 @@ impl Hub {
 
     pub(crate) fn browser_sessions(&self) -> &BrowserSessions {
         &self.browser_sessions
-    }
-
-    pub(crate) fn browser_logins(&self) -> &BrowserLogins {
-        &self.browser_logins
-    }
-
-    pub(crate) fn device_logins(&self) -> &DeviceLogins {
-        &self.device_logins
     }
 
     /// Counts one call without a proven identity; the error says after how many seconds to come back.

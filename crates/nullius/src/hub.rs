@@ -1,6 +1,6 @@
 //! `nullius hub`: settings from flags, environment and file, then the hub until it is told to stop.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::IsTerminal as _, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use nullius_cli::{Exit, Fingerprint, HubArgs, HubCommand};
@@ -55,7 +55,18 @@ async fn init(settings: HubSettings, form: nullius_cli::ResultForm) -> Result<Ex
 async fn serve(settings: HubSettings, shutdown: CancellationToken) -> Result<Exit> {
     let running = nullius_hub::run(settings, Arc::new(SystemClock), shutdown).await?;
     if let Some(first) = running.first_admin() {
-        eprintln!("{}", first_steps(first));
+        // A link in the output of a service stays in its log: there only the file is named.
+        match running.first_link_file() {
+            _ if std::io::stderr().is_terminal() => eprintln!("{}", first_steps(first)),
+            Some(file) => {
+                eprintln!("{}", steps(first, &format!("the link in `{}`", file.display())))
+            }
+            None => eprintln!(
+                "the first admin `{}` has a link that could not be written to the state directory: \
+                 stop the hub and print a new one with `nullius hub init`",
+                first.user
+            ),
+        }
     }
     running.stopped().await;
     Ok(Exit::Ok)
@@ -63,16 +74,20 @@ async fn serve(settings: HubSettings, shutdown: CancellationToken) -> Result<Exi
 
 /// What the operator does first; told once, never logged.
 pub(crate) fn first_steps(first: &FirstAdmin) -> String {
-    let FirstAdmin { link, user, root } = first;
-    let hub = link.url.split("/enrol").next().unwrap_or_default();
+    steps(first, &first.link.url)
+}
+
+fn steps(first: &FirstAdmin, link: &str) -> String {
+    let FirstAdmin { link: made, user, root } = first;
+    let hub = made.url.split("/enrol").next().unwrap_or_default();
     let pinned = match Fingerprint::of_pem(root) {
         Ok(fingerprint) => format!(" --ca-fingerprint {fingerprint}"),
         Err(_) => String::new(),
     };
     format!(
-        "the first admin `{user}` sets password and second factor at\n  {}\n  (once, until {})\n\
+        "the first admin `{user}` sets password and second factor at\n  {link}\n  (once, until {})\n\
          then, on any machine:\n  nullius login --hub {hub}{pinned}",
-        link.url, link.expires_at
+        made.expires_at
     )
 }
 

@@ -14,9 +14,9 @@ use sqlx::{
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
-    Audit, Clusters, ClustersMut, Credentials, CredentialsMut, Keys, KeysMut, Logins, LoginsMut,
-    Objects, ObjectsMut, OpenError, Position, Sessions, SessionsMut, StoreError, Tokens, TokensMut,
-    Usage, UsageMut,
+    Attempts, AttemptsMut, Audit, Clusters, ClustersMut, Credentials, CredentialsMut, Keys,
+    KeysMut, Logins, LoginsMut, Objects, ObjectsMut, OpenError, Position, Sessions, SessionsMut,
+    StoreError, Tokens, TokensMut, Usage, UsageMut,
     audit::{Encoded, Shared, Trail},
     directory::{self, Held},
     error::{DatabaseError, During as _},
@@ -328,7 +328,12 @@ impl Tx {
         ObjectsMut::new(&mut self.side.conn)
     }
 
-    /// Passwords, second factors and lock-out of people.
+    /// Attempts to sign in.
+    pub fn attempts(&mut self) -> AttemptsMut<'_> {
+        AttemptsMut::new(&mut self.side.conn)
+    }
+
+    /// Passwords and second factors of people.
     pub fn credentials(&mut self) -> CredentialsMut<'_> {
         CredentialsMut::new(&mut self.side.conn)
     }
@@ -370,7 +375,12 @@ impl Reader {
         Objects { conn: &mut self.conn }
     }
 
-    /// Passwords, second factors and lock-out of people.
+    /// Attempts to sign in.
+    pub fn attempts(&mut self) -> Attempts<'_> {
+        Attempts { conn: &mut self.conn }
+    }
+
+    /// Passwords and second factors of people.
     pub fn credentials(&mut self) -> Credentials<'_> {
         Credentials { conn: &mut self.conn }
     }

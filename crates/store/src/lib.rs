@@ -4,6 +4,7 @@
 //! all. Reads go through a [`Reader`]. [`AuditWriter`] takes the events of requests, many to a commit. The SQL keeps
 //! to what PostgreSQL speaks too; SQLite alone is named in `database` and `schema`.
 
+mod attempts;
 mod audit;
 mod clusters;
 mod credentials;
@@ -19,9 +20,10 @@ mod sessions;
 mod tokens;
 mod usage;
 
+pub use attempts::{Attempts, AttemptsMut};
 pub use audit::{
     Audit, AuditOptions, AuditState, AuditStatus, AuditUnavailable, AuditWriter, FileSink, Page,
-    Position, SignError, Signer, Slot, StartError, StoredEntry, Tail, VerifyError,
+    Position, Share, SignError, Signer, Slot, StartError, StoredEntry, Tail, VerifyError,
 };
 pub use clusters::{ClusterTrust, Clusters, ClustersMut, ProvisionState, Provisioned};
 pub use credentials::{Credential, Credentials, CredentialsMut, Sealed, TotpStep};

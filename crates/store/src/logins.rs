@@ -1,6 +1,7 @@
 //! Sign-ins under way: the code that a browser hands to the command line, and device codes that wait for a person.
 //!
-//! Each is bound to a challenge (RFC 7636, S256) of the program that will redeem it, lives for minutes, and is good once.
+//! Each lives for minutes and is good once; codes are kept as hashes. A browser's is bound to a challenge (RFC 7636,
+//! S256) of the program that will redeem it.
 
 use std::net::IpAddr;
 
@@ -60,7 +61,7 @@ pub struct Approval {
     pub proof: Proof,
     /// When the person signed in.
     pub signed_in_at: Timestamp,
-    /// The browser session in which it was approved.
+    /// The session that the code gave: it ends when the code comes again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<SessionId>,
 }
@@ -72,9 +73,10 @@ pub struct LoginCode {
     pub hash: TokenHash,
     /// How it goes.
     pub kind: LoginKind,
-    /// For a device: the hash of the short code that the person types.
+    /// What is answered once: for a device the hash of the short code that the person types, for a browser the hash
+    /// of the request that was answered.
     pub user_code: Option<TokenHash>,
-    /// What the program must prove to know (S256 challenge).
+    /// What the program must prove to know (S256 challenge); empty for a device.
     pub challenge: String,
     /// For a browser: where it is sent back to; the redemption must name the same.
     pub redirect_uri: Option<String>,
@@ -143,6 +145,16 @@ impl Logins<'_> {
         row.as_ref().map(read).transpose()
     }
 
+    /// Whether a browser's request was answered.
+    pub async fn is_answered(&mut self, request: &TokenHash) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT hash FROM login_codes WHERE user_code = $1")
+            .bind(request.to_string())
+            .fetch_optional(&mut *self.conn)
+            .await
+            .during("look up a sign-in's answer")?;
+        Ok(row.is_some())
+    }
+
     /// How many sign-ins of a kind wait, so that a flood can be refused.
     pub async fn count_open(&mut self, kind: LoginKind, now: Timestamp) -> Result<u64, StoreError> {
         let row = sqlx::query(
@@ -158,14 +170,16 @@ impl Logins<'_> {
 }
 
 impl LoginsMut<'_> {
-    /// Notes a sign-in: a browser's with its approval, a device's without.
-    pub async fn create(&mut self, code: &LoginCode) -> Result<(), StoreError> {
+    /// Notes a sign-in: a browser's with its answer, a device's without. False where there is one with this code, or
+    /// the request was answered before.
+    pub async fn create(&mut self, code: &LoginCode) -> Result<bool, StoreError> {
         let approval = code.approval.as_ref().map(|approval| json_text("approval", approval));
-        sqlx::query(
+        let done = sqlx::query(
             "INSERT INTO login_codes \
              (hash, kind, user_code, challenge, redirect_uri, source, user_agent, created_at, expires_at, \
               polled_at, approval, denied_at, used_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, $10, NULL, NULL)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, NULL, $10, $11, NULL) \
+             ON CONFLICT DO NOTHING",
         )
         .bind(code.hash.to_string())
         .bind(code.kind.as_str())
@@ -177,10 +191,11 @@ impl LoginsMut<'_> {
         .bind(key(code.created_at))
         .bind(key(code.expires_at))
         .bind(approval.transpose()?)
+        .bind(code.denied_at.map(key))
         .execute(self.conn())
         .await
         .during("store a sign-in under way")?;
-        Ok(())
+        Ok(done.rows_affected() == 1)
     }
 
     /// Approves a device sign-in that waits; `None` when it does not wait any more.
@@ -249,6 +264,57 @@ impl LoginsMut<'_> {
             // It waits for a person, or was refused: it is not for this program to redeem.
             Some(code) => Redemption::ForOther(code),
         })
+    }
+
+    /// Notes which session a code gave.
+    pub async fn gave(&mut self, code: &LoginCode, session: &SessionId) -> Result<(), StoreError> {
+        let Some(approval) = &code.approval else { return Ok(()) };
+        let approval = Approval { session: Some(session.clone()), ..approval.clone() };
+        sqlx::query("UPDATE login_codes SET approval = $1 WHERE hash = $2")
+            .bind(json_text("approval", &approval)?)
+            .bind(code.hash.to_string())
+            .execute(self.conn())
+            .await
+            .during("note what a sign-in code gave")?;
+        Ok(())
+    }
+
+    /// Makes room for the next sign-in of a kind: forgets those that ended before an instant, then of one source, or where
+    /// there are too many altogether of the source with most, the oldest that nobody has answered.
+    pub async fn make_room(
+        &mut self,
+        kind: LoginKind,
+        source: IpAddr,
+        of_source: u32,
+        of_all: u32,
+        ended_before: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.prune(ended_before).await?;
+        sqlx::query(
+            "DELETE FROM login_codes WHERE hash IN (SELECT hash FROM login_codes \
+             WHERE kind = $1 AND source = $2 AND approval IS NULL \
+             ORDER BY created_at DESC, hash LIMIT 1000000 OFFSET $3)",
+        )
+        .bind(kind.as_str())
+        .bind(source.to_string())
+        .bind(i64::from(of_source.saturating_sub(1)))
+        .execute(self.conn())
+        .await
+        .during("make room for a sign-in")?;
+        if self.count_open(kind, ended_before).await? < u64::from(of_all) {
+            return Ok(());
+        }
+        sqlx::query(
+            "DELETE FROM login_codes WHERE hash = (SELECT hash FROM login_codes \
+             WHERE kind = $1 AND approval IS NULL AND source = (SELECT source FROM login_codes \
+             WHERE kind = $1 AND approval IS NULL GROUP BY source ORDER BY COUNT(*) DESC LIMIT 1) \
+             ORDER BY created_at LIMIT 1)",
+        )
+        .bind(kind.as_str())
+        .execute(self.conn())
+        .await
+        .during("make room for a sign-in")?;
+        Ok(())
     }
 
     /// Answers a program that asks for its device code, and uses the code up when it was approved.

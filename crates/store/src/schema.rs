@@ -5,7 +5,10 @@ use sqlx::{Connection as _, Row as _};
 use crate::{OpenError, error::DatabaseError, row::Connection};
 
 /// The steps; the number of the last one is the schema that this binary knows. Never edit a step that was released.
-const STEPS: &[(i64, &str)] = &[(1, include_str!("../migrations/0001_init.sql"))];
+const STEPS: &[(i64, &str)] = &[
+    (1, include_str!("../migrations/0001_init.sql")),
+    (2, include_str!("../migrations/0002_sign_in.sql")),
+];
 
 /// The schema that this binary writes.
 pub(crate) fn known() -> i64 {

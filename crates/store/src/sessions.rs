@@ -18,7 +18,7 @@ macro_rules! select {
     ($tail:literal) => {
         concat!(
             "SELECT id, user_name, client, factors, factor_at, signed_in_at, refreshed_at, expires_at, \
-             generation, source, user_agent, ended_at, end_reason FROM sessions ",
+             generation, client_mark, source, user_agent, ended_at, end_reason FROM sessions ",
             $tail
         )
     };
@@ -29,7 +29,7 @@ macro_rules! returning {
         concat!(
             $head,
             " RETURNING id, user_name, client, factors, factor_at, signed_in_at, refreshed_at, expires_at, \
-             generation, source, user_agent, ended_at, end_reason"
+             generation, client_mark, source, user_agent, ended_at, end_reason"
         )
     };
 }
@@ -110,6 +110,8 @@ pub struct NewSession {
     pub expires_at: Timestamp,
     /// The hash of its first refresh token (or cookie).
     pub token: TokenHash,
+    /// What its client proves at each refresh.
+    pub client_mark: String,
     /// Where from.
     pub source: Option<IpAddr>,
     /// With which program, as it says itself.
@@ -135,6 +137,8 @@ pub struct SessionRecord {
     pub expires_at: Timestamp,
     /// Grows with each refresh, from 1.
     pub generation: u64,
+    /// What its client proves at each refresh; nothing for a session that an older version began.
+    pub client_mark: Option<String>,
     /// Where from, at the last refresh.
     pub source: Option<IpAddr>,
     /// With which program, as it says itself.
@@ -248,8 +252,8 @@ impl SessionsMut<'_> {
         let row = sqlx::query(returning!(
             "INSERT INTO sessions \
              (id, user_name, client, factors, factor_at, signed_in_at, refreshed_at, expires_at, generation, \
-              source, user_agent, ended_at, end_reason) \
-             VALUES ($1, $2, $3, $4, $5, $6, $6, $7, 1, $8, $9, NULL, NULL)"
+              source, user_agent, client_mark, ended_at, end_reason) \
+             VALUES ($1, $2, $3, $4, $5, $6, $6, $7, 1, $8, $9, $10, NULL, NULL)"
         ))
         .bind(session.id.as_str())
         .bind(session.user.as_str())
@@ -260,6 +264,7 @@ impl SessionsMut<'_> {
         .bind(key(session.expires_at))
         .bind(session.source.map(|source| source.to_string()))
         .bind(session.user_agent.as_str())
+        .bind(session.client_mark.as_str())
         .fetch_one(self.conn())
         .await
         .during("begin a session")?;
@@ -420,6 +425,7 @@ fn read(row: &Row) -> Result<SessionRecord, StoreError> {
         refreshed_at: columns.time("refreshed_at")?,
         expires_at: columns.time("expires_at")?,
         generation: columns.count("generation")?,
+        client_mark: columns.optional_text("client_mark")?,
         source: columns.optional_parsed("source")?,
         user_agent: columns.text("user_agent")?,
         ended,

@@ -72,6 +72,7 @@ fn the_same_client_may_repeat_itself_for_some_seconds_and_no_other_may() {
     assert_eq!(effects, [Effect::IssueRefreshToken { generation: 2 }]);
     for (event, secs) in [
         (refresh(1, "thief"), 101),
+        (refresh(2, "thief"), 101),
         (refresh(1, "laptop"), 110),
         (refresh(0, "laptop"), 101),
         (refresh(3, "laptop"), 101),

@@ -61,6 +61,45 @@ fn a_guesser_elsewhere_does_not_lock_out_the_owner() {
 }
 
 #[test]
+fn a_stranger_does_not_lock_out_an_owner_who_comes_from_a_new_place() {
+    let mut state = signed_in(net("198.51.100.20"), 0);
+    // Somebody with a few networks tries as often as they are let, for hours.
+    for (number, start) in (0..5).zip((10..).step_by(7)) {
+        let source = net(&format!("203.0.{number}.7"));
+        state = guess(state, source, start, 7_200).0;
+    }
+    for source in ["192.0.2.1", "2001:db8:77::1"] {
+        assert_eq!(state.held_until(net(source), at(7_200)), None, "{source}");
+        assert_eq!(
+            state.clone().on(SignInEvent::Attempt, net(source), at(7_200)).1,
+            Verdict::Allow
+        );
+    }
+}
+
+#[test]
+fn looking_at_the_delay_counts_nothing_and_tells_the_same() {
+    let source = net("203.0.113.7");
+    let (state, _) = guess(Lockout::default(), source, 0, 60);
+    let before = state.clone();
+    let held = state.held_until(source, at(60));
+    assert_eq!(state, before);
+    assert_eq!(state.on(SignInEvent::Attempt, source, at(60)).1, Verdict::Wait(held.unwrap()));
+}
+
+#[test]
+fn what_holds_somebody_back_survives_being_stored() {
+    let source = net("203.0.113.7");
+    let (state, _) = guess(signed_in(net("2001:db8::1"), 0), source, 0, 60);
+    let text = serde_json::to_string(&state).unwrap();
+    assert_eq!(serde_json::from_str::<Lockout>(&text).unwrap(), state);
+    assert!(state.knows(net("2001:db8::2"), at(60)) && !state.knows(source, at(60)));
+    assert!(state.kept_until() > Some(at(60)));
+    let (once, _) = Lockout::default().on(SignInEvent::Attempt, source, at(0));
+    assert_eq!(once.kept_until(), None, "a typing error is not worth a write");
+}
+
+#[test]
 fn a_guesser_in_the_owners_network_delays_them_briefly_at_most() {
     let home = net("198.51.100.20");
     let (state, guesses) = guess(signed_in(home, 0), net("198.51.100.99"), 10, 3_600);

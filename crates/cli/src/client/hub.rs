@@ -151,11 +151,15 @@ impl Hub {
             self.files.forget(lock)?;
             return Err(self.session_ended("its time is up"));
         }
-        let refresh = TokenRequest::RefreshToken { refresh_token: session.refresh_token };
+        let client_secret = session.client_secret;
+        let refresh = TokenRequest::RefreshToken {
+            refresh_token: session.refresh_token,
+            client_secret: client_secret.clone(),
+        };
         let call = Call::post("cannot refresh the session", route::TOKEN, &refresh)?
             .within(Duration::from_secs(4));
         match self.anonymous(&call).await {
-            Ok(answer) => self.keep(&answer, lock),
+            Ok(answer) => self.keep(&answer, client_secret, lock),
             Err(failure) if failure.is("unauthenticated") => {
                 self.files.forget(lock)?;
                 Err(self.session_ended(failure.reason()))
@@ -164,8 +168,13 @@ impl Hub {
         }
     }
 
-    /// Keeps the tokens of an answer, its times moved to this machine's clock.
-    pub(crate) fn keep(&self, answer: &Answer, lock: &Locked) -> Result<StoredSession, Failure> {
+    /// Keeps the tokens of an answer with the secret that they are bound to, times moved to this machine's clock.
+    pub(crate) fn keep(
+        &self,
+        answer: &Answer,
+        client_secret: String,
+        lock: &Locked,
+    ) -> Result<StoredSession, Failure> {
         let tokens: Tokens = answer.read("cannot read the session")?;
         let session = StoredSession {
             hub: self.named.context.hub.clone(),
@@ -174,6 +183,7 @@ impl Hub {
             access_token: tokens.access_token,
             access_expires_at: self.by_our_clock(tokens.access_expires_at, answer),
             refresh_token: tokens.refresh_token,
+            client_secret,
             session_expires_at: self.by_our_clock(tokens.session_expires_at, answer),
         };
         self.files.store_session(&session, lock)?;

@@ -34,6 +34,9 @@ pub(crate) struct StoredSession {
     /// By this machine's clock.
     pub(crate) access_expires_at: Timestamp,
     pub(crate) refresh_token: String,
+    /// What this client proves at each refresh; an older version kept none.
+    #[serde(default)]
+    pub(crate) client_secret: String,
     /// By this machine's clock.
     pub(crate) session_expires_at: Timestamp,
 }
@@ -216,6 +219,7 @@ mod tests {
             access_token: "a".to_owned(),
             access_expires_at: Timestamp::UNIX_EPOCH,
             refresh_token: "r".to_owned(),
+            client_secret: "s".to_owned(),
             session_expires_at: Timestamp::UNIX_EPOCH,
         };
         files.store_session(&session, &lock).unwrap();

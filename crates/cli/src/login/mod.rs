@@ -11,7 +11,7 @@ use nullius_api::{
     BrowserLogin, BrowserLoginRequest, DeviceLogin, SignInRequest, TokenRequest, route,
 };
 use nullius_pki::random_token;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
@@ -94,22 +94,46 @@ pub(crate) async fn sign_in(
     credentials: Credentials,
     environment: &mut Environment,
 ) -> Result<StoredSession, Failure> {
-    let answer = match way {
+    let signed_in = match way {
         Way::Browser => by_browser(hub, environment).await?,
         Way::Device => by_device(hub, environment).await?,
         Way::Terminal => at_terminal(hub, credentials).await?,
     };
     let lock = hub.lock().await?;
-    keep(hub, &answer, &lock)
+    keep(hub, signed_in, &lock)
+}
+
+/// What a sign-in gave: the hub's answer, and the secret that its refresh token is bound to.
+pub(crate) struct SignedIn {
+    answer: Answer,
+    client: ClientSecret,
+}
+
+/// A secret that this client alone keeps: the hub is told its hash at sign-in, and the secret at each refresh.
+struct ClientSecret(SecretString);
+
+impl ClientSecret {
+    fn new() -> Self {
+        Self(random_token())
+    }
+
+    fn challenge(&self) -> String {
+        URL_SAFE_NO_PAD.encode(Sha256::digest(self.0.expose_secret()))
+    }
 }
 
 /// Keeps the tokens of a new sign-in; kubectl's credential of the old session goes.
-pub(crate) fn keep(hub: &Hub, answer: &Answer, lock: &Locked) -> Result<StoredSession, Failure> {
+pub(crate) fn keep(
+    hub: &Hub,
+    signed_in: SignedIn,
+    lock: &Locked,
+) -> Result<StoredSession, Failure> {
+    let SignedIn { answer, client } = signed_in;
     hub.files.forget_credential(lock)?;
-    hub.keep(answer, lock)
+    hub.keep(&answer, client.0.expose_secret().to_owned(), lock)
 }
 
-async fn at_terminal(hub: &Hub, credentials: Credentials) -> Result<Answer, Failure> {
+async fn at_terminal(hub: &Hub, credentials: Credentials) -> Result<SignedIn, Failure> {
     let answers = &credentials.answers;
     let user = match credentials.user {
         Some(user) => user,
@@ -117,16 +141,22 @@ async fn at_terminal(hub: &Hub, credentials: Credentials) -> Result<Answer, Fail
     };
     let password = answers.ask_secret("password: ").await?;
     let code = answers.ask_secret("code of your authenticator: ").await?;
-    let request =
-        SignInRequest { user: user.trim().to_owned(), password, code: code.trim().to_owned() };
-    hub.anonymous(&Call::post("cannot sign in", route::SIGN_IN, &request)?).await
+    let client = ClientSecret::new();
+    let request = SignInRequest {
+        user: user.trim().to_owned(),
+        password,
+        code: code.trim().to_owned(),
+        client: client.challenge(),
+    };
+    let answer = hub.anonymous(&Call::post("cannot sign in", route::SIGN_IN, &request)?).await?;
+    Ok(SignedIn { answer, client })
 }
 
 /// Signs in by a browser on this machine; PKCE binds the code to this process.
 pub(crate) async fn by_browser(
     hub: &Hub,
     environment: &mut Environment,
-) -> Result<Answer, Failure> {
+) -> Result<SignedIn, Failure> {
     let loopback = Loopback::open().await?;
     let redirect_uri = loopback.redirect_uri.clone();
     let (verifier, state) = (random_token(), random_token());
@@ -151,8 +181,15 @@ pub(crate) async fn by_browser(
             Err(Failure::new("nobody signed in in time").next("try again: `nullius login`"))
         })?;
     let verifier = verifier.expose_secret().to_owned();
-    let request = TokenRequest::AuthorizationCode { code, verifier, redirect_uri };
-    hub.anonymous(&Call::post("cannot sign in", route::TOKEN, &request)?).await
+    let client = ClientSecret::new();
+    let request = TokenRequest::AuthorizationCode {
+        code,
+        verifier,
+        redirect_uri,
+        client: client.challenge(),
+    };
+    let answer = hub.anonymous(&Call::post("cannot sign in", route::TOKEN, &request)?).await?;
+    Ok(SignedIn { answer, client })
 }
 
 /// The page that the hub named, if it is one of the hub's own.
@@ -172,7 +209,7 @@ fn open_browser(environment: &Environment, page: &Url) -> bool {
     command.spawn().is_ok()
 }
 
-async fn by_device(hub: &Hub, environment: &mut Environment) -> Result<Answer, Failure> {
+async fn by_device(hub: &Hub, environment: &mut Environment) -> Result<SignedIn, Failure> {
     let call = Call::post_empty("cannot begin a sign-in", route::DEVICE);
     let device: DeviceLogin = hub.anonymous(&call).await?.read(&call.what)?;
     let page = page_of(&device.verification_uri)?;
@@ -182,7 +219,9 @@ async fn by_device(hub: &Hub, environment: &mut Environment) -> Result<Answer, F
     ));
     let deadline = Instant::now() + Duration::from_secs(u64::from(device.expires_in));
     let mut pause = Duration::from_secs(u64::from(device.interval.clamp(1, 60)));
-    let request = TokenRequest::DeviceCode { device_code: device.device_code };
+    let client = ClientSecret::new();
+    let request =
+        TokenRequest::DeviceCode { device_code: device.device_code, client: client.challenge() };
     let call = Call::post("cannot sign in", route::TOKEN, &request)?;
     loop {
         sleep(pause).await;
@@ -190,7 +229,7 @@ async fn by_device(hub: &Hub, environment: &mut Environment) -> Result<Answer, F
             Err(failure) if failure.is("pending") => {}
             // RFC 8628, section 3.5: five seconds more from now on.
             Err(failure) if failure.is("wait") => pause += Duration::from_secs(5),
-            other => return other,
+            other => return other.map(|answer| SignedIn { answer, client }),
         }
         if Instant::now() >= deadline {
             return Err(Failure::new("nobody signed in in time")

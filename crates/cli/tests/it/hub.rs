@@ -60,6 +60,7 @@ pub struct State {
     pub objects: BTreeMap<String, Value>,
     access: Vec<String>,
     refresh: Option<String>,
+    client: Option<String>,
     login: Option<Value>,
     version: u64,
 }
@@ -106,6 +107,7 @@ impl Hub {
             objects: BTreeMap::new(),
             access: Vec::new(),
             refresh: None,
+            client: None,
             login: None,
             version: 0,
         }));
@@ -193,6 +195,10 @@ impl State {
         Timestamp::from_second(Timestamp::now().as_second() + self.skew + seconds).unwrap()
     }
 
+    fn bind(&mut self, body: &Value) {
+        self.client = Some(body["client"].as_str().unwrap().to_owned());
+    }
+
     fn tokens(&mut self) -> Value {
         self.version += 1;
         let access = format!("access-{}", self.version);
@@ -220,6 +226,7 @@ impl State {
                     return (401, error("unauthenticated", "user, password or code is wrong"));
                 }
                 self.sign_ins += 1;
+                self.bind(body);
                 return (200, self.tokens());
             }
             "/v1/browser-login" => {
@@ -274,6 +281,9 @@ impl State {
         match body["grantType"].as_str().unwrap() {
             "refresh_token" => {
                 self.refreshes += 1;
+                let secret = body["client_secret"].as_str().unwrap();
+                let client = URL_SAFE_NO_PAD.encode(Sha256::digest(secret));
+                assert_eq!(self.client.as_ref(), Some(&client), "the client proves itself");
                 if body["refresh_token"].as_str() != self.refresh.as_deref() {
                     self.end_session();
                     return (401, error("unauthenticated", "the session was ended"));
@@ -286,6 +296,7 @@ impl State {
             }
             "device_code" => {
                 self.sign_ins += 1;
+                self.bind(body);
                 (200, self.tokens())
             }
             "authorization_code" => {
@@ -298,6 +309,7 @@ impl State {
                     return (401, error("unauthenticated", "the code is wrong"));
                 }
                 self.sign_ins += 1;
+                self.bind(body);
                 (200, self.tokens())
             }
             other => panic!("grant type {other}"),

@@ -156,10 +156,14 @@ impl Hub {
         self.take_source(call.source).map_err(EnrolError::Wait)?;
         let link = self.link(token).await?;
         let user = link.user;
-        let room = self.hash_room.enter().await;
-        let _room = room.map_err(|busy| EnrolError::Busy(busy.retry_after))?;
+        let visitor = self.visitor(user.as_str(), call.source, self.now());
+        let turn = self.hash_room.enter(visitor).await;
+        let turn = turn.map_err(|busy| EnrolError::Busy(busy.retry_after))?;
         let name = user.clone();
-        let hashed = tokio::task::spawn_blocking(move || hash_password(&name, &password));
+        let hashed = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            hash_password(&name, &password)
+        });
         let password = hashed.await.map_err(EnrolError::fault)??;
         let totp = TotpSecret::generate();
         let enrolment = totp.enrolment(ISSUER, &user).map_err(EnrolError::fault)?;
@@ -190,7 +194,8 @@ impl Hub {
     ) -> Result<UserName, EnrolError> {
         match self.finish_enrolment(token, code, call).await {
             Ok(user) => {
-                self.lockouts.forget(&user);
+                self.forgive(&user).await;
+                self.tidy_first_link().await;
                 for session in self.sessions.of_user(&user) {
                     let ended = self.end_session(session.id(), SessionEndCause::Reenrolled).await;
                     ended.map_err(EnrolError::from)?;

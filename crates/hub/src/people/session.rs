@@ -2,33 +2,50 @@
 
 use std::sync::Arc;
 
-use nullius_access::session::{Event, Phase, SessionState, advance, sign_in as begin_session};
+use nullius_access::session::{
+    ClientMark, Event, Phase, SessionState, advance, sign_in as begin_session,
+};
 use nullius_api::{KubeCredential, Tokens};
-use nullius_authn::SignInEvent;
 use nullius_model::{AuditKind, AuditOutcome, Identity, Principal, SessionId, Timestamp, Ttl};
 use nullius_pki::{Audience, random_bits, random_token};
+use nullius_store::LoginCode;
 use nullius_store::{NewSession, SessionClient, StoreError, TokenHash, Tx};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::{SignInRefusal, seconds_until};
+use super::SignInRefusal;
 use crate::{
     Client, Hub, LiveSession, SessionEndCause, SignInOutcome,
-    logins::Proven,
-    sessions::{RefreshToken, client_mark, session_settings},
+    logins::{Proven, Redeemed},
+    sessions::{self, RefreshToken, session_settings},
     web::{Call, Problem},
 };
 
 impl Hub {
-    /// Opens a session and gives its tokens.
+    /// Opens a session bound to what its client promised, and gives its tokens.
     pub(crate) async fn open_session(
         &self,
         proven: Proven,
         client: Client,
+        mark: ClientMark,
         call: &Call,
     ) -> Result<Tokens, SignInRefusal> {
-        let now = self.now();
-        self.standing_of(&proven.user, &proven.proof, now).map_err(SignInRefusal::Stopped)?;
-        let session = self.begin(proven, client, call).await?;
+        let session = self.begin(Opening { proven, client, mark, login: None }, call).await?;
+        Ok(self.tokens(&session))
+    }
+
+    /// Opens the session of a sign-in that was approved elsewhere, some time ago perhaps.
+    pub(crate) async fn open_approved_session(
+        &self,
+        redeemed: Redeemed,
+        client: Client,
+        mark: ClientMark,
+        call: &Call,
+    ) -> Result<Tokens, SignInRefusal> {
+        let Redeemed { proven, login } = redeemed;
+        self.standing_of(&proven.user, &proven.proof, self.now())
+            .map_err(SignInRefusal::Stopped)?;
+        let opening = Opening { proven, client, mark, login: Some(login) };
+        let session = self.begin(opening, call).await?;
         Ok(self.tokens(&session))
     }
 
@@ -38,7 +55,9 @@ impl Hub {
         proven: Proven,
         call: &Call,
     ) -> Result<String, SignInRefusal> {
-        let session = self.begin(proven, Client::Pages, call).await?;
+        let mark = sessions::no_client();
+        let opening = Opening { proven, client: Client::Pages, mark, login: None };
+        let session = self.begin(opening, call).await?;
         let cookie = random_token();
         self.browser_sessions.keep(cookie.expose_secret(), session.id().clone());
         Ok(cookie.expose_secret().to_owned())
@@ -46,14 +65,25 @@ impl Hub {
 
     async fn begin(
         &self,
-        proven: Proven,
-        client: Client,
+        opening: Opening,
         call: &Call,
     ) -> Result<Arc<LiveSession>, SignInRefusal> {
-        let now = self.this_second();
+        match self.begin_stored(&opening, call).await {
+            Ok(session) => Ok(session),
+            Err(_) if self.may_begin_repair(&opening) => self.begin_repair(opening, call).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn begin_stored(
+        &self,
+        opening: &Opening,
+        call: &Call,
+    ) -> Result<Arc<LiveSession>, StoreError> {
+        let Opening { proven, client, mark, login } = opening;
+        let (client, now) = (*client, self.this_second());
         let settings = session_settings(client, &self.settings.lifetimes);
-        let mark = client_mark(call.source);
-        let (state, _) = begin_session(proven.proof.clone(), mark, now, &settings);
+        let (state, _) = begin_session(proven.proof.clone(), mark.clone(), now, &settings);
         let id = SessionId::from_bits(random_bits());
 
         let mut event = self.event_of(call, AuditKind::SignIn, AuditOutcome::Done);
@@ -74,15 +104,20 @@ impl Hub {
                 signed_in_at: state.signed_in_at,
                 expires_at: state.expires_at,
                 token: TokenHash::of(token.encode(self.keys.refresh())),
+                client_mark: state.client.0.clone(),
                 source: Some(call.source),
                 user_agent: client.as_str().to_owned(),
             };
             tx.sessions().create(&stored).await?;
         }
+        if let Some(login) = login {
+            tx.logins().gave(login, &id).await?;
+        }
         tx.audit(&event)?;
         tx.commit().await?;
         self.metrics.sign_in(SignInOutcome::Opened);
-        let session = self.sessions.insert(LiveSession::new(id, proven.user, client, state));
+        let session = LiveSession::new(id, proven.user.clone(), client, state);
+        let session = self.sessions.insert(session);
         self.time_changed.notify_one();
         Ok(session)
     }
@@ -126,6 +161,7 @@ impl Hub {
         let now = self.now();
         let ended = || Problem::unauthenticated("your session has ended");
         let session = self.sessions.find(&identity.session).ok_or_else(ended)?;
+        self.not_for_looking(identity)?;
         self.standing(identity, now).map_err(Problem::denied)?;
         let ttl = self.settings.lifetimes.kube_credential;
         let (token, expires_at) =
@@ -133,10 +169,12 @@ impl Hub {
         Ok(KubeCredential { token, expires_at })
     }
 
-    /// New tokens for a refresh token; one that was used before ends the session.
+    /// New tokens for a refresh token of this client; one that was used before, or comes from another client, ends the
+    /// session.
     pub(crate) async fn refresh(
         self: &Arc<Self>,
         token: &str,
+        client_secret: &SecretString,
         call: &Call,
     ) -> Result<Tokens, Problem> {
         if let Err(seconds) = self.take_source(call.source) {
@@ -155,9 +193,14 @@ impl Hub {
         else {
             return Err(self.no_session(&id, call).await);
         };
+        if session.client() == Client::Repair {
+            let message =
+                "a session for looking at a hub whose audit cannot be written is not renewed";
+            return Err(Problem::unauthenticated(message));
+        }
         let _turn = session.turn.lock().await;
         let before = session.state();
-        let event = Event::Refresh { generation, client: client_mark(call.source) };
+        let event = Event::Refresh { generation, client: sessions::proven(client_secret) };
         let settings = session_settings(session.client(), &self.settings.lifetimes);
         let (after, _) = advance(before.clone(), &event, self.now(), &settings);
         if let Phase::Ended { why, .. } = after.phase {
@@ -258,18 +301,19 @@ impl Hub {
         let now = self.this_second();
         let user = &identity.user;
         let fault = |refusal: SignInRefusal| ("fault", refusal);
-        self.lockouts
-            .on(user.as_str(), SignInEvent::Attempt, call.source, now)
-            .map_err(|until| ("held-back", SignInRefusal::Wait(seconds_until(until, now))))?;
+        self.count_attempt(user.as_str(), call.source, now)
+            .await
+            .map_err(|seconds| ("held-back", SignInRefusal::Wait(seconds)))?;
         let factors = self.factors(user).await.map_err(fault)?;
         let factors = factors.ok_or(("unknown-user", SignInRefusal::WrongCode))?;
         let code: String = code.split_whitespace().collect();
         let checked = nullius_authn::step_up(&factors.borrowed(), &code, now);
         let proven = checked.map_err(|error| (error.reason.as_str(), SignInRefusal::WrongCode))?;
-        if !self.claim_code(user, &proven).await.map_err(fault)? {
+        let claimed = self.claim_in_store(user, proven.totp_step).await;
+        if !claimed.map_err(|error| fault(error.into()))? {
             return Err(("code-replayed", SignInRefusal::WrongCode));
         }
-        let _ = self.lockouts.on(user.as_str(), SignInEvent::Success, call.source, now);
+        self.count_success(user.as_str(), call.source, now).await;
         let ended = || ("session-ended", SignInRefusal::WrongCode);
         let session = self.sessions.find(&identity.session).ok_or_else(ended)?;
         let _turn = session.turn.lock().await;
@@ -286,6 +330,15 @@ impl Hub {
         session.replace(after);
         Ok(())
     }
+}
+
+/// A session about to begin.
+pub(super) struct Opening {
+    pub(super) proven: Proven,
+    pub(super) client: Client,
+    pub(super) mark: ClientMark,
+    /// The sign-in that was approved elsewhere, where it was.
+    pub(super) login: Option<LoginCode>,
 }
 
 /// What of a session is stored anew.

@@ -43,7 +43,7 @@ async fn may_read(
     event.permission = permit.permission().cloned();
     event.target = Some("Audit".to_owned());
     event.facts.insert("what".to_owned(), what.to_owned());
-    hub.note(event).await;
+    hub.record_read(&event, identity).await?;
     Ok(permit.scope())
 }
 

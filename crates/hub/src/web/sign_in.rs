@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Json as Answer, extract::State};
+use nullius_access::session::ClientMark;
 use nullius_api::{
     BrowserLogin, BrowserLoginRequest, DeviceLogin, SignInRequest, TokenRequest, Tokens,
 };
@@ -16,7 +17,8 @@ use super::{
 };
 use crate::{
     Client, Hub, SessionEndCause,
-    logins::{BROWSER_LOGIN_TTL, DeviceCodes, LoginError, Poll, Proven},
+    logins::{BROWSER_LOGIN_TTL, DeviceCodes, LoginError, Poll, Redeemed},
+    sessions,
 };
 
 pub(super) async fn at_terminal(
@@ -24,9 +26,11 @@ pub(super) async fn at_terminal(
     call: Call,
     Json(request): Json<SignInRequest>,
 ) -> Result<Answer<Tokens>, Problem> {
-    let SignInRequest { user, password, code } = request;
+    let SignInRequest { user, password, code, client } = request;
+    let mark = promised(&client)?;
     let proven = hub.prove(&user, SecretString::from(password), &code, &call).await?;
-    Ok(Answer(opened(&hub, proven, Client::Terminal, &call).await?))
+    let tokens = hub.open_session(proven, Client::Terminal, mark, &call).await?;
+    Ok(warmed(&hub, tokens))
 }
 
 pub(super) async fn begin_in_browser(
@@ -36,8 +40,7 @@ pub(super) async fn begin_in_browser(
 ) -> Result<Answer<BrowserLogin>, Problem> {
     hold_back(&hub, &call)?;
     let BrowserLoginRequest { challenge, redirect_uri, state } = request;
-    let logins = hub.browser_logins();
-    let id = logins.begin(&challenge, state, &redirect_uri, call.source, hub.now())?;
+    let id = hub.begin_browser_login(&challenge, state, &redirect_uri, call.source)?;
     let url = format!("{}/cli?id={id}", hub.origin());
     Ok(Answer(BrowserLogin { url, expires_in: BROWSER_LOGIN_TTL.as_secs() }))
 }
@@ -48,7 +51,7 @@ pub(super) async fn begin_on_device(
 ) -> Result<Answer<DeviceLogin>, Problem> {
     hold_back(&hub, &call)?;
     let DeviceCodes { device_code, user_code, interval } =
-        hub.device_logins().begin(call.source, hub.now())?;
+        hub.begin_device_login(call.source).await?;
     Ok(Answer(DeviceLogin {
         device_code: device_code.expose_secret().to_owned(),
         user_code: user_code.to_string(),
@@ -63,30 +66,37 @@ pub(super) async fn exchange(
     call: Call,
     Json(request): Json<TokenRequest>,
 ) -> Result<Answer<Tokens>, Problem> {
-    let tokens = match request {
-        TokenRequest::AuthorizationCode { code, verifier, redirect_uri } => {
-            exchange_code(&hub, &call, &code, verifier.into(), &redirect_uri).await?
+    match request {
+        TokenRequest::AuthorizationCode { code, verifier, redirect_uri, client } => {
+            let mark = promised(&client)?;
+            let redeemed = redeem(&hub, &call, &code, verifier.into(), &redirect_uri).await?;
+            let way = Client::BrowserLogin;
+            let tokens = hub.open_approved_session(redeemed, way, mark, &call).await?;
+            Ok(warmed(&hub, tokens))
         }
-        TokenRequest::DeviceCode { device_code } => poll(&hub, &call, &device_code).await?,
-        TokenRequest::RefreshToken { refresh_token } => hub.refresh(&refresh_token, &call).await?,
-    };
-    Ok(Answer(tokens))
+        TokenRequest::DeviceCode { device_code, client } => {
+            let mark = promised(&client)?;
+            let redeemed = poll(&hub, &call, &device_code).await?;
+            let way = Client::Device;
+            let tokens = hub.open_approved_session(redeemed, way, mark, &call).await?;
+            Ok(warmed(&hub, tokens))
+        }
+        TokenRequest::RefreshToken { refresh_token, client_secret } => {
+            hub.refresh(&refresh_token, &client_secret.into(), &call).await.map(Answer)
+        }
+    }
 }
 
-async fn exchange_code(
+async fn redeem(
     hub: &Arc<Hub>,
     call: &Call,
     code: &str,
     verifier: SecretString,
     redirect_uri: &str,
-) -> Result<Tokens, Problem> {
+) -> Result<Redeemed, Problem> {
     hold_back(hub, call)?;
-    match hub.browser_logins().exchange(code, &verifier, redirect_uri, hub.now()) {
-        Ok(proven) => {
-            let tokens = opened(hub, proven, Client::BrowserLogin, call).await?;
-            hub.browser_logins().gave(code, &tokens.session);
-            Ok(tokens)
-        }
+    match hub.exchange_code(code, &verifier, redirect_uri).await {
+        Ok(redeemed) => Ok(redeemed),
         Err(error) => {
             if let LoginError::CodeReused(Some(session)) = &error {
                 // RFC 6749, section 4.1.2: what the first use gave may be in the wrong hands.
@@ -100,17 +110,25 @@ async fn exchange_code(
     }
 }
 
-async fn poll(hub: &Arc<Hub>, call: &Call, device_code: &str) -> Result<Tokens, Problem> {
+async fn poll(hub: &Arc<Hub>, call: &Call, device_code: &str) -> Result<Redeemed, Problem> {
     hold_back(hub, call)?;
-    match hub.device_logins().poll(device_code, hub.now()) {
+    match hub.poll_device_login(device_code).await? {
         Poll::Pending => Err(Problem::pending("nobody has confirmed the code yet", 5)),
         Poll::SlowDown => {
             Err(Problem::wait("asked too soon: wait five seconds more each time", 10))
         }
         Poll::Refused => Err(Problem::refused("the sign-in was refused on the other device")),
         Poll::Ended => Err(Problem::unauthenticated("the sign-in has ended or was completed")),
-        Poll::Approved(proven) => opened(hub, proven, Client::Device, call).await,
+        Poll::Approved(redeemed) => Ok(*redeemed),
     }
+}
+
+fn promised(client: &str) -> Result<ClientMark, Problem> {
+    sessions::promised(client).map_err(|_| {
+        let message =
+            "it is not 43 characters of base64url: it must be the SHA-256 of the client's secret";
+        super::field_problem("client", message)
+    })
 }
 
 fn hold_back(hub: &Hub, call: &Call) -> Result<(), Problem> {
@@ -126,23 +144,19 @@ impl From<LoginError> for Problem {
             LoginError::State => super::field_problem("state", &text),
             LoginError::Redirect => super::field_problem("redirectUri", &text),
             LoginError::Full => Self::unavailable(text, 60),
-            LoginError::Unknown | LoginError::Completed => Self::not_found(text),
+            LoginError::Unknown => Self::not_found(text),
             LoginError::Code
             | LoginError::CodeReused(_)
             | LoginError::Verifier
-            | LoginError::OtherRedirect => Self::unauthenticated(text),
+            | LoginError::OtherRedirect
+            | LoginError::Outdated => Self::unauthenticated(text),
+            LoginError::Store(error) => error.into(),
         }
     }
 }
 
-/// Opens a session and makes ready where its person worked lately.
-async fn opened(
-    hub: &Arc<Hub>,
-    proven: Proven,
-    client: Client,
-    call: &Call,
-) -> Result<Tokens, Problem> {
-    let tokens = hub.open_session(proven, client, call).await?;
+/// The tokens of a new session, whose person's clusters are made ready meanwhile.
+fn warmed(hub: &Arc<Hub>, tokens: Tokens) -> Answer<Tokens> {
     hub.warm(tokens.session.clone());
-    Ok(tokens)
+    Answer(tokens)
 }

@@ -1,7 +1,12 @@
 //! A hub on a free port with a clock that the test sets, and a client that pins its root.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
@@ -13,8 +18,9 @@ use nullius_model::{Clock, Timestamp};
 use nullius_tls::{ClientIdentity, HttpVersions, WebRoots, web_client_config};
 use rustls::pki_types::ServerName;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +44,18 @@ impl Clock for TestClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap()
     }
+}
+
+/// The secret that the tests' client keeps, and its hash.
+pub(crate) const CLIENT_SECRET: &str = "a-secret-of-at-least-forty-three-characters-000";
+
+pub(crate) fn client() -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(CLIENT_SECRET))
+}
+
+/// What asks for new tokens, as the client that signed in.
+pub(crate) fn refresh_request(token: &str) -> Value {
+    json!({"grantType": "refresh_token", "refresh_token": token, "client_secret": CLIENT_SECRET})
 }
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
@@ -85,6 +103,8 @@ pub(crate) struct TestHub {
     pub(crate) running: Option<RunningHub>,
     pub(crate) shutdown: CancellationToken,
     connector: TlsConnector,
+    /// Where the next calls come from.
+    from: Mutex<IpAddr>,
 }
 
 pub(crate) fn settings(directory: &TempDir) -> HubSettings {
@@ -106,14 +126,22 @@ impl TestHub {
         let shutdown = CancellationToken::new();
         let running = run(settings, clock.clone(), shutdown.clone()).await.unwrap();
         let connector = connector(running.hub());
-        Self { directory, clock, running: Some(running), shutdown, connector }
+        let from = Mutex::new(Ipv4Addr::LOCALHOST.into());
+        Self { directory, clock, running: Some(running), shutdown, connector, from }
     }
 
     /// Stops the hub and starts it again on the same directory.
     pub(crate) async fn restart(&mut self) {
+        let directory = self.directory.path().to_owned();
+        self.restart_in(directory).await;
+    }
+
+    /// Stops the hub, if it runs, and starts it on a directory.
+    pub(crate) async fn restart_in(&mut self, state_dir: PathBuf) {
         self.stop().await;
         self.shutdown = CancellationToken::new();
-        let settings = settings(&self.directory);
+        let mut settings = settings(&self.directory);
+        settings.state_dir = state_dir;
         let running = run(settings, self.clock.clone(), self.shutdown.clone()).await.unwrap();
         self.connector = connector(running.hub());
         self.running = Some(running);
@@ -134,9 +162,17 @@ impl TestHub {
         self.hub().origin().to_owned()
     }
 
+    /// Makes the next calls from another address of this machine.
+    pub(crate) fn move_to(&self, address: &str) {
+        *self.from.lock().unwrap() = address.parse().unwrap();
+    }
+
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         let address = self.running.as_ref().unwrap().listening();
-        let stream = TcpStream::connect(address).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        let from = *self.from.lock().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let stream = socket.connect(address).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let stream = self.connector.connect(name, stream).await.unwrap();
         let (mut sender, connection) =
@@ -209,8 +245,8 @@ impl TestHub {
     }
 
     pub(crate) async fn try_sign_in(&self, person: &Person) -> Answer {
-        let body =
-            json!({"user": person.name, "password": person.password, "code": self.code(person)});
+        let body = json!({"user": person.name, "password": person.password, "code": self.code(person),
+            "client": client()});
         self.post("/v1/sign-in", None, body).await
     }
 

@@ -7,9 +7,12 @@
     reason = "test"
 )]
 
+mod floods;
 mod harness;
 mod objects;
 mod pages;
 mod process;
+mod repair;
+mod restarts;
 mod sign_in;
 mod tokens;

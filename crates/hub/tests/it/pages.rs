@@ -4,10 +4,10 @@ use http::{Method, header};
 use http_body_util::Full;
 use serde_json::json;
 
-use crate::harness::{Answer, PASSWORD, Person, TestHub, access, text};
+use crate::harness::{Answer, PASSWORD, Person, TestHub, access, client, text};
 
-const REDIRECT: &str = "http://127.0.0.1:4711/";
-const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-0";
+pub(crate) const REDIRECT: &str = "http://127.0.0.1:4711/";
+pub(crate) const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-0";
 /// BASE64URL(SHA256(VERIFIER)).
 fn challenge() -> String {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -16,13 +16,13 @@ fn challenge() -> String {
 }
 
 /// A browser with its cookies.
-struct Browser<'h> {
+pub(crate) struct Browser<'h> {
     hub: &'h TestHub,
     cookies: Vec<(String, String)>,
 }
 
 impl<'h> Browser<'h> {
-    fn new(hub: &'h TestHub) -> Self {
+    pub(crate) fn new(hub: &'h TestHub) -> Self {
         Self { hub, cookies: Vec::new() }
     }
 
@@ -45,7 +45,7 @@ impl<'h> Browser<'h> {
         pairs.join("; ")
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         let request =
             self.hub.request(Method::GET, path).header(header::COOKIE, self.cookie_header());
         let answer = self.hub.send(request.body(Full::default()).unwrap()).await;
@@ -67,12 +67,12 @@ impl<'h> Browser<'h> {
         answer
     }
 
-    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let origin = self.hub.origin();
         self.post_from(&origin, path, fields).await
     }
 
-    async fn sign_in(&mut self, person: &Person, next: &str) -> Answer {
+    pub(crate) async fn sign_in(&mut self, person: &Person, next: &str) -> Answer {
         let form = hidden(&self.get(&format!("/login?next={next}")).await, "form");
         let code = self.hub.code(person);
         let fields = [
@@ -89,19 +89,19 @@ impl<'h> Browser<'h> {
 }
 
 /// The value of a hidden field of a page.
-fn hidden(page: &Answer, name: &str) -> String {
+pub(crate) fn hidden(page: &Answer, name: &str) -> String {
     let mark = format!("name=\"{name}\" value=\"");
     let start =
         page.text.find(&mark).unwrap_or_else(|| panic!("no {name} in {}", page.text)) + mark.len();
     page.text[start..].split('"').next().unwrap().to_owned()
 }
 
-fn location(answer: &Answer) -> String {
+pub(crate) fn location(answer: &Answer) -> String {
     assert_eq!(answer.status, 303, "{}", answer.text);
     answer.headers[header::LOCATION].to_str().unwrap().to_owned()
 }
 
-async fn begin(hub: &TestHub) -> String {
+pub(crate) async fn begin(hub: &TestHub) -> String {
     let body = json!({"challenge": challenge(), "redirectUri": REDIRECT, "state": "state-1"});
     let begun = hub.post("/v1/browser-login", None, body).await.ok().json();
     text(&begun["url"]).strip_prefix(&hub.origin()).unwrap().to_owned()
@@ -131,7 +131,7 @@ async fn a_command_line_is_signed_in_by_a_browser_after_a_question() {
     assert_eq!(pairs[1], ("state".to_owned(), "state-1".to_owned()));
     let code = &pairs[0].1;
 
-    let exchange = |code: &str, verifier: &str, redirect: &str| json!({"grantType": "authorization_code", "code": code, "verifier": verifier, "redirect_uri": redirect});
+    let exchange = |code: &str, verifier: &str, redirect: &str| json!({"grantType": "authorization_code", "code": code, "verifier": verifier, "redirect_uri": redirect, "client": client()});
     let tokens = hub.post("/v1/token", None, exchange(code, VERIFIER, REDIRECT)).await.ok().json();
     hub.get("/v1/whoami", access(&tokens)).await.ok();
     let again = hub.post("/v1/token", None, exchange(code, VERIFIER, REDIRECT)).await;
@@ -160,7 +160,7 @@ async fn a_device_is_signed_in_only_by_its_own_code() {
     let admin = hub.first_admin().await;
     let device = hub.call(Method::POST, "/v1/device", None, None).await.ok().json();
     assert_eq!(text(&device["verificationUri"]), format!("{}/device", hub.origin()));
-    let poll = json!({"grantType": "device_code", "device_code": device["deviceCode"]});
+    let poll = json!({"grantType": "device_code", "device_code": device["deviceCode"], "client": client()});
     hub.post("/v1/token", None, poll.clone()).await.refused(400, "pending");
     hub.post("/v1/token", None, poll.clone()).await.refused(429, "wait");
 
@@ -183,7 +183,7 @@ async fn a_device_is_signed_in_only_by_its_own_code() {
     hub.post("/v1/token", None, poll).await.refused(401, "unauthenticated");
 
     let device = hub.call(Method::POST, "/v1/device", None, None).await.ok().json();
-    let poll = json!({"grantType": "device_code", "device_code": device["deviceCode"]});
+    let poll = json!({"grantType": "device_code", "device_code": device["deviceCode"], "client": client()});
     let fields = [("form", form.as_str()), ("id", text(&device["userCode"])), ("answer", "refuse")];
     browser.post("/device/confirm", &fields).await;
     hub.post("/v1/token", None, poll).await.refused(403, "denied");

@@ -8,7 +8,7 @@ use nullius_store::TokenHash;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{TestClock, TestHub, access, refresh, settings};
+use crate::harness::{TestClock, TestHub, access, refresh, refresh_request, settings};
 
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -108,7 +108,7 @@ async fn sessions_and_root_survive_a_restart_and_a_stop_is_recorded() {
     let root = hub.hub().keys().root().certificate_pem().to_owned();
     hub.restart().await;
     assert_eq!(hub.hub().keys().root().certificate_pem(), root);
-    let body = json!({"grantType": "refresh_token", "refresh_token": refresh(&tokens)});
+    let body = refresh_request(refresh(&tokens));
     let new = hub.post("/v1/token", None, body).await.ok().json();
     let lifecycle = hub.audit(access(&new), "lifecycle").await;
     let what: Vec<_> =
@@ -157,11 +157,11 @@ fn settings_that_cannot_work_are_refused_by_name() {
 }
 
 /// A small file system in memory that is really full when it is full.
-struct SmallDisk(tempfile::TempDir);
+pub(crate) struct SmallDisk(pub(crate) tempfile::TempDir);
 
 impl SmallDisk {
     /// None, with the reason on standard error, where mounting is not permitted and nobody insists.
-    fn mount() -> Option<Self> {
+    pub(crate) fn mount() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mounted = std::process::Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=8m", "nullius-test"])
@@ -178,7 +178,7 @@ impl SmallDisk {
     }
 
     /// Fills the disk to its last byte.
-    fn fill(&self) -> std::path::PathBuf {
+    pub(crate) fn fill(&self) -> std::path::PathBuf {
         use std::io::Write as _;
         let path = self.0.path().join("filler");
         let mut file = std::fs::File::create(&path).unwrap();

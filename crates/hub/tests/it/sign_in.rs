@@ -1,16 +1,24 @@
 //! Whoever fails learns that something was wrong and never what; the audit knows.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use http::Method;
 use serde_json::json;
 
-use crate::harness::{PASSWORD, Person, TestHub, access, text};
+use crate::harness::{PASSWORD, Person, TestHub, access, client, text};
 
 #[tokio::test]
 async fn the_first_admin_enrols_once_signs_in_and_is_known() {
     let mut hub = TestHub::start().await;
     let link = hub.running.as_ref().unwrap().first_admin().unwrap().link.clone();
     assert_eq!(link.url, format!("{}/enrol?token={}", hub.origin(), link.token));
-    let admin = hub.first_admin().await;
+    let file = hub.running.as_ref().unwrap().first_link_file().unwrap().to_owned();
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), link.url);
+    hub.restart().await;
+    assert!(file.exists(), "a restart keeps what is not used yet");
+    let admin = hub.enrol("admin", &link.token).await;
+    assert!(!file.exists(), "a used link is kept nowhere");
     let again = json!({"token": link.token, "password": PASSWORD});
     hub.post("/v1/enrol", None, again).await.refused(404, "not-found");
 
@@ -43,7 +51,7 @@ async fn each_failure_says_the_same_and_is_told_apart_in_the_audit() {
     ];
     let mut bodies = Vec::new();
     for (user, password, code, _) in tries {
-        let body = json!({"user": user, "password": password, "code": code});
+        let body = json!({"user": user, "password": password, "code": code, "client": client()});
         bodies.push(hub.post("/v1/sign-in", None, body).await.refused(401, "unauthenticated").text);
     }
     bodies.dedup();
@@ -94,7 +102,7 @@ async fn a_storm_of_sign_ins_is_told_to_come_back() {
         settings.limits.per_second = 1;
     })
     .await;
-    let body = json!({"user": "nobody", "password": "x", "code": "000000"});
+    let body = json!({"user": "nobody", "password": "x", "code": "000000", "client": client()});
     let calls = (0..30).map(|_| hub.post("/v1/sign-in", None, body.clone()));
     let answers = futures::future::join_all(calls).await;
     let held: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();

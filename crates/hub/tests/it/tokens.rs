@@ -5,14 +5,10 @@ use http::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::harness::{TestHub, access, refresh, text};
+use crate::harness::{CLIENT_SECRET, TestHub, access, client, refresh, refresh_request, text};
 
 const REDIRECT: &str = "http://127.0.0.1:4711/";
 const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-0";
-
-fn refresh_request(token: &str) -> Value {
-    json!({"grantType": "refresh_token", "refresh_token": token})
-}
 
 #[tokio::test]
 async fn a_token_for_one_door_does_not_open_the_other() {
@@ -103,6 +99,33 @@ async fn a_refresh_token_used_twice_ends_the_session_and_raises_an_alarm() {
     assert_eq!(alarms[0]["session"], stolen["session"]);
     let forged = refresh(&new).replace(".2.", ".3.");
     hub.post("/v1/token", None, refresh_request(&forged)).await.refused(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_worth_nothing_to_another_client_and_goes_where_its_own_goes() {
+    let hub = TestHub::start().await;
+    let admin = hub.first_admin().await;
+    let tokens = hub.sign_in(&admin).await;
+    hub.move_to("127.0.0.77");
+    let moved = hub.post("/v1/token", None, refresh_request(refresh(&tokens))).await.ok().json();
+    let retried = hub.post("/v1/token", None, refresh_request(refresh(&tokens))).await.ok().json();
+    assert_eq!(retried["refreshToken"], moved["refreshToken"], "a lost answer is given again");
+
+    let stolen = |secret: Value| json!({"grantType": "refresh_token", "refresh_token": refresh(&moved), "client_secret": secret});
+    let bare = json!({"grantType": "refresh_token", "refresh_token": refresh(&moved)});
+    hub.post("/v1/token", None, bare).await.refused(422, "invalid");
+    hub.get("/v1/whoami", access(&moved)).await.ok();
+    // Even from the address of the one who signed in, the thief has no secret.
+    let thief = hub.post("/v1/token", None, stolen(json!(format!("{CLIENT_SECRET}1")))).await;
+    thief.refused(401, "unauthenticated");
+    hub.get("/v1/whoami", access(&moved)).await.refused(401, "unauthenticated");
+    hub.clock.advance(30);
+    let again = hub.sign_in(&admin).await;
+    assert_eq!(hub.audit(access(&again), "alarm").await[0]["facts"]["reason"], "reused");
+    let mut plain = json!({"user": "admin", "password": "x", "code": "000000", "client": client()});
+    plain["client"] = json!("plain");
+    let refused = hub.post("/v1/sign-in", None, plain).await.refused(422, "invalid");
+    assert!(refused.json()["fields"]["client"].is_string());
 }
 
 #[tokio::test]

@@ -80,7 +80,10 @@ fn a_hub_tells_how_to_reach_it_and_ends_in_order() {
     command.args(["hub", "--state", &state, "--listen", "127.0.0.1:0"]);
     let mut hub = Running::start("hub", command);
     assert!(hub.wait_line("https://").contains("listen"));
-    let link = hub.wait_line("/enrol?token=");
+    // Where the output is collected, the link is in a file alone.
+    let told = hub.wait_line("first-admin-link");
+    let file = told.split('`').nth(1).unwrap_or_else(|| panic!("{told}"));
+    let link = std::fs::read_to_string(file).unwrap();
     let login = hub.wait_line("nullius login --hub");
     let words: Vec<&str> = login.split_whitespace().collect();
     let [_, _, _, url, _, fingerprint] = words[..] else { panic!("{login}") };

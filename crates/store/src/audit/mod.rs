@@ -6,8 +6,10 @@
 mod follow;
 mod proof;
 mod query;
+mod reserve;
 mod shared;
 mod sink;
+mod spool;
 mod trail;
 mod writer;
 
@@ -21,6 +23,7 @@ pub use follow::Tail;
 pub use proof::VerifyError;
 pub use query::{Audit, Page};
 pub(crate) use shared::Shared;
+pub use spool::Share;
 pub(crate) use trail::{Encoded, Trail};
 pub use writer::{AuditWriter, Slot, StartError};
 
@@ -95,6 +98,8 @@ pub struct AuditOptions {
     pub grace: Duration,
     /// A file that receives every entry as a JSON line.
     pub file: Option<FileSink>,
+    /// The reserve: a file with places for a few events while the store does not take any.
+    pub reserve: Option<PathBuf>,
 }
 
 impl AuditOptions {
@@ -110,6 +115,7 @@ impl AuditOptions {
             patience: Duration::from_secs(2),
             grace: Duration::from_secs(10),
             file: None,
+            reserve: None,
         }
     }
 }

@@ -10,7 +10,10 @@ use tokio::{
 };
 
 use super::{
-    AuditOptions, AuditState, AuditStatus, AuditUnavailable, Encoded, Position, Shared, Trail, sink,
+    AuditOptions, AuditState, AuditStatus, AuditUnavailable, Encoded, Position, Shared, Trail,
+    reserve::{Kept, Reserve},
+    sink,
+    spool::Share,
 };
 use crate::{Store, StoreError, keys::advance};
 
@@ -21,6 +24,7 @@ const LAST_RETRY: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct AuditWriter {
     shared: Arc<Shared>,
+    reserve: Reserve,
     queue: mpsc::Sender<Job>,
     capacity: usize,
     patience: Duration,
@@ -70,6 +74,7 @@ impl Store {
                 source,
             })?),
         };
+        let reserve = Reserve::open(options.reserve.as_deref());
         let mut tx = self.begin().await?;
         let side = tx.side();
         if side.trail.is_some() {
@@ -94,13 +99,14 @@ impl Store {
         }
         let writer = AuditWriter {
             shared: Arc::clone(&shared),
+            reserve: reserve.clone(),
             queue,
             capacity: options.queue.max(1),
             patience: options.patience,
             stop: Arc::new(stop),
             done,
         };
-        let task = Task { store: self.clone(), shared, options, jobs, stopped };
+        let task = Task { store: self.clone(), shared, reserve, options, jobs, stopped };
         tokio::spawn(async move {
             task.run().await;
             drop(finished);
@@ -115,7 +121,13 @@ impl AuditWriter {
     /// On [`AuditUnavailable::Failing`] the event may still be written later, with a fact that says so: refuse what it
     /// tells of.
     pub async fn write(&self, event: &AuditEvent) -> Result<Position, AuditUnavailable> {
-        self.reserve().await?.write(event).await
+        match self.reserve().await {
+            Ok(slot) => slot.write(event).await,
+            Err(error) => {
+                self.reserve.lose();
+                Err(error)
+            }
+        }
     }
 
     /// Takes room for one event; refused while the trail cannot be written.
@@ -137,6 +149,23 @@ impl AuditWriter {
             Err(mpsc::error::TrySendError::Full(_)) => Err(AuditUnavailable::Overloaded),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(AuditUnavailable::Stopped),
         }
+    }
+
+    /// Puts one event into the reserve while the trail cannot be written; writes it as usual when it can.
+    pub async fn write_in_reserve(
+        &self,
+        event: &AuditEvent,
+        share: Share,
+    ) -> Result<(), AuditUnavailable> {
+        match self.reserve.put(event, share, &self.shared).await? {
+            Kept::InReserve => Ok(()),
+            Kept::Nowhere => self.write(event).await.map(|_| ()),
+        }
+    }
+
+    /// What stood in the reserve when the trail was started: it goes into the trail with the first commit.
+    pub fn found_in_reserve(&self) -> &[AuditEvent] {
+        self.reserve.found()
     }
 
     /// Whether events are taken now; cheap enough for every request.
@@ -219,6 +248,7 @@ async fn deadline(at: Option<Instant>) {
 struct Task {
     store: Store,
     shared: Arc<Shared>,
+    reserve: Reserve,
     options: AuditOptions,
     jobs: mpsc::Receiver<Job>,
     stopped: watch::Receiver<bool>,
@@ -233,6 +263,10 @@ impl Task {
         );
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut closing = None;
+        if self.reserve.is_used() {
+            // What a process before could not write comes first.
+            self.settle(&mut batch, Stopping::No).await;
+        }
         let shared = Arc::clone(&self.shared);
         loop {
             tokio::select! {
@@ -325,14 +359,19 @@ impl Task {
     }
 
     async fn write(&self, batch: &[Job]) -> Result<Position, StoreError> {
+        let mut kept = self.reserve.take_out().await;
         let mut tx = self.store.begin().await?;
-        if batch.is_empty() {
+        let late = kept.events(&mut tx, self.store.inner().clock.now()).await?;
+        if batch.is_empty() && late.is_empty() {
             advance(&mut tx.side().conn, "audit-probe", 1).await?;
             tx.commit().await?;
             return Ok(Position(0));
         }
-        let events = batch.iter().map(|job| &job.event);
-        let last = tx.commit_audited(events).await?;
+        let events: Vec<&Encoded> = batch.iter().map(|job| &job.event).chain(&late).collect();
+        let last = tx.commit_audited(events.into_iter()).await?;
+        kept.clear();
+        let late = i64::try_from(late.len()).unwrap_or(i64::MAX);
+        let last = Position(last.0.saturating_sub(late));
         let due = tx
             .side()
             .trail

@@ -168,7 +168,7 @@ async fn a_store_of_a_newer_version_is_left_alone() {
     let file = directory.path().join("store.db");
     let options = SqliteConnectOptions::new().filename(&file);
     let mut conn = SqliteConnection::connect_with(&options).await.unwrap();
-    sqlx::raw_sql("INSERT INTO schema_versions (version) VALUES (7)")
+    sqlx::raw_sql("INSERT INTO schema_versions (version) VALUES (700)")
         .execute(&mut conn)
         .await
         .unwrap();
@@ -176,11 +176,13 @@ async fn a_store_of_a_newer_version_is_left_alone() {
     let before = fs::read(&file).unwrap();
     let url = StoreUrl::Directory(directory.path().to_owned());
     let error = Store::open(&url, TestClock::new()).await.unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 7, known: 1 }));
+    let OpenError::Newer { found: 700, known } = error else { panic!("{error}") };
     assert_eq!(
         error.to_string(),
-        "store was written by a newer nullius (schema 7, this binary knows 1): \
-         use that version, or restore a backup made before the upgrade"
+        format!(
+            "store was written by a newer nullius (schema 700, this binary knows {known}): \
+             use that version, or restore a backup made before the upgrade"
+        )
     );
     let error = Store::open_read_only(directory.path(), TestClock::new()).await.unwrap_err();
     assert!(matches!(error, OpenError::Newer { .. }));

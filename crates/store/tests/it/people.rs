@@ -26,6 +26,7 @@ fn new_session(number: u128, token: &str) -> NewSession {
         token: TokenHash::of(token),
         source: Some("192.0.2.7".parse().unwrap()),
         user_agent: "nullius/1".into(),
+        client_mark: "mark".into(),
     }
 }
 

@@ -68,6 +68,7 @@ pub(super) async fn page(State(hub): State<Arc<Hub>>, browser: Browser) -> Respo
                 Client::BrowserLogin => "Command line, by browser",
                 Client::Device => "Device",
                 Client::Pages => "Browser",
+                Client::Repair => "Terminal, for looking only",
             },
             current: *session.id() == identity.session,
             signed_in: shown_time(session.signed_in_at()),

@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     Hub,
-    logins::{BrowserRequest, DeviceRequest, Loopback, Proven},
+    logins::{BrowserRequest, DeviceRequest, LoginError, Loopback, Proven},
+    session_end::chain,
 };
 
 #[derive(Template)]
@@ -69,12 +70,24 @@ fn ended(browser: &Browser) -> Response {
     browser.show(StatusCode::NOT_FOUND, &Message::new("Nothing to confirm", text))
 }
 
+/// The answer where the store does not work, or what was asked for is not there.
+fn fault(browser: &Browser, error: LoginError) -> Response {
+    let LoginError::Store(error) = error else { return ended(browser) };
+    tracing::warn!(error = %chain(&error), "could not look after a sign-in under way");
+    let text = "The hub cannot look after sign-ins at present. Try again in a few seconds.";
+    browser.show(StatusCode::SERVICE_UNAVAILABLE, &Message::new("Not now", text))
+}
+
 pub(super) async fn cli_page(
     State(hub): State<Arc<Hub>>,
     browser: Browser,
     Query(IdQuery { id }): Query<IdQuery>,
 ) -> Response {
-    let Some(request) = hub.browser_logins().find(&id, hub.now()) else { return ended(&browser) };
+    let request = match hub.browser_login(&id).await {
+        Ok(Some(request)) => request,
+        Ok(None) => return ended(&browser),
+        Err(error) => return fault(&browser, error),
+    };
     let Some(identity) = &browser.identity else { return ask(&hub, &browser, &Next::Cli(id)) };
     let BrowserRequest { redirect, source } = request;
     let elsewhere = source != browser.call.source;
@@ -118,16 +131,11 @@ pub(super) async fn cli_answer(
     let Some(identity) = browser.identity.clone() else {
         return ask(&hub, &browser, &Next::Cli(id));
     };
-    let now = hub.now();
-    let outcome = if answer == "approve" {
-        let proven = Proven { user: identity.user, proof: identity.proof };
-        hub.browser_logins().approve(&id, proven, now)
-    } else {
-        hub.browser_logins().refuse(&id, now)
-    };
-    match outcome {
+    let approve = answer == "approve";
+    let proven = approve.then_some(Proven { user: identity.user, proof: identity.proof });
+    match hub.answer_browser_login(&id, proven).await {
         Ok((redirect, to)) => go_back(&browser, &redirect, to),
-        Err(_) => ended(&browser),
+        Err(error) => fault(&browser, error),
     }
 }
 
@@ -180,7 +188,13 @@ pub(super) async fn device_code(
         let problem = format!("too many tries: wait {seconds} s");
         return device_form(&hub, &browser, StatusCode::TOO_MANY_REQUESTS, code, Some(problem));
     }
-    let waiting = code.parse().ok().and_then(|code| hub.device_logins().find(&code, hub.now()));
+    let waiting = match code.parse() {
+        Ok(code) => match hub.device_login(code).await {
+            Ok(waiting) => waiting,
+            Err(error) => return fault(&browser, error),
+        },
+        Err(_) => None,
+    };
     let Some(request) = waiting else {
         let problem = "no device waits under this code: look at its screen again, codes end after ten minutes";
         return device_form(&hub, &browser, StatusCode::NOT_FOUND, code, Some(problem.to_owned()));
@@ -191,7 +205,7 @@ pub(super) async fn device_code(
         user_code: Some(user_code.to_string()),
         facts: vec![
             ("As".to_owned(), identity.user.to_string()),
-            ("Asked from".to_owned(), source.to_string()),
+            ("Asked from".to_owned(), source.map_or_else(|| "unknown".to_owned(), |s| s.to_string())),
             ("Asked at".to_owned(), shown_time(began)),
         ],
         warning: "Approve only if this code stands on a screen in front of you. If somebody sent you the code or this link, refuse: they would act as you.".to_owned(),
@@ -217,7 +231,7 @@ pub(super) async fn device_answer(
     let approve = answer == "approve";
     let proven = approve.then_some(Proven { user: identity.user, proof: identity.proof });
     let Ok(code) = id.parse() else { return ended(&browser) };
-    match hub.device_logins().answer(&code, proven, hub.now()) {
+    match hub.answer_device_login(&code, proven).await {
         Ok(()) if approve => {
             let text = "The device is signed in. You can close this page.";
             let page = Message::new("Done", text).link("/account", "See your sessions");
@@ -227,6 +241,6 @@ pub(super) async fn device_answer(
             let text = "The device was refused. If you did not begin this, tell an admin.";
             browser.show(StatusCode::OK, &Message::new("Refused", text))
         }
-        Err(_) => ended(&browser),
+        Err(error) => fault(&browser, error),
     }
 }

@@ -28,10 +28,11 @@ pub(super) enum Next {
 
 impl Next {
     fn parse(text: &str) -> Self {
+        // Letters that mean nothing in a query or to a browser.
         let plain = |text: &str| {
             !text.is_empty()
-                && text.len() <= 64
-                && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+                && text.len() <= 2_048
+                && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"-_.".contains(&c))
         };
         match text.split_once(':') {
             Some(("cli", id)) if plain(id) => Self::Cli(id.to_owned()),
