@@ -20,7 +20,7 @@ use crate::{
     credential,
     failure::{Exit, Failure, file_failure},
     home::private_file::write_private,
-    output::{Format, Printed, json_text, yaml_text},
+    output::{Format, Printed, json_text, only_findings, yaml_text},
     stage::Stage,
 };
 
@@ -60,6 +60,7 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Kubeconfig) -> Result<Exi
                 Format::Table | Format::Wide | Format::Yaml | Format::Name => {
                     yaml_text(&fresh.document)?
                 }
+                Format::Sarif | Format::Junit => return Err(only_findings()),
             };
             return stage.print(&Printed { out, err: String::new() });
         }

@@ -152,6 +152,7 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
         Command::Delete(args) => command::objects::delete(stage, args).await,
         Command::Diff(args) => command::objects::diff(stage, args).await,
         Command::Edit(args) => command::objects::edit(stage, args).await,
+        Command::Scan(args) => command::scan::run(stage, args).await,
         Command::Usage(command) => command::audit::run_usage(stage, command).await,
         Command::Audit(command) => command::audit::run(stage, command).await,
         Command::Hub(_) | Command::Agent(_) | Command::Up(_) => {
@@ -194,6 +195,7 @@ const FRONT_PAGE: &[(&str, &[&str])] = &[
     ("Daily", &["login", "logout", "whoami", "kubeconfig", "up", "version", "completion"]),
     ("Access", &["cluster", "access", "session", "lock", "user"]),
     ("Objects", &["apply", "get", "describe", "delete", "diff", "edit"]),
+    ("Policy", &["scan"]),
     ("The loop", &["usage"]),
     ("Audit", &["audit"]),
     ("Roles", &["hub", "agent"]),

@@ -134,6 +134,9 @@ pub struct BrokenObject {
     pub location: Location,
     /// What the API server says of it as a whole.
     pub message: String,
+    /// How many of the findings, in their order, are of it.
+    #[serde(skip)]
+    pub findings: usize,
 }
 
 /// Something that could not be read.
@@ -275,7 +278,12 @@ impl Scan {
         });
         if !evaluation.is_clean() {
             let location = location(source, manifest.node().place());
-            report.objects.push(BrokenObject { object, location, message: evaluation.refusal() });
+            report.objects.push(BrokenObject {
+                object,
+                location,
+                message: evaluation.refusal(),
+                findings: evaluation.violations.len(),
+            });
         }
     }
 }

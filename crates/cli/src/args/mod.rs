@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod object;
 mod role;
+mod scan;
 mod session;
 
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub use role::{
     AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand, HubFlags, LogFormat,
     UpArgs,
 };
+pub(crate) use scan::Scan;
 pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};
 
 use crate::{completion, failure::Failure, home::contexts::hub_url, output::Format};
@@ -185,6 +187,11 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Change an object in your editor
     Edit(Edit),
+    /// Judge objects in files by the Pod Security Standards; exit code 2 with findings
+    ///
+    /// Reads YAML and JSON as kubectl does, of one or many documents, also what Helm and kustomize print. It needs no hub and
+    /// no cluster. What cannot be read is told, and the rest is still judged.
+    Scan(Scan),
     /// What occurred, merged: the other side of what is permitted
     #[command(subcommand, arg_required_else_help = true)]
     Usage(UsageCommand),

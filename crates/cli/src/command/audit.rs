@@ -8,7 +8,10 @@ use crate::{
     args::{AuditCommand, AuditFilter, AuditList, UsageCommand, UsageShow},
     client::{Call, Hub},
     failure::{Exit, Failure},
-    output::{Format, Listing, Single, Table, Titles, escape, json_value, properties, relative},
+    output::{
+        Format, Listing, Single, Table, Titles, escape, json_value, only_findings, properties,
+        relative,
+    },
     stage::Stage,
 };
 
@@ -228,6 +231,7 @@ async fn tail(stage: &mut Stage, filter: AuditFilter) -> Result<Exit, Failure> {
                 layout.titles = Titles::Hidden;
                 table.render(layout)
             }
+            Format::Sarif | Format::Junit => return Err(only_findings()),
         };
         stage.environment.terminal.print(&text)?;
     }

@@ -5,4 +5,5 @@ pub(crate) mod audit;
 pub(crate) mod cluster;
 pub(crate) mod objects;
 pub(crate) mod people;
+pub(crate) mod scan;
 pub(crate) mod sign;

@@ -19,7 +19,7 @@ use crate::{
         edit::{self as editor, Edited},
         remote::{self, Writing},
     },
-    output::{Format, Listing, Printed, escape, json_text, json_value, yaml_text},
+    output::{Format, Listing, Printed, escape, json_text, json_value, only_findings, yaml_text},
     stage::{Asked, Stage, declined},
 };
 
@@ -199,6 +199,7 @@ fn print_objects(objects: &[AnyObject], format: Format) -> Result<Printed, Failu
         Format::Name | Format::Table | Format::Wide => {
             objects.iter().map(|object| escape::cell(&named(object)) + "\n").collect()
         }
+        Format::Sarif | Format::Junit => return Err(only_findings()),
     };
     Ok(Printed { out, err: String::new() })
 }

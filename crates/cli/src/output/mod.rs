@@ -29,6 +29,10 @@ pub(crate) enum Format {
     Yaml,
     /// Names only, one a line.
     Name,
+    /// SARIF, of findings only.
+    Sarif,
+    /// JUnit XML, of findings only.
+    Junit,
 }
 
 /// Several things of one kind.
@@ -78,6 +82,7 @@ impl Listing {
                 return Ok(Printed { out: String::new(), err: escape::lines(&self.empty) + "\n" });
             }
             Format::Table | Format::Wide => self.table.render(layout),
+            Format::Sarif | Format::Junit => return Err(only_findings()),
         };
         Ok(Printed { out, err: String::new() })
     }
@@ -101,9 +106,17 @@ impl Single {
             Format::Yaml => yaml_text(&tagged())?,
             Format::Name => escape::cell(&self.name) + "\n",
             Format::Table | Format::Wide => self.text,
+            Format::Sarif | Format::Junit => return Err(only_findings()),
         };
         Ok(Printed { out, err: String::new() })
     }
+}
+
+/// The failure of a command that has no findings.
+pub(crate) fn only_findings() -> Failure {
+    Failure::usage("this command has no result in that form")
+        .why("`sarif` and `junit` are forms of findings")
+        .next("use `-o table`, `wide`, `json`, `yaml` or `name`")
 }
 
 /// JSON for people and machines, ended by a line break.

@@ -8,5 +8,6 @@ mod hub;
 mod kubeconfig;
 mod objects;
 mod person;
+mod scan;
 mod shown;
 mod sign_in;

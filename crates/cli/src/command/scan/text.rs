@@ -1,0 +1,142 @@
+//! The report for people: an object, the API server's sentence about it, and each place with its fix.
+
+use nullius_admission::{Finding, Report, ScanFault, Severity};
+use nullius_policy::pod_security::all_checks;
+
+use crate::output::escape;
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// The first place of each finding.
+    Short,
+    /// Every place, and what the check is for.
+    Explained,
+}
+
+/// The findings by object.
+pub(super) fn findings(report: &Report, depth: Depth) -> String {
+    let mut text = String::new();
+    let mut findings = report.findings.iter();
+    for broken in &report.objects {
+        let at = &broken.location;
+        text.push_str(&format!(
+            "{}:{}:{}: {}\n  {}\n",
+            escape::cell(&at.file),
+            at.line,
+            at.column,
+            escape::cell(&broken.object.label()),
+            escape::cell(&broken.message)
+        ));
+        for finding in findings.by_ref().take(broken.findings) {
+            one(finding, depth, &mut text);
+        }
+        text.push('\n');
+    }
+    if text.ends_with("\n\n") {
+        text.pop();
+    }
+    text
+}
+
+fn one(finding: &Finding, depth: Depth, text: &mut String) {
+    let at = &finding.location;
+    let severity = match finding.severity {
+        Severity::High => "high",
+        Severity::Medium => "medium",
+    };
+    let number = at.line.to_string();
+    let space = " ".repeat(number.len());
+    text.push_str(&format!(
+        "\n  {severity}: {} at {}:{}:{}\n    {number} | {}\n    {space} = {}\n    {space} = fix: {}\n",
+        finding.check,
+        escape::cell(&at.file),
+        at.line,
+        at.column,
+        escape::cell(&at.snippet),
+        escape::cell(&finding.path),
+        escape::cell(&finding.fix),
+    ));
+    let more = finding.spots.get(1..).unwrap_or_default();
+    match depth {
+        Depth::Short if more.is_empty() => {}
+        Depth::Short => {
+            let count = more.len();
+            let places = if count == 1 { "place" } else { "places" };
+            text.push_str(&format!("    {space} = and {count} more {places}: `--explain`\n"));
+        }
+        Depth::Explained => {
+            for spot in more {
+                text.push_str(&format!(
+                    "    {space} = also {}:{}: {}: {}\n",
+                    spot.line,
+                    spot.column,
+                    escape::cell(&spot.path),
+                    escape::cell(&spot.fix)
+                ));
+            }
+            if let Some(check) = all_checks().find(|check| check.id == finding.check) {
+                text.push_str(&format!(
+                    "    {space} = why: {} (Pod Security Standards, {} since v1.{})\n",
+                    check.about,
+                    check.level,
+                    check.since()
+                ));
+            }
+        }
+    }
+}
+
+/// The objects that break something, one a line.
+pub(super) fn names(report: &Report) -> String {
+    let name = |object: &nullius_admission::ObjectRef| {
+        format!("{}\n", escape::cell(&object.label()).replace(' ', "/"))
+    };
+    report.objects.iter().map(|broken| name(&broken.object)).collect()
+}
+
+/// What stands beside the result: what could not be read, waivers of no use, the sums.
+pub(super) fn beside(report: &Report) -> String {
+    let mut text: String = report.errors.iter().map(fault).collect();
+    for note in &report.notes {
+        text.push_str(&format!("note: {}\n", escape::cell(note)));
+    }
+    let counts = &report.counts;
+    let several = |count: usize, one: &str, more: &str| {
+        format!("{count} {}", if count == 1 { one } else { more })
+    };
+    let files = several(counts.files, "file", "files");
+    let checked =
+        several(counts.checked, "object that is or makes pods", "objects that are or make pods");
+    text.push_str(&match report.findings.len() {
+        0 if counts.objects == 0 => format!("nothing to judge: no object of Kubernetes in {files}"),
+        0 => format!("no findings by {}: {checked}, {files}", report.pod_security),
+        found => format!(
+            "{} by {} in {} of {checked}, {files}",
+            several(found, "finding", "findings"),
+            report.pod_security,
+            report.objects.len()
+        ),
+    });
+    for (count, what) in [(report.waived.len(), "waived"), (report.errors.len(), "not readable")] {
+        if count > 0 {
+            text.push_str(&format!("; {count} {what}"));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn fault(fault: &ScanFault) -> String {
+    let place = match (fault.line, fault.column) {
+        (Some(line), Some(column)) => format!("{}:{line}:{column}", fault.file),
+        _ => fault.file.clone(),
+    };
+    let next = fault.next.as_deref().map(|next| format!("  next: {}\n", escape::cell(next)));
+    format!(
+        "error: {}: {}\n{}",
+        escape::cell(&place),
+        escape::cell(&fault.message),
+        next.unwrap_or_default()
+    )
+}

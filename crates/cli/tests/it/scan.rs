@@ -1,0 +1,153 @@
+//! Scans as people and build servers run them: what is printed, and how it ends.
+
+use nullius_cli::Exit;
+use serde_json::Value;
+
+use crate::person::Person;
+
+const POD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata:
+  name: shell
+spec:
+  hostPID: true
+  containers:
+  - name: a
+    image: registry.example/shell:1
+    securityContext:
+      privileged: true
+  - name: b
+    image: registry.example/shell:1
+    securityContext: {privileged: true}
+";
+
+const GOOD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: good}
+spec:
+  securityContext: {runAsNonRoot: true, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: a
+    image: registry.example/shell:1
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+";
+
+fn told(person: &Person, text: &str) -> String {
+    text.replace(&format!("{}/", person.home.path().display()), "")
+}
+
+#[tokio::test]
+async fn findings_are_shown_at_their_lines_and_end_with_code_2() {
+    let person = Person::new();
+    let file = person.file("m/pod.yaml", POD);
+    let done = person.run(&["scan", "--pod-security", "baseline:v1.36", &file]).await;
+    assert_eq!(done.exit, Exit::Denied);
+    insta::assert_snapshot!("scan_table", told(&person, &done.out));
+    assert_eq!(
+        told(&person, &done.err),
+        "2 findings by baseline:v1.36 in 1 of 1 object that is or makes pods, 1 file\n"
+    );
+    let done = person.run(&["scan", "--pod-security", "baseline", "--explain", &file]).await;
+    insta::assert_snapshot!("scan_explained", told(&person, &done.out));
+    let done = person.run(&["scan", &file, "-o", "name"]).await;
+    assert_eq!((done.exit, done.out.as_str()), (Exit::Denied, "Pod/shell\n"));
+}
+
+#[tokio::test]
+async fn machines_get_one_document() {
+    let person = Person::new();
+    let file = person.file("pod.yaml", POD);
+    let done = person.run(&["scan", &file, "--pod-security", "baseline", "-o", "json"]).await;
+    assert_eq!(done.exit, Exit::Denied);
+    let document: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(document["apiVersion"], "nullius.dev/v1alpha1");
+    assert_eq!(document["kind"], "ScanReport");
+    let finding = &document["findings"][1];
+    assert_eq!(finding["check"], "privileged");
+    assert_eq!((&finding["level"], &finding["version"]), (&"baseline".into(), &"latest".into()));
+    assert_eq!(finding["object"]["kind"], "Pod");
+    assert_eq!(finding["object"]["apiVersion"], "v1");
+    assert_eq!(finding["object"]["name"], "shell");
+    assert_eq!(finding["object"]["namespace"], "");
+    assert_eq!(
+        finding["message"],
+        "violates PodSecurity \"baseline:latest\": privileged (containers \"a\", \"b\" must not set securityContext.privileged=true)"
+    );
+    assert_eq!(finding["path"], "spec.containers[0].securityContext.privileged");
+    assert_eq!(finding["fix"], "remove `privileged: true`");
+    assert_eq!((&finding["line"], &finding["column"]), (&11.into(), &7.into()));
+    let done = person.run(&["scan", &file, "-o", "sarif"]).await;
+    let sarif: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(sarif["version"], "2.1.0");
+    let done = person.run(&["scan", &file, "-o", "junit"]).await;
+    assert!(done.out.contains("<failure type=\"privileged\""), "{}", done.out);
+    let err = person.run(&["version", "-o", "sarif"]).await.failed(Exit::Usage);
+    assert!(err.contains("no result in that form"), "{err}");
+}
+
+#[tokio::test]
+async fn what_passes_ends_with_code_0_and_what_cannot_be_read_with_1() {
+    let person = Person::new();
+    let good = person.file("good.yaml", GOOD);
+    let done = person.run(&["scan", &good]).await;
+    assert_eq!(
+        done.err,
+        "no findings by restricted:latest: 1 object that is or makes pods, 1 file\n"
+    );
+    assert_eq!(done.ok(), "");
+    let bad = person
+        .file("chart/templates/pod.yaml", "kind: Pod\nmetadata:\n  name: {{ .Values.name }}\n");
+    let done = person.run(&["scan", &good, &bad, "missing.yaml"]).await;
+    assert_eq!(done.out, "");
+    assert_eq!(
+        told(&person, &done.failed(Exit::Failed)),
+        "error: chart/templates/pod.yaml:3:10: this is a template, not YAML: a key must be text\n  \
+         next: render it and scan what comes out: `helm template CHART | nullius scan -`\n\
+         error: missing.yaml: cannot read it: it does not exist\n\
+         no findings by restricted:latest: 1 object that is or makes pods, 2 files; 2 not readable\n"
+    );
+    // A finding counts more than something that cannot be read.
+    let pod = person.file("pod.yaml", POD);
+    assert_eq!(person.run(&["scan", &bad, &pod]).await.exit, Exit::Denied);
+    let empty = person.file("empty.yaml", "# nothing\n");
+    let err = person.run(&["scan", &empty]).await.failed(Exit::Failed);
+    assert!(err.contains("no object stands in"), "{err}");
+    let values = person.file("values.yaml", "replicas: 3\n");
+    let done = person.run(&["scan", &values]).await;
+    assert_eq!(done.err, "nothing to judge: no object of Kubernetes in 1 file\n");
+    done.ok();
+    let err =
+        person.run(&["scan", &good, "--pod-security", "baseline:1.2"]).await.failed(Exit::Usage);
+    assert!(err.contains("the version must be \"latest\" or \"v1.x\""), "{err}");
+}
+
+#[tokio::test]
+async fn waivers_need_a_reason_and_a_day() {
+    let person = Person::new();
+    let pod = person.file("pod.yaml", POD);
+    let tomorrow = jiff::Zoned::now().date().tomorrow().unwrap();
+    let head = "apiVersion: nullius.dev/v1alpha1\nkind: ScanWaivers\nwaivers:\n";
+    let waiver = |check: &str, name: &str| {
+        format!(
+            "- {{check: {check}, name: {name}, reason: being replaced, expires: '{tomorrow}'}}\n"
+        )
+    };
+    let both = waiver("privileged", "shell") + &waiver("hostNamespaces", "sh*");
+    let file = person.file("w.yaml", &format!("{head}{both}{}", waiver("hostPorts", "x")));
+    let words = ["scan", &pod, "--pod-security", "baseline", "--waivers", &file];
+    let done = person.run(&words).await;
+    assert_eq!(
+        told(&person, &done.err),
+        "note: w.yaml:6: the waiver of `hostPorts` for `x` covers nothing; take it out\n\
+         no findings by baseline:latest: 1 object that is or makes pods, 1 file; 2 waived\n"
+    );
+    done.ok();
+    person.file(
+        "w.yaml",
+        &format!("{head}- {{check: privileged, name: shell, expires: 2026-01-01}}\n"),
+    );
+    let err = person.run(&words).await.failed(Exit::Failed);
+    assert!(err.contains("w.yaml:4: waivers[0]: the field `reason` is missing"), "{err}");
+}
