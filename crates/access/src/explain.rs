@@ -66,7 +66,7 @@ pub fn explain(
         expires_at: Timestamp::MAX,
     };
     let Judgement { ruling, permission, explanation, .. } =
-        kube::judge(snapshot, &Caller::new(&as_if), cluster, &request, now);
+        kube::review_access(snapshot, &Caller::new(&as_if), cluster, &request, now);
     let grants = snapshot.person(user).into_iter().flat_map(|person| snapshot.grants_of(person));
     let considered = grants
         .map(|grant| consider(snapshot, grant, cluster, &request, signed_in_at, now))

@@ -18,7 +18,8 @@ pub fn judge_kube(
     request: &RequestInfo,
     now: Timestamp,
 ) -> Judgement {
-    judge(snapshot, caller, cluster, &request.attributes(), now)
+    let refusal = protected::protected_request(request);
+    judge(snapshot, caller, cluster, &request.attributes(), refusal, now)
 }
 
 /// Answers what somebody asks about themselves, by the same rules that judge their requests.
@@ -29,7 +30,8 @@ pub fn review_access(
     asked: &Attributes<'_>,
     now: Timestamp,
 ) -> Judgement {
-    judge(snapshot, caller, cluster, &asked.judged(), now)
+    let asked = asked.judged();
+    judge(snapshot, caller, cluster, &asked, protected::protected_refusal(&asked), now)
 }
 
 /// Why a session may do nothing at all: it ended, its person is gone, or a lock is on it. None means it lives.
@@ -102,6 +104,7 @@ pub(crate) fn judge(
     caller: &Caller<'_>,
     cluster: &ClusterName,
     request: &Attributes<'_>,
+    protected: Option<Explanation>,
     now: Timestamp,
 ) -> Judgement {
     let opened = standing(snapshot, caller, now).and_then(|person| {
@@ -111,7 +114,7 @@ pub(crate) fn judge(
         Ok(opened) => opened,
         Err(refusal) => return Judgement::deny(refusal),
     };
-    if let Some(refusal) = protected::protected_refusal(request) {
+    if let Some(refusal) = protected {
         return Judgement::deny(refusal);
     }
 

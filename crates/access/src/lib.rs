@@ -28,7 +28,10 @@ pub use hub::{HubAction, HubVerb, ReadScope, Whose, judge_hub, matrix_allows};
 pub use judgement::{Judgement, Obligation, Ruling};
 pub use kube::{judge_kube, judge_standing, review_access};
 pub use listing::{AccessRow, access_list, hub_roles, plan, reachable_clusters};
-pub use protected::{PROTECTED_NAMESPACES, is_protected_namespace, protected_refusal};
+pub use protected::{
+    PROTECTED_NAMESPACES, is_protected_namespace, protected_refusal, protected_request,
+    without_protected,
+};
 pub use review::{NonResourceReview, ResourceReview, ReviewSpec};
 pub use snapshot::{Change, Problem, Snapshot};
 pub use validation::{FieldError, validate};

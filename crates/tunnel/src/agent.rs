@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use h2::{RecvStream, server};
-use nullius_access::protected_refusal;
+use nullius_access::protected_request;
 use nullius_model::{AuditId, ClusterName, SessionId};
 use nullius_rbac::RequestInfo;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -299,7 +299,7 @@ impl ServedStream {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let request = RequestInfo::parse(method.as_str(), target)
             .map_err(|error| Refusal::new(400, error.explanation().to_string()))?;
-        if let Some(refusal) = protected_refusal(&request.attributes()) {
+        if let Some(refusal) = protected_request(&request) {
             return Err(Refusal::new(403, refusal.to_string()));
         }
         let upgrade = match asked {

@@ -120,6 +120,8 @@ fn what_belongs_to_nullius_is_refused_to_everybody() {
         "GET /api/v1/namespaces/nullius-system/pods/agent/proxy/x",
         "GET /api/v1/namespaces/nullius-system/services/agent/proxy/",
         "POST /apis/apps/v1/namespaces/nullius-system/deployments",
+        "GET /api/v1/secrets",
+        "POST /api/v1/nodes/n1/proxy/run/nullius-system/agent/agent?cmd=id",
         "DELETE /api/v1/namespaces/nullius-sessions",
         "PUT /api/v1/namespaces/nullius-sessions/finalize",
         "POST /apis/rbac.authorization.k8s.io/v1/namespaces/nullius-sessions/rolebindings",
@@ -184,7 +186,7 @@ fn a_grant_in_namespaces_reaches_nothing_outside_them() {
         assert!(judge(&fleet, "viktor", "dev", inside).is_allowed(), "{inside}");
     }
     for outside in [
-        "GET /api/v1/secrets",
+        "GET /api/v1/configmaps",
         "GET /api/v1/nodes",
         "POST /api/v1/namespaces",
         "GET /api/v1/namespaces/ops/secrets",

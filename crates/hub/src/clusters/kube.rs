@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use nullius_access::Caller;
+use nullius_access::{Caller, without_protected};
 use nullius_model::{
     AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, Identity, KubeCall,
     PermissionId, Plane, Principal, Reason, RequestAssertion, Timestamp,
@@ -98,11 +98,18 @@ impl Call<'_> {
             return Err(self.refuse_headers(&identity, refused).await);
         }
         let request = Request::from_parts(parts, body);
-        let (cluster, target) = match split_target(request.uri()) {
+        let (cluster, mut target) = match split_target(request.uri()) {
             Ok(parts) => parts,
             Err(explanation) => return Err(self.refuse_early(&identity, None, explanation).await),
         };
-        let info = match RequestInfo::parse(request.method().as_str(), &target) {
+        let method = request.method().as_str();
+        let read = RequestInfo::parse(method, &target).and_then(|info| {
+            // What is decided, written down and forwarded is one: the request without what is ours.
+            let Some(narrowed) = without_protected(&info) else { return Ok(info) };
+            target = narrowed;
+            RequestInfo::parse(method, &target)
+        });
+        let info = match read {
             Ok(info) => info,
             Err(unreadable) => {
                 let explanation = unreadable.explanation();
@@ -375,7 +382,7 @@ impl Call<'_> {
         event.explanation = explanation.cloned();
         event.kube = Some(KubeCall {
             verb: info.verb().to_owned(),
-            request_uri: info.path_and_query().to_owned(),
+            request_uri: written_uri(info),
             is_resource: info.is_resource(),
             api_group: info.api_group().to_owned(),
             api_version: info.api_version().to_owned(),
@@ -533,6 +540,23 @@ fn is_long(info: &RequestInfo, request: &Request<TunnelBody>) -> bool {
         || matches!(info.subresource(), "log" | "proxy")
 }
 
+/// Path and query as the audit keeps them. What is asked of an application behind a proxy is not Kubernetes' own, and
+/// its parameters may be secrets: their names stay, their values do not.
+fn written_uri(info: &RequestInfo) -> String {
+    let to_application = info.subresource() == "proxy" || info.verb() == "proxy";
+    let Some(query) = info.raw_query().filter(|_| to_application) else {
+        return info.path_and_query().to_owned();
+    };
+    let hidden = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, value)) if !value.is_empty() => format!("{name}=redacted"),
+        Some(_) => pair.to_owned(),
+        // Without a name it is a value.
+        None if pair.is_empty() => String::new(),
+        None => "redacted".to_owned(),
+    });
+    format!("{}?{}", info.raw_path(), hidden.collect::<Vec<_>>().join("&"))
+}
+
 /// `apps/deployments/scale@shop`; never an object's name.
 fn resource_of(info: &RequestInfo) -> String {
     if !info.is_resource() {
@@ -571,6 +595,32 @@ mod tests {
         assert_eq!(split("/clusters/Dev/api"), None);
         assert_eq!(split("/clusters//api"), None);
         assert_eq!(split("/clusters/..%2f/api"), None);
+    }
+
+    #[test]
+    fn what_is_asked_of_an_application_is_written_down_without_its_values() {
+        let written = |target: &str| written_uri(&RequestInfo::parse("GET", target).unwrap());
+        let service = "/api/v1/namespaces/shop/services/web/proxy/login";
+        assert_eq!(
+            written(&format!("{service}?token=hunter2&next=%2Fhome&empty=&&bare&a=b=c")),
+            format!("{service}?token=redacted&next=redacted&empty=&&redacted&a=redacted")
+        );
+        for proxied in [
+            "/api/v1/namespaces/shop/pods/https:web:443/proxy/x",
+            "/api/v1/nodes/n1/proxy/run/shop/web/web",
+            "/api/v1/proxy/namespaces/shop/services/web",
+        ] {
+            let uri = written(&format!("{proxied}?secret=s3cret"));
+            assert_eq!(uri, format!("{proxied}?secret=redacted"));
+            assert_eq!(written(proxied), proxied);
+        }
+        for own in [
+            "/api/v1/namespaces/shop/pods/web/exec?command=sh&stdin=true",
+            "/api/v1/namespaces/shop/pods?labelSelector=app%3Dweb&limit=5",
+            "/api/v1/namespaces/shop/pods/web/log?follow=true&container=proxy",
+        ] {
+            assert_eq!(written(own), own);
+        }
     }
 
     #[test]

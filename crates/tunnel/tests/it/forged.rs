@@ -173,6 +173,9 @@ async fn what_is_protected_stays_so_even_with_a_right_assertion() {
         ("POST", "/api/v1/namespaces/nullius-sessions/serviceaccounts/s/token"),
         ("DELETE", "/api/v1/namespaces/nullius-sessions"),
         ("POST", "/api/v1/namespaces/nullius-system/pods"),
+        ("GET", "/api/v1/secrets?limit=500"),
+        ("POST", "/api/v1/nodes/n1/proxy/run/nullius-system/agent/agent?cmd=id"),
+        ("GET", "/api/v1/nodes/n1/proxy/cri/exec/token"),
         ("DELETE", "/apis/rbac.authorization.k8s.io/v1/clusterroles/nullius:role"),
     ] {
         let assertion = hub.sign(method, target, &MINE, None);
