@@ -364,9 +364,29 @@ pub struct AuditVerdict {
     pub intact: bool,
     pub entries: u64,
     pub checkpoints: u64,
+    /// How many checkpoints that were kept elsewhere are in it; absent where none were brought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchored: Option<u64>,
     /// The first thing that is wrong, where, and what it means.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub broken: Option<String>,
+}
+
+/// `POST /v1/audit/verify`: checkpoints that were kept elsewhere, which the trail must meet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AuditAnchors {
+    pub checkpoints: Vec<AnchoredCheckpoint>,
+}
+
+/// A checkpoint as it was signed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AnchoredCheckpoint {
+    /// Its canonical JSON, byte for byte.
+    pub body: String,
+    /// The signature, hexadecimal.
+    pub signature: String,
 }
 
 /// `GET /v1/usage`: a merged use.

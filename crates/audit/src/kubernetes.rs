@@ -3,21 +3,30 @@
 use nullius_model::{AuditEvent, AuditOutcome, KubeCall, KubeStatus, Principal, Timestamp};
 use serde_json::{Map, Value, json};
 
+use crate::{Digest, canonical_json};
+
 /// Keys of [`AuditEvent::facts`] that have a meaning of their own.
 pub mod fact {
     /// The name of the grant that decided.
     pub const GRANT: &str = "grant";
     /// The factors of the session, joined by `+`.
     pub const FACTOR: &str = "factor";
+    /// When the newest of them was proven.
+    pub const FACTOR_AT: &str = "factor-at";
     /// The person's groups, joined by `,` (no group name has one).
     pub const GROUPS: &str = "groups";
     /// Set on an entry that could not be written at once; its caller was told so and refused.
     pub const WRITTEN_LATE: &str = "written-late";
 }
 
+/// Where the entry stands in the hub's own trail, on lines of a file.
+const POSITION: &str = "nullius.dev/position";
+const HASH: &str = "nullius.dev/hash";
+
 /// The event as audit.k8s.io/v1 describes it, level `Metadata`; `None` for what is no request to a cluster.
 ///
-/// Field names and stages follow `k8s.io/apiserver/pkg/apis/audit/v1/types.go`.
+/// Field names and stages follow `k8s.io/apiserver/pkg/apis/audit/v1/types.go`. The verb is the one that was decided:
+/// `create` for an exec that the API server logs as `get`.
 pub fn to_k8s_event(event: &AuditEvent) -> Option<Value> {
     let call = event.kube.as_ref()?;
     let stage = match event.outcome {
@@ -106,6 +115,21 @@ fn response_status(event: &AuditEvent, call: &KubeCall) -> Value {
     })
 }
 
+/// The event as one line of a file, which names its place and hash in the hub's own trail.
+pub fn k8s_line(event: &AuditEvent, position: i64, hash: &Digest) -> Option<String> {
+    let mut line = to_k8s_event(event)?;
+    let notes = line.get_mut("annotations")?.as_object_mut()?;
+    notes.insert(POSITION.to_owned(), Value::String(position.to_string()));
+    notes.insert(HASH.to_owned(), Value::String(hash.to_string()));
+    canonical_json(&line).ok()
+}
+
+/// The place that a line of [`k8s_line`] names.
+pub fn position_of_k8s_line(line: &str) -> Option<i64> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    line.get("annotations")?.get(POSITION)?.as_str()?.parse().ok()
+}
+
 fn annotations(event: &AuditEvent) -> Value {
     let mut notes = Map::new();
     let mut put = |key: &str, text: Option<String>| {
@@ -113,21 +137,33 @@ fn annotations(event: &AuditEvent) -> Value {
             notes.insert(key.to_owned(), Value::String(text));
         }
     };
-    let decision = match event.outcome {
-        AuditOutcome::Denied => "forbid",
-        AuditOutcome::Begun | AuditOutcome::Done | AuditOutcome::Failed => "allow",
-    };
+    let allowed = event.outcome != AuditOutcome::Denied;
+    let decision = if allowed { "allow" } else { "forbid" };
+    let explanation = event.explanation.as_ref();
     put("authorization.k8s.io/decision", Some(decision.to_owned()));
-    put(
-        "authorization.k8s.io/reason",
-        event.explanation.as_ref().map(|why| why.reason.as_str().to_owned()),
-    );
+    put("authorization.k8s.io/reason", explanation.map(|why| why.reason.as_str().to_owned()));
     put("nullius.dev/session", event.session.as_ref().map(ToString::to_string));
     put("nullius.dev/permission", event.permission.as_ref().map(ToString::to_string));
-    put("nullius.dev/grant", event.facts.get(fact::GRANT).cloned());
+    let (grant, role) = explanation.and_then(|why| why.rule.as_deref()).map_or((None, None), parts);
+    // The rule of a refusal is the nearest that would have allowed it: no grant decided.
+    put("nullius.dev/grant", event.facts.get(fact::GRANT).cloned().or(grant.filter(|_| allowed)));
+    put("nullius.dev/role", role.filter(|_| allowed));
+    put("nullius.dev/rule", explanation.and_then(|why| why.rule.clone()));
     put("nullius.dev/factor", event.facts.get(fact::FACTOR).cloned());
-    put("nullius.dev/explanation", event.explanation.as_ref().map(ToString::to_string));
+    put("nullius.dev/factor-at", event.facts.get(fact::FACTOR_AT).cloned());
+    put("nullius.dev/outcome", Some(event.outcome.as_str().to_owned()));
+    put("nullius.dev/ended", event.facts.get("ended").cloned());
+    put("nullius.dev/explanation", explanation.map(ToString::to_string));
     Value::Object(notes)
+}
+
+/// Grant and role of `Grant/dev-shop → Role/developer rule 2`.
+fn parts(rule: &str) -> (Option<String>, Option<String>) {
+    let named = |kind: &str| {
+        let (_, rest) = rule.split_once(kind)?;
+        rest.split_whitespace().next().map(str::to_owned)
+    };
+    (named("Grant/"), named("Role/"))
 }
 
 /// metav1.MicroTime: RFC 3339 with exactly six decimals.

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, a file or a socket. The store appends [`Record`]s that a [`Chain`] makes, signs
 //! [`Checkpoint`]s with a key that it is handed, and feeds both to a [`Verifier`] when somebody asks for proof.
 
+mod anchor;
 mod canonical;
 mod chain;
 mod checkpoint;
@@ -10,6 +11,7 @@ mod filter;
 mod kubernetes;
 mod verify;
 
+pub use anchor::{AnchorError, AnchorReader, Anchors};
 pub use canonical::{canonical_json, display_safe};
 pub use chain::{
     Chain, ChainId, Digest, Entry, Epoch, Head, LineError, ParseDigestError, ParseWriterError,
@@ -17,5 +19,5 @@ pub use chain::{
 };
 pub use checkpoint::{Checkpoint, SignedCheckpoint};
 pub use filter::{Facets, Filter, time_key};
-pub use kubernetes::{fact, to_k8s_event};
+pub use kubernetes::{fact, k8s_line, position_of_k8s_line, to_k8s_event};
 pub use verify::{Fault, Location, Report, SignatureCheck, Verifier, Why, verify};

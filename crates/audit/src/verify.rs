@@ -48,6 +48,12 @@ pub enum Why {
     Replaced { checkpoint: u64 },
     /// Checkpoint `checkpoint` covers this record, but the trail ends before it.
     Truncated { checkpoint: u64 },
+    /// The checkpoint is in an anchor, but no key of this trail signed it.
+    AnchorForeign,
+    /// The checkpoint is in an anchor, and the trail has another of this number.
+    AnchorReplaced,
+    /// The checkpoint is in an anchor, but the trail's checkpoints end with `newest`.
+    AnchorMissing { newest: u64 },
 }
 
 /// The first thing that is wrong.
@@ -139,6 +145,24 @@ impl fmt::Display for Fault {
                     "{at} is covered by checkpoint {checkpoint} but missing: the trail was truncated"
                 )
             }
+            Why::AnchorForeign => {
+                write!(
+                    f,
+                    "{at} of the anchor is not signed by this trail's key: the store is another hub's or was replaced"
+                )
+            }
+            Why::AnchorReplaced => {
+                write!(
+                    f,
+                    "{at} of the anchor is not the trail's {at}: the trail was rewritten since"
+                )
+            }
+            Why::AnchorMissing { newest } => {
+                write!(
+                    f,
+                    "{at} of the anchor is missing, the trail's checkpoints end with {newest}: the trail was cut or rolled back"
+                )
+            }
         }
     }
 }
@@ -151,6 +175,8 @@ pub struct Verifier<'a> {
     last_checkpoint: Option<(u64, Digest)>,
     /// Heads that signed checkpoints name and that have not passed by yet.
     expected: BTreeMap<(ChainId, u64), (Digest, u64)>,
+    /// Checkpoints of anchors by number that have not passed by yet.
+    anchored: BTreeMap<u64, Digest>,
     /// The trail's own checkpoint whose heads have not all passed by yet.
     awaited: Option<Checkpoint>,
     suspect: Option<(ChainId, u64)>,
@@ -165,14 +191,13 @@ impl<'a> Verifier<'a> {
             writers: BTreeMap::new(),
             last_checkpoint: None,
             expected: BTreeMap::new(),
+            anchored: BTreeMap::new(),
             awaited: None,
             suspect: None,
             report: Report::default(),
         };
         for anchor in anchors {
-            if let Some(checkpoint) = verifier.open(anchor) {
-                verifier.expect_heads(&checkpoint);
-            }
+            verifier.expect_anchor(anchor);
         }
         verifier
     }
@@ -197,6 +222,9 @@ impl<'a> Verifier<'a> {
         };
         if checkpoint.seq != expected_seq || checkpoint.previous != expected_previous {
             self.fault(Location::Checkpoint { seq: checkpoint.seq }, Why::CheckpointUnlinked);
+        }
+        if self.anchored.remove(&checkpoint.seq).is_some_and(|hash| hash != signed.hash()) {
+            self.fault(Location::Checkpoint { seq: checkpoint.seq }, Why::AnchorReplaced);
         }
         self.last_checkpoint = Some((checkpoint.seq, signed.hash()));
         self.report.newest_checkpoint = Some(checkpoint.at);
@@ -256,6 +284,12 @@ impl<'a> Verifier<'a> {
         {
             self.fault(Location::Record { chain, seq }, Why::Truncated { checkpoint });
         }
+        if !self.has_fault()
+            && let Some((seq, _)) = self.anchored.pop_first()
+        {
+            let newest = self.last_checkpoint.map_or(0, |(seq, _)| seq);
+            self.fault(Location::Checkpoint { seq }, Why::AnchorMissing { newest });
+        }
         self.report.heads = self
             .writers
             .into_iter()
@@ -289,6 +323,24 @@ impl<'a> Verifier<'a> {
             _ if record.prev_hash != head.hash => Err(Why::Unlinked),
             _ => Ok(()),
         }
+    }
+
+    /// Notes a checkpoint that was kept elsewhere: the trail must have it, and what it covers.
+    fn expect_anchor(&mut self, signed: &SignedCheckpoint) {
+        let Ok(checkpoint) = signed.checkpoint() else {
+            self.fault(Location::Checkpoint { seq: 0 }, Why::Unreadable);
+            return;
+        };
+        let at = Location::Checkpoint { seq: checkpoint.seq };
+        if !(self.check)(&signed.signed_bytes(), &signed.signature) {
+            self.fault(at, Why::AnchorForeign);
+            return;
+        }
+        let known = self.anchored.insert(checkpoint.seq, signed.hash());
+        if known.is_some_and(|hash| hash != signed.hash()) {
+            self.fault(at, Why::AnchorReplaced);
+        }
+        self.expect_heads(&checkpoint);
     }
 
     /// Reads a checkpoint and checks its signature.

@@ -56,7 +56,7 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Kubeconfig) -> Result<Exi
         (false, None) => {
             let fresh = merged(Map::new(), &entries, Keep::Nothing);
             let out = match stage.global.output {
-                Format::Json => json_text(&fresh.document)?,
+                Format::Json | Format::Kubernetes => json_text(&fresh.document)?,
                 Format::Table | Format::Wide | Format::Yaml | Format::Name => {
                     yaml_text(&fresh.document)?
                 }

@@ -24,9 +24,10 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches};
 
 pub use args::{
-    AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand, HubFlags, LogFormat,
-    UpArgs,
+    AgentCommand, AgentControlArgs, AgentProxyArgs, AuditVerify, HubArgs, HubCommand, HubFlags,
+    HubInit, HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat, OfflinePassphrase, UpArgs,
 };
+pub use command::audit::{read_anchors, tell_verdict};
 pub use completion::complete;
 pub use environment::{Answers, Audience, Environment, Terminal};
 pub use failure::{Chain, Exit, Failure};
@@ -35,6 +36,15 @@ pub use reference::{man_pages, reference_markdown};
 
 use args::{Cli, Command, Global};
 use stage::Stage;
+
+/// Asks the person at the terminal for a secret; none where nobody can be asked.
+pub async fn ask_secret(question: &str) -> Result<Option<String>, Failure> {
+    let answers = Environment::of_process().answers;
+    if !answers.can_ask() {
+        return Ok(None);
+    }
+    answers.ask_secret(question).await.map(Some)
+}
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -45,6 +55,8 @@ pub enum Invocation {
     Agent(AgentCommand),
     /// Run both beside a kubeconfig.
     Up(UpArgs),
+    /// Verify the audit of a state directory without a hub, and tell about it in this form.
+    VerifyAudit(AuditVerify, ResultForm),
     /// Something that [`run`] does.
     Client(ClientCommand),
 }
@@ -87,10 +99,12 @@ pub fn parse(
 ) -> Result<Invocation, Unparsed> {
     let matches = command().try_get_matches_from(words).map_err(unparsed)?;
     let Cli { global, command } = Cli::from_arg_matches(&matches).map_err(unparsed)?;
+    let json = global.output == output::Format::Json;
+    let form = if json { ResultForm::Json } else { ResultForm::Text };
     Ok(match command {
-        Command::Hub(args) => {
-            let json = global.output == output::Format::Json;
-            Invocation::Hub(args, if json { ResultForm::Json } else { ResultForm::Text })
+        Command::Hub(args) => Invocation::Hub(args, form),
+        Command::Audit(args::AuditCommand::Verify(args)) if args.state.is_some() => {
+            Invocation::VerifyAudit(args, form)
         }
         Command::Agent(command) => Invocation::Agent(command),
         Command::Up(args) => Invocation::Up(args),
@@ -130,6 +144,10 @@ pub async fn run(client: ClientCommand, environment: Environment) -> Exit {
 }
 
 async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
+    if stage.global.output == output::Format::Kubernetes && !matches!(wanted, Command::Audit(_)) {
+        return Err(Failure::usage("`-o kubernetes` is a form of audit events")
+            .next("use `-o json`, or list events: `nullius audit list -o kubernetes`"));
+    }
     match wanted {
         Command::Login(args) => command::sign::login(stage, args).await,
         Command::Logout(args) => command::sign::logout(stage, args).await,

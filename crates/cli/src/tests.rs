@@ -90,7 +90,7 @@ fn roles_are_for_the_binary() {
     assert!(matches!(
         parsed(&["nullius", "hub", "init", "--state", "/s", "-o", "json"]),
         Invocation::Hub(
-            HubArgs { command: Some(HubCommand::Init), flags: HubFlags { state: Some(_), .. } },
+            HubArgs { command: Some(HubCommand::Init(_)), flags: HubFlags { state: Some(_), .. } },
             ResultForm::Json
         )
     ));

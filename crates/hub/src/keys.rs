@@ -1,32 +1,49 @@
 //! The hub's keys: infrastructure root, signers of access tokens, of assertions and commands, and the offline key that
 //! says which signers count. Made on first start, sealed at rest, opened once, never written to a log.
+//!
+//! The offline key lies in the store, or only in a file that an operator keeps: then the store has its public half and
+//! the key set that it signed, and nothing here can name another signer.
+
+mod change;
+mod live;
+mod operator;
+mod signing;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use nullius_model::{InstanceId, KeySet, SigningKey, Timestamp, Ttl};
+use arc_swap::ArcSwap;
+use nullius_model::{InstanceId, KeySet, Timestamp};
 use nullius_pki::{
-    AccessSigner, AccessVerifier, DetachedSigner, InfraRoot, KeyError, KeySetSigner, RootError,
-    SealError, Sealer, Signer, random_bits, random_bytes,
+    AccessSigner, AccessVerifier, DetachedSigner, InfraRoot, KeyError, KeySetError, KeySetSigner,
+    OfflineKeyError, PublicKey, RootError, SealError, Sealer, Signer, random_bits, random_bytes,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// How long a signer of assertions and commands counts; a start of the hub makes a new one after a quarter of it.
-const SIGNER_TTL: Ttl = Ttl::from_secs(400 * 86_400);
-const SIGNER_FRESH: Ttl = Ttl::from_secs(100 * 86_400);
-/// Agents whose clock is behind accept a new signer at once.
-const SIGNER_BACKDATE: i64 = 600;
+pub use change::ChangeError;
+pub(crate) use operator::audit_key;
+pub use operator::{
+    KeyInventory, KeyRow, OperatorError, Rotated, Rotation, Uptake, export_offline_key, list_keys,
+    rotate_keys,
+};
+pub use signing::Before;
+pub(crate) use signing::Signing;
 
 const ROOT: &str = "infra-root";
 const ACCESS: &str = "access-signer";
 const SIGNER: &str = "signer";
+const NEXT_SIGNER: &str = "signer-next";
 const OFFLINE: &str = "offline";
 const FORMS: &str = "forms";
 const REFRESH: &str = "refresh-tokens";
 const AUDIT: &str = "audit-signer";
+/// Under this name the store keeps what is not secret of the keys, sealed all the same so that nobody swaps it.
+pub(crate) const FACTS: &str = "facts";
+/// What a rotation or an export may take out of the store.
+pub(crate) const PASSING: [&str; 2] = [NEXT_SIGNER, OFFLINE];
 
 /// What is kept of the keys beside the sealed private halves; nothing in it is secret.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct KeyFacts {
     /// Identity of the hub fleet, the `iss` of what it signs.
@@ -35,23 +52,40 @@ pub(crate) struct KeyFacts {
     pub(crate) root: String,
     /// The signers that agents accept.
     pub(crate) key_set: KeySet,
-    /// When the present signer was made.
+    /// When the newest signer was made.
     pub(crate) signer_since: Timestamp,
+    /// From when the next signer signs; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next_from: Option<Timestamp>,
+    /// What is left here of an offline key that is kept elsewhere; absent where it is sealed in the store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) elsewhere: Option<Elsewhere>,
+}
+
+/// What is known of an offline key that is kept elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Elsewhere {
+    /// The public half, base64url.
+    pub(crate) public: String,
+    /// The key set as it signed it.
+    pub(crate) key_set: String,
 }
 
 /// The hub's keys.
 pub struct Keys {
-    facts: KeyFacts,
+    hub_id: String,
     instance: InstanceId,
     root: InfraRoot,
     access: AccessSigner,
     access_verifier: AccessVerifier,
-    signer: Signer,
-    offline: KeySetSigner,
     audit: Arc<DetachedSigner>,
-    key_set_jws: String,
     forms: Zeroizing<[u8; 32]>,
     refresh: Zeroizing<[u8; 32]>,
+    offline_public: PublicKey,
+    /// Signs now; follows `signing`.
+    signer: Signer,
+    signing: ArcSwap<Signing>,
 }
 
 /// Sealed private keys by name.
@@ -75,25 +109,27 @@ pub enum KeysError {
     /// The facts are not what was written.
     #[error("what the state directory says of the hub's keys cannot be read")]
     Facts(#[source] serde_json::Error),
+    /// The stored key set is not of the offline key.
+    #[error("the stored key set is refused; restore the state directory from a backup")]
+    KeySet(#[from] KeySetError),
+    /// The file of the offline key cannot be used.
+    #[error(transparent)]
+    Offline(#[from] OfflineKeyError),
 }
 
 impl Keys {
-    /// Makes all keys of a new hub.
-    pub(crate) fn create(now: Timestamp) -> Result<Self, KeysError> {
+    /// Makes all keys of a new hub, under an offline key that is kept elsewhere or, without one, in the store.
+    pub(crate) fn create(
+        now: Timestamp,
+        elsewhere: Option<&KeySetSigner>,
+    ) -> Result<Self, KeysError> {
         let hub_id = InstanceId::from_bits(random_bits()).to_string();
         let root = InfraRoot::create(now)?;
-        let signer = Signer::generate()?;
-        let facts = KeyFacts {
-            root: root.certificate_pem().to_owned(),
-            key_set: KeySet { revision: 1, keys: BTreeMap::from([entry(&signer, now)]) },
-            signer_since: now,
-            hub_id: hub_id.clone(),
-        };
-        let access = AccessSigner::generate(hub_id)?;
+        let signing = Signing::first(hub_id, root.certificate_pem(), elsewhere, now)?;
+        let access = AccessSigner::generate(signing.facts().hub_id.clone())?;
         let audit = DetachedSigner::generate()?;
-        let offline = KeySetSigner::generate()?;
         let secrets = [Zeroizing::new(random_bytes()), Zeroizing::new(random_bytes())];
-        Self::assemble(facts, root, access, signer, offline, audit, secrets)
+        Self::assemble(signing, root, access, audit, secrets, now)
     }
 
     /// Opens the keys of a hub that was started before.
@@ -101,15 +137,11 @@ impl Keys {
         facts: KeyFacts,
         sealed: &SealedKeys,
         sealer: &Sealer,
+        now: Timestamp,
     ) -> Result<Self, KeysError> {
-        let open = |name: &'static str| {
-            let blob = sealed.get(name).ok_or(KeysError::Missing(name))?;
-            Ok::<_, KeysError>(sealer.open_sealed(name, blob)?)
-        };
+        let open = |name: &'static str| open(sealed, sealer, name);
         let root = InfraRoot::from_parts(&facts.root, &open(ROOT)?)?;
         let access = AccessSigner::from_pkcs8(facts.hub_id.clone(), &open(ACCESS)?)?;
-        let signer = Signer::from_pkcs8(&open(SIGNER)?)?;
-        let offline = KeySetSigner::from_pkcs8(&open(OFFLINE)?)?;
         let audit = DetachedSigner::from_pkcs8(&open(AUDIT)?)?;
         let secret = |name| {
             let plain = open(name)?;
@@ -117,76 +149,70 @@ impl Keys {
             Ok::<_, KeysError>(Zeroizing::new(bytes))
         };
         let secrets = [secret(FORMS)?, secret(REFRESH)?];
-        Self::assemble(facts, root, access, signer, offline, audit, secrets)
+        let signing = Signing::open(facts, sealed, sealer)?;
+        Self::assemble(signing, root, access, audit, secrets, now)
     }
 
     fn assemble(
-        facts: KeyFacts,
+        signing: Signing,
         root: InfraRoot,
         access: AccessSigner,
-        signer: Signer,
-        offline: KeySetSigner,
         audit: DetachedSigner,
         [forms, refresh]: [Zeroizing<[u8; 32]>; 2],
+        now: Timestamp,
     ) -> Result<Self, KeysError> {
-        let access_verifier = AccessVerifier::new(facts.hub_id.clone(), [access.public()])?;
-        let key_set_jws = offline.sign(&facts.key_set);
-        let instance = InstanceId::from_bits(random_bits());
+        let hub_id = signing.facts().hub_id.clone();
+        let access_verifier = AccessVerifier::new(hub_id.clone(), [access.public()])?;
         Ok(Self {
-            facts,
-            instance,
+            hub_id,
+            instance: InstanceId::from_bits(random_bits()),
             root,
             access,
             access_verifier,
-            signer,
-            offline,
             audit: Arc::new(audit),
-            key_set_jws,
             forms,
             refresh,
+            offline_public: signing.offline_public()?,
+            signer: signing.signer_at(now).clone(),
+            signing: ArcSwap::from_pointee(signing),
         })
-    }
-
-    /// Makes a new signer when the present one is no longer fresh; `true` when the keys must be stored again.
-    pub(crate) fn renew_signer(&mut self, now: Timestamp) -> Result<bool, KeysError> {
-        if now < SIGNER_FRESH.after(self.facts.signer_since) {
-            return Ok(false);
-        }
-        let signer = Signer::generate()?;
-        let key_set = &mut self.facts.key_set;
-        key_set.keys.retain(|_, key| now < key.not_after);
-        key_set.keys.extend([entry(&signer, now)]);
-        key_set.revision += 1;
-        self.facts.signer_since = now;
-        self.key_set_jws = self.offline.sign(key_set);
-        self.signer = signer;
-        Ok(true)
     }
 
     /// The private halves, sealed.
     pub(crate) fn seal(&self, sealer: &Sealer) -> Result<SealedKeys, KeysError> {
-        let plain: [(&str, Zeroizing<Vec<u8>>); 7] = [
+        let plain: [(&str, Zeroizing<Vec<u8>>); 5] = [
             (ROOT, self.root.key_pkcs8()),
             (ACCESS, self.access.to_pkcs8()?),
-            (SIGNER, self.signer.to_pkcs8()?),
-            (OFFLINE, self.offline.to_pkcs8()?),
             (AUDIT, self.audit.to_pkcs8()?),
             (FORMS, Zeroizing::new(self.forms.to_vec())),
             (REFRESH, Zeroizing::new(self.refresh.to_vec())),
         ];
-        let sealed =
-            plain.into_iter().map(|(name, key)| Ok((name.to_owned(), sealer.seal(name, &key)?)));
-        sealed.collect::<Result<_, SealError>>().map_err(KeysError::from)
+        let mut sealed = self.signing().seal(sealer)?;
+        for (name, key) in plain {
+            sealed.insert(name.to_owned(), sealer.seal(name, &key)?);
+        }
+        Ok(sealed)
     }
 
-    /// What is stored beside the sealed keys.
-    pub(crate) fn facts(&self) -> &KeyFacts {
-        &self.facts
+    /// What signs, and which signers count.
+    pub(crate) fn signing(&self) -> Arc<Signing> {
+        self.signing.load_full()
+    }
+
+    /// Makes a stored change hold.
+    pub(crate) fn follow(&self, signing: Signing, now: Timestamp) {
+        self.signer.replace(signing.signer_at(now));
+        self.signing.store(Arc::new(signing));
+    }
+
+    /// Signs with the key whose time it is.
+    pub(crate) fn act_on_time(&self, now: Timestamp) {
+        self.signer.replace(self.signing.load().signer_at(now));
     }
 
     /// Identity of the hub fleet, the `iss` of what it signs.
     pub fn hub_id(&self) -> &str {
-        &self.facts.hub_id
+        &self.hub_id
     }
 
     /// This process among the hub's replicas.
@@ -205,18 +231,23 @@ impl Keys {
     }
 
     /// The key set as agents take it, signed by the offline key.
-    pub fn key_set_jws(&self) -> &str {
-        &self.key_set_jws
+    pub fn key_set_jws(&self) -> String {
+        self.signing.load().key_set_jws().to_owned()
     }
 
     /// Revision of that key set.
     pub fn key_set_revision(&self) -> u64 {
-        self.facts.key_set.revision
+        self.signing.load().facts().key_set.revision
+    }
+
+    /// When agents stop to accept what this hub signs, unless the signer is renewed.
+    pub fn signing_ends(&self) -> Timestamp {
+        self.signing.load().ends()
     }
 
     /// Public half of the offline key in base64url, which agents pin at join.
     pub fn offline_public(&self) -> String {
-        self.offline.public().to_string()
+        self.offline_public.to_string()
     }
 
     pub(crate) fn access(&self) -> &AccessSigner {
@@ -243,33 +274,20 @@ impl Keys {
     }
 }
 
-fn entry(signer: &Signer, now: Timestamp) -> (String, SigningKey) {
-    let not_before = Timestamp::from_second(now.as_second() - SIGNER_BACKDATE).unwrap_or(now);
-    signer.entry(not_before, SIGNER_TTL.after(now))
+/// Opens one sealed key.
+pub(crate) fn open(
+    sealed: &SealedKeys,
+    sealer: &Sealer,
+    name: &'static str,
+) -> Result<Zeroizing<Vec<u8>>, KeysError> {
+    let blob = sealed.get(name).ok_or(KeysError::Missing(name))?;
+    Ok(sealer.open_sealed(name, blob)?)
+}
+
+/// Opens the facts.
+pub(crate) fn open_facts(sealed: &SealedKeys, sealer: &Sealer) -> Result<KeyFacts, KeysError> {
+    serde_json::from_slice(&open(sealed, sealer, FACTS)?).map_err(KeysError::Facts)
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "test")]
-    use nullius_pki::KeySource;
-
-    use super::*;
-
-    #[test]
-    fn keys_survive_a_restart_and_a_signer_is_replaced_in_time() {
-        let directory = tempfile::tempdir().unwrap();
-        let (sealer, _) = Sealer::open(&KeySource::File(directory.path().join("key"))).unwrap();
-        let start = Timestamp::from_second(1_800_000_000).unwrap();
-        let keys = Keys::create(start).unwrap();
-        let sealed = keys.seal(&sealer).unwrap();
-        let mut again = Keys::open(keys.facts().clone(), &sealed, &sealer).unwrap();
-        assert_eq!(again.signer().kid(), keys.signer().kid());
-        assert_eq!(again.key_set_jws(), keys.key_set_jws());
-        assert!(!again.renew_signer(start).unwrap());
-        assert!(again.renew_signer(SIGNER_FRESH.after(start)).unwrap());
-        assert_eq!(again.key_set_revision(), 2);
-        assert_eq!(again.facts().key_set.keys.len(), 2);
-        let damaged = SealedKeys::from([(ROOT.to_owned(), vec![1; 40])]);
-        assert!(Keys::open(keys.facts().clone(), &damaged, &sealer).is_err());
-    }
-}
+mod tests;

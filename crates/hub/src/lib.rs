@@ -17,6 +17,7 @@ mod mark;
 mod metrics;
 mod people;
 mod people_state;
+mod proof;
 mod run;
 mod session_end;
 mod sessions;
@@ -27,12 +28,21 @@ mod usage;
 mod web;
 
 pub use authenticate::{BearerError, KubeRefusal};
-pub use keys::{Keys, KeysError};
+pub use keys::{
+    Before, ChangeError, KeyInventory, KeyRow, Keys, KeysError, OperatorError, Rotated, Rotation,
+    Uptake, export_offline_key, list_keys, rotate_keys,
+};
 pub use metrics::{CallOutcome, HubMetrics, SignInOutcome};
+/// The form of the file beside the store, as [`AuditSettings`] names it.
+pub use nullius_store::FileForm;
+pub(crate) use proof::prove_audit;
+pub use proof::verify_state;
 pub use run::{RunError, RunningHub, run};
 pub use session_end::SessionEndCause;
 pub use sessions::{Client, LiveSession, LiveSessions};
-pub use settings::{HubSettings, Lifetimes, Limits, MetricsFor, Sealing, SettingsError};
-pub use start::{FirstAdmin, InitError, init};
+pub use settings::{
+    AuditSettings, HubSettings, Lifetimes, Limits, MetricsFor, Sealing, SettingsError,
+};
+pub use start::{FirstAdmin, InitError, init, init_with_offline_key};
 pub use state::Hub;
 pub use usage::{UsageRecorder, UseRef};

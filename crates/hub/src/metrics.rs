@@ -63,6 +63,9 @@ pub struct HubMetrics {
     connections: Gauge,
     sessions: Gauge,
     audit_failing: Gauge,
+    audit_anchor_failing: Gauge,
+    signing_key_expires: Gauge,
+    key_set_revision: Gauge,
     ready: Gauge,
     revision: Gauge,
 }
@@ -89,6 +92,18 @@ impl Default for HubMetrics {
             sessions: all.gauge("nullius_hub_sessions", "Live sessions."),
             audit_failing: all
                 .gauge("nullius_audit_failing", "1 while the audit cannot be written."),
+            audit_anchor_failing: all.gauge(
+                "nullius_audit_anchor_failing",
+                "1 while checkpoints cannot be written to the anchor.",
+            ),
+            signing_key_expires: all.gauge(
+                "nullius_hub_signing_key_expires_seconds",
+                "Time until agents refuse what the hub signs, unless its key is rotated; below 0 when they do.",
+            ),
+            key_set_revision: all.gauge(
+                "nullius_hub_key_set_revision",
+                "Revision of the key set that agents are told.",
+            ),
             ready: all.gauge("nullius_hub_ready", "1 while the hub can serve."),
             revision: all.gauge(
                 "nullius_hub_objects_revision",
@@ -142,6 +157,9 @@ impl HubMetrics {
     pub(crate) fn render(&self, now: Readings) -> String {
         self.sessions.set((), i64::try_from(now.sessions).unwrap_or(i64::MAX));
         self.audit_failing.set((), i64::from(now.audit_failing));
+        self.audit_anchor_failing.set((), i64::from(now.audit_anchor_failing));
+        self.signing_key_expires.set((), now.signing_key_expires);
+        self.key_set_revision.set((), i64::try_from(now.key_set_revision).unwrap_or(i64::MAX));
         self.ready.set((), i64::from(now.ready));
         self.revision.set((), i64::try_from(now.revision).unwrap_or(i64::MAX));
         self.all.render()
@@ -153,6 +171,10 @@ impl HubMetrics {
 pub(crate) struct Readings {
     pub(crate) sessions: usize,
     pub(crate) audit_failing: bool,
+    pub(crate) audit_anchor_failing: bool,
+    /// Seconds.
+    pub(crate) signing_key_expires: i64,
+    pub(crate) key_set_revision: u64,
     pub(crate) ready: bool,
     pub(crate) revision: u64,
 }

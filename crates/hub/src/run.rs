@@ -112,7 +112,7 @@ pub async fn run(
     let bound = listener.local_addr();
     let listening =
         bound.map_err(|source| RunError::Listen { address: settings.listen, source })?;
-    let hub = start::open(settings, clock, listening).await?;
+    let hub = start::open(settings, None, clock, listening).await?;
     let first_admin = hub.first_admin(Relink::Never).await?;
     hub.tidy_first_link().await;
     let first_link = first_admin.as_ref().and_then(|first| {
@@ -163,6 +163,7 @@ impl Server {
         let stop = CancellationToken::new();
         tasks.spawn(Arc::clone(&self.hub).follow_time(stop.clone()));
         tasks.spawn(Arc::clone(&self.hub).keep_up(stop.clone()));
+        tasks.spawn(Arc::clone(&self.hub).follow_keys(stop.clone()));
         self.hub.act_on_time().await;
         self.accept_until(&listener, &shutdown).await;
         drop(listener);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use nullius_model::Ttl;
+use nullius_store::FileForm;
 use secrecy::SecretString;
 use url::Url;
 
@@ -31,6 +32,8 @@ pub struct HubSettings {
     pub metrics_for: MetricsFor,
     /// How long requests that run may take to finish when the hub is told to stop, in seconds.
     pub drain: Ttl,
+    /// Where the audit goes beside the store.
+    pub audit: AuditSettings,
 }
 
 impl HubSettings {
@@ -46,6 +49,7 @@ impl HubSettings {
             limits: Limits::default(),
             metrics_for: MetricsFor::Loopback,
             drain: Ttl::from_secs(10),
+            audit: AuditSettings::default(),
         }
     }
 
@@ -220,6 +224,15 @@ impl Default for Limits {
             connections: 20_000,
         }
     }
+}
+
+/// Where the audit goes beside the store.
+#[derive(Debug, Clone, Default)]
+pub struct AuditSettings {
+    /// A file, or a directory for one, that receives every checkpoint and lies where the hub cannot take it back.
+    pub anchor: Option<PathBuf>,
+    /// The form of the lines in the file beside the store.
+    pub file_form: FileForm,
 }
 
 /// Who may read `/metrics`.

@@ -14,11 +14,11 @@ use nullius_access::{
 use nullius_api::EnrolmentLink;
 use nullius_model::{
     AnyObject, AuditEvent, AuditKind, AuditOutcome, Clock, GrantSpec, GrantSubject, HubRole,
-    InfraId, Kind, Object, ObjectMeta, ParseNameError, Principal, UserName, UserSpec,
+    InfraId, Kind, Object, ObjectMeta, ParseNameError, Principal, Timestamp, UserName, UserSpec,
 };
 use nullius_pki::{
-    CertificateError, HUB_CERTIFICATE_TTL, KeyOrigin, KeySource, PrivateKey, RootError, SealError,
-    Sealer,
+    CertificateError, HUB_CERTIFICATE_TTL, KeySetSigner, KeySource, OfflineKeyError,
+    OfflineKeyFile, PrivateKey, RootError, SealError, Sealer,
 };
 use nullius_policy::{Denial, decide_hub_process};
 use nullius_store::{
@@ -32,12 +32,13 @@ use tokio::sync::{Mutex, Notify};
 use crate::{
     Client, Hub, HubSettings, Keys, KeysError, LiveSession, LiveSessions, Sealing, SettingsError,
     clusters::Clusters,
-    keys::{KeyFacts, SealedKeys},
+    keys::{SealedKeys, open_facts},
     limits::{Budgets, HashRoom, SourceLimit},
 };
 
-/// Under this name the store keeps what is not secret of the keys, sealed all the same so that nobody swaps it.
-const FACTS: &str = "facts";
+/// What opens the keys: a random key, or how a passphrase becomes one.
+const KEY_FILE: &str = "key";
+const KEY_DERIVATION: &str = "key-derivation.json";
 const FIRST_ADMIN: &str = "admin";
 const FIRST_GRANT: &str = "first-admin";
 /// Refusals to strangers that are written down at once, and per minute on average, of each kind.
@@ -56,8 +57,25 @@ pub enum InitError {
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The key-encryption key is not there, though keys are sealed under it.
-    #[error("the key file of state directory `{}` is gone: without it the hub's keys stay sealed; restore it from a backup", .0.display())]
-    KeyFileGone(PathBuf),
+    #[error(
+        "the key file `{}` is missing: without it the hub's keys stay sealed, so nothing was started or written; {hint}",
+        file.display()
+    )]
+    KeyFileGone {
+        /// What is missing.
+        file: PathBuf,
+        /// What to do.
+        hint: String,
+    },
+    /// The hub was made before.
+    #[error(
+        "the hub in `{}` has its keys already: carry the offline key away with `nullius hub keys export FILE`",
+        .0.display()
+    )]
+    MadeBefore(PathBuf),
+    /// The file of the offline key cannot be used.
+    #[error(transparent)]
+    Offline(#[from] OfflineKeyError),
     /// The key-encryption key cannot be used.
     #[error("the hub's keys cannot be unsealed")]
     Seal(#[from] SealError),
@@ -124,8 +142,25 @@ pub async fn init(
     settings: HubSettings,
     clock: Arc<dyn Clock>,
 ) -> Result<Option<FirstAdmin>, InitError> {
+    make(settings, None, clock).await
+}
+
+/// The same with the offline key in a file that is kept elsewhere: made with the hub, or used where it is there.
+pub async fn init_with_offline_key(
+    settings: HubSettings,
+    file: &OfflineKeyFile,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<FirstAdmin>, InitError> {
+    make(settings, Some(file), clock).await
+}
+
+async fn make(
+    settings: HubSettings,
+    offline: Option<&OfflineKeyFile>,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<FirstAdmin>, InitError> {
     let bound = settings.listen;
-    let hub = open(settings, clock, bound).await?;
+    let hub = open(settings, offline, clock, bound).await?;
     let first = hub.first_admin(Relink::Again).await?;
     hub.audit.shutdown().await;
     hub.store.close().await;
@@ -135,21 +170,24 @@ pub async fn init(
 /// Builds the hub that will be reached at `bound`.
 pub(crate) async fn open(
     settings: HubSettings,
+    offline: Option<&OfflineKeyFile>,
     clock: Arc<dyn Clock>,
     bound: SocketAddr,
 ) -> Result<Arc<Hub>, InitError> {
     settings.check()?;
     let url = StoreUrl::Directory(settings.state_dir.clone());
     let store = Store::open(&url, Arc::clone(&clock)).await?;
-    let (sealer, origin) = Sealer::open(&key_source(&settings))?;
-    let keys = open_keys(&store, &sealer, origin, &settings, clock.as_ref()).await?;
+    let (keys, sealer) = open_keys(&store, offline, &settings, clock.now()).await?;
 
     let signer = keys.audit();
     let mut audit = AuditOptions::new(
         WRITER.parse().map_err(|_| StoreError::Busy)?,
         Arc::new(move |bytes: &[u8]| Ok::<_, SignError>(signer.sign(bytes))),
     );
-    audit.file = Some(FileSink::in_directory(settings.state_dir.join("audit")));
+    let mut file = FileSink::in_directory(settings.state_dir.join("audit"));
+    file.form = settings.audit.file_form;
+    audit.file = Some(file);
+    audit.anchor.clone_from(&settings.audit.anchor);
     audit.reserve = Some(settings.state_dir.join("audit-reserve"));
     let audit = store.start_audit(audit).await?;
 
@@ -186,6 +224,8 @@ pub(crate) async fn open(
         draining: AtomicBool::new(false),
         unrecorded_ends: Default::default(),
     };
+    hub.take_in_key_change().await;
+    hub.care_for_keys().await;
     hub.load_sessions().await?;
     hub.load_attempts().await?;
     hub.load_repairs();
@@ -194,22 +234,38 @@ pub(crate) async fn open(
 
 fn key_source(settings: &HubSettings) -> KeySource {
     match &settings.sealing {
-        Sealing::KeyFile => KeySource::File(settings.state_dir.join("key")),
+        Sealing::KeyFile => KeySource::File(settings.state_dir.join(KEY_FILE)),
         Sealing::Passphrase(passphrase) => KeySource::Passphrase {
             passphrase: passphrase.clone(),
-            parameters: settings.state_dir.join("key-derivation.json"),
+            parameters: settings.state_dir.join(KEY_DERIVATION),
         },
     }
 }
 
-async fn open_keys(
-    store: &Store,
-    sealer: &Sealer,
-    origin: KeyOrigin,
-    settings: &HubSettings,
-    clock: &dyn Clock,
-) -> Result<Keys, InitError> {
-    let now = clock.now();
+/// What opens the keys of a hub that was started before; makes nothing, also where it is missing.
+pub(crate) fn find_sealer(settings: &HubSettings) -> Result<Sealer, InitError> {
+    if let Some(sealer) = Sealer::find(&key_source(settings))? {
+        return Ok(sealer);
+    }
+    let state = &settings.state_dir;
+    let (file, other, way) = match &settings.sealing {
+        Sealing::KeyFile => {
+            (KEY_FILE, KEY_DERIVATION, "give their passphrase with `--key-passphrase-file FILE`")
+        }
+        Sealing::Passphrase(_) => (KEY_DERIVATION, KEY_FILE, "leave the passphrase out"),
+    };
+    let hint = if state.join(other).exists() {
+        format!("`{other}` is there, so the keys were sealed the other way: {way}")
+    } else {
+        format!(
+            "put `{file}` back from the backup that was made of this state directory, with mode 0600"
+        )
+    };
+    Err(InitError::KeyFileGone { file: state.join(file), hint })
+}
+
+/// The sealed keys of a store.
+pub(crate) async fn sealed_keys(store: &Store) -> Result<SealedKeys, StoreError> {
     let mut reader = store.read().await?;
     let mut sealed = SealedKeys::new();
     for name in reader.keys().names().await? {
@@ -217,40 +273,46 @@ async fn open_keys(
             sealed.insert(name, key.as_bytes().to_vec());
         }
     }
-    drop(reader);
-    if sealed.is_empty() {
-        let keys = Keys::create(now)?;
-        store_keys(store, &keys, sealer, now).await?;
-        return Ok(keys);
-    }
-    if origin == KeyOrigin::Created {
-        return Err(InitError::KeyFileGone(settings.state_dir.clone()));
-    }
-    let facts = sealed.remove(FACTS).ok_or(KeysError::Missing(FACTS))?;
-    let facts = sealer.open_sealed(FACTS, &facts)?;
-    let facts: KeyFacts = serde_json::from_slice(&facts).map_err(KeysError::Facts)?;
-    let mut keys = Keys::open(facts, &sealed, sealer)?;
-    if keys.renew_signer(now)? {
-        store_keys(store, &keys, sealer, now).await?;
-    }
-    Ok(keys)
+    Ok(sealed)
 }
 
-async fn store_keys(
+async fn open_keys(
     store: &Store,
-    keys: &Keys,
-    sealer: &Sealer,
-    now: nullius_model::Timestamp,
-) -> Result<(), InitError> {
-    let facts = serde_json::to_vec(keys.facts()).map_err(KeysError::Facts)?;
-    let mut sealed = keys.seal(sealer)?;
-    sealed.insert(FACTS.to_owned(), sealer.seal(FACTS, &facts)?);
-    let mut tx = store.begin().await?;
-    for (name, blob) in sealed {
-        tx.keys().put(&name, &Sealed::new(blob), now).await?;
+    offline: Option<&OfflineKeyFile>,
+    settings: &HubSettings,
+    now: Timestamp,
+) -> Result<(Keys, Sealer), InitError> {
+    let sealed = sealed_keys(store).await?;
+    if sealed.is_empty() {
+        let offline = offline.map(offline_key).transpose()?;
+        let (sealer, _) = Sealer::open(&key_source(settings))?;
+        let keys = Keys::create(now, offline.as_ref())?;
+        let mut tx = store.begin().await?;
+        for (name, blob) in keys.seal(&sealer)? {
+            tx.keys().put(&name, &Sealed::new(blob), now).await?;
+        }
+        tx.commit().await?;
+        return Ok((keys, sealer));
     }
-    tx.commit().await?;
-    Ok(())
+    let sealer = find_sealer(settings)?;
+    let keys = Keys::open(open_facts(&sealed, &sealer)?, &sealed, &sealer, now)?;
+    if let Some(file) = offline
+        && keys.offline_public() != file.read()?.public().to_string()
+    {
+        return Err(InitError::MadeBefore(settings.state_dir.clone()));
+    }
+    Ok((keys, sealer))
+}
+
+/// The key of a file; a new one, on the disk before anything rests on it, where there is none.
+fn offline_key(file: &OfflineKeyFile) -> Result<KeySetSigner, InitError> {
+    match file.read() {
+        Err(OfflineKeyError::Missing(_)) => {}
+        key => return Ok(key?),
+    }
+    let key = KeySetSigner::generate().map_err(KeysError::from)?;
+    file.write(&key)?;
+    Ok(key)
 }
 
 /// A new certificate of the infrastructure root for this process.

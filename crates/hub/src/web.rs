@@ -55,7 +55,7 @@ pub(crate) fn router(hub: &Arc<Hub>) -> Router {
         .route(route::ENROL_CONFIRM, post(tokens::confirm))
         .route(route::AUDIT, get(audit::list))
         .route(route::AUDIT_TAIL, get(audit::tail))
-        .route(route::AUDIT_VERIFY, get(audit::verify))
+        .route(route::AUDIT_VERIFY, get(audit::verify).post(audit::verify_anchored))
         .route(route::USAGE, get(audit::usage))
         .route(route::HEALTHZ, get(async || "ok\n"))
         .route(route::READYZ, get(ready))
@@ -101,6 +101,9 @@ async fn metrics(State(hub): State<Arc<Hub>>, call: Call) -> Result<Response, Pr
     let text = hub.metrics().render(Readings {
         sessions: hub.sessions().len(),
         audit_failing: failing,
+        audit_anchor_failing: hub.audit().health().anchor_error.is_some(),
+        signing_key_expires: hub.keys().signing_ends().as_second() - hub.now().as_second(),
+        key_set_revision: hub.keys().key_set_revision(),
         ready: !failing && !hub.is_draining(),
         revision: hub.snapshot().revision(),
     });

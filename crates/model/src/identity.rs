@@ -44,6 +44,17 @@ pub enum Factor {
     EnrolmentLink,
 }
 
+impl Factor {
+    /// The factor as the stable kebab-case word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Totp => "totp",
+            Self::EnrolmentLink => "enrolment-link",
+        }
+    }
+}
+
 /// What proves an identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

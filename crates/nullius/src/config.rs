@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use nullius_cli::{HubFlags, LogFormat};
-use nullius_hub::{HubSettings, MetricsFor};
+use nullius_hub::{FileForm, HubSettings, MetricsFor};
 use nullius_model::Ttl;
 use serde::Deserialize;
 use url::Url;
@@ -35,6 +35,23 @@ pub(crate) struct Config {
     /// How long requests that run may take to finish when the hub is told to stop.
     drain: Option<Ttl>,
     lifetimes: Lifetimes,
+    audit: Audit,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+struct Audit {
+    /// A file, or a directory for one, that receives every checkpoint.
+    anchor: Option<PathBuf>,
+    /// The form of the lines in the file beside the store.
+    file_format: Option<AuditFile>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum AuditFile {
+    Nullius,
+    Kubernetes,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -108,6 +125,11 @@ fn together(flags: &HubFlags, config: Config) -> Result<HubSettings> {
         settings.metrics_for = MetricsFor::Everyone;
     }
     settings.drain = config.drain.unwrap_or(settings.drain);
+    settings.audit.anchor = flags.audit_anchor.clone().or(config.audit.anchor);
+    settings.audit.file_form = match config.audit.file_format {
+        Some(AuditFile::Kubernetes) => FileForm::Kubernetes,
+        Some(AuditFile::Nullius) | None => FileForm::Nullius,
+    };
     let from = config.lifetimes;
     let to = &mut settings.lifetimes;
     to.session = from.session.unwrap_or(to.session);

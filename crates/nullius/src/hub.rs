@@ -3,13 +3,16 @@
 use std::{io::IsTerminal as _, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
-use nullius_cli::{Exit, Fingerprint, HubArgs, HubCommand};
+use nullius_cli::{Exit, Fingerprint, HubArgs, HubCommand, HubInit};
 use nullius_hub::{FirstAdmin, HubSettings, Sealing};
 use nullius_model::SystemClock;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config};
+use crate::{
+    config::{self, Config},
+    keys,
+};
 
 /// Runs the hub, or only makes its state.
 pub(crate) async fn run(
@@ -19,14 +22,28 @@ pub(crate) async fn run(
 ) -> Result<Exit> {
     let settings = config::hub_settings(&args.flags, Config::read(args.flags.config.as_deref())?)?;
     match args.command {
-        Some(HubCommand::Init) => init(settings, form).await,
+        Some(HubCommand::Init(init)) => make(settings, init, form).await,
+        Some(HubCommand::Keys(command)) => keys::run(&settings, command, form).await,
         None => serve(settings, shutdown).await,
     }
 }
 
-async fn init(settings: HubSettings, form: nullius_cli::ResultForm) -> Result<Exit> {
+async fn make(settings: HubSettings, args: HubInit, form: nullius_cli::ResultForm) -> Result<Exit> {
     let state = settings.state_dir.clone();
-    let first = nullius_hub::init(settings, Arc::new(SystemClock)).await?;
+    let first = match args.offline_key {
+        None => nullius_hub::init(settings, Arc::new(SystemClock)).await?,
+        Some(path) => {
+            let file = keys::offline_file(path, &args.passphrase, keys::Asks::ToSeal).await?;
+            let first =
+                nullius_hub::init_with_offline_key(settings, &file, Arc::new(SystemClock)).await?;
+            eprintln!(
+                "the offline key is in `{}` and not in the state: keep the file, and a copy, elsewhere; \
+                 `nullius hub keys rotate` needs it",
+                file.path.display()
+            );
+            first
+        }
+    };
     let Some(made) = first else {
         eprintln!(
             "the first admin of the hub in `{}` has enrolled; nothing to do",

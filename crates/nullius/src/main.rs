@@ -5,8 +5,10 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod audit;
 mod config;
 mod hub;
+mod keys;
 mod up;
 
 use std::{
@@ -34,6 +36,9 @@ fn main() -> ExitCode {
         Invocation::Hub(args, form) => {
             let logs = hub_logs(&args.flags);
             role(logs, |shutdown| hub::run(args, form, shutdown))
+        }
+        Invocation::VerifyAudit(args, form) => {
+            role(Ok((LogFormat::Text, Some("warn".to_owned()))), |_| audit::verify(args, form))
         }
         Invocation::Up(args) => {
             let logs = hub_logs(&args.hub);

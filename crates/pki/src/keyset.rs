@@ -18,8 +18,12 @@ use crate::jws::{
 /// Most keys in one key set.
 const KEYS_MAX: usize = 16;
 
-/// A hub's key for assertions and commands.
+/// A hub's key for assertions and commands. It is replaced in place, so that whoever signs need not know of it.
 pub struct Signer {
+    live: ArcSwap<LiveSigner>,
+}
+
+struct LiveSigner {
     key: SecretKey,
     kid: String,
     request_header: String,
@@ -41,38 +45,54 @@ impl Signer {
         let kid = key.public().kid();
         let request_header = key.header(TokenKind::Request);
         let command_header = key.header(TokenKind::Command);
-        Self { key, kid, request_header, command_header }
+        let live = LiveSigner { key, kid, request_header, command_header };
+        Self { live: ArcSwap::from_pointee(live) }
+    }
+
+    /// Signs with another's key from now on.
+    pub fn replace(&self, other: &Self) {
+        self.live.store(other.live.load_full());
     }
 
     /// The key as PKCS#8, to be sealed.
     pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        self.key.to_pkcs8()
+        self.live.load().key.to_pkcs8()
     }
 
     /// The key's id in the key set.
-    pub fn kid(&self) -> &str {
-        &self.kid
+    pub fn kid(&self) -> String {
+        self.live.load().kid.clone()
     }
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        self.key.public()
+        self.live.load().key.public()
     }
 
     /// The key's entry in a key set.
     pub fn entry(&self, not_before: Timestamp, not_after: Timestamp) -> (String, SigningKey) {
-        let public = self.public().to_string();
-        (self.kid.clone(), SigningKey { public, not_before, not_after })
+        let live = self.live.load();
+        let public = live.key.public().to_string();
+        (live.kid.clone(), SigningKey { public, not_before, not_after })
     }
 
     /// Signs one permitted request.
     pub fn sign_request(&self, assertion: &RequestAssertion) -> String {
-        self.key.sign(&self.request_header, assertion)
+        let live = self.live.load();
+        live.key.sign(&live.request_header, assertion)
     }
 
     /// Signs one command.
     pub fn sign_command(&self, command: &Command) -> String {
-        self.key.sign(&self.command_header, command)
+        let live = self.live.load();
+        live.key.sign(&live.command_header, command)
+    }
+}
+
+impl Clone for Signer {
+    /// Another place that signs with the same key; replacing the key of one does not touch the other.
+    fn clone(&self) -> Self {
+        Self { live: ArcSwap::new(self.live.load_full()) }
     }
 }
 
@@ -175,6 +195,11 @@ impl Verifier {
     /// The revision of the key set that holds; what is kept over a restart as `floor`.
     pub fn revision(&self) -> Option<u64> {
         self.trusted.load().set.as_ref().map(|set| set.revision)
+    }
+
+    /// The key set that holds.
+    pub fn key_set(&self) -> Option<KeySet> {
+        self.trusted.load().set.clone()
     }
 
     /// Checks a key set and makes it hold, when it is newer than the known one.

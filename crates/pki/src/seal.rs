@@ -3,7 +3,7 @@
 //! A sealed blob is bound to the name under which it was sealed, so that one cannot be put in another's place.
 //! Layout: version 1, nonce (12 bytes), ciphertext, tag (16 bytes).
 
-mod source;
+pub(crate) mod source;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
@@ -60,10 +60,15 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// Opens the key-encryption key, or makes it where there is none. A caller that has sealed keys already refuses
-    /// [`KeyOrigin::Created`]: the key that they need is lost.
+    /// Opens the key-encryption key, or makes it where there is none. A caller that has sealed keys already uses
+    /// [`Self::find`]: a new key would open none of them.
     pub fn open(source: &KeySource) -> Result<(Self, KeyOrigin), SealError> {
         source.open()
+    }
+
+    /// Opens the key-encryption key where there is one; makes nothing.
+    pub fn find(source: &KeySource) -> Result<Option<Self>, SealError> {
+        source.find()
     }
 
     fn from_key(key: &[u8; 32]) -> Result<Self, SealError> {

@@ -63,6 +63,21 @@ pub(crate) fn hold(directory: &Path) -> Result<Held, OpenError> {
     Ok(Held { _lock: lock, temporary: None })
 }
 
+/// Whether a process holds a state directory now. A directory that was never held is held by nobody.
+pub fn is_held(directory: &Path) -> Result<bool, OpenError> {
+    let unusable = |source| OpenError::Directory { path: directory.to_owned(), source };
+    let lock = match File::open(directory.join("lock")) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(unusable(error)),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
 fn sign(lock: &mut File) -> io::Result<()> {
     lock.set_len(0)?;
     lock.rewind()?;

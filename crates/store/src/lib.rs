@@ -22,12 +22,14 @@ mod usage;
 
 pub use attempts::{Attempts, AttemptsMut};
 pub use audit::{
-    Audit, AuditOptions, AuditState, AuditStatus, AuditUnavailable, AuditWriter, FileSink, Page,
-    Position, Share, SignError, Signer, Slot, StartError, StoredEntry, Tail, VerifyError,
+    Audit, AuditOptions, AuditState, AuditStatus, AuditUnavailable, AuditWriter, FileForm,
+    FileSink, Page, Position, Share, SignError, Signer, Slot, StartError, StoredEntry, Tail,
+    VerifyError,
 };
 pub use clusters::{ClusterTrust, Clusters, ClustersMut, ProvisionState, Provisioned};
 pub use credentials::{Credential, Credentials, CredentialsMut, Sealed, TotpStep};
 pub use database::{Committed, Reader, Store, StoreUrl, StoreUrlError, Tx};
+pub use directory::is_held;
 pub use error::{DatabaseError, OpenError, StoreError};
 pub use keys::{Keys, KeysMut};
 pub use logins::{Approval, DevicePoll, LoginCode, LoginKind, Logins, LoginsMut};

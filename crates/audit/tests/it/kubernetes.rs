@@ -1,6 +1,6 @@
 //! The audit.k8s.io/v1 form, field by field.
 
-use nullius_audit::{fact, to_k8s_event};
+use nullius_audit::{fact, k8s_line, position_of_k8s_line, to_k8s_event};
 use nullius_model::{AuditOutcome, Explanation, Principal, Reason};
 use serde_json::json;
 
@@ -11,7 +11,10 @@ fn a_request_has_the_form_that_kubernetes_tools_read() {
     let mut event = event(7);
     event.facts.insert(fact::GROUPS.into(), "devs,oncall".into());
     event.facts.insert(fact::FACTOR.into(), "password+totp".into());
-    event.explanation = Some(Explanation::new(Reason::GrantMatched, "ada may"));
+    event.facts.insert(fact::FACTOR_AT.into(), "2026-01-02T03:00:00Z".into());
+    let rule = "Grant/dev-shop → Role/developer rule 2";
+    let explanation = Explanation::new(Reason::GrantMatched, "ada may").with_rule(rule);
+    event.explanation = Some(explanation);
     assert_eq!(
         to_k8s_event(&event).unwrap(),
         json!({
@@ -48,8 +51,12 @@ fn a_request_has_the_form_that_kubernetes_tools_read() {
                 "nullius.dev/session": "0123456789abcdef0123456789abcdef",
                 "nullius.dev/permission": "fedcba9876543210fedcba9876543210",
                 "nullius.dev/grant": "dev-shop",
+                "nullius.dev/role": "developer",
+                "nullius.dev/rule": rule,
                 "nullius.dev/factor": "password+totp",
-                "nullius.dev/explanation": "ada may",
+                "nullius.dev/factor-at": "2026-01-02T03:00:00Z",
+                "nullius.dev/outcome": "done",
+                "nullius.dev/explanation": "ada may (by Grant/dev-shop → Role/developer rule 2)",
             },
         })
     );
@@ -78,4 +85,33 @@ fn a_refused_request_says_why_and_one_that_runs_has_no_status() {
     let mut other = event(3);
     other.kube = None;
     assert_eq!(to_k8s_event(&other), None);
+}
+
+#[test]
+fn a_line_names_its_place_and_no_name_can_break_it() {
+    let mut hostile = event(1);
+    hostile.facts.insert(fact::GROUPS.into(), "devs\n{\"kind\":\"Event\"}\u{1b}[2J\u{202e}".into());
+    hostile.kube.as_mut().unwrap().user_agent = "curl\r\n\u{2028}x".into();
+    let hash = "ab".repeat(32).parse().unwrap();
+    let line = k8s_line(&hostile, 148, &hash).unwrap();
+    assert!(
+        line.chars().all(|c| !c.is_control() && !('\u{2028}'..='\u{202e}').contains(&c)),
+        "{line}"
+    );
+    assert_eq!(position_of_k8s_line(&line), Some(148));
+    let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(read["annotations"]["nullius.dev/hash"], "ab".repeat(32));
+    assert_eq!(position_of_k8s_line("{}"), None);
+}
+
+#[test]
+fn a_refusal_names_the_nearest_rule_but_no_grant_that_decided() {
+    let mut refused = event(1);
+    refused.outcome = AuditOutcome::Denied;
+    refused.facts.clear();
+    let rule = "Grant/dev-shop → Role/developer rule 2";
+    refused.explanation = Some(Explanation::new(Reason::NoGrant, "no").with_rule(rule));
+    let notes = &to_k8s_event(&refused).unwrap()["annotations"];
+    assert_eq!(notes["nullius.dev/rule"], rule);
+    assert!(notes.get("nullius.dev/grant").is_none() && notes.get("nullius.dev/role").is_none());
 }

@@ -1,6 +1,7 @@
 //! The audit trail from outside: every tampering is found, the Kubernetes form is exact, filters do what they say.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
 
+mod anchor;
 mod filter;
 mod kubernetes;
 mod verify;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use nullius_audit::{
-    Chain, ChainId, Checkpoint, Digest, Epoch, Location, Record, SignedCheckpoint, Verifier, Why,
-    verify,
+    Chain, ChainId, Checkpoint, Digest, Epoch, Location, Record, Report, SignedCheckpoint,
+    Verifier, Why, verify,
 };
 use proptest::prelude::*;
 
@@ -30,6 +30,11 @@ fn id(epoch: u64) -> ChainId {
 
 /// `epochs` lives of one hub with `each` entries, a checkpoint after each fourth entry.
 fn trail(epochs: u64, each: u64) -> Trail {
+    trail_of(epochs, each, 0)
+}
+
+/// The same with other events.
+fn trail_of(epochs: u64, each: u64, first: u64) -> Trail {
     let mut trail = Trail { records: Vec::new(), checkpoints: Vec::new() };
     let mut previous = Digest::ZERO;
     let mut chain = Chain::genesis(id(1));
@@ -37,7 +42,7 @@ fn trail(epochs: u64, each: u64) -> Trail {
         if epoch > 1 {
             chain = Chain::following(id(epoch), chain.head());
         }
-        for number in 0..each {
+        for number in first..first + each {
             trail.records.push(chain.append(&event(number)).unwrap());
             if trail.records.len().is_multiple_of(4) {
                 let checkpoint = Checkpoint {
@@ -150,9 +155,53 @@ fn an_anchor_kept_elsewhere_shows_what_the_store_alone_cannot() {
     let report = verifier.finish();
     assert_eq!(report.fault.unwrap().why, Why::Truncated { checkpoint: 3 });
 
-    let mut verifier = Verifier::new(&check, &[anchor]);
-    whole.records.iter().for_each(|record| verifier.record(record));
-    assert!(verifier.finish().is_intact());
+    let report = anchored(trail(1, 12), std::slice::from_ref(&anchor));
+    assert!(report.is_intact(), "{report:?}");
+}
+
+/// Verifies a trail against anchors.
+fn anchored(trail: Trail, anchors: &[SignedCheckpoint]) -> Report {
+    let mut verifier = Verifier::new(&check, anchors);
+    let mut checkpoints = trail.checkpoints.iter();
+    for record in &trail.records {
+        while verifier.wants_checkpoint() {
+            let Some(checkpoint) = checkpoints.next() else { break };
+            verifier.checkpoint(checkpoint);
+        }
+        verifier.record(record);
+    }
+    verifier.finish()
+}
+
+fn anchored_fault(trail: Trail, anchors: &[SignedCheckpoint]) -> Why {
+    anchored(trail, anchors).fault.unwrap().why
+}
+
+#[test]
+fn an_anchor_tells_cut_replaced_and_foreign_trails_apart() {
+    let anchors = trail(1, 12).checkpoints;
+    assert!(anchored(trail(1, 12), &anchors).is_intact());
+
+    // The whole database of an earlier day.
+    assert_eq!(anchored_fault(trail(1, 8), &anchors), Why::Truncated { checkpoint: 3 });
+    let mut empty = trail(1, 12);
+    empty.records.clear();
+    empty.checkpoints.clear();
+    assert_eq!(anchored_fault(empty, &anchors), Why::Truncated { checkpoint: 1 });
+
+    // Only the newest checkpoints are gone.
+    let mut cut = trail(1, 12);
+    cut.checkpoints.truncate(1);
+    assert_eq!(anchored_fault(cut, &anchors), Why::AnchorMissing { newest: 1 });
+
+    // Written anew with the hub's own key.
+    assert_eq!(anchored_fault(trail_of(1, 12, 100), &anchors), Why::AnchorReplaced);
+
+    // Another hub's.
+    let report = Verifier::new(&|_, _| false, &anchors).finish();
+    let fault = report.fault.unwrap();
+    assert_eq!(fault.why, Why::AnchorForeign);
+    assert!(fault.to_string().starts_with("checkpoint 1 of the anchor"), "{fault}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `audit`, `usage`.
 
-use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueHint};
 use nullius_model::{
     AuditId, AuditKind, AuditOutcome, ClusterName, Kind, SessionId, Timestamp, Ttl, UserName,
 };
@@ -10,7 +12,7 @@ use crate::completion;
 /// `nullius audit …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// List events, newest first
+    /// List events, newest first; audit.k8s.io/v1 events with `-o kubernetes`
     List(AuditList),
     /// Show everything about one request or action
     Show {
@@ -18,10 +20,34 @@ pub(crate) enum AuditCommand {
         #[arg(value_name = "AUDIT-ID")]
         id: AuditId,
     },
-    /// Follow events as they come; JSON lines with `-o json`
+    /// Follow events as they come; JSON lines with `-o json` or `-o kubernetes`
     Tail(AuditFilter),
     /// Check that the chain is whole; exit code 2 when it is not
-    Verify,
+    ///
+    /// From inside, a trail that was cut at its end or written anew cannot be told from a whole one: give the checkpoints
+    /// that were kept elsewhere with `--anchor`. A hub in wrong hands may answer what it likes: read its state directory,
+    /// or a copy of it, with `--state`.
+    Verify(AuditVerify),
+}
+
+/// `nullius audit verify`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(
+    after_help = "Examples:\n  nullius audit verify --anchor /mnt/worm/checkpoints.jsonl\n  nullius audit verify --anchor /mnt/worm/checkpoints.jsonl --state /backup/nullius"
+)]
+pub struct AuditVerify {
+    /// Compare with the checkpoints in this file, or in a directory that the hub had as its anchor
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub anchor: Option<PathBuf>,
+    /// Read this state directory and ask no hub
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state: Option<PathBuf>,
+    /// The passphrase that opens the keys of that directory stands in this file
+    #[arg(long, value_name = "FILE", requires = "state", value_hint = ValueHint::FilePath)]
+    pub key_passphrase_file: Option<PathBuf>,
+    /// The public half of the audit signer, as `nullius hub keys list` shows it; nothing of the directory is opened then
+    #[arg(long, value_name = "KEY", requires = "state", conflicts_with = "key_passphrase_file")]
+    pub audit_key: Option<String>,
 }
 
 /// `nullius audit list`.

@@ -21,13 +21,14 @@ pub(crate) use access::{
     AccessExplain, AccessList, ClusterAdd, LockAdd, LockedWhat, Pull, SessionEnd, SessionList,
     UserAdd,
 };
+pub use audit::AuditVerify;
 pub(crate) use audit::{AuditCommand, UsageCommand};
 pub(crate) use audit::{AuditFilter, AuditList, UsageShow};
 pub(crate) use object::Selector;
 pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
 pub use role::{
-    AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand, HubFlags, LogFormat,
-    UpArgs,
+    AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand, HubFlags, HubInit,
+    HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat, OfflinePassphrase, UpArgs,
 };
 pub(crate) use scan::Scan;
 pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};

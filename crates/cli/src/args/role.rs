@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
-use nullius_model::ClusterName;
+use nullius_model::{ClusterName, Ttl};
 use url::Url;
 
 use crate::home::contexts::hub_url;
@@ -65,6 +65,10 @@ pub struct HubFlags {
     /// The passphrase can also stand in `NULLIUS_KEY_PASSPHRASE`.
     #[arg(long, env = "NULLIUS_KEY_PASSPHRASE_FILE", value_name = "FILE", global = true, value_hint = ValueHint::FilePath, hide_env_values = true)]
     pub key_passphrase_file: Option<PathBuf>,
+    /// Append every checkpoint of the audit to this file, or to one in this directory; keep it where the hub cannot
+    /// take it back
+    #[arg(long, env = "NULLIUS_AUDIT_ANCHOR", value_name = "PATH", global = true, value_hint = ValueHint::AnyPath, hide_env_values = true)]
+    pub audit_anchor: Option<PathBuf>,
 }
 
 /// What a hub does before it runs.
@@ -73,7 +77,84 @@ pub enum HubCommand {
     /// Make the state, and print the one-time enrolment link of the first admin
     ///
     /// Done again before the first admin has enrolled, it prints a new link.
-    Init,
+    Init(HubInit),
+    /// What the hub signs with, and how that is renewed
+    #[command(subcommand, arg_required_else_help = true)]
+    Keys(HubKeysCommand),
+}
+
+/// `nullius hub init`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  nullius hub init --state /var/lib/nullius --offline-key /media/stick/nullius.key"
+)]
+pub struct HubInit {
+    /// Keep the key that names the signing keys in this file and not in the state; keep the file elsewhere
+    ///
+    /// Without it the key lies sealed in the state directory, and whoever copies that with what opens it can make
+    /// agents trust another signer. `nullius hub keys export` carries it away later.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub offline_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub passphrase: OfflinePassphrase,
+}
+
+/// What opens the file of an offline key.
+#[derive(Debug, Clone, Default, Args)]
+pub struct OfflinePassphrase {
+    /// Seal the offline key in its file by the passphrase in this file
+    ///
+    /// The passphrase can also stand in `NULLIUS_OFFLINE_KEY_PASSPHRASE`; at a terminal it is asked for. Without one
+    /// only the mode of the file guards the key.
+    #[arg(long, env = "NULLIUS_OFFLINE_KEY_PASSPHRASE_FILE", value_name = "FILE", value_hint = ValueHint::FilePath, hide_env_values = true)]
+    pub offline_key_passphrase_file: Option<PathBuf>,
+}
+
+/// `nullius hub keys …`.
+#[derive(Debug, Subcommand)]
+pub enum HubKeysCommand {
+    /// List the keys: what each is for, where it lies, when it ends
+    List,
+    /// Make a new signing key, named by the offline key; a hub that runs takes it in without a restart
+    ///
+    /// Agents hear of the new key before it signs, and accept the one before until an hour after: no request is lost.
+    Rotate(HubKeysRotate),
+    /// Carry the offline key out of the state into a file; keep the file elsewhere
+    ///
+    /// The hub forgets the key as soon as the file is known to hold it. Backups that were made before still have it.
+    Export(HubKeysExport),
+}
+
+/// `nullius hub keys rotate`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  nullius hub keys rotate --offline-key /media/stick/nullius.key\n  nullius hub keys rotate --offline-key /media/stick/nullius.key --compromised"
+)]
+pub struct HubKeysRotate {
+    /// The file of the offline key, where it is kept elsewhere
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub offline_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub passphrase: OfflinePassphrase,
+    /// The new key signs after so long: what every agent needs to hear of it
+    #[arg(long, value_name = "DURATION", default_value = "90s")]
+    pub after: Ttl,
+    /// The new key counts so long
+    #[arg(long, value_name = "DURATION", default_value = "400d")]
+    pub valid_for: Ttl,
+    /// A signing key is in wrong hands: those before count no more at once, and requests fail until agents have heard
+    #[arg(long, conflicts_with = "after")]
+    pub compromised: bool,
+}
+
+/// `nullius hub keys export`.
+#[derive(Debug, Args)]
+pub struct HubKeysExport {
+    /// The file to make; one that exists is left alone
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub passphrase: OfflinePassphrase,
 }
 
 /// `nullius agent …`.

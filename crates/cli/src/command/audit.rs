@@ -1,16 +1,27 @@
 //! `audit list|show|tail|verify`, `usage show`.
 
-use nullius_api::{AuditQuery, AuditRow, AuditVerdict, List, UsageQuery, UsageRow, route};
-use nullius_model::{AuditEvent, AuditId, KubeCall, Timestamp};
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+};
+
+use nullius_api::{
+    AnchoredCheckpoint, AuditAnchors, AuditQuery, AuditRow, AuditVerdict, List, UsageQuery,
+    UsageRow, route,
+};
+use nullius_audit::{AnchorReader, Anchors, canonical_json, to_k8s_event};
+use nullius_model::{AuditEvent, AuditId, AuditKind, KubeCall, Timestamp};
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::{
-    args::{AuditCommand, AuditFilter, AuditList, UsageCommand, UsageShow},
+    ResultForm,
+    args::{AuditCommand, AuditFilter, AuditList, AuditVerify, UsageCommand, UsageShow},
     client::{Call, Hub},
     failure::{Exit, Failure},
     output::{
-        Format, Listing, Single, Table, Titles, escape, json_value, only_findings, properties,
-        relative,
+        Format, Listing, Printed, Single, Table, Titles, escape, json_text, json_value,
+        only_findings, properties, relative,
     },
     stage::Stage,
 };
@@ -21,7 +32,7 @@ pub(crate) async fn run(stage: &mut Stage, command: AuditCommand) -> Result<Exit
         AuditCommand::List(args) => list(stage, args).await,
         AuditCommand::Show { id } => show(stage, id).await,
         AuditCommand::Tail(filter) => tail(stage, filter).await,
-        AuditCommand::Verify => verify(stage).await,
+        AuditCommand::Verify(args) => verify(stage, args).await,
     }
 }
 
@@ -42,7 +53,7 @@ fn query(filter: AuditFilter) -> AuditQuery {
 async fn list(stage: &mut Stage, args: AuditList) -> Result<Exit, Failure> {
     let hub = stage.hub()?;
     let now = stage.now();
-    let mut query = query(args.filter);
+    let mut query = query(requests_only(stage, args.filter)?);
     query.since = args.since.map(|moment| moment.from(now));
     query.until = args.until.map(|moment| moment.from(now));
     let rows = pages(&hub, "cannot read the audit", route::AUDIT, args.limit, |limit, after| {
@@ -55,7 +66,42 @@ async fn list(stage: &mut Stage, args: AuditList) -> Result<Exit, Failure> {
     stage_list(stage, &rows, empty)
 }
 
+/// Only requests to clusters have the form that Kubernetes has for events.
+fn requests_only(stage: &Stage, mut filter: AuditFilter) -> Result<AuditFilter, Failure> {
+    if stage.global.output != Format::Kubernetes {
+        return Ok(filter);
+    }
+    if filter.kind.is_some_and(|kind| kind != AuditKind::KubeRequest) {
+        return Err(Failure::usage(
+            "only events of kind `kube-request` have the form of Kubernetes",
+        )
+        .next("leave `--kind` out, or use `-o json`"));
+    }
+    filter.kind = Some(AuditKind::KubeRequest);
+    Ok(filter)
+}
+
+/// An audit.k8s.io/v1 `EventList`.
+fn kubernetes_list(rows: &[AuditRow]) -> Result<Printed, Failure> {
+    let items: Vec<Value> = rows.iter().filter_map(|row| to_k8s_event(&row.event)).collect();
+    let left_out = rows.len() - items.len();
+    let err = match left_out {
+        0 => String::new(),
+        _ => format!(
+            "{} left out: no request to a cluster\n",
+            counted(left_out as u64, "event", "events")
+        ),
+    };
+    let list = json!({
+        "kind": "EventList", "apiVersion": "audit.k8s.io/v1", "metadata": {}, "items": items,
+    });
+    Ok(Printed { out: json_text(&list)?, err })
+}
+
 fn stage_list(stage: &mut Stage, rows: &[AuditRow], empty: &str) -> Result<Exit, Failure> {
+    if stage.global.output == Format::Kubernetes {
+        return stage.print(&kubernetes_list(rows)?);
+    }
     let now = stage.now();
     let mut table = event_table();
     for row in rows {
@@ -76,7 +122,7 @@ async fn pages<T: DeserializeOwned>(
     what: &str,
     path: &str,
     limit: u32,
-    mut query: impl FnMut(u32, Option<String>) -> Result<serde_json::Value, Failure>,
+    mut query: impl FnMut(u32, Option<String>) -> Result<Value, Failure>,
 ) -> Result<Vec<T>, Failure> {
     let mut rows: Vec<T> = Vec::new();
     let mut after = None;
@@ -212,7 +258,8 @@ fn in_full(row: &AuditRow, now: Timestamp) -> String {
 
 async fn tail(stage: &mut Stage, filter: AuditFilter) -> Result<Exit, Failure> {
     let hub = stage.hub()?;
-    let call = Call::get("cannot follow the audit", route::AUDIT_TAIL).query(&query(filter))?;
+    let query = query(requests_only(stage, filter)?);
+    let call = Call::get("cannot follow the audit", route::AUDIT_TAIL).query(&query)?;
     let mut lines = hub.stream(&call).await?;
     while let Some(line) = lines.next().await? {
         // The hub sends empty lines to keep the connection alive.
@@ -222,7 +269,15 @@ async fn tail(stage: &mut Stage, filter: AuditFilter) -> Result<Exit, Failure> {
         let row: AuditRow = serde_json::from_slice(&line)
             .map_err(|error| Failure::new("an event cannot be read").because(error))?;
         let text = match stage.global.output {
-            Format::Json | Format::Yaml => String::from_utf8_lossy(&line).into_owned() + "\n",
+            Format::Json | Format::Yaml => escape::json(&String::from_utf8_lossy(&line)) + "\n",
+            Format::Kubernetes => match to_k8s_event(&row.event) {
+                None => continue,
+                Some(event) => {
+                    canonical_json(&event).map_err(|error| {
+                        Failure::new("cannot write an event as JSON").because(error)
+                    })? + "\n"
+                }
+            },
             Format::Name => format!("{}\n", row.event.audit_id),
             Format::Table | Format::Wide => {
                 let mut table = event_table();
@@ -244,27 +299,73 @@ fn short_time(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
-async fn verify(stage: &mut Stage) -> Result<Exit, Failure> {
+async fn verify(stage: &mut Stage, args: AuditVerify) -> Result<Exit, Failure> {
     let hub = stage.hub()?;
-    let verdict: AuditVerdict =
-        hub.read(&Call::get("cannot verify the audit", route::AUDIT_VERIFY)).await?;
-    let text = match &verdict.broken {
-        None if verdict.intact => format!(
-            "the chain is whole: {} and {}\n",
-            counted(verdict.entries, "entry", "entries"),
-            counted(verdict.checkpoints, "signed checkpoint", "signed checkpoints"),
-        ),
-        broken => format!(
-            "the chain is BROKEN: {}\n  {} and {} were read\n",
-            escape::lines(broken.as_deref().unwrap_or("the hub does not say where")),
-            counted(verdict.entries, "entry", "entries"),
-            counted(verdict.checkpoints, "signed checkpoint", "signed checkpoints"),
-        ),
+    let what = "cannot verify the audit";
+    let verdict: AuditVerdict = match &args.anchor {
+        None => hub.read(&Call::get(what, route::AUDIT_VERIFY)).await?,
+        Some(path) => {
+            let anchors = read_anchors(path)?;
+            let checkpoints = anchors.checkpoints.iter().map(|signed| AnchoredCheckpoint {
+                body: signed.body.clone(),
+                signature: hex::encode(&signed.signature),
+            });
+            let body = AuditAnchors { checkpoints: checkpoints.collect() };
+            let mut verdict: AuditVerdict =
+                hub.read(&Call::post(what, route::AUDIT_VERIFY, &body)?).await?;
+            verdict.anchored = Some(anchors.count);
+            verdict
+        }
     };
+    let (text, exit) = verdict_text(&verdict);
     let name = if verdict.intact { "intact" } else { "broken" }.to_owned();
-    let exit = if verdict.intact { Exit::Ok } else { Exit::Denied };
     stage.single(Single { kind: "AuditVerdict", value: json_value(&verdict)?, text, name })?;
     Ok(exit)
+}
+
+/// Reads the checkpoints that were kept elsewhere: a file, or the one in a directory.
+pub fn read_anchors(path: &Path) -> Result<Anchors, Failure> {
+    let path = if path.is_dir() { path.join("checkpoints.jsonl") } else { path.to_owned() };
+    let unreadable = || Failure::new(format!("cannot read the anchor `{}`", path.display()));
+    let file = std::fs::File::open(&path).map_err(|error| unreadable().because(error))?;
+    let mut reader = AnchorReader::default();
+    for line in BufReader::new(file).lines() {
+        let line = line.map_err(|error| unreadable().because(error))?;
+        reader.line(&line).map_err(|error| unreadable().because(error))?;
+    }
+    reader.finish().map_err(|error| unreadable().because(error))
+}
+
+/// The verdict on a state directory as text, with the exit code.
+pub fn tell_verdict(verdict: &AuditVerdict, form: ResultForm) -> Result<(String, Exit), Failure> {
+    let (text, exit) = verdict_text(verdict);
+    if form == ResultForm::Text {
+        return Ok((text, exit));
+    }
+    let value = json_value(verdict)?;
+    let name = String::new();
+    let single = Single { kind: "AuditVerdict", value, text, name };
+    Ok((single.print(Format::Json)?.out, exit))
+}
+
+fn verdict_text(verdict: &AuditVerdict) -> (String, Exit) {
+    let entries = counted(verdict.entries, "entry", "entries");
+    let checkpoints = counted(verdict.checkpoints, "signed checkpoint", "signed checkpoints");
+    let text = match &verdict.broken {
+        None if verdict.intact => {
+            let anchored = match verdict.anchored {
+                Some(1) => "\n  and 1 anchored checkpoint is in it".to_owned(),
+                Some(count) => format!("\n  and all {count} anchored checkpoints are in it"),
+                None => String::new(),
+            };
+            format!("the chain is whole: {entries} and {checkpoints}{anchored}\n")
+        }
+        broken => format!(
+            "the chain is BROKEN: {}\n  {entries} and {checkpoints} were read\n",
+            escape::lines(broken.as_deref().unwrap_or("the hub does not say where")),
+        ),
+    };
+    (text, if verdict.intact { Exit::Ok } else { Exit::Denied })
 }
 
 fn counted(number: u64, one: &str, several: &str) -> String {

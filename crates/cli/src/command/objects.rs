@@ -194,7 +194,7 @@ fn print_objects(objects: &[AnyObject], format: Format) -> Result<Printed, Failu
         }
     };
     let out = match format {
-        Format::Json => json_text(&document()?)?,
+        Format::Json | Format::Kubernetes => json_text(&document()?)?,
         Format::Yaml => yaml_text(&document()?)?,
         Format::Name | Format::Table | Format::Wide => {
             objects.iter().map(|object| escape::cell(&named(object)) + "\n").collect()

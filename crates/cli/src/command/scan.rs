@@ -51,7 +51,7 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
         Format::Name => text::names(&report),
         Format::Sarif => json_text(&sarif(&report, env!("CARGO_PKG_VERSION")))?,
         Format::Junit => junit(&report),
-        _ => json_text(&document)?,
+        Format::Json | Format::Kubernetes => json_text(&document)?,
     };
     stage.print(&Printed { out, err: text::beside(&report) })?;
     Ok(match (report.findings.is_empty(), report.errors.is_empty()) {

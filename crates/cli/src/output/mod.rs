@@ -33,6 +33,8 @@ pub(crate) enum Format {
     Sarif,
     /// JUnit XML, of findings only.
     Junit,
+    /// Events of the audit as audit.k8s.io/v1 has them; other things have no such form.
+    Kubernetes,
 }
 
 /// Several things of one kind.
@@ -75,7 +77,7 @@ impl Listing {
     pub(crate) fn print(self, format: Format, layout: Layout) -> Result<Printed, Failure> {
         let document = |items: Vec<Value>| json!({ "apiVersion": API_VERSION, "kind": self.kind, "items": items });
         let out = match format {
-            Format::Json => json_text(&document(self.items))?,
+            Format::Json | Format::Kubernetes => json_text(&document(self.items))?,
             Format::Yaml => yaml_text(&document(self.items))?,
             Format::Name => self.names.iter().map(|name| escape::cell(name) + "\n").collect(),
             Format::Table | Format::Wide if self.items.is_empty() => {
@@ -102,7 +104,7 @@ impl Single {
             other => other.clone(),
         };
         let out = match format {
-            Format::Json => json_text(&tagged())?,
+            Format::Json | Format::Kubernetes => json_text(&tagged())?,
             Format::Yaml => yaml_text(&tagged())?,
             Format::Name => escape::cell(&self.name) + "\n",
             Format::Table | Format::Wide => self.text,
@@ -119,10 +121,12 @@ pub(crate) fn only_findings() -> Failure {
         .next("use `-o table`, `wide`, `json`, `yaml` or `name`")
 }
 
-/// JSON for people and machines, ended by a line break.
+/// JSON for people and machines, ended by a line break; nothing in it drives a terminal.
 pub(crate) fn json_text(value: &impl Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(value);
-    Ok(text.map_err(|error| Failure::new("cannot write the answer as JSON").because(error))? + "\n")
+    let text =
+        text.map_err(|error| Failure::new("cannot write the answer as JSON").because(error))?;
+    Ok(escape::json(&text) + "\n")
 }
 
 /// YAML for people and machines, ended by a line break.
@@ -132,7 +136,11 @@ pub(crate) fn yaml_text(value: &impl Serialize) -> Result<String, Failure> {
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    Ok(text)
+    if escape::is_safe(&text) {
+        return Ok(text);
+    }
+    // JSON is YAML too, and can write every character as a number.
+    json_text(value)
 }
 
 /// A value as JSON.

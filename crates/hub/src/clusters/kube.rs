@@ -11,9 +11,10 @@ use http::{HeaderMap, Request, Response, Uri, header, uri::PathAndQuery};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use nullius_access::{Caller, without_protected};
+use nullius_audit::fact;
 use nullius_model::{
-    AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, Identity, KubeCall,
-    PermissionId, Plane, Principal, Reason, RequestAssertion, Timestamp,
+    AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, GroupName, Identity,
+    KubeCall, PermissionId, Plane, Principal, Reason, RequestAssertion, Timestamp,
 };
 use nullius_pki::{connection_id, path_hash, random_bits};
 use nullius_policy::{Denial, KubePermit, Verdict, decide_kube, decide_review};
@@ -380,6 +381,7 @@ impl Call<'_> {
         event.cluster = Some(asked.cluster.clone());
         event.permission = permission.cloned();
         event.explanation = explanation.cloned();
+        event.facts = proof_of(&asked.identity);
         event.kube = Some(KubeCall {
             verb: info.verb().to_owned(),
             request_uri: written_uri(info),
@@ -396,6 +398,21 @@ impl Call<'_> {
         });
         event
     }
+}
+
+/// What the decision rested on besides the objects: groups, and the factors with their time.
+fn proof_of(identity: &Identity) -> BTreeMap<String, String> {
+    let joined = |words: Vec<&str>, mark: &str| words.join(mark);
+    let groups = joined(identity.groups.iter().map(GroupName::as_str).collect(), ",");
+    let factors =
+        joined(identity.proof.factors.iter().map(|factor| factor.as_str()).collect(), "+");
+    let facts = [
+        (fact::GROUPS, groups),
+        (fact::FACTOR, factors),
+        (fact::FACTOR_AT, identity.proof.factor_at.to_string()),
+    ];
+    let known = facts.into_iter().filter(|(_, text)| !text.is_empty());
+    known.map(|(name, text)| (name.to_owned(), text)).collect()
 }
 
 /// A request that runs; dropping it ends that, whatever became of it.

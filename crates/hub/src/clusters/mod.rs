@@ -94,6 +94,12 @@ impl Clusters {
         self.commands.tell_all(&HubMessage { kind: Some(drain) });
     }
 
+    /// Tells every agent which signers count; one that does not hear it is told when it attaches again.
+    pub(crate) fn announce_key_set(&self, jws: String) {
+        let key_set = hub_message::Kind::KeySet(wire::KeySet { jws });
+        self.commands.tell_all(&HubMessage { kind: Some(key_set) });
+    }
+
     /// Live streams and requests of a session.
     pub(crate) fn live_streams(&self, session: &SessionId) -> u32 {
         u32::try_from(self.tunnels.live(session)).unwrap_or(u32::MAX)

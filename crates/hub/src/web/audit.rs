@@ -12,15 +12,18 @@ use bytes::Bytes;
 use futures::stream;
 use http::header;
 use nullius_access::{HubAction, ReadScope};
-use nullius_api::{AuditQuery, AuditRow, AuditVerdict, List, UsageQuery, UsageRow};
-use nullius_audit::Filter;
+use nullius_api::{
+    AnchoredCheckpoint, AuditAnchors, AuditQuery, AuditRow, AuditVerdict, List, UsageQuery,
+    UsageRow,
+};
+use nullius_audit::{Filter, SignedCheckpoint};
 use nullius_model::{
     AuditKind, AuditOutcome, Explanation, Identity, Principal, Reason, SessionId, UserName,
 };
 use nullius_store::{Position, StoredEntry, UseFilter};
 
 use super::{
-    call::{Call, Person, Query},
+    call::{Call, Json, Person, Query},
     field_problem,
     problem::Problem,
 };
@@ -191,19 +194,38 @@ pub(super) async fn verify(
     call: Call,
     Person(identity): Person,
 ) -> Result<Answer<AuditVerdict>, Problem> {
-    if may_read(&hub, &identity, &call, "verify").await? == ReadScope::Own {
-        return Err(only_own(&identity));
+    proof(&hub, &identity, &call, None).await
+}
+
+/// The same against checkpoints that were kept elsewhere.
+pub(super) async fn verify_anchored(
+    State(hub): State<Arc<Hub>>,
+    call: Call,
+    Person(identity): Person,
+    Json(anchors): Json<AuditAnchors>,
+) -> Result<Answer<AuditVerdict>, Problem> {
+    let signed = |anchor: AnchoredCheckpoint| {
+        let signature = hex::decode(&anchor.signature)
+            .map_err(|_| field_problem("checkpoints", "a signature is hexadecimal"))?;
+        Ok(SignedCheckpoint { body: anchor.body, signature })
+    };
+    let anchors =
+        anchors.checkpoints.into_iter().map(signed).collect::<Result<Vec<_>, Problem>>()?;
+    proof(&hub, &identity, &call, Some(&anchors)).await
+}
+
+async fn proof(
+    hub: &Hub,
+    identity: &Identity,
+    call: &Call,
+    anchors: Option<&[SignedCheckpoint]>,
+) -> Result<Answer<AuditVerdict>, Problem> {
+    if may_read(hub, identity, call, "verify").await? == ReadScope::Own {
+        return Err(only_own(identity));
     }
     let key = hub.keys().audit().public();
-    let check = move |bytes: &[u8], signature: &[u8]| key.verifies(bytes, signature);
-    let report = hub.store().verify_audit(&check, &[]).await;
-    let report = report.map_err(|error| Problem::internal(&error))?;
-    Ok(Answer(AuditVerdict {
-        intact: report.is_intact(),
-        entries: report.records,
-        checkpoints: report.checkpoints,
-        broken: report.fault.map(|fault| fault.to_string()),
-    }))
+    let verdict = crate::prove_audit(hub.store(), key, anchors).await;
+    verdict.map(Answer).map_err(|error| Problem::internal(&error))
 }
 
 pub(super) async fn usage(

@@ -9,6 +9,7 @@
 
 mod floods;
 mod harness;
+mod keys;
 mod objects;
 mod pages;
 mod process;

@@ -89,26 +89,26 @@ fn a_stranger_cannot_borrow_a_trusted_key_id() {
     let refused = open(&verifier, &stranger.sign_request(&assertion()), 1000);
     assert_eq!(refused, Err(VerifyError::UnknownKey(stranger.kid().to_owned())));
 
-    let swapped = stranger.key.sign(&signer.request_header, &assertion());
+    let swapped = stranger.live.load().key.sign(&signer.live.load().request_header, &assertion());
     assert_eq!(open(&verifier, &swapped, 1000), Err(VerifyError::Signature));
 }
 
 #[test]
 fn a_token_of_one_kind_does_not_pass_for_another() {
     let World { offline, signer, verifier } = world();
-    let as_command = signer.key.sign(&signer.command_header, &assertion());
+    let as_command = signer.live.load().key.sign(&signer.live.load().command_header, &assertion());
     let refused = open(&verifier, &as_command, 1000).unwrap_err();
     assert!(matches!(refused, VerifyError::Kind { .. }));
 
     // A hub key cannot sign key sets, even with the right type.
-    let header = signer.key.header(TokenKind::KeySet);
-    let forged = signer.key.sign(&header, &set(9, &[&signer]));
+    let header = signer.live.load().key.header(TokenKind::KeySet);
+    let forged = signer.live.load().key.sign(&header, &set(9, &[&signer]));
     assert!(matches!(
         verifier.install(&forged),
         Err(KeySetError::Token(VerifyError::UnknownKey(_)))
     ));
     let header = offline.key.header(TokenKind::KeySet);
-    let borrowed = signer.key.sign(&header, &set(9, &[&signer]));
+    let borrowed = signer.live.load().key.sign(&header, &set(9, &[&signer]));
     assert_eq!(verifier.install(&borrowed), Err(KeySetError::Token(VerifyError::Signature)));
 
     // The offline key is no request key.
@@ -179,5 +179,5 @@ fn a_header_written_another_way_is_read_all_the_same() {
     let json =
         format!(r#"{{ "typ":"nullius-request+jwt", "kid":"{}", "alg":"EdDSA" }}"#, signer.kid());
     let header = format!("{}.", URL_SAFE_NO_PAD.encode(json));
-    assert!(open(&verifier, &signer.key.sign(&header, &assertion()), 1000).is_ok());
+    assert!(open(&verifier, &signer.live.load().key.sign(&header, &assertion()), 1000).is_ok());
 }

@@ -51,29 +51,47 @@ pub enum KeyOrigin {
 
 impl KeySource {
     pub(super) fn open(&self) -> Result<(Sealer, KeyOrigin), SealError> {
+        if let Some(sealer) = self.find()? {
+            return Ok((sealer, KeyOrigin::Existing));
+        }
+        let sealer = match self {
+            Self::File(path) => make_file(path),
+            Self::Passphrase { passphrase, parameters } => make_passphrase(passphrase, parameters),
+            Self::OsKeyStore { account } => make_in_os_key_store(secret_tool(), account),
+        };
+        Ok((sealer?, KeyOrigin::Created))
+    }
+
+    pub(super) fn find(&self) -> Result<Option<Sealer>, SealError> {
         match self {
-            Self::File(path) => open_file(path),
-            Self::Passphrase { passphrase, parameters } => open_passphrase(passphrase, parameters),
-            Self::OsKeyStore { account } => open_os_key_store(Path::new("secret-tool"), account),
+            Self::File(path) => find_file(path),
+            Self::Passphrase { passphrase, parameters } => find_passphrase(passphrase, parameters),
+            Self::OsKeyStore { account } => find_in_os_key_store(secret_tool(), account),
         }
     }
 }
 
-fn open_file(path: &Path) -> Result<(Sealer, KeyOrigin), SealError> {
-    if let Some(text) = read_private(path)? {
-        let key = key_from_hex(&text).ok_or_else(|| SealError::Damaged(shown(path)))?;
-        return Ok((Sealer::from_key(&key)?, KeyOrigin::Existing));
-    }
+fn secret_tool() -> &'static Path {
+    Path::new("secret-tool")
+}
+
+fn find_file(path: &Path) -> Result<Option<Sealer>, SealError> {
+    let Some(text) = read_private(path)? else { return Ok(None) };
+    let key = key_from_hex(&text).ok_or_else(|| SealError::Damaged(shown(path)))?;
+    Sealer::from_key(&key).map(Some)
+}
+
+fn make_file(path: &Path) -> Result<Sealer, SealError> {
     let key = Zeroizing::new(random_bytes::<32>());
     let text = Zeroizing::new(format!("{}\n", *key_to_hex(&key)));
     create_private(path, text.as_bytes())?;
-    Ok((Sealer::from_key(&key)?, KeyOrigin::Created))
+    Sealer::from_key(&key)
 }
 
 /// What is stored beside a passphrase.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Derivation {
+pub(crate) struct Derivation {
     kdf: Kdf,
     /// KiB.
     memory: u32,
@@ -91,6 +109,39 @@ enum Kdf {
 }
 
 impl Derivation {
+    /// New parameters for a passphrase, and what it seals with.
+    pub(crate) fn make(passphrase: &SecretString) -> Result<(Self, Sealer), SealError> {
+        if passphrase.expose_secret().chars().count() < PASSPHRASE_MIN {
+            return Err(SealError::PassphraseShort);
+        }
+        // The second recommended option of RFC 9106, section 4, with one lane: 64 MiB, three passes.
+        let mut made = Self {
+            kdf: Kdf::Argon2id,
+            memory: 64 * 1024,
+            passes: 3,
+            lanes: 1,
+            salt: hex::encode(random_bytes::<16>()),
+            check: String::new(),
+        };
+        let key = made.derive(passphrase);
+        let key = key.ok_or_else(|| SealError::Seal("key-encryption key".to_owned()))?;
+        let sealer = Sealer::from_key(&key)?;
+        made.check = hex::encode(sealer.seal(CHECK_NAME, CHECK_TEXT)?);
+        Ok((made, sealer))
+    }
+
+    /// What the passphrase seals with; refuses a wrong one. `path` is where these parameters were read.
+    pub(crate) fn open(&self, passphrase: &SecretString, path: &Path) -> Result<Sealer, SealError> {
+        let damaged = || SealError::Damaged(shown(path));
+        if !self.is_bearable() {
+            return Err(damaged());
+        }
+        let sealer = Sealer::from_key(&*self.derive(passphrase).ok_or_else(damaged)?)?;
+        let check = hex::decode(&self.check).map_err(|_| damaged())?;
+        sealer.open_sealed(CHECK_NAME, &check).map_err(|_| SealError::Passphrase)?;
+        Ok(sealer)
+    }
+
     /// Bounds against a changed file that would take all memory.
     fn is_bearable(&self) -> bool {
         self.memory <= 1024 * 1024 && self.passes <= 64 && self.lanes <= 16
@@ -108,57 +159,45 @@ impl Derivation {
     }
 }
 
-fn open_passphrase(
-    passphrase: &SecretString,
-    path: &Path,
-) -> Result<(Sealer, KeyOrigin), SealError> {
+fn find_passphrase(passphrase: &SecretString, path: &Path) -> Result<Option<Sealer>, SealError> {
+    let Some(text) = read_private(path)? else { return Ok(None) };
     let damaged = || SealError::Damaged(shown(path));
-    if let Some(text) = read_private(path)? {
-        let stored: Derivation = serde_json::from_str(&text).map_err(|_| damaged())?;
-        if !stored.is_bearable() {
-            return Err(damaged());
-        }
-        let sealer = Sealer::from_key(&*stored.derive(passphrase).ok_or_else(damaged)?)?;
-        let check = hex::decode(&stored.check).map_err(|_| damaged())?;
-        sealer.open_sealed(CHECK_NAME, &check).map_err(|_| SealError::Passphrase)?;
-        return Ok((sealer, KeyOrigin::Existing));
-    }
-    if passphrase.expose_secret().chars().count() < PASSPHRASE_MIN {
-        return Err(SealError::PassphraseShort);
-    }
-    // The second recommended option of RFC 9106, section 4, with one lane: 64 MiB, three passes.
-    let mut stored = Derivation {
-        kdf: Kdf::Argon2id,
-        memory: 64 * 1024,
-        passes: 3,
-        lanes: 1,
-        salt: hex::encode(random_bytes::<16>()),
-        check: String::new(),
-    };
-    let sealer = Sealer::from_key(&*stored.derive(passphrase).ok_or_else(damaged)?)?;
-    stored.check = hex::encode(sealer.seal(CHECK_NAME, CHECK_TEXT)?);
-    let text = serde_json::to_vec_pretty(&stored).map_err(|_| damaged())?;
-    create_private(path, &text)?;
-    Ok((sealer, KeyOrigin::Created))
+    let stored: Derivation = serde_json::from_str(&text).map_err(|_| damaged())?;
+    stored.open(passphrase, path).map(Some)
+}
+
+fn make_passphrase(passphrase: &SecretString, path: &Path) -> Result<Sealer, SealError> {
+    let (stored, sealer) = Derivation::make(passphrase)?;
+    let damaged = |_| SealError::Damaged(shown(path));
+    create_private(path, &serde_json::to_vec_pretty(&stored).map_err(damaged)?)?;
+    Ok(sealer)
+}
+
+fn attributes(account: &str) -> [&str; 4] {
+    ["service", "nullius", "account", account]
 }
 
 /// The Secret Service of a Linux desktop. The key travels over pipes, never as an argument.
-fn open_os_key_store(tool: &Path, account: &str) -> Result<(Sealer, KeyOrigin), SealError> {
-    let attributes = ["service", "nullius", "account", account];
-    let (found, text) = run_tool(tool, Command::new(tool).arg("lookup").args(attributes), b"")?;
-    if found && !text.is_empty() {
-        let key = std::str::from_utf8(&text).ok().and_then(key_from_hex);
-        let key = key.ok_or_else(|| SealError::Damaged(format!("os key store: {account}")))?;
-        return Ok((Sealer::from_key(&key)?, KeyOrigin::Existing));
+fn find_in_os_key_store(tool: &Path, account: &str) -> Result<Option<Sealer>, SealError> {
+    let mut lookup = Command::new(tool);
+    let (found, text) = run_tool(tool, lookup.arg("lookup").args(attributes(account)), b"")?;
+    if !found || text.is_empty() {
+        return Ok(None);
     }
+    let key = std::str::from_utf8(&text).ok().and_then(key_from_hex);
+    let key = key.ok_or_else(|| SealError::Damaged(format!("os key store: {account}")))?;
+    Sealer::from_key(&key).map(Some)
+}
+
+fn make_in_os_key_store(tool: &Path, account: &str) -> Result<Sealer, SealError> {
     let key = Zeroizing::new(random_bytes::<32>());
     let mut store = Command::new(tool);
-    store.args(["store", "--label=Nullius key-encryption key"]).args(attributes);
+    store.args(["store", "--label=Nullius key-encryption key"]).args(attributes(account));
     let (stored, _) = run_tool(tool, &mut store, key_to_hex(&key).as_bytes())?;
     if !stored {
         return Err(SealError::OsKeyStore("`secret-tool store` failed".to_owned()));
     }
-    Ok((Sealer::from_key(&key)?, KeyOrigin::Created))
+    Sealer::from_key(&key)
 }
 
 /// Whether the tool succeeded, and what it wrote.
@@ -208,7 +247,7 @@ fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, SealError> {
 }
 
 #[cfg(unix)]
-fn check_owner_only(path: &Path, metadata: &fs::Metadata) -> Result<(), SealError> {
+pub(crate) fn check_owner_only(path: &Path, metadata: &fs::Metadata) -> Result<(), SealError> {
     use std::os::unix::fs::MetadataExt;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
@@ -222,7 +261,7 @@ fn check_owner_only(path: &Path, metadata: &fs::Metadata) -> Result<(), SealErro
 }
 
 #[cfg(not(unix))]
-fn check_owner_only(_: &Path, _: &fs::Metadata) -> Result<(), SealError> {
+pub(crate) fn check_owner_only(_: &Path, _: &fs::Metadata) -> Result<(), SealError> {
     Ok(())
 }
 
@@ -242,7 +281,7 @@ fn create_private(path: &Path, content: &[u8]) -> Result<(), SealError> {
     removed.map_err(failed)
 }
 
-fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -262,7 +301,7 @@ fn key_from_hex(text: &str) -> Option<Zeroizing<[u8; 32]>> {
     Some(key)
 }
 
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 

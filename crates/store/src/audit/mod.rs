@@ -3,6 +3,7 @@
 //! What is acknowledged is on the disk. When the disk refuses, the trail says [`AuditState::Failing`], keeps what it
 //! was given, tries again and takes no new reservation: whoever must be audited is refused until a commit succeeds.
 
+mod anchor;
 mod follow;
 mod proof;
 mod query;
@@ -100,6 +101,8 @@ pub struct AuditOptions {
     pub file: Option<FileSink>,
     /// The reserve: a file with places for a few events while the store does not take any.
     pub reserve: Option<PathBuf>,
+    /// A file, or a directory for one, that receives every checkpoint and lies where nobody can take it back.
+    pub anchor: Option<PathBuf>,
 }
 
 impl AuditOptions {
@@ -116,8 +119,19 @@ impl AuditOptions {
             grace: Duration::from_secs(10),
             file: None,
             reserve: None,
+            anchor: None,
         }
     }
+}
+
+/// The form of the lines in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FileForm {
+    /// Every entry as it is hashed, in `audit.jsonl`.
+    #[default]
+    Nullius,
+    /// Requests to clusters as audit.k8s.io/v1 events, in `kubernetes.jsonl`; other entries stand in the store alone.
+    Kubernetes,
 }
 
 /// A directory that receives `audit.jsonl`, rotated by size, and `checkpoints.jsonl`.
@@ -129,12 +143,19 @@ pub struct FileSink {
     pub max_bytes: u64,
     /// How many files set aside are kept; `None` keeps all.
     pub keep: Option<usize>,
+    /// The form of its lines.
+    pub form: FileForm,
 }
 
 impl FileSink {
     /// Files of 100 MiB in a directory, all kept.
     pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into(), max_bytes: 100 << 20, keep: None }
+        Self {
+            directory: directory.into(),
+            max_bytes: 100 << 20,
+            keep: None,
+            form: FileForm::Nullius,
+        }
     }
 }
 
@@ -166,6 +187,8 @@ pub struct AuditStatus {
     pub file: Option<Position>,
     /// Why the file does not receive entries now; the store has them.
     pub file_error: Option<String>,
+    /// Why checkpoints do not reach the anchor now; the store has them.
+    pub anchor_error: Option<String>,
     /// Why no checkpoint can be signed now; entries are written nevertheless.
     pub checkpoint_error: Option<String>,
     /// Events that wait or have a slot reserved.

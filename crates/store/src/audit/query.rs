@@ -1,6 +1,7 @@
 //! Reading the trail: by filter, newest first, page by page; by place; and its checkpoints.
 
 use nullius_audit::{ChainId, Epoch, Filter, Record, SignedCheckpoint, time_key};
+use nullius_model::{AuditKind, AuditOutcome};
 
 use super::{Position, StoredEntry};
 use crate::{
@@ -31,11 +32,7 @@ impl Audit<'_> {
         before: Option<Position>,
     ) -> Result<Page, StoreError> {
         let limit = usize::try_from(filter.limit()).unwrap_or(usize::MAX);
-        let mut query = select_where(filter);
-        if let Some(before) = before {
-            query.push(" AND position < ").push_bind(before.0);
-        }
-        query.push(" ORDER BY position DESC LIMIT ").push_bind(i64::from(filter.limit()) + 1);
+        let mut query = page(filter, before);
         let rows = query.build().fetch_all(&mut *self.conn).await.during("search the audit")?;
         let mut entries = rows.iter().take(limit).map(read).collect::<Result<Vec<_>, _>>()?;
         let more = rows.len() > limit;
@@ -106,37 +103,81 @@ impl Audit<'_> {
     }
 }
 
+/// One page of what a filter wants.
+fn page(filter: &Filter, before: Option<Position>) -> sqlx::QueryBuilder<Db> {
+    let mut query = select_where(filter);
+    if let Some(before) = before {
+        query.push(" AND position < ").push_bind(before.0);
+    }
+    query.push(" ORDER BY position DESC LIMIT ").push_bind(i64::from(filter.limit()) + 1);
+    query
+}
+
 /// The filter as SQL; the same as [`Filter::matches`], which a test holds it to.
+///
+/// One condition is driven by its index, which gives the entries newest first; the others are written so that no index
+/// takes them up, since SQLite would guess which is narrow. Time becomes a bound of the position, whatever the clock did.
 fn select_where(filter: &Filter) -> sqlx::QueryBuilder<Db> {
     let mut query = sqlx::QueryBuilder::new(
         "SELECT position, writer, epoch, seq, prev_hash, hash, body FROM audit_entries WHERE 1 = 1",
     );
     let (resource, subresource) = filter.resource_parts();
-    let texts = [
-        (" AND user_name = ", filter.user.as_deref()),
-        (" AND kind = ", filter.kind.map(|kind| kind.as_str())),
-        (" AND outcome = ", filter.outcome.map(|outcome| outcome.as_str())),
-        (" AND cluster = ", filter.cluster.as_deref()),
-        (" AND session = ", filter.session.as_deref()),
-        (" AND namespace = ", filter.namespace.as_deref()),
-        (" AND resource = ", resource),
-        (" AND subresource = ", subresource),
-        (" AND verb = ", filter.verb.as_deref()),
-        (" AND target = ", filter.target.as_deref()),
-        (" AND audit_id = ", filter.audit_id.as_ref().map(|id| id.as_str())),
+    let kind = filter.kind.map(AuditKind::as_str);
+    let outcome = filter.outcome.map(AuditOutcome::as_str);
+    // From the narrowest to the widest, as far as that can be said of any trail.
+    let conditions = [
+        ("audit_id", filter.audit_id.as_ref().map(|id| id.as_str()), Driven::ByIndex),
+        ("session", filter.session.as_deref(), Driven::ByIndex),
+        ("target", filter.target.as_deref(), Driven::ByIndex),
+        ("kind", kind, Driven::Unless("kube-request")),
+        ("subresource", subresource, Driven::ByIndex),
+        ("user_name", filter.user.as_deref(), Driven::ByIndex),
+        ("namespace", filter.namespace.as_deref(), Driven::ByIndex),
+        ("resource", resource, Driven::ByIndex),
+        ("outcome", outcome, Driven::Unless("done")),
+        ("verb", filter.verb.as_deref(), Driven::ByIndex),
+        ("cluster", filter.cluster.as_deref(), Driven::ByIndex),
     ];
-    for (condition, text) in texts {
-        if let Some(text) = text {
-            query.push(condition).push_bind(text.to_owned());
+    let mut free = true;
+    for (column, text, driven) in conditions {
+        let Some(text) = text else { continue };
+        let by_index = match driven {
+            Driven::ByIndex => free,
+            Driven::Unless(most) => free && text != most,
+        };
+        if by_index {
+            free = false;
+            query.push(format!(" AND {column} = ")).push_bind(text.to_owned());
+            if let Driven::Unless(most) = driven {
+                // The words of the index itself, or it is not taken.
+                query.push(format!(" AND {column} <> '{most}'"));
+            }
+        } else {
+            query.push(format!(" AND ({column} || '') = ")).push_bind(text.to_owned());
         }
     }
-    if let Some(since) = filter.since {
-        query.push(" AND at >= ").push_bind(time_key(since));
-    }
-    if let Some(until) = filter.until {
-        query.push(" AND at < ").push_bind(time_key(until));
+    // The plus signs keep SQLite from going along positions in search of the first or last that fits.
+    for (bound, end, at) in [(">=", "MIN", filter.since), ("<", "MAX", filter.until)] {
+        let Some(at) = at.map(time_key) else { continue };
+        let reach = if end == "MIN" { ">=" } else { "<=" };
+        query.push(format!(" AND +at {bound} ")).push_bind(at);
+        query
+            .push(format!(
+                " AND position {reach} (SELECT {end}(+position) FROM audit_entries WHERE at {bound} "
+            ))
+            .push_bind(at)
+            .push(")");
     }
     query
+}
+
+/// When a condition may be the one that an index drives.
+#[derive(Clone, Copy)]
+enum Driven {
+    /// Always.
+    ByIndex,
+    /// Unless it asks for this word, which most entries have and the index leaves out.
+    Unless(&'static str),
 }
 
 pub(crate) fn read(row: &Row) -> Result<StoredEntry, StoreError> {
@@ -160,3 +201,6 @@ pub(crate) fn read_checkpoint(row: &Row) -> Result<SignedCheckpoint, StoreError>
     let columns = Columns::new(row, "audit checkpoint");
     Ok(SignedCheckpoint { body: columns.text("body")?, signature: columns.bytes("signature")? })
 }
+
+#[cfg(test)]
+mod tests;

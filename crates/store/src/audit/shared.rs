@@ -28,6 +28,7 @@ pub(crate) struct Shared {
 pub(crate) struct Notes {
     pub(crate) file: Option<Position>,
     pub(crate) file_error: Option<String>,
+    pub(crate) anchor_error: Option<String>,
     pub(crate) checkpoint_error: Option<String>,
 }
 

@@ -11,15 +11,48 @@ use std::{
     time::Duration,
 };
 
-use nullius_audit::{Record, SignedCheckpoint};
+use nullius_audit::{Record, SignedCheckpoint, k8s_line, position_of_k8s_line};
 
-use super::{AuditState, FileSink, Position, Shared, StoredEntry};
+use super::{AuditState, FileForm, FileSink, Position, Shared, StoredEntry};
 use crate::{Store, StoreError, directory::open_private};
 
 const PAGE: u32 = 512;
 const RETRY: Duration = Duration::from_secs(1);
-const ENTRIES: &str = "audit.jsonl";
 const CHECKPOINTS: &str = "checkpoints.jsonl";
+
+impl FileForm {
+    /// Each form has files of its own, so that none is taken for the other and cut.
+    fn stem(self) -> &'static str {
+        match self {
+            Self::Nullius => "audit",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
+
+    fn file(self) -> String {
+        format!("{}.jsonl", self.stem())
+    }
+
+    /// An entry as a line; none where it has no such form.
+    fn line(self, entry: &StoredEntry) -> io::Result<Option<String>> {
+        match self {
+            Self::Nullius => {
+                entry.record.to_json_line(entry.position.0).map(Some).map_err(io::Error::other)
+            }
+            Self::Kubernetes => {
+                let event = entry.event().map_err(io::Error::other)?;
+                Ok(k8s_line(&event, entry.position.0, &entry.record.hash))
+            }
+        }
+    }
+
+    fn position(self, line: &str) -> Option<i64> {
+        match self {
+            Self::Nullius => Record::from_json_line(line).ok().map(|(position, _)| position),
+            Self::Kubernetes => position_of_k8s_line(line),
+        }
+    }
+}
 
 /// The open files.
 pub(crate) struct Files {
@@ -59,11 +92,11 @@ impl Files {
     }
 
     fn open_entries(&mut self) -> io::Result<()> {
-        let mut entries = open_private(&self.options.directory.join(ENTRIES))?;
-        let place = |line: &str| Record::from_json_line(line).ok().map(|(position, _)| position);
-        let known = match last_line(&mut entries, place)? {
+        let form = self.options.form;
+        let mut entries = open_private(&self.options.directory.join(form.file()))?;
+        let known = match last_line(&mut entries, |line| form.position(line))? {
             Some(position) => position,
-            None => set_aside(&self.options.directory)?.last().map_or(0, |(position, _)| *position),
+            None => set_aside(&self.options)?.last().map_or(0, |(position, _)| *position),
         };
         self.position = self.position.max(Position(known));
         self.size = entries.seek(SeekFrom::End(0))?;
@@ -88,16 +121,17 @@ impl Files {
         let known = self.position;
         let mut last = known;
         for entry in batch.iter().filter(|entry| entry.position > known) {
-            lines.push_str(&entry.record.to_json_line(entry.position.0).map_err(io::Error::other)?);
-            lines.push('\n');
             last = entry.position;
+            let Some(line) = self.options.form.line(entry)? else { continue };
+            lines.push_str(&line);
+            lines.push('\n');
             if self.size + lines.len() as u64 >= self.options.max_bytes {
                 self.write(&lines, last)?;
                 self.rotate()?;
                 lines.clear();
             }
         }
-        if lines.is_empty() { Ok(()) } else { self.write(&lines, last) }
+        self.write(&lines, last)
     }
 
     /// Writes lines that end with the entry at `last`.
@@ -114,12 +148,14 @@ impl Files {
         if let Some(file) = self.entries.take() {
             file.sync_all()?;
         }
-        let aside = directory.join(format!("audit-{:020}.jsonl", self.position.0));
-        std::fs::rename(directory.join(ENTRIES), aside)?;
-        self.entries = Some(open_private(&directory.join(ENTRIES))?);
+        let form = self.options.form;
+        let aside = directory.join(format!("{}-{:020}.jsonl", form.stem(), self.position.0));
+        let file = directory.join(form.file());
+        std::fs::rename(&file, aside)?;
+        self.entries = Some(open_private(&file)?);
         self.size = 0;
         if let Some(keep) = self.options.keep {
-            let files = set_aside(directory)?;
+            let files = set_aside(&self.options)?;
             for (_, path) in files.iter().take(files.len().saturating_sub(keep)) {
                 std::fs::remove_file(path)?;
             }
@@ -143,14 +179,15 @@ impl Files {
 }
 
 /// Files set aside, oldest first, with the last position that each holds.
-fn set_aside(directory: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
+fn set_aside(options: &FileSink) -> io::Result<Vec<(i64, PathBuf)>> {
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
+    let prefix = format!("{}-", options.form.stem());
+    for entry in std::fs::read_dir(&options.directory)? {
         let entry = entry?;
         let name = entry.file_name();
-        let position = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("audit-")?.strip_suffix(".jsonl")?.parse().ok());
+        let position = name.to_str().and_then(|name| {
+            name.strip_prefix(prefix.as_str())?.strip_suffix(".jsonl")?.parse().ok()
+        });
         if let Some(position) = position {
             files.push((position, entry.path()));
         }

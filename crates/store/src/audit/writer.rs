@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{
     AuditOptions, AuditState, AuditStatus, AuditUnavailable, Encoded, Position, Shared, Trail,
+    anchor,
     reserve::{Kept, Reserve},
     sink,
     spool::Share,
@@ -51,6 +52,16 @@ pub enum StartError {
     /// It runs already.
     #[error("the audit of this store is running already")]
     Running,
+    /// The anchor cannot be written.
+    #[error(
+        "the audit's anchor `{}` cannot be written; check that its place exists and is mounted, and who owns it",
+        place.display()
+    )]
+    Anchor {
+        place: std::path::PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// The file cannot be written.
     #[error("audit files in `{}` cannot be written; check the directory and who owns it", directory.display())]
     File {
@@ -75,6 +86,11 @@ impl Store {
             })?),
         };
         let reserve = Reserve::open(options.reserve.as_deref());
+        let anchor = options.anchor.as_ref().map(|place| {
+            let unusable = |source| StartError::Anchor { place: place.clone(), source };
+            anchor::Anchor::open(place).map_err(unusable)
+        });
+        let anchor = anchor.transpose()?;
         let mut tx = self.begin().await?;
         let side = tx.side();
         if side.trail.is_some() {
@@ -92,6 +108,14 @@ impl Store {
         if let Some(files) = files {
             let finished = Arc::clone(&finished);
             let follower = sink::Follower::new(self.clone(), files);
+            tokio::spawn(async move {
+                follower.run().await;
+                drop(finished);
+            });
+        }
+        if let Some(anchor) = anchor {
+            let finished = Arc::clone(&finished);
+            let follower = anchor::AnchorFollower::new(self.clone(), anchor);
             tokio::spawn(async move {
                 follower.run().await;
                 drop(finished);
@@ -181,6 +205,7 @@ impl AuditWriter {
             head: *self.shared.head().borrow(),
             file: notes.file,
             file_error: notes.file_error,
+            anchor_error: notes.anchor_error,
             checkpoint_error: notes.checkpoint_error,
             pending: self.capacity.saturating_sub(self.queue.capacity()),
         }

@@ -2,9 +2,9 @@
 
 use std::{fs, io::Write as _, path::Path};
 
-use nullius_audit::{Record, SignedCheckpoint, display_safe, verify};
-use nullius_model::Principal;
-use nullius_store::{AuditState, AuditWriter, FileSink, Position, StartError, Store};
+use nullius_audit::{Record, SignedCheckpoint, display_safe, position_of_k8s_line, verify};
+use nullius_model::{KubeCall, Principal};
+use nullius_store::{AuditState, AuditWriter, FileForm, FileSink, Position, StartError, Store};
 
 use crate::{check, event, on_file, options};
 
@@ -166,4 +166,39 @@ async fn a_hostile_name_forges_no_line() {
     assert_eq!(display_safe(text.trim_end()), text.trim_end(), "nothing in it moves a cursor");
     let (_, record) = Record::from_json_line(text.trim_end()).unwrap();
     assert_eq!(record.entry().unwrap().event, forged);
+}
+
+#[tokio::test]
+async fn the_form_of_kubernetes_has_a_file_of_its_own_and_requests_alone() {
+    let state = tempfile::tempdir().unwrap();
+    let out = state.path().join("audit");
+    let mut sink = FileSink { max_bytes: 2_000, ..FileSink::in_directory(&out) };
+    sink.form = FileForm::Kubernetes;
+    for life in 0..3 {
+        let store = on_file(state.path()).await;
+        let writer = start(&store, &sink).await;
+        for number in 0..4 {
+            let mut event = event(life * 4 + number);
+            if number % 2 == 0 {
+                event.kube = Some(KubeCall { verb: "get".into(), ..KubeCall::default() });
+            } else {
+                event.kube = None;
+            }
+            writer.write(&event).await.unwrap();
+        }
+        writer.shutdown().await;
+        assert_eq!(writer.health().file_error, None);
+        assert_eq!(writer.health().file, Some(writer.health().head));
+        drop(writer);
+        store.close().await;
+    }
+    let mut names: Vec<_> =
+        fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("kubernetes"));
+    names.sort();
+    assert!(names.len() > 1, "it was rotated");
+    assert!(!out.join("audit.jsonl").exists());
+    let text: String = names.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    let places: Vec<i64> = text.lines().map(|line| position_of_k8s_line(line).unwrap()).collect();
+    assert_eq!(places, [1, 3, 5, 7, 9, 11]);
 }

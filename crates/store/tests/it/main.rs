@@ -1,6 +1,7 @@
 //! The store from outside, in memory and on a real file: repositories, audit, faults, tampering.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
 
+mod anchor;
 mod audit;
 mod clusters;
 mod crash;
@@ -8,6 +9,7 @@ mod faults;
 mod files;
 mod objects;
 mod people;
+mod search;
 mod speed;
 mod tamper;
 mod usage;

@@ -114,11 +114,10 @@ case "$1" in
 esac
 "#,
     );
-    let (first, origin) = open_os_key_store(&tool, "hub-1").unwrap();
-    assert_eq!(origin, KeyOrigin::Created);
+    assert!(find_in_os_key_store(&tool, "hub-1").unwrap().is_none());
+    let first = make_in_os_key_store(&tool, "hub-1").unwrap();
     let sealed = first.seal("name", b"secret").unwrap();
-    let (second, origin) = open_os_key_store(&tool, "hub-1").unwrap();
-    assert_eq!(origin, KeyOrigin::Existing);
+    let second = find_in_os_key_store(&tool, "hub-1").unwrap().unwrap();
     assert_eq!(*second.open_sealed("name", &sealed).unwrap(), b"secret");
     let kept = fs::read_to_string(directory.path().join("kept")).unwrap();
     let arguments = fs::read_to_string(directory.path().join("arguments")).unwrap();
@@ -128,13 +127,30 @@ esac
 
 #[test]
 fn without_an_os_key_store_the_error_says_what_to_use() {
-    let error = open_os_key_store(Path::new("/nonexistent/secret-tool"), "hub-1").err().unwrap();
+    let error = find_in_os_key_store(Path::new("/nonexistent/secret-tool"), "hub-1").err().unwrap();
     let text = error.to_string();
     assert!(text.starts_with("the os key store is not available on this system: "), "{text}");
     assert!(text.ends_with("; use a key file or a passphrase"), "{text}");
 
     let directory = tempfile::tempdir().unwrap();
     let locked = tool(directory.path(), "echo 'Cannot autolaunch D-Bus' >&2; exit 1");
-    let error = open_os_key_store(&locked, "hub-1").err().unwrap();
+    let error = find_in_os_key_store(&locked, "hub-1").err().unwrap();
     assert!(error.to_string().contains("Cannot autolaunch D-Bus"), "{error}");
+}
+
+#[test]
+fn looking_for_a_key_makes_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key");
+    let passphrase = SecretString::from("correct horse battery");
+    let sources = [
+        KeySource::File(path.clone()),
+        KeySource::Passphrase { passphrase, parameters: path.clone() },
+    ];
+    for source in &sources {
+        assert!(Sealer::find(source).unwrap().is_none());
+        assert!(!path.exists());
+    }
+    Sealer::open(&sources[0]).unwrap();
+    assert!(Sealer::find(&sources[0]).unwrap().is_some());
 }
