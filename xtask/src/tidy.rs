@@ -101,7 +101,19 @@ const BANNED_WORDS: &[&str] = &["utils", "helpers", "Manager"];
 
 /// Crates on the way of a decision: no exception to the lints against panics.
 const DECISION_CRATES: &[&str] = &[
-    "model", "rbac", "access", "policy", "audit", "pki", "tls", "authn", "tunnel", "hub", "agent",
+    "model",
+    "rbac",
+    "access",
+    "policy",
+    "audit",
+    "pki",
+    "tls",
+    "manifest",
+    "admission",
+    "authn",
+    "tunnel",
+    "hub",
+    "agent",
 ];
 
 /// Crates that may hold `unsafe`, each for a reason in its manifest.

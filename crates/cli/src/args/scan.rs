@@ -25,8 +25,13 @@ pub(crate) struct Scan {
     pub(crate) explain: bool,
 }
 
+/// As labels have it; people may leave out the `v`.
 fn level_version(text: &str) -> Result<LevelVersion, String> {
-    text.parse().map_err(|error: ParseLevelError| match error {
+    let labelled = match text.split_once(":1.") {
+        Some((level, minor)) => format!("{level}:v1.{minor}"),
+        None => text.to_owned(),
+    };
+    labelled.parse().map_err(|error: ParseLevelError| match error {
         ParseLevelError::Level => format!("the level {error}"),
         ParseLevelError::Version => format!("the version {error}"),
     })
