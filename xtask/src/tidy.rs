@@ -16,6 +16,7 @@ use serde_json::Value;
 /// Ring of each crate; `BESIDE` crates are tools and tests, on which no product crate may depend.
 const RINGS: &[(&str, u8)] = &[
     ("nullius-model", 0),
+    ("nullius-cel", 1),
     ("nullius-rbac", 1),
     ("nullius-access", 1),
     ("nullius-policy", 1),
@@ -96,12 +97,16 @@ const IMPURE: &[&str] = &[
 /// The one place of a pure crate that may read the clock: `SystemClock`, handed in by shells.
 const CLOCK_HOME: &str = "crates/model/src/clock.rs";
 
+/// The one place of a pure crate that may start a thread: for its stack, which the parser of expressions needs.
+const STACK_HOME: &str = "crates/cel/src/stack.rs";
+
 /// Words that name nothing.
 const BANNED_WORDS: &[&str] = &["utils", "helpers", "Manager"];
 
 /// Crates on the way of a decision: no exception to the lints against panics.
 const DECISION_CRATES: &[&str] = &[
     "model",
+    "cel",
     "rbac",
     "access",
     "policy",
@@ -290,7 +295,7 @@ fn check_sources(
         }
         check_words(&place, &text, findings);
         let product = product_part(&place, &text);
-        if is_pure(&name) && place != CLOCK_HOME {
+        if is_pure(&name) && place != CLOCK_HOME && place != STACK_HOME {
             for word in IMPURE
                 .iter()
                 .filter(|word| code_lines(product).any(|(_, line)| line.contains(**word)))

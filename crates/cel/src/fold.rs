@@ -1,0 +1,307 @@
+//! The macros that go through lists and maps, run as what they mean and charged as what cel-go expands them to.
+
+use crate::{
+    ast::FoldKind,
+    error::{EvalError, Fallible},
+    list::List,
+    machine::Machine,
+    map::{Entries, Map},
+    program::FoldPlan,
+    value::{Text, Value},
+};
+
+/// What a macro goes through.
+enum Range<'r, 'a> {
+    List(&'r List<'a>),
+    Entries(Vec<(Value<'a>, Value<'a>)>),
+    Json(serde_json::map::Iter<'a>),
+}
+
+impl<'a> Machine<'a> {
+    pub(crate) fn fold(&mut self, plan: &'a FoldPlan, range: &Value<'a>) -> Fallible<Value<'a>> {
+        let range = match range {
+            Value::List(list) => Range::List(list),
+            Value::Map(Map::Json(entries)) => Range::Json(entries.iter()),
+            Value::Map(map) => Range::Entries(map.entries()),
+            other => {
+                return Err(EvalError::Failed(format!(
+                    "got '{}', expected iterable type",
+                    go_name(other)
+                )));
+            }
+        };
+        let depth = self.locals.len();
+        let result = match plan.kind {
+            FoldKind::All => self.fold_all(plan, range),
+            FoldKind::Exists => self.fold_exists(plan, range),
+            FoldKind::ExistsOne => self.fold_exists_one(plan, range),
+            FoldKind::Map | FoldKind::TransformList => self.fold_map(plan, range),
+            FoldKind::Filter => self.fold_filter(plan, range),
+            FoldKind::TransformMap => self.fold_transform_map(plan, range),
+            FoldKind::TransformMapEntry => self.fold_transform_entries(plan, range),
+            FoldKind::SortBy => self.fold_sort(plan, range),
+        };
+        self.locals.truncate(depth);
+        result
+    }
+
+    /// Sets the variables to the next item; false past the last.
+    fn next_item(
+        &mut self,
+        plan: &FoldPlan,
+        range: &mut Range<'_, 'a>,
+        at: usize,
+        depth: usize,
+    ) -> Fallible<bool> {
+        let (first, second) = match range {
+            Range::List(list) => {
+                let Some(item) = list.get(at) else { return Ok(false) };
+                if plan.two {
+                    (Value::Int(i64::try_from(at).unwrap_or(i64::MAX)), Some(item))
+                } else {
+                    (item, None)
+                }
+            }
+            Range::Entries(entries) => {
+                let Some((key, value)) = entries.get(at) else { return Ok(false) };
+                (key.clone(), plan.two.then(|| value.clone()))
+            }
+            Range::Json(iter) => {
+                let Some((key, value)) = iter.next() else { return Ok(false) };
+                (Value::String(Text::Borrowed(key)), plan.two.then(|| Value::from_json(value)))
+            }
+        };
+        self.iterate()?;
+        self.locals.truncate(depth);
+        self.locals.push(first);
+        self.locals.extend(second);
+        Ok(true)
+    }
+
+    fn fold_all(&mut self, plan: &'a FoldPlan, mut range: Range<'_, 'a>) -> Fallible<Value<'a>> {
+        let depth = self.locals.len();
+        let mut failed = None;
+        let mut at = 0;
+        while self.next_item(plan, &mut range, at, depth)? {
+            at += 1;
+            self.charge(plan.cost.condition + plan.cost.step)?;
+            match self.eval(plan.body) {
+                Ok(Value::Bool(true)) => {}
+                Ok(Value::Bool(false)) => {
+                    if self.next_item(plan, &mut range, at, depth)? {
+                        self.charge(plan.cost.condition)?;
+                    }
+                    self.charge(plan.cost.result)?;
+                    return Ok(Value::Bool(false));
+                }
+                Ok(_) => {
+                    failed.get_or_insert_with(EvalError::no_overload);
+                }
+                Err(error) if error.is_absorbed() => {
+                    failed.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.charge(plan.cost.result)?;
+        failed.map_or(Ok(Value::Bool(true)), Err)
+    }
+
+    fn fold_exists(&mut self, plan: &'a FoldPlan, mut range: Range<'_, 'a>) -> Fallible<Value<'a>> {
+        let depth = self.locals.len();
+        let mut failed = None;
+        let mut at = 0;
+        while self.next_item(plan, &mut range, at, depth)? {
+            at += 1;
+            self.charge(plan.cost.condition + plan.cost.step)?;
+            match self.eval(plan.body) {
+                Ok(Value::Bool(false)) => {}
+                Ok(Value::Bool(true)) => {
+                    if self.next_item(plan, &mut range, at, depth)? {
+                        self.charge(plan.cost.condition)?;
+                    }
+                    self.charge(plan.cost.result)?;
+                    return Ok(Value::Bool(true));
+                }
+                Ok(_) => {
+                    failed.get_or_insert_with(EvalError::no_overload);
+                }
+                Err(error) if error.is_absorbed() => {
+                    failed.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.charge(plan.cost.result)?;
+        failed.map_or(Ok(Value::Bool(false)), Err)
+    }
+
+    fn condition(&mut self, id: u32) -> Fallible<bool> {
+        match self.eval(id)? {
+            Value::Bool(truth) => Ok(truth),
+            _ => Err(EvalError::no_overload()),
+        }
+    }
+
+    fn fold_exists_one(
+        &mut self,
+        plan: &'a FoldPlan,
+        mut range: Range<'_, 'a>,
+    ) -> Fallible<Value<'a>> {
+        let depth = self.locals.len();
+        let mut found = 0_u64;
+        let mut at = 0;
+        while self.next_item(plan, &mut range, at, depth)? {
+            at += 1;
+            if self.condition(plan.body)? {
+                self.charge(plan.cost.step)?;
+                found += 1;
+            }
+        }
+        self.charge(plan.cost.result)?;
+        Ok(Value::Bool(found == 1))
+    }
+
+    fn fold_map(&mut self, plan: &'a FoldPlan, mut range: Range<'_, 'a>) -> Fallible<Value<'a>> {
+        let depth = self.locals.len();
+        let mut items = Vec::new();
+        let mut at = 0;
+        while self.next_item(plan, &mut range, at, depth)? {
+            at += 1;
+            if let Some(filter) = plan.filter
+                && !self.condition(filter)?
+            {
+                continue;
+            }
+            self.charge(plan.cost.step)?;
+            items.push(self.eval(plan.body)?);
+            self.reserve_item(items.len())?;
+        }
+        self.charge(plan.cost.result)?;
+        Ok(Value::list(items))
+    }
+
+    fn reserve_item(&mut self, items: usize) -> Fallible<()> {
+        // Lists grow by doubling: the size is looked at when it passes a power of two.
+        if items.is_power_of_two() { self.reserve_items(items) } else { Ok(()) }
+    }
+
+    fn fold_filter(&mut self, plan: &'a FoldPlan, mut range: Range<'_, 'a>) -> Fallible<Value<'a>> {
+        let depth = self.locals.len();
+        let mut items = Vec::new();
+        let mut at = 0;
+        while self.next_item(plan, &mut range, at, depth)? {
+            at += 1;
+            if self.condition(plan.body)? {
+                self.charge(plan.cost.step)?;
+                items.extend(self.locals.get(depth).cloned());
+                self.reserve_item(items.len())?;
+            }
+        }
+        self.charge(plan.cost.result)?;
+        Ok(Value::list(items))
+    }
+
+    fn fold_transform_map(
+        &mut self,
+        plan: &'a FoldPlan,
+        mut range: Range<'_, 'a>,
+    ) -> Fallible<Value<'a>> {
+        let depth = self.locals.len();
+        let mut built = Entries::default();
+        let mut at = 0;
+        while self.next_item(plan, &mut range, at, depth)? {
+            at += 1;
+            if let Some(filter) = plan.filter
+                && !self.condition(filter)?
+            {
+                continue;
+            }
+            self.charge(plan.cost.step)?;
+            let key = self.locals.get(depth).cloned().unwrap_or(Value::Null);
+            let value = self.eval(plan.body)?;
+            self.add_entry(&mut built, key, value, at)?;
+        }
+        self.charge(plan.cost.result)?;
+        Ok(Value::Map(Map::of(built)))
+    }
+
+    fn add_entry(
+        &mut self,
+        built: &mut Entries<'a>,
+        key: Value<'a>,
+        value: Value<'a>,
+        count: usize,
+    ) -> Fallible<()> {
+        let shown = crate::library::operators::shown_key(&key);
+        if !built.insert(key, value) {
+            return Err(EvalError::Failed(format!("insert failed: key {shown} already exists")));
+        }
+        self.reserve_item(count.saturating_mul(2))
+    }
+
+    fn fold_transform_entries(
+        &mut self,
+        plan: &'a FoldPlan,
+        mut range: Range<'_, 'a>,
+    ) -> Fallible<Value<'a>> {
+        let depth = self.locals.len();
+        let mut built = Entries::default();
+        let mut at = 0;
+        let mut count = 0;
+        while self.next_item(plan, &mut range, at, depth)? {
+            at += 1;
+            if let Some(filter) = plan.filter
+                && !self.condition(filter)?
+            {
+                continue;
+            }
+            self.charge(plan.cost.step)?;
+            let Value::Map(entries) = self.eval(plan.body)? else {
+                return Err(EvalError::no_overload());
+            };
+            for (key, value) in entries.entries() {
+                count += 1;
+                self.add_entry(&mut built, key, value, count)?;
+            }
+        }
+        self.charge(plan.cost.result)?;
+        Ok(Value::Map(Map::of(built)))
+    }
+
+    fn fold_sort(&mut self, plan: &'a FoldPlan, mut range: Range<'_, 'a>) -> Fallible<Value<'a>> {
+        let depth = self.locals.len();
+        let Range::List(list) = &range else { return Err(EvalError::no_overload()) };
+        let list: List<'a> = List::clone(list);
+        let mut keys = Vec::with_capacity(list.len());
+        let mut at = 0;
+        while self.next_item(plan, &mut range, at, depth)? {
+            at += 1;
+            self.charge(plan.cost.step)?;
+            keys.push(self.eval(plan.body)?);
+            self.reserve_item(keys.len())?;
+        }
+        self.charge(plan.cost.result)?;
+        let operands = [Value::List(list.clone()), Value::list(keys.clone())];
+        let sorted = crate::library::lists::sort_by_keys(&list, &keys);
+        self.charge((plan.sort_cost.0)(&operands, sorted.as_ref().ok()))?;
+        sorted
+    }
+}
+
+/// The name that the API server's messages give a value's type.
+fn go_name(value: &Value<'_>) -> &'static str {
+    match value {
+        Value::Null => "types.Null",
+        Value::Bool(_) => "types.Bool",
+        Value::Int(_) => "types.Int",
+        Value::Uint(_) => "types.Uint",
+        Value::Double(_) => "types.Double",
+        Value::String(_) => "types.String",
+        Value::Bytes(_) => "types.Bytes",
+        Value::Timestamp(_) => "types.Timestamp",
+        Value::Duration(_) => "types.Duration",
+        Value::Optional(_) => "*types.Optional",
+        _ => "ref.Val",
+    }
+}

@@ -1,0 +1,655 @@
+//! Runs programs: over borrowed values, with cost counted at each node as the API server counts it, an interrupt looked
+//! at every hundred iterations, and a limit on the size of what is made. Errors are values that `&&`, `||`, `all` and
+//! `exists` may absorb.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    ast::{OptResult, Presence},
+    error::{EvalError, Fallible},
+    library::{
+        authz::Authorizer,
+        operators::{self, Operator, Scalars},
+    },
+    map::{Entries, Map},
+    object::Object,
+    program::{CallPlan, Charge, Node, NodeId, operands},
+    value::Value,
+};
+
+/// The API server's limit on the cost of one expression.
+pub const COST_LIMIT: u64 = 1_000_000;
+/// The largest value in bytes.
+pub const VALUE_LIMIT: usize = 16 * 1024 * 1024;
+/// The interrupt is looked at once in so many iterations.
+const CHECK_FREQUENCY: u32 = 100;
+/// Copying so many bytes counts as an iteration.
+const BYTES_PER_ITERATION: usize = 4096;
+
+/// The variables of an evaluation.
+#[derive(Default)]
+pub struct Activation<'a> {
+    variables: BTreeMap<String, Value<'a>>,
+    authorizer: Option<&'a dyn Authorizer>,
+}
+
+impl<'a> Activation<'a> {
+    /// Without variables.
+    #[must_use]
+    pub fn new() -> Activation<'a> {
+        Activation::default()
+    }
+
+    /// With one more variable.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: Value<'a>) -> Activation<'a> {
+        self.variables.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Sets a variable.
+    pub fn set(&mut self, name: &str, value: Value<'a>) {
+        self.variables.insert(name.to_owned(), value);
+    }
+
+    /// With answers of authorization checks.
+    #[must_use]
+    pub fn with_authorizer(mut self, authorizer: &'a dyn Authorizer) -> Activation<'a> {
+        self.authorizer = Some(authorizer);
+        self
+    }
+
+    pub(crate) fn variable(&self, name: &str) -> Option<Value<'a>> {
+        self.variables.get(name).cloned()
+    }
+
+    pub(crate) fn authorizer(&self) -> Option<&'a dyn Authorizer> {
+        self.authorizer
+    }
+}
+
+/// What an evaluation may use.
+#[derive(Clone, Copy)]
+pub struct Budget<'a> {
+    /// The most that it may cost.
+    pub cost: u64,
+    /// The largest value that it may make, in bytes.
+    pub value_bytes: usize,
+    /// Says when to stop: the shell looks at its clock.
+    pub interrupt: Option<&'a dyn Fn() -> bool>,
+}
+
+impl Default for Budget<'_> {
+    fn default() -> Self {
+        Budget { cost: COST_LIMIT, value_bytes: VALUE_LIMIT, interrupt: None }
+    }
+}
+
+/// What came of an evaluation.
+#[derive(Clone, Debug)]
+pub struct Outcome<'a> {
+    /// The value, or why there is none.
+    pub result: Result<Value<'a>, EvalError>,
+    /// What it cost.
+    pub cost: u64,
+}
+
+/// One evaluation.
+pub(crate) struct Machine<'a> {
+    nodes: &'a [Node],
+    names: &'a [Arc<str>],
+    globals: Vec<Option<Value<'a>>>,
+    pub(crate) locals: Vec<Value<'a>>,
+    pub(crate) authorizer: Option<&'a dyn Authorizer>,
+    scalars: Scalars,
+    budget: Budget<'a>,
+    cost: u64,
+    iterations: u32,
+    copied: usize,
+}
+
+impl<'a> Machine<'a> {
+    pub(crate) fn new(
+        nodes: &'a [Node],
+        names: &'a [Arc<str>],
+        globals: Vec<Option<Value<'a>>>,
+        authorizer: Option<&'a dyn Authorizer>,
+        scalars: Scalars,
+        budget: Budget<'a>,
+    ) -> Machine<'a> {
+        Machine {
+            nodes,
+            names,
+            globals,
+            locals: Vec::new(),
+            authorizer,
+            scalars,
+            budget,
+            cost: 0,
+            iterations: 0,
+            copied: 0,
+        }
+    }
+
+    /// A machine without a program, on which functions are folded.
+    pub(crate) fn idle() -> Machine<'a> {
+        Machine::new(&[], &[], Vec::new(), None, Scalars::HaveNothing, Budget::default())
+    }
+
+    pub(crate) fn run(mut self, root: NodeId) -> Outcome<'a> {
+        let result = self.eval(root);
+        Outcome { result, cost: self.cost }
+    }
+
+    /// Counts cost; an error beyond the budget.
+    pub(crate) fn charge(&mut self, cost: u64) -> Fallible<()> {
+        self.cost = self.cost.saturating_add(cost);
+        if self.cost > self.budget.cost { Err(EvalError::CostLimit) } else { Ok(()) }
+    }
+
+    /// Counts one iteration; an error when the shell says stop.
+    pub(crate) fn iterate(&mut self) -> Fallible<()> {
+        self.iterations += 1;
+        if self.iterations.is_multiple_of(CHECK_FREQUENCY)
+            && self.budget.interrupt.is_some_and(|interrupt| interrupt())
+        {
+            return Err(EvalError::Interrupted);
+        }
+        Ok(())
+    }
+
+    /// Counts the bytes of a value about to be made; an error beyond the limit.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Fallible<()> {
+        if bytes > self.budget.value_bytes {
+            return Err(EvalError::TooLarge { limit: self.budget.value_bytes });
+        }
+        self.copied += bytes;
+        while self.copied >= BYTES_PER_ITERATION {
+            self.copied -= BYTES_PER_ITERATION;
+            self.iterate()?;
+        }
+        Ok(())
+    }
+
+    /// The largest value in bytes.
+    pub(crate) fn value_limit(&self) -> usize {
+        self.budget.value_bytes
+    }
+
+    /// [`Machine::reserve`] for a list of so many items.
+    pub(crate) fn reserve_items(&mut self, items: usize) -> Fallible<()> {
+        self.reserve(items.saturating_mul(size_of::<Value<'_>>()))
+    }
+
+    pub(crate) fn eval(&mut self, id: NodeId) -> Fallible<Value<'a>> {
+        let nodes = self.nodes;
+        let Some(node) = nodes.get(id as usize) else {
+            return Err(EvalError::no_overload());
+        };
+        match node {
+            Node::Const(value) => Ok(value.borrow()),
+            Node::Global(at) => self.global(*at),
+            Node::Local(at) => {
+                self.charge(1)?;
+                self.locals.get(*at as usize).cloned().ok_or_else(EvalError::no_overload)
+            }
+            Node::Unknown(message) => Err(EvalError::failed(message.clone())),
+            Node::And(terms) => self.eval_and(terms),
+            Node::Or(terms) => self.eval_or(terms),
+            Node::Conditional { condition, then, otherwise, refunds } => {
+                self.eval_conditional(*condition, *then, *otherwise, *refunds)
+            }
+            Node::List(items) => self.eval_list(items),
+            Node::Map { .. } => self.eval_map(node),
+            Node::Struct { name, fields } => self.eval_struct(name, fields),
+            Node::Bind { init, body } => self.eval_bind(*init, *body),
+            Node::Spine { links, start } => self.eval_spine(links, *start),
+            Node::Call(call) if call.args.is_empty() => self.call(call, &[]),
+            _ => match operands_first(node) {
+                Some(first) => {
+                    let first = self.eval(first);
+                    self.finish(node, first)
+                }
+                None => Err(EvalError::no_overload()),
+            },
+        }
+    }
+
+    fn eval_spine(&mut self, links: &'a [NodeId], start: NodeId) -> Fallible<Value<'a>> {
+        let nodes = self.nodes;
+        let mut value = self.eval(start);
+        for link in links.iter().rev() {
+            let Some(node) = nodes.get(*link as usize) else {
+                return Err(EvalError::no_overload());
+            };
+            value = self.finish(node, value);
+        }
+        value
+    }
+
+    /// The value of a node whose first operand is known.
+    fn finish(&mut self, node: &'a Node, first: Fallible<Value<'a>>) -> Fallible<Value<'a>> {
+        match node {
+            Node::Select { field, charge, .. } => {
+                let operand = first?;
+                self.charge(charge.start)?;
+                if matches!(operand, Value::Optional(_)) {
+                    let found = operators::select(&operand, field, self.scalars)?;
+                    self.charge_presence(&found)?;
+                    return Ok(found);
+                }
+                self.charge(1)?;
+                operators::select(&operand, field, self.scalars)
+            }
+            Node::SelectOptional { field, charge, .. } => {
+                let operand = first?;
+                self.charge(charge.start)?;
+                let found = operators::select_optional(&operand, field, self.scalars)?;
+                self.charge_presence(&found)?;
+                Ok(found)
+            }
+            Node::Has { field, charge, .. } => self.finish_has(&first?, field, *charge),
+            Node::Index { index, charge, .. } => self.finish_index(first, *index, *charge),
+            Node::IndexOptional { index, charge, .. } => {
+                let operand = first?;
+                if matches!(operand, Value::Optional(None)) {
+                    self.charge(charge.start)?;
+                    return Ok(operand);
+                }
+                let index = self.eval_index(*index, *charge)?;
+                let found = operators::index_optional(&operand, &index, self.scalars)?;
+                self.charge_presence(&found)?;
+                Ok(found)
+            }
+            Node::Not(_) => {
+                self.charge_call(&first, 1)?;
+                operators::not(&first?)
+            }
+            Node::Negate(_) => {
+                self.charge_call(&first, 1)?;
+                operators::negate(&first?)
+            }
+            Node::Binary { operator, right, cost, .. } => {
+                self.finish_binary(*operator, first, *right, *cost)
+            }
+            Node::Member { set, .. } => {
+                let item = first?;
+                operators::contains(&item, set)
+            }
+            Node::Matches { regex, pattern, cost, .. } => {
+                let text = first?;
+                self.charge((cost.0)(&[text.clone(), pattern.borrow()], None))?;
+                match &text {
+                    Value::String(text) => Ok(Value::Bool(regex.is_match(text))),
+                    _ => Err(EvalError::no_overload()),
+                }
+            }
+            Node::Call(call) => self.finish_call(call, first),
+            Node::Fold(fold) => {
+                let range = first?;
+                self.fold(fold, &range)
+            }
+            Node::OptMap { target, body, result } => {
+                self.finish_opt_map(first, *target, *body, *result)
+            }
+            Node::OrElse { other, kind, .. } => self.finish_or_else(first, *other, *kind),
+            _ => first,
+        }
+    }
+
+    fn finish_has(
+        &mut self,
+        operand: &Value<'a>,
+        field: &str,
+        charge: Charge,
+    ) -> Fallible<Value<'a>> {
+        self.charge(charge.start)?;
+        let found = operators::has(operand, field, self.scalars)?;
+        // The test takes off what the field costs, which an absent optional never paid.
+        if !found && matches!(operand, Value::Optional(_)) {
+            self.cost = self.cost.saturating_sub(1);
+        }
+        Ok(Value::Bool(found))
+    }
+
+    fn charge_presence(&mut self, found: &Value<'a>) -> Fallible<()> {
+        match found {
+            Value::Optional(Some(_)) => self.charge(1),
+            _ => Ok(()),
+        }
+    }
+
+    /// A call whose operand erred costs as much as one that did not; only what stops the evaluation passes.
+    fn charge_call(&mut self, first: &Fallible<Value<'a>>, cost: u64) -> Fallible<()> {
+        match first {
+            Err(error) if !error.is_absorbed() => Err(error.clone()),
+            _ => self.charge(cost),
+        }
+    }
+
+    fn global(&mut self, at: u32) -> Fallible<Value<'a>> {
+        self.charge(1)?;
+        match self.globals.get(at as usize) {
+            Some(Some(value)) => Ok(value.clone()),
+            _ => {
+                let name = self.names.get(at as usize).map_or("", |name| name);
+                Err(EvalError::Failed(format!("no such attribute(s): {name}")))
+            }
+        }
+    }
+
+    fn eval_index(&mut self, index: NodeId, charge: Charge) -> Fallible<Value<'a>> {
+        self.charge(charge.start)?;
+        let value = self.eval(index)?;
+        self.cost = self.cost.saturating_sub(charge.refund);
+        Ok(value)
+    }
+
+    fn finish_index(
+        &mut self,
+        operand: Fallible<Value<'a>>,
+        index: NodeId,
+        charge: Charge,
+    ) -> Fallible<Value<'a>> {
+        let operand = operand?;
+        if matches!(operand, Value::Optional(None)) {
+            self.charge(charge.start)?;
+            return Ok(operand);
+        }
+        let index = self.eval_index(index, charge)?;
+        if matches!(operand, Value::Optional(_)) {
+            let found = operators::index(&operand, &index, self.scalars)?;
+            self.charge_presence(&found)?;
+            return Ok(found);
+        }
+        self.charge(1)?;
+        operators::index(&operand, &index, self.scalars)
+    }
+
+    fn finish_binary(
+        &mut self,
+        operator: Operator,
+        left: Fallible<Value<'a>>,
+        right: NodeId,
+        cost: crate::cost::CallCost,
+    ) -> Fallible<Value<'a>> {
+        if let Err(error) = &left
+            && !error.is_absorbed()
+        {
+            return left;
+        }
+        let right = self.eval(right);
+        match (left, right) {
+            (Ok(left), Ok(right)) => {
+                let operands = [left, right];
+                self.charge((cost.0)(&operands, None))?;
+                operator.apply(self, &operands[0], &operands[1])
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                self.charge(u64::from(error.is_absorbed()))?;
+                Err(error)
+            }
+        }
+    }
+
+    fn eval_and(&mut self, terms: &'a [NodeId]) -> Fallible<Value<'a>> {
+        let mut failed = None;
+        for term in terms {
+            match self.eval(*term) {
+                Ok(Value::Bool(false)) => return Ok(Value::Bool(false)),
+                Ok(Value::Bool(true)) => {}
+                Ok(_) => {
+                    failed.get_or_insert_with(EvalError::no_overload);
+                }
+                Err(error) if error.is_absorbed() => {
+                    failed.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        failed.map_or(Ok(Value::Bool(true)), Err)
+    }
+
+    fn eval_or(&mut self, terms: &'a [NodeId]) -> Fallible<Value<'a>> {
+        let mut failed = None;
+        for term in terms {
+            match self.eval(*term) {
+                Ok(Value::Bool(true)) => return Ok(Value::Bool(true)),
+                Ok(Value::Bool(false)) => {}
+                Ok(_) => {
+                    failed.get_or_insert_with(EvalError::no_overload);
+                }
+                Err(error) if error.is_absorbed() => {
+                    failed.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        failed.map_or(Ok(Value::Bool(false)), Err)
+    }
+
+    fn eval_conditional(
+        &mut self,
+        condition: NodeId,
+        then: NodeId,
+        otherwise: NodeId,
+        refunds: (u64, u64),
+    ) -> Fallible<Value<'a>> {
+        let (branch, refund) = match self.eval(condition)? {
+            Value::Bool(true) => (then, refunds.0),
+            Value::Bool(false) => (otherwise, refunds.1),
+            _ => return Err(EvalError::no_overload()),
+        };
+        let value = self.eval(branch)?;
+        self.cost = self.cost.saturating_sub(refund);
+        Ok(value)
+    }
+
+    /// What erred while it was made costs as much as what did not.
+    fn charge_failure(&mut self, cost: u64, error: EvalError) -> Fallible<Value<'a>> {
+        if error.is_absorbed() {
+            self.charge(cost)?;
+        }
+        Err(error)
+    }
+
+    /// An item that may be absent; `None` when it is.
+    fn present(&mut self, id: NodeId, presence: Presence) -> Fallible<Option<Value<'a>>> {
+        let value = self.eval(id)?;
+        match (presence, value) {
+            (Presence::Required, value) => Ok(Some(value)),
+            (Presence::Optional, Value::Optional(found)) => {
+                Ok(found.map(|value| value.as_ref().clone()))
+            }
+            (Presence::Optional, other) => Err(EvalError::Failed(format!(
+                "cannot initialize optional list element from non-optional value {}",
+                other.type_name()
+            ))),
+        }
+    }
+
+    fn eval_list(&mut self, items: &'a [(NodeId, Presence)]) -> Fallible<Value<'a>> {
+        let mut values = Vec::with_capacity(items.len());
+        for (id, presence) in items {
+            match self.present(*id, *presence) {
+                Ok(value) => values.extend(value),
+                Err(error) => return self.charge_failure(crate::cost::LIST, error),
+            }
+        }
+        self.charge(crate::cost::LIST)?;
+        Ok(Value::list(values))
+    }
+
+    fn eval_map(&mut self, node: &'a Node) -> Fallible<Value<'a>> {
+        let Node::Map { entries, keys } = node else { return Err(EvalError::no_overload()) };
+        let mut built = Entries::default();
+        for (key, value, presence) in entries {
+            let added = match self.eval(*key) {
+                Ok(key) => match self.present(*value, *presence) {
+                    Ok(Some(value)) => built.put(key, value, *keys),
+                    Ok(None) => Ok(()),
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            };
+            if let Err(error) = added {
+                return self.charge_failure(crate::cost::MAP, error);
+            }
+        }
+        self.charge(crate::cost::MAP)?;
+        Ok(Value::Map(Map::of(built)))
+    }
+
+    fn eval_struct(
+        &mut self,
+        name: &Arc<str>,
+        fields: &'a [(Arc<str>, NodeId, Presence)],
+    ) -> Fallible<Value<'a>> {
+        let mut built = Vec::with_capacity(fields.len());
+        for (field, id, presence) in fields {
+            match self.present(*id, *presence) {
+                Ok(Some(value)) => built.push((field.clone(), value)),
+                Ok(None) => {}
+                Err(error) => return self.charge_failure(crate::cost::STRUCT, error),
+            }
+        }
+        self.charge(crate::cost::STRUCT)?;
+        Ok(Value::Object(Arc::new(Object { type_name: name.clone(), fields: built })))
+    }
+
+    fn eval_bind(&mut self, init: NodeId, body: NodeId) -> Fallible<Value<'a>> {
+        let value = self.eval(init)?;
+        self.locals.push(value);
+        let result = self.eval(body);
+        self.locals.pop();
+        result
+    }
+
+    fn finish_opt_map(
+        &mut self,
+        target: Fallible<Value<'a>>,
+        target_id: NodeId,
+        body: NodeId,
+        result: OptResult,
+    ) -> Fallible<Value<'a>> {
+        let target = target?;
+        let Value::Optional(found) = target else { return Err(EvalError::no_overload()) };
+        // `hasValue()`, and for one that is there the target once more for `value()`.
+        self.charge(1)?;
+        let Some(found) = found else {
+            self.charge(1)?;
+            return Ok(Value::Optional(None));
+        };
+        let again = self.cost;
+        self.eval(target_id)?;
+        debug_assert!(self.cost >= again, "evaluation never refunds more than it took");
+        self.charge(1)?;
+        self.locals.push(found.as_ref().clone());
+        let value = self.eval(body);
+        self.locals.pop();
+        let value = value?;
+        match result {
+            OptResult::Value => {
+                self.charge(1)?;
+                Ok(Value::some(value))
+            }
+            OptResult::Optional => match value {
+                Value::Optional(_) => Ok(value),
+                _ => Err(EvalError::no_overload()),
+            },
+        }
+    }
+
+    fn finish_or_else(
+        &mut self,
+        target: Fallible<Value<'a>>,
+        other: NodeId,
+        kind: OptResult,
+    ) -> Fallible<Value<'a>> {
+        match target? {
+            Value::Optional(Some(value)) => match kind {
+                OptResult::Value => Ok(value.as_ref().clone()),
+                OptResult::Optional => Ok(Value::Optional(Some(value))),
+            },
+            Value::Optional(None) => self.eval(other),
+            _ => Err(EvalError::no_overload()),
+        }
+    }
+
+    fn finish_call(
+        &mut self,
+        plan: &'a CallPlan,
+        first: Fallible<Value<'a>>,
+    ) -> Fallible<Value<'a>> {
+        match plan.args.len() {
+            1 => {
+                self.check_stop(&first)?;
+                match first {
+                    Ok(value) => self.call(plan, &[value]),
+                    Err(error) => {
+                        self.charge(1)?;
+                        Err(error)
+                    }
+                }
+            }
+            2 => {
+                self.check_stop(&first)?;
+                let second = self.eval(plan.args[1]);
+                match (first, second) {
+                    (Ok(one), Ok(two)) => self.call(plan, &[one, two]),
+                    (Err(error), _) | (_, Err(error)) => {
+                        self.charge(u64::from(error.is_absorbed()))?;
+                        Err(error)
+                    }
+                }
+            }
+            _ => {
+                let mut args = Vec::with_capacity(plan.args.len());
+                args.push(first?);
+                for id in &plan.args[1..] {
+                    args.push(self.eval(*id)?);
+                }
+                self.call(plan, &args)
+            }
+        }
+    }
+
+    fn check_stop(&self, value: &Fallible<Value<'a>>) -> Fallible<()> {
+        match value {
+            Err(error) if !error.is_absorbed() => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn call(&mut self, plan: &'a CallPlan, args: &[Value<'a>]) -> Fallible<Value<'a>> {
+        let chosen = plan
+            .candidates
+            .iter()
+            .find(|overload| overload.params.iter().zip(args).all(|(param, arg)| arg.is_of(param)));
+        let result = match chosen {
+            Some(overload) => (overload.run)(self, args),
+            None if plan.function == "size" => Err(EvalError::no_overload_for("size")),
+            None if plan.candidates.len() > 1 => {
+                let shown: Vec<&str> = args.iter().map(Value::type_name).collect();
+                Err(EvalError::no_overload_for(&format!("{}({})", plan.function, shown.join(", "))))
+            }
+            None => Err(EvalError::no_overload()),
+        };
+        if let Err(error) = &result
+            && !error.is_absorbed()
+        {
+            return result;
+        }
+        self.charge((plan.cost.0)(args, result.as_ref().ok()))?;
+        result
+    }
+}
+
+fn operands_first(node: &Node) -> Option<NodeId> {
+    match node {
+        Node::Select { operand, .. } | Node::Has { operand, .. } => Some(*operand),
+        Node::Binary { left, .. } => Some(*left),
+        Node::Call(call) => call.args.first().copied(),
+        other => operands(other).0,
+    }
+}

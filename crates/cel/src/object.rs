@@ -1,0 +1,110 @@
+//! Objects: values of named types with fields. The environment declares what a name means; `Object{…}` of mutations
+//! has types that follow the path of their fields and check nothing, as in the API server.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{types::Type, value::Value};
+
+/// What an expression constructed by `Name{field: value}`.
+#[derive(Clone, Debug)]
+pub struct Object<'a> {
+    /// The name of its type.
+    pub type_name: Arc<str>,
+    /// The fields that were given, in order.
+    pub fields: Vec<(Arc<str>, Value<'a>)>,
+}
+
+impl<'a> Object<'a> {
+    /// The value of a field that was given.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Value<'a>> {
+        self.fields.iter().find(|(known, _)| &**known == name).map(|(_, value)| value)
+    }
+
+    /// Checks that every object under `Object.a{b: …}` is of type `Object.a.b`: what a mutation applies.
+    ///
+    /// # Errors
+    ///
+    /// Names the first object whose type does not follow its path.
+    pub fn check_paths(&self) -> Result<(), String> {
+        check_nested(&self.type_name, &Value::Object(Arc::new(self.clone())))
+    }
+
+    pub(crate) fn equals(&self, other: &Object<'_>) -> bool {
+        self.type_name == other.type_name
+            && self.fields.len() == other.fields.len()
+            && self
+                .fields
+                .iter()
+                .all(|(name, value)| other.field(name).is_some_and(|found| found.equals(value)))
+    }
+}
+
+/// The named types with fields that an environment declares.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    declared: BTreeMap<Arc<str>, BTreeMap<Arc<str>, Type>>,
+    mutation: bool,
+}
+
+impl Objects {
+    /// Declares a type and the types of its fields.
+    pub fn declare(&mut self, name: &str, fields: impl IntoIterator<Item = (&'static str, Type)>) {
+        let fields = fields.into_iter().map(|(name, of)| (Arc::from(name), of)).collect();
+        self.declared.insert(Arc::from(name), fields);
+    }
+
+    /// Adds `Object…` and `JSONPatch`, which mutations construct.
+    pub fn declare_mutation(&mut self) {
+        self.mutation = true;
+        self.declare(
+            "JSONPatch",
+            [
+                ("op", Type::String),
+                ("path", Type::String),
+                ("from", Type::String),
+                ("value", Type::Dyn),
+            ],
+        );
+    }
+
+    /// Whether a name is a type.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        self.declared.contains_key(name) || self.is_construction(name)
+    }
+
+    /// The type of a field; `None` when the type or the field is unknown.
+    #[must_use]
+    pub fn field(&self, of: &str, field: &str) -> Option<Type> {
+        if self.is_construction(of) {
+            return Some(Type::Dyn);
+        }
+        self.declared.get(of)?.get(field).cloned()
+    }
+
+    fn is_construction(&self, name: &str) -> bool {
+        self.mutation && (name == "Object" || name.starts_with("Object."))
+    }
+}
+
+fn check_nested(path: &str, value: &Value<'_>) -> Result<(), String> {
+    match value {
+        Value::Object(object) => {
+            if *object.type_name != *path {
+                return Err(format!(
+                    "unexpected type name \"{}\", expected \"{path}\", which matches field name path from root Object type",
+                    object.type_name
+                ));
+            }
+            object
+                .fields
+                .iter()
+                .try_for_each(|(name, field)| check_nested(&format!("{path}.{name}"), field))
+        }
+        Value::List(list) => list.iter().try_for_each(|item| check_nested(path, &item)),
+        Value::Map(map) => map.entries().iter().try_for_each(|(_, item)| check_nested(path, item)),
+        Value::Optional(Some(item)) => check_nested(path, item),
+        _ => Ok(()),
+    }
+}
