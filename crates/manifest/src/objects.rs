@@ -138,13 +138,13 @@ fn json_stream(text: &str, first_line: usize) -> Option<Vec<Node>> {
     }
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
     let mut nodes = Vec::new();
-    let mut start = 0;
+    let (mut start, mut line) = (0, first_line);
     while let Some(value) = values.next() {
         value.ok()?;
         let end = values.byte_offset();
-        let above = text.get(..start)?.matches('\n').count();
         let part = text.get(start..end)?;
-        nodes.extend(parse_from(part, Dialect::Kubernetes, first_line + above).ok()?);
+        nodes.extend(parse_from(part, Dialect::Kubernetes, line).ok()?);
+        line += part.matches('\n').count();
         start = end;
     }
     (nodes.len() > 1).then_some(nodes)

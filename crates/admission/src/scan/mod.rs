@@ -14,6 +14,7 @@ use nullius_policy::pod_security::{
 };
 use serde::Serialize;
 
+use snippet::Lines;
 pub use waiver::{Waived, Waivers, WaiversError};
 
 /// A scan under way.
@@ -208,8 +209,9 @@ impl Scan {
             }
         };
         self.report.counts.files += 1;
+        let lines = Lines::of(&source);
         objects(&source.text, |found| match found {
-            Found::Object(object) => self.object(&source, &object),
+            Found::Object(object) => self.object(&lines, &object),
             Found::Other(_) => self.report.counts.other += 1,
             Found::Fault(fault) => {
                 self.fault(&source, fault.place, fault.message, fault.next);
@@ -229,7 +231,7 @@ impl Scan {
         self.report.errors.push(ScanFault { file, line, column, message, next });
     }
 
-    fn object(&mut self, source: &Source, manifest: &Manifest) {
+    fn object(&mut self, lines: &Lines<'_>, manifest: &Manifest) {
         self.report.counts.objects += 1;
         let Some(workload) = Workload::of_kind(manifest.group(), &manifest.kind) else { return };
         self.report.counts.checked += 1;
@@ -241,16 +243,16 @@ impl Scan {
                 let place = manifest.node().place_of(&error.path);
                 let next =
                     "Kubernetes would not take it; see the field's type with `kubectl explain`";
-                return self.fault(source, place, error.to_string(), Some(next.to_owned()));
+                return self.fault(lines.source, place, error.to_string(), Some(next.to_owned()));
             }
         };
         let evaluation = evaluate(self.policy, &template.pod);
-        self.judged(source, manifest, &template, evaluation);
+        self.judged(lines, manifest, &template, evaluation);
     }
 
     fn judged(
         &mut self,
-        source: &Source,
+        lines: &Lines<'_>,
         manifest: &Manifest,
         template: &PodTemplate<'_>,
         mut evaluation: Evaluation,
@@ -264,7 +266,7 @@ impl Scan {
         let policy = self.policy;
         let Self { waivers, report, .. } = self;
         evaluation.violations.retain(|violation| {
-            let finding = finding(source, manifest, template, policy, violation, &object);
+            let finding = finding(lines, manifest, template, policy, violation, &object);
             match waivers.cover(&finding) {
                 Some(waived) => {
                     report.waived.push(waived);
@@ -277,7 +279,7 @@ impl Scan {
             }
         });
         if !evaluation.is_clean() {
-            let location = location(source, manifest.node().place());
+            let location = location(lines, manifest.node().place());
             report.objects.push(BrokenObject {
                 object,
                 location,
@@ -289,7 +291,7 @@ impl Scan {
 }
 
 fn finding(
-    source: &Source,
+    lines: &Lines<'_>,
     manifest: &Manifest,
     template: &PodTemplate<'_>,
     policy: LevelVersion,
@@ -324,16 +326,16 @@ fn finding(
         message: violation.refusal(policy),
         path: first.map(|spot| spot.path.clone()).unwrap_or_default(),
         fix: first.map(|spot| spot.fix.clone()).unwrap_or_default(),
-        location: location(source, at),
+        location: location(lines, at),
         spots,
     }
 }
 
-fn location(source: &Source, at: Place) -> Location {
+fn location(lines: &Lines<'_>, at: Place) -> Location {
     Location {
-        file: source.name.clone(),
+        file: lines.source.name.clone(),
         line: at.line,
         column: at.column,
-        snippet: snippet::line(&source.text, at.line),
+        snippet: lines.snippet(at.line),
     }
 }

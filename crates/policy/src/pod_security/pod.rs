@@ -1,7 +1,7 @@
 //! A pod as the checks see it: what the API server makes of JSON by decoding and defaulting.
 //!
 //! `null` is unset, a volume without a source is an emptyDir, the ports of a pod in the host's network are host
-//! ports. What has another type than the API's is no pod ([`DecodeError`]), and never passes.
+//! ports, an AppArmor annotation of a pod counts as its field. What has another type than the API's is no pod ([`DecodeError`]), and never passes.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,18 @@ pub(super) struct Security<'a> {
     pub(super) seccomp: Option<&'a str>,
     /// The type; empty where a profile stands without one.
     pub(super) app_armor: Option<&'a str>,
+    pub(super) app_armor_origin: ProfileOrigin,
     pub(super) host_process: Option<bool>,
+}
+
+/// Where a profile comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum ProfileOrigin {
+    /// The field says so.
+    #[default]
+    Field,
+    /// An annotation says so, and the API server made a field of it.
+    Annotation,
 }
 
 #[derive(Debug)]
@@ -192,12 +203,31 @@ impl<'a> Pod<'a> {
         let annotations = root.within("metadata", annotations)?.unwrap_or_default();
         let mut read = root.within("spec", pod_spec)?.unwrap_or_else(Self::empty);
         read.annotations = annotations;
+        if defaults == Defaults::OfPod {
+            read.take_over_app_armor_annotations();
+        }
         if defaults == Defaults::OfTemplate || !read.host_network {
             for container in &mut read.containers {
                 container.host_ports.retain(|port| port.origin == PortOrigin::Written);
             }
         }
         Ok(read)
+    }
+
+    /// The API server gives a container that has no AppArmor profile the one of its annotation. Only what turns
+    /// AppArmor off matters here; other values pass in either form.
+    fn take_over_app_armor_annotations(&mut self) {
+        if self.is_for_windows() || self.security.app_armor == Some("Unconfined") {
+            return;
+        }
+        for container in &mut self.containers {
+            let key = format!("{APP_ARMOR_PREFIX}{}", container.name);
+            let is_off = self.annotations.get(key.as_str()) == Some(&"unconfined");
+            if is_off && container.security.app_armor.is_none() {
+                container.security.app_armor = Some("Unconfined");
+                container.security.app_armor_origin = ProfileOrigin::Annotation;
+            }
+        }
     }
 
     fn empty() -> Self {
@@ -431,6 +461,7 @@ fn security(context: Fields<'_>) -> Result<Security<'_>, DecodeError> {
         se_linux,
         seccomp: context.within("seccompProfile", |profile| profile.word("type"))?,
         app_armor: context.within("appArmorProfile", |profile| profile.word("type"))?,
+        app_armor_origin: ProfileOrigin::Field,
         host_process: host_process.flatten(),
     })
 }

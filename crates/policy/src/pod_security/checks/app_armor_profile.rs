@@ -8,7 +8,7 @@ use super::{Forbidden, Pod, Setters, Spot};
 use crate::pod_security::{
     go_text::{go_quoted, plural, quoted_list},
     level::Level,
-    pod::APP_ARMOR_PREFIX,
+    pod::{APP_ARMOR_PREFIX, ProfileOrigin},
     registry::{Check, CheckId, Revision},
 };
 
@@ -19,14 +19,14 @@ pub(in crate::pod_security) static CHECK: Check = Check {
     revisions: &[Revision { since: 0, judge: v1_0, replaces: None }],
 };
 
+const FIELD: [&str; 2] = ["appArmorProfile", "type"];
 const FIX: &str = "remove it, or use the type `RuntimeDefault` or `Localhost`";
 const FIX_ANNOTATION: &str = "remove it, or use `runtime/default` or `localhost/PROFILE`";
 
 fn v1_0(pod: &Pod<'_>) -> Option<Forbidden> {
     let mut values = BTreeSet::new();
-    let setters = Setters::of(pod, &["appArmorProfile", "type"], |security| {
-        let bad =
-            security.app_armor.filter(|kind| !matches!(*kind, "RuntimeDefault" | "Localhost"));
+    let setters = Setters::of(pod, &FIELD, |security| {
+        let bad = security.app_armor.filter(|kind| !is_allowed_type(kind));
         bad.inspect(|kind| _ = values.insert(*kind)).is_some()
     });
     let annotations = || {
@@ -43,7 +43,12 @@ fn v1_0(pod: &Pod<'_>) -> Option<Forbidden> {
     if words.is_empty() {
         return None;
     }
-    let mut spots = setters.spots(FIX);
+    // A field that the API server makes of an annotation is mended there.
+    let written = Setters::of(pod, &FIELD, |security| {
+        security.app_armor_origin == ProfileOrigin::Field
+            && security.app_armor.is_some_and(|kind| !is_allowed_type(kind))
+    });
+    let mut spots = written.spots(FIX);
     spots.extend(annotations().map(|(key, _)| {
         Spot::new(FieldPath::of(&["metadata", "annotations"]).key(*key), FIX_ANNOTATION)
     }));
@@ -57,6 +62,10 @@ fn v1_0(pod: &Pod<'_>) -> Option<Forbidden> {
         ),
         spots,
     })
+}
+
+fn is_allowed_type(kind: &str) -> bool {
+    matches!(kind, "RuntimeDefault" | "Localhost")
 }
 
 fn is_allowed(value: &str) -> bool {

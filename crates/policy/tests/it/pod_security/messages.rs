@@ -96,6 +96,38 @@ fn defaults_are_those_of_the_api_server() {
 }
 
 #[test]
+fn an_app_armor_annotation_of_a_pod_counts_as_its_field() {
+    let annotated = |spec: Value| {
+        let key = "container.apparmor.security.beta.kubernetes.io/a";
+        json!({ "metadata": { "annotations": { key: "unconfined" } }, "spec": spec })
+    };
+    let told = "must not set AppArmor profile type to";
+    let plain = annotated(json!({ "containers": [{ "name": "a" }, { "name": "b" }] }));
+    let refused = refusal("baseline", &plain);
+    assert!(
+        refused.contains(&format!("(container \"a\" and annotation {told} \"Unconfined\", ")),
+        "{refused}"
+    );
+    let spots = evaluate("baseline".parse().unwrap(), &Pod::read(&plain).unwrap()).violations;
+    assert_eq!(spots[0].spots.len(), 1);
+    assert_eq!(
+        spots[0].spots[0].path.to_string(),
+        "metadata.annotations[container.apparmor.security.beta.kubernetes.io/a]"
+    );
+    let kept = json!({ "containers": [{ "name": "a", "securityContext": { "appArmorProfile": { "type": "RuntimeDefault" } } }] });
+    assert!(refusal("baseline", &annotated(kept)).contains(&format!("(annotation {told}")));
+    // In a template it stays what it is.
+    let deployment =
+        json!({ "apiVersion": "apps/v1", "kind": "Deployment", "spec": { "template": plain } });
+    let template = PodTemplate::of(&deployment).unwrap().unwrap();
+    assert!(
+        evaluate("baseline".parse().unwrap(), &template.pod)
+            .refusal()
+            .contains(&format!("(annotation {told}"))
+    );
+}
+
+#[test]
 fn json_of_another_form_names_the_place() {
     let deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
