@@ -697,6 +697,10 @@ impl Checker<'_> {
                 }
             },
             FoldKind::SortBy => {
+                // Keys of a type that nothing tells are ints: the first that can be sorted.
+                if matches!(self.variables.resolve(&body, Unbound::Keep), Type::Var(_)) {
+                    self.variables.assign(&Type::Int, &body);
+                }
                 let body = self.variables.resolve(&body, Unbound::Dyn);
                 let ordered = matches!(
                     body,

@@ -136,10 +136,32 @@ impl<'a> Machine<'a> {
         failed.map_or(Ok(Value::Bool(false)), Err)
     }
 
-    fn condition(&mut self, id: u32) -> Fallible<bool> {
-        match self.eval(id)? {
-            Value::Bool(truth) => Ok(truth),
-            _ => Err(EvalError::no_overload()),
+    /// Whether an item is taken. What errs is kept, the last of its kind, and the loop goes on as cel-go's does:
+    /// the rest costs what it costs.
+    fn condition(&mut self, id: u32, failed: &mut Option<EvalError>) -> Fallible<bool> {
+        match self.eval(id) {
+            Ok(Value::Bool(truth)) => Ok(truth),
+            Ok(_) => {
+                *failed = Some(EvalError::no_overload());
+                Ok(false)
+            }
+            Err(error) if error.is_absorbed() => {
+                *failed = Some(error);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What a macro makes of an item; the first error is kept and the loop goes on.
+    fn made(&mut self, id: u32, failed: &mut Option<EvalError>) -> Fallible<Option<Value<'a>>> {
+        match self.eval(id) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_absorbed() => {
+                failed.get_or_insert(error);
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -150,35 +172,37 @@ impl<'a> Machine<'a> {
     ) -> Fallible<Value<'a>> {
         let depth = self.locals.len();
         let mut found = 0_u64;
+        let mut failed = None;
         let mut at = 0;
         while self.next_item(plan, &mut range, at, depth)? {
             at += 1;
-            if self.condition(plan.body)? {
+            if self.condition(plan.body, &mut failed)? {
                 self.charge(plan.cost.step)?;
                 found += 1;
             }
         }
         self.charge(plan.cost.result)?;
-        Ok(Value::Bool(found == 1))
+        failed.map_or(Ok(Value::Bool(found == 1)), Err)
     }
 
     fn fold_map(&mut self, plan: &'a FoldPlan, mut range: Range<'_, 'a>) -> Fallible<Value<'a>> {
         let depth = self.locals.len();
         let mut items = Vec::new();
+        let mut failed = None;
         let mut at = 0;
         while self.next_item(plan, &mut range, at, depth)? {
             at += 1;
             if let Some(filter) = plan.filter
-                && !self.condition(filter)?
+                && !self.condition(filter, &mut failed)?
             {
                 continue;
             }
             self.charge(plan.cost.step)?;
-            items.push(self.eval(plan.body)?);
+            items.extend(self.made(plan.body, &mut failed)?);
             self.reserve_item(items.len())?;
         }
         self.charge(plan.cost.result)?;
-        Ok(Value::list(items))
+        failed.map_or_else(|| Ok(Value::list(items)), Err)
     }
 
     fn reserve_item(&mut self, items: usize) -> Fallible<()> {
@@ -189,17 +213,18 @@ impl<'a> Machine<'a> {
     fn fold_filter(&mut self, plan: &'a FoldPlan, mut range: Range<'_, 'a>) -> Fallible<Value<'a>> {
         let depth = self.locals.len();
         let mut items = Vec::new();
+        let mut failed = None;
         let mut at = 0;
         while self.next_item(plan, &mut range, at, depth)? {
             at += 1;
-            if self.condition(plan.body)? {
+            if self.condition(plan.body, &mut failed)? {
                 self.charge(plan.cost.step)?;
                 items.extend(self.locals.get(depth).cloned());
                 self.reserve_item(items.len())?;
             }
         }
         self.charge(plan.cost.result)?;
-        Ok(Value::list(items))
+        failed.map_or_else(|| Ok(Value::list(items)), Err)
     }
 
     fn fold_transform_map(
@@ -209,21 +234,23 @@ impl<'a> Machine<'a> {
     ) -> Fallible<Value<'a>> {
         let depth = self.locals.len();
         let mut built = Entries::default();
+        let mut failed = None;
         let mut at = 0;
         while self.next_item(plan, &mut range, at, depth)? {
             at += 1;
             if let Some(filter) = plan.filter
-                && !self.condition(filter)?
+                && !self.condition(filter, &mut failed)?
             {
                 continue;
             }
             self.charge(plan.cost.step)?;
             let key = self.locals.get(depth).cloned().unwrap_or(Value::Null);
-            let value = self.eval(plan.body)?;
-            self.add_entry(&mut built, key, value, at)?;
+            if let Some(value) = self.made(plan.body, &mut failed)? {
+                self.add_entry(&mut built, key, value, at)?;
+            }
         }
         self.charge(plan.cost.result)?;
-        Ok(Value::Map(Map::of(built)))
+        failed.map_or_else(|| Ok(Value::Map(Map::of(built))), Err)
     }
 
     fn add_entry(
@@ -247,26 +274,29 @@ impl<'a> Machine<'a> {
     ) -> Fallible<Value<'a>> {
         let depth = self.locals.len();
         let mut built = Entries::default();
+        let mut failed = None;
         let mut at = 0;
         let mut count = 0;
         while self.next_item(plan, &mut range, at, depth)? {
             at += 1;
             if let Some(filter) = plan.filter
-                && !self.condition(filter)?
+                && !self.condition(filter, &mut failed)?
             {
                 continue;
             }
             self.charge(plan.cost.step)?;
-            let Value::Map(entries) = self.eval(plan.body)? else {
-                return Err(EvalError::no_overload());
+            let entries = match self.made(plan.body, &mut failed)? {
+                Some(Value::Map(entries)) => entries.entries(),
+                Some(_) => return Err(EvalError::no_overload()),
+                None => Vec::new(),
             };
-            for (key, value) in entries.entries() {
+            for (key, value) in entries {
                 count += 1;
                 self.add_entry(&mut built, key, value, count)?;
             }
         }
         self.charge(plan.cost.result)?;
-        Ok(Value::Map(Map::of(built)))
+        failed.map_or_else(|| Ok(Value::Map(Map::of(built))), Err)
     }
 
     fn fold_sort(&mut self, plan: &'a FoldPlan, mut range: Range<'_, 'a>) -> Fallible<Value<'a>> {

@@ -231,8 +231,8 @@ impl<'a> Machine<'a> {
     fn finish(&mut self, node: &'a Node, first: Fallible<Value<'a>>) -> Fallible<Value<'a>> {
         match node {
             Node::Select { field, charge, .. } => {
+                self.charge_call(&first, charge.start)?;
                 let operand = first?;
-                self.charge(charge.start)?;
                 if matches!(operand, Value::Optional(_)) {
                     let found = operators::select(&operand, field, self.scalars)?;
                     self.charge_presence(&found)?;
@@ -242,8 +242,8 @@ impl<'a> Machine<'a> {
                 operators::select(&operand, field, self.scalars)
             }
             Node::SelectOptional { field, charge, .. } => {
+                self.charge_call(&first, charge.start)?;
                 let operand = first?;
-                self.charge(charge.start)?;
                 let found = operators::select_optional(&operand, field, self.scalars)?;
                 self.charge_presence(&found)?;
                 Ok(found)

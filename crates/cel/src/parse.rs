@@ -93,12 +93,7 @@ struct Lowering<'p> {
 
 impl Lowering<'_> {
     fn offset(&self, id: u64) -> u32 {
-        let characters = self.info.offset_for(id).map_or(0, |(start, _)| start);
-        if self.ast.source.is_ascii() {
-            return characters;
-        }
-        let octets = self.ast.source.char_indices().nth(characters as usize).map(|(at, _)| at);
-        u32::try_from(octets.unwrap_or(self.ast.source.len())).unwrap_or_default()
+        self.info.offset_for(id).map_or(0, |(start, _)| start)
     }
 
     fn error(&mut self, id: u64, message: impl Into<String>) {

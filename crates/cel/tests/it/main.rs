@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
 
+mod bounds;
 mod conformance;
+mod cost;
+mod generated;
 mod k8s;
+mod library;
 mod spec;

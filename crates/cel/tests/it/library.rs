@@ -1,0 +1,102 @@
+//! Which version of Kubernetes has which library, and what libraries need that the conformance data does not ask.
+
+use nullius_cel::{
+    Activation, Budget, Dialect, Env, EvalError, Type, Value, Version,
+    authz::{AUTHORIZER, AccessCheck, Authorizer, AuthzValue, Subject, Target, Verdict},
+};
+
+#[test]
+fn each_library_comes_with_its_version() {
+    let since = [
+        (27, "url('https://a.b').getHost() == 'a.b'"),
+        (27, "'abc'.find('b') == 'b'"),
+        (27, "[1, 2].sum() == 3"),
+        (28, "1 < 1.5"),
+        (28, "{'a': 1}.?a.hasValue()"),
+        (28, "quantity('1Mi').isInteger()"),
+        (29, "'%d'.format([1]) == '1'"),
+        (29, "sets.contains([1], [1])"),
+        (30, "ip('1.2.3.4').family() == 4"),
+        (30, "cidr('10.0.0.0/8').containsIP('10.1.2.3')"),
+        (31, "!format.dns1123Label().validate('a').hasValue()"),
+        (32, "[1].all(i, v, i == 0)"),
+        (33, "semver('1.2.3').major() == 1"),
+        (34, "[2, 1].sort() == [1, 2]"),
+        (34, "[2, 1].sortBy(x, -x) == [2, 1]"),
+        (37, "[1, 2].includes(2)"),
+    ];
+    for (first, source) in since {
+        for minor in 27..=37 {
+            let compiled = Env::kubernetes(Version::minor(minor)).compile(source);
+            assert_eq!(compiled.is_ok(), minor >= first, "`{source}` in 1.{minor}");
+        }
+    }
+    assert!(Env::kubernetes(Version::LATEST).compile("cel.bind(x, 1, x)").is_err());
+    assert!(Env::spec().compile("cel.bind(x, 1, x)").is_ok());
+    assert_eq!("k8s-1.36".parse(), Ok(Dialect::Kubernetes(Version::minor(36))));
+    assert!("k8s-1.99".parse::<Dialect>().is_err());
+}
+
+#[test]
+fn results_have_their_exact_type() {
+    let env = Env::kubernetes(Version::LATEST).with_variable("object", Type::Dyn);
+    for (source, of) in [
+        ("object.ok", "dyn"),
+        ("object.ok == true", "bool"),
+        ("[1, 2]", "list(int)"),
+        ("{'a': duration('1s')}", "map(string, google.protobuf.Duration)"),
+        ("optional.of('a')", "optional_type(string)"),
+    ] {
+        assert_eq!(env.compile(source).unwrap().result_type().declared_name(), of);
+    }
+}
+
+struct Answers(Vec<(AccessCheck, Verdict)>);
+
+impl Authorizer for Answers {
+    fn answer(&self, check: &AccessCheck) -> Option<Verdict> {
+        self.0.iter().find(|(known, _)| known == check).map(|(_, verdict)| verdict.clone())
+    }
+}
+
+#[test]
+fn an_authorization_check_asks_for_its_answer() {
+    let env = Env::kubernetes(Version::LATEST).with_variable("authorizer", AUTHORIZER);
+    let source = "authorizer.serviceAccount('shop', 'web').group('apps').resource('deployments').namespace('shop').check('get').allowed() || false";
+    let program = env.compile(source).unwrap();
+    let activation = Activation::new().with("authorizer", AuthzValue::authorizer());
+    let outcome = program.evaluate(&activation, Budget::default());
+    let Err(EvalError::Needs(question)) = outcome.result else { panic!("{:?}", outcome.result) };
+    assert_eq!(question.verb, "get");
+    assert_eq!(
+        question.subject,
+        Subject::ServiceAccount { namespace: "shop".to_owned(), name: "web".to_owned() }
+    );
+    assert!(
+        matches!(&question.target, Target::Resource(target) if target.resource == "deployments")
+    );
+    let answers = Answers(vec![(*question, Verdict::Allow { reason: "because".to_owned() })]);
+    let activation = activation.with_authorizer(&answers);
+    let outcome = program.evaluate(&activation, Budget::default());
+    assert!(matches!(outcome.result, Ok(Value::Bool(true))));
+    assert_eq!(outcome.cost, 350_006);
+}
+
+#[test]
+fn mutations_construct_objects() {
+    let env = Env::kubernetes(Version::LATEST).with_mutation();
+    let program = env.compile("Object{spec: Object.spec{replicas: 3}}").unwrap();
+    assert_eq!(program.result_type().declared_name(), "Object");
+    let activation = Activation::new();
+    let outcome = program.evaluate(&activation, Budget::default());
+    let Ok(Value::Object(object)) = outcome.result else { panic!("an object") };
+    assert_eq!(object.check_paths(), Ok(()));
+    let wrong = env.compile("Object{spec: Object.status{replicas: 3}}").unwrap();
+    let outcome = wrong.evaluate(&activation, Budget::default());
+    let Ok(Value::Object(object)) = outcome.result else { panic!("an object") };
+    assert!(object.check_paths().unwrap_err().contains("expected \"Object.spec\""));
+    let patch = "[JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('a/b'), value: 'x'}]";
+    assert_eq!(env.compile(patch).unwrap().result_type().declared_name(), "list(JSONPatch)");
+    assert!(env.compile("JSONPatch{op: 1}").is_err());
+    assert!(env.compile("JSONPatch{nope: 'x'}").is_err());
+}
