@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test")]
 
+mod api_server;
 mod manifests;
 mod properties;
 mod scan;
