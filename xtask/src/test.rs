@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nullius_testkit::{
     ClusterConfig, Component, Environment, EnvironmentConfig, KubernetesVersion, Profile, Programs,
-    Progress, StateDir, ensure_helm, up_all,
+    Progress, StateDir, ensure_browser, ensure_helm, up_all,
 };
 
 /// The arguments of `cargo xtask test`.
@@ -84,6 +84,7 @@ fn with_environment<T>(
     let version = KubernetesVersion::V1_36;
     Programs::ensure(version, &[Component::Kubernetes, Component::Nodes], Progress::Lines)?;
     ensure_helm()?;
+    ensure_browser(Progress::Lines)?;
     let configs = vec![
         ClusterConfig::new("dev", Profile::Standard),
         ClusterConfig::new("plane", Profile::ControlPlane),

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod caller;
+mod dangling;
 mod explain;
 mod grant;
 mod hub;
@@ -23,6 +24,7 @@ mod snapshot;
 mod validation;
 
 pub use caller::{Caller, HubProcess, HubTask};
+pub use dangling::left_without;
 pub use explain::{AccessExplanation, ConsideredGrant, explain};
 pub use hub::{HubAction, HubVerb, ReadScope, Whose, judge_hub, matrix_allows};
 pub use judgement::{Judgement, Obligation, Ruling};

@@ -23,6 +23,7 @@ pub(crate) enum AlarmKind {
     RefusedCommand,
     RefusedKeySet,
     ForeignObject,
+    Unguarded,
 }
 
 impl AlarmKind {
@@ -32,6 +33,7 @@ impl AlarmKind {
             Self::RefusedCommand => "refused-command",
             Self::RefusedKeySet => "refused-key-set",
             Self::ForeignObject => "foreign-object",
+            Self::Unguarded => "unguarded",
         }
     }
 }

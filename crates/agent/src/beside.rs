@@ -11,7 +11,7 @@ use nullius_kube::{
     SharedToken,
 };
 use nullius_model::{RequestAssertion, Timestamp};
-use nullius_proto::agent_v1::{AgentRole, agent_message};
+use nullius_proto::agent_v1::{AgentRole, AgentShape, agent_message};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +51,7 @@ pub async fn run_beside(
         hub: settings.hub.clone(),
         api: api.clone(),
         provisioner,
+        shape: AgentShape::Beside,
         own_tokens: own_tokens.clone(),
         hub_tokens: TokenSource::Minted(own_tokens.clone(), OwnAccount::Provisioner),
         join_token: settings.join_token,

@@ -6,12 +6,12 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nullius_kube::{
-    ApiServer, Credential, KubeError, OwnAccount, OwnTokens, Sessions, SharedToken, TrustRecord,
-    TrustStore, kubernetes_version, prove_guards, read_issuer,
+    ApiServer, CeilingReader, Credential, Guards, KubeError, Leadership, OwnAccount, OwnTokens,
+    Sessions, SharedToken, TrustRecord, TrustStore, kubernetes_version, read_issuer,
 };
 use nullius_model::ClusterName;
 use nullius_pki::Verifier;
-use nullius_proto::agent_v1::{self as wire, AgentRole};
+use nullius_proto::agent_v1::{self as wire, AgentRole, AgentShape};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ use crate::{
 mod attach;
 mod core;
 mod credentials;
+mod guards;
+mod lead;
 mod orders;
 mod outbox;
 mod session;
@@ -59,6 +61,7 @@ pub async fn run_control(
         own_tokens: OwnTokens::new(&api, provisioner.clone())?,
         api,
         provisioner,
+        shape: AgentShape::InCluster,
         hub_tokens: TokenSource::File(settings.hub_token_file),
         join_token: read_join_token(settings.join_token_file.as_deref()).await,
         meters,
@@ -79,6 +82,8 @@ pub(crate) struct Parts {
     pub(crate) hub: HubSettings,
     pub(crate) api: ApiServer,
     pub(crate) provisioner: Credential,
+    /// Where this process runs, as it tells the hub when it joins.
+    pub(crate) shape: AgentShape,
     pub(crate) own_tokens: OwnTokens,
     pub(crate) hub_tokens: TokenSource,
     pub(crate) join_token: Option<SecretString>,
@@ -95,7 +100,15 @@ pub(crate) async fn start(
     let trust = TrustStore::new(&parts.api, parts.provisioner.clone())?;
     let record = trust.load().await?;
     let verifier = Arc::new(believe(&parts.hub, &record)?);
-    prove_guards(&parts.api, parts.provisioner.clone(), role_writer.clone()).await?;
+    let guards = Guards::new(&parts.api, parts.provisioner.clone(), role_writer.clone())?;
+    let proven = match guards.prove_soon().await {
+        // It goes on without: what stands is flushed in its time, and the hub hears what is missing.
+        proven @ (Ok(()) | Err(KubeError::Unguarded(_))) => proven,
+        Err(error) => return Err(error.into()),
+    };
+    let ceiling = CeilingReader::new(&parts.api, parts.provisioner.clone())?;
+    let holder = format!("{:032x}", nullius_pki::random_bits());
+    let leadership = Leadership::new(&parts.api, parts.provisioner.clone(), holder)?;
     let sessions = Sessions::new(&parts.api, parts.provisioner.clone(), role_writer)?;
     let version = kubernetes_version(&parts.api, parts.provisioner.clone()).await?;
 
@@ -103,14 +116,22 @@ pub(crate) async fn start(
     let (alarms, raised) = Alarms::new(parts.meters.clone());
     let (core, outgoing) =
         Core::new(parts.cluster, verifier, sessions, trust, identity.clone(), alarms, parts.meters);
-    core.adopt_survey().await?;
+    core.note_guards(proven);
+    core.note_ceiling(ceiling.read().await);
+    core.adopt().await?;
 
+    tasks.spawn_loop("guards", guards::watch(Arc::clone(&core), guards, ceiling));
     tasks.spawn_loop("certificate", renewal.run());
     tasks.spawn_loop("key sets", upkeep::follow_key_sets(Arc::clone(&core), identity.clone()));
     tasks.spawn_loop("alarms", forward_alarms(Arc::clone(&core), raised));
     tasks.spawn_loop("upkeep", upkeep::run(Arc::clone(&core)));
     let stop = tasks.stop();
-    tasks.spawn("hub", attach::run(Arc::clone(&core), identity.clone(), version, outgoing, stop));
+    tasks.spawn("leadership", lead::run(Arc::clone(&core), leadership, stop.clone()));
+    let (core_of_hub, leaving) = (Arc::clone(&core), shutdown.clone());
+    tasks.spawn(
+        "hub",
+        attach::run(core_of_hub, identity.clone(), version, outgoing, leaving, stop),
+    );
     Ok((core, identity))
 }
 
@@ -137,7 +158,15 @@ async fn get_in(
         (Some(token), _) => join(&enroller, token, parts, trust, shutdown).await?,
     };
     match enroller.enrol(OnRefusal::Fail, shutdown).await {
-        Ok(identity) => Ok(identity),
+        Ok(identity) => {
+            // Used or too old: nobody should find it any more.
+            if refused.is_some()
+                && let Err(error) = trust.forget_join_token().await
+            {
+                tracing::warn!(%error, "cannot delete the old join token");
+            }
+            Ok(identity)
+        }
         // A token that was redeemed before is refused and of no matter, unless enrolling fails as well.
         Err(EnrolError::Refused(reason)) => {
             Err(EnrolError::Refused(refused.unwrap_or(reason)).into())
@@ -157,7 +186,8 @@ async fn join(
     let issuer = read_issuer(&parts.api, parts.provisioner.clone()).await?;
     let mut backoff = crate::backoff::Backoff::default();
     loop {
-        let joining = enroller.join(token, issuer.issuer.clone(), issuer.jwks.clone());
+        let (name, keys) = (issuer.issuer.clone(), issuer.jwks.clone());
+        let joining = enroller.join(token, name, keys, parts.shape);
         let joined = tokio::select! {
             () = shutdown.cancelled() => return Err(EnrolError::Stopped.into()),
             joined = joining => joined,

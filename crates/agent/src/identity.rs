@@ -11,7 +11,8 @@ use nullius_pki::{IssuedCertificate, PrivateKey, Verifier, random_bits};
 use nullius_proto::{
     HUB_AUDIENCE, VERSION,
     agent_v1::{
-        AgentRole, EnrolRequest, EnrolResponse, JoinRequest, enrolment_client::EnrolmentClient,
+        AgentRole, AgentShape, EnrolRequest, EnrolResponse, JoinRequest,
+        enrolment_client::EnrolmentClient,
     },
 };
 use nullius_tls::{
@@ -182,13 +183,17 @@ impl Enroller {
         token: &SecretString,
         issuer: String,
         jwks: String,
+        shape: AgentShape,
     ) -> Result<(), EnrolError> {
+        let proof = self.tokens.read().await?;
         let request = JoinRequest {
             version: VERSION,
             cluster: self.cluster.to_string(),
             token: token.expose_secret().to_owned(),
             issuer,
             jwks,
+            shape: shape.into(),
+            service_account_token: proof.expose_secret().to_owned(),
         };
         let answer = self
             .call(|mut client| {

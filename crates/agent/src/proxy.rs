@@ -125,7 +125,8 @@ pub(crate) fn start(parts: Parts, tasks: &mut Tasks) -> Result<Arc<Proxy>, Agent
         lease: parts.lease,
         meters: parts.meters.clone(),
     });
-    for tunnel in tunnels::all(&proxy.agent, &parts.identity, parts.tunnels, &parts.meters)? {
+    let (identity, count, meters) = (&parts.identity, parts.tunnels, &parts.meters);
+    for tunnel in tunnels::all(&proxy.agent, identity, count, &proxy.lease, meters)? {
         tasks.spawn_loop("tunnel", tunnel);
     }
     tasks.spawn_loop("lease", cut_when_lapsed(Arc::clone(&proxy)));
@@ -188,6 +189,9 @@ async fn cut_when_lapsed(proxy: Arc<Proxy>) {
         proxy.lease.held().await;
         proxy.lease.lapsed().await;
         let streams = proxy.agent.cut_all();
+        if proxy.agent.is_draining() {
+            continue;
+        }
         tracing::warn!(streams, "refuse all sessions, the lease has lapsed");
     }
 }

@@ -8,8 +8,9 @@ pub mod route;
 use std::collections::BTreeMap;
 
 use nullius_model::{
-    AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, Factor, GrantName,
-    GroupName, Namespace, PolicyRule, RoleName, SessionId, Timestamp, Use, UserName,
+    AnyObject, AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, Factor,
+    GrantName, GroupName, Kind, Namespace, ObjectName, PolicyRule, RoleName, SessionId, Timestamp,
+    Use, UserName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -157,6 +158,61 @@ pub struct List<T> {
     /// Pass as `after` for the next page.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+}
+
+/// Changes in one [`RehearsalRequest`] at most.
+pub const MOST_REHEARSED: usize = 1_000;
+
+/// `POST /v1/rehearsal`: each change is judged as if those before it had been made.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RehearsalRequest {
+    pub changes: Vec<ObjectChange>,
+}
+
+/// A change of one object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "camelCase")]
+pub enum ObjectChange {
+    /// The object is made.
+    Create { object: AnyObject },
+    /// The object is changed; `metadata.resourceVersion` must still hold when it is given.
+    Update { object: AnyObject },
+    /// The object goes.
+    Delete { kind: Kind, name: ObjectName },
+}
+
+/// What would come of the changes, in their order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RehearsalAnswer {
+    pub outcomes: Vec<Rehearsed>,
+}
+
+/// `DELETE` of an object: what went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletedObject {
+    /// The object as it was.
+    pub object: AnyObject,
+    /// What comes of it that nobody may have thought of, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What would come of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "camelCase")]
+pub enum Rehearsed {
+    /// The object as it would be, or as it was before it went.
+    Done {
+        object: AnyObject,
+        /// What comes of it that nobody may have thought of, a sentence each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<String>,
+    },
+    /// It would be refused.
+    Refused { error: ApiError },
 }
 
 /// One row of `nullius access list`: what somebody may do where, and why.

@@ -30,6 +30,8 @@ pub const SESSION: &str = "/v1/sessions/{session}";
 pub const OBJECTS: &str = "/v1/objects/{plural}";
 /// One object: `GET`, `PUT` (checks `metadata.resourceVersion` when given), `DELETE`.
 pub const OBJECT: &str = "/v1/objects/{plural}/{name}";
+/// Changes of objects judged one after the other; nothing is changed.
+pub const REHEARSAL: &str = "/v1/rehearsal";
 /// A single-use join token.
 pub const JOIN_TOKEN: &str = "/v1/clusters/{name}/join-token";
 /// A single-use enrolment link; also resets a person's factors.

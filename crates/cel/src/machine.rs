@@ -440,9 +440,10 @@ impl<'a> Machine<'a> {
             Value::Bool(false) => (otherwise, refunds.1),
             _ => return Err(EvalError::no_overload()),
         };
-        let value = self.eval(branch)?;
+        let value = self.eval(branch);
+        self.check_stop(&value)?;
         self.cost = self.cost.saturating_sub(refund);
-        Ok(value)
+        value
     }
 
     /// What erred while it was made costs as much as what did not.

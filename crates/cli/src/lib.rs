@@ -171,6 +171,7 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
         Command::Diff(args) => command::objects::diff(stage, args).await,
         Command::Edit(args) => command::objects::edit(stage, args).await,
         Command::Scan(args) => command::scan::run(stage, args).await,
+        Command::Cel(command) => command::cel::run(stage, &command),
         Command::Usage(command) => command::audit::run_usage(stage, command).await,
         Command::Audit(command) => command::audit::run(stage, command).await,
         Command::Hub(_) | Command::Agent(_) | Command::Up(_) => {

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use nullius_access::{Caller, Change, HubAction, Snapshot, validate};
+use nullius_access::{Caller, Change, HubAction, Snapshot, left_without, validate};
 use nullius_model::{
     AnyObject, AuditKind, AuditOutcome, ClusterName, Explanation, Identity, Kind, ObjectName,
     PermissionId, Plane, Principal, UserName,
@@ -24,13 +24,13 @@ pub(crate) enum Wanted {
     Delete { kind: Kind, name: ObjectName, precondition: Precondition },
 }
 
-/// Whether a change is carried out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// It is.
-    Apply,
-    /// It is judged and checked, and nothing happens.
-    DryRun,
+/// What a change did, or would do.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    /// The object as it is stored, or was.
+    pub(crate) object: AnyObject,
+    /// What comes of it that nobody may have thought of.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Wanted {
@@ -55,6 +55,22 @@ impl Wanted {
             Self::Delete { .. } => "delete",
         }
     }
+
+    /// What comes of it once a snapshot holds it: grants that name what is gone.
+    fn warnings(&self, after: &Snapshot) -> Vec<String> {
+        match self {
+            Self::Create(_) | Self::Update(_) => Vec::new(),
+            Self::Delete { kind, name, .. } => left_without(after, *kind, name),
+        }
+    }
+
+    /// What it does to a snapshot.
+    fn change(&self) -> Change<'_> {
+        match self {
+            Self::Create(object) | Self::Update(object) => Change::Put(object),
+            Self::Delete { kind, name, .. } => Change::Remove(*kind, name),
+        }
+    }
 }
 
 impl Hub {
@@ -65,10 +81,20 @@ impl Hub {
         action: &HubAction<'_>,
         call: &Call,
     ) -> Result<HubPermit, Problem> {
+        self.allow_in(&self.snapshot(), identity, action, call).await
+    }
+
+    async fn allow_in(
+        &self,
+        snapshot: &Snapshot,
+        identity: &Identity,
+        action: &HubAction<'_>,
+        call: &Call,
+    ) -> Result<HubPermit, Problem> {
         if action.verb().is_change() {
             self.not_for_looking(identity)?;
         }
-        let decided = self.decide(identity, action, call);
+        let decided = self.decide(snapshot, identity, action, call);
         let HubDecision { explanation, permission, .. } = &decided;
         let (explanation, permission) = (explanation.clone(), permission.clone());
         match decided.into_result() {
@@ -80,11 +106,16 @@ impl Hub {
         }
     }
 
-    fn decide(&self, identity: &Identity, action: &HubAction<'_>, call: &Call) -> HubDecision {
-        let snapshot = self.snapshot();
+    fn decide(
+        &self,
+        snapshot: &Snapshot,
+        identity: &Identity,
+        action: &HubAction<'_>,
+        call: &Call,
+    ) -> HubDecision {
         let caller = Caller { identity, source: Some(call.source) };
         let now = self.now();
-        let decided = decide_hub(&snapshot, &caller, action, now);
+        let decided = decide_hub(snapshot, &caller, action, now);
         let principal = caller.principal().label();
         let resource = action.kind().map_or("hub", Kind::plural);
         let used = UseRef {
@@ -125,31 +156,14 @@ impl Hub {
         self: &Arc<Self>,
         identity: &Identity,
         wanted: Wanted,
-        mode: Mode,
         call: &Call,
-    ) -> Result<AnyObject, Problem> {
+    ) -> Result<Changed, Problem> {
         self.audit_works()?;
         let _turn = self.changing.lock().await;
         let (kind, name) = (wanted.kind(), wanted.name().clone());
         let before = self.store.read().await?.objects().find(kind, name.as_str()).await?;
-        let permit = match &wanted {
-            Wanted::Create(object) => {
-                if before.is_some() {
-                    return Err(StoreError::Exists { kind, name: name.to_string() }.into());
-                }
-                self.allow(identity, &HubAction::Create { object }, call).await?
-            }
-            Wanted::Update(object) => {
-                let before = self.seen_before(identity, kind, &name, before.as_ref(), call).await?;
-                let action = HubAction::Update { before, after: object };
-                self.allow(identity, &action, call).await?
-            }
-            Wanted::Delete { .. } => {
-                let object = self.seen_before(identity, kind, &name, before.as_ref(), call).await?;
-                self.allow(identity, &HubAction::Delete { object }, call).await?
-            }
-        };
-        self.check(&wanted)?;
+        let snapshot = self.snapshot();
+        let permit = self.judge(&snapshot, identity, &wanted, before.as_ref(), call).await?;
 
         let mut event = self.event_of(call, AuditKind::ObjectChange, AuditOutcome::Done);
         event.principal = permit.by().clone();
@@ -160,10 +174,6 @@ impl Hub {
 
         let mut tx = self.store.begin().await?;
         let stored = self.store_change(&mut tx, &wanted).await?;
-        if mode == Mode::DryRun {
-            tx.rollback().await?;
-            return Ok(stored);
-        }
         let metadata = stored.metadata();
         if let Some(generation) = metadata.generation {
             event.facts.insert("generation".to_owned(), generation.to_string());
@@ -174,12 +184,88 @@ impl Hub {
         self.reload().await?;
         drop(_turn);
         self.follow_up(&wanted).await;
-        Ok(stored)
+        let warnings = wanted.warnings(&self.snapshot());
+        Ok(Changed { object: stored, warnings })
+    }
+
+    /// Judges changes one after the other, each as if those before it had been made; nothing is changed.
+    pub(crate) async fn rehearse(
+        &self,
+        identity: &Identity,
+        changes: &[Wanted],
+        call: &Call,
+    ) -> Result<Vec<Result<Changed, Problem>>, Problem> {
+        self.audit_works()?;
+        let _turn = self.changing.lock().await;
+        let mut snapshot = self.snapshot();
+        let mut judged = Vec::with_capacity(changes.len());
+        for wanted in changes {
+            // A change may give or take what the next one needs, also by a group.
+            let groups = snapshot.groups_of(&identity.user);
+            let identity = Identity { groups, ..identity.clone() };
+            let before = snapshot.object(wanted.kind(), wanted.name());
+            let outcome = self.judge(&snapshot, &identity, wanted, before, call).await;
+            if outcome.is_ok() {
+                snapshot = Arc::new(snapshot.with(wanted.change()));
+            }
+            judged.push(outcome.map(|_| wanted.warnings(&snapshot)));
+        }
+        // Denials are in the audit by now: it could not be written while this transaction stands.
+        let mut tx = self.store.begin().await?;
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for (wanted, judged) in changes.iter().zip(judged) {
+            outcomes.push(match judged {
+                Ok(warnings) => match self.store_change(&mut tx, wanted).await {
+                    Ok(object) => Ok(Changed { object, warnings }),
+                    Err(error) => Err(error.into()),
+                },
+                Err(problem) => Err(problem),
+            });
+        }
+        tx.rollback().await?;
+        Ok(outcomes)
+    }
+
+    /// Decides on a change against a state, and checks it.
+    async fn judge(
+        &self,
+        snapshot: &Snapshot,
+        identity: &Identity,
+        wanted: &Wanted,
+        before: Option<&AnyObject>,
+        call: &Call,
+    ) -> Result<HubPermit, Problem> {
+        let (kind, name) = (wanted.kind(), wanted.name());
+        let permit = match wanted {
+            Wanted::Create(object) => {
+                // Who may not make it does not learn whether there is one.
+                let action = HubAction::Create { object };
+                let permit = self.allow_in(snapshot, identity, &action, call).await?;
+                if before.is_some() {
+                    return Err(StoreError::Exists { kind, name: name.to_string() }.into());
+                }
+                permit
+            }
+            Wanted::Update(object) => {
+                let before =
+                    self.seen_before(snapshot, identity, kind, name, before, call).await?;
+                let action = HubAction::Update { before, after: object };
+                self.allow_in(snapshot, identity, &action, call).await?
+            }
+            Wanted::Delete { .. } => {
+                let object =
+                    self.seen_before(snapshot, identity, kind, name, before, call).await?;
+                self.allow_in(snapshot, identity, &HubAction::Delete { object }, call).await?
+            }
+        };
+        self.check(snapshot, wanted)?;
+        Ok(permit)
     }
 
     /// The object as it is, for somebody who may change it; somebody who may not even see it is told no more.
     async fn seen_before<'o>(
         &self,
+        snapshot: &Snapshot,
         identity: &Identity,
         kind: Kind,
         name: &ObjectName,
@@ -189,29 +275,24 @@ impl Hub {
         if let Some(before) = before {
             return Ok(before);
         }
-        self.allow(identity, &HubAction::Get { kind, name }, call).await?;
+        self.allow_in(snapshot, identity, &HubAction::Get { kind, name }, call).await?;
         Err(StoreError::NotFound { kind, name: name.to_string() }.into())
     }
 
     /// Refuses an object with errors, and a change that would leave nobody in charge.
-    fn check(&self, wanted: &Wanted) -> Result<(), Problem> {
-        let snapshot = self.snapshot();
-        let after = match wanted {
-            Wanted::Create(object) | Wanted::Update(object) => {
-                if let Err(errors) = validate(object, &snapshot) {
-                    let fields: BTreeMap<String, String> =
-                        errors.into_iter().map(|error| (error.field, error.message)).collect();
-                    let first = fields.iter().next();
-                    let said = first.map(|(field, message)| format!("{field}: {message}"));
-                    let kind = object.kind();
-                    let message =
-                        format!("{kind} `{}`: {}", object.name(), said.unwrap_or_default());
-                    return Err(Problem::fields(message, fields));
-                }
-                snapshot.with(Change::Put(object))
-            }
-            Wanted::Delete { kind, name, .. } => snapshot.with(Change::Remove(*kind, name)),
-        };
+    fn check(&self, snapshot: &Snapshot, wanted: &Wanted) -> Result<(), Problem> {
+        if let Wanted::Create(object) | Wanted::Update(object) = wanted
+            && let Err(errors) = validate(object, snapshot)
+        {
+            let fields: BTreeMap<String, String> =
+                errors.into_iter().map(|error| (error.field, error.message)).collect();
+            let first = fields.iter().next();
+            let said = first.map(|(field, message)| format!("{field}: {message}"));
+            let kind = object.kind();
+            let message = format!("{kind} `{}`: {}", object.name(), said.unwrap_or_default());
+            return Err(Problem::fields(message, fields));
+        }
+        let after = snapshot.with(wanted.change());
         let now = self.now();
         if after.admins(now).is_empty() && !snapshot.admins(now).is_empty() {
             let message = "after this change nobody would be admin of the hub";

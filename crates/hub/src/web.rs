@@ -49,6 +49,7 @@ pub(crate) fn router(hub: &Arc<Hub>) -> Router {
         .route(route::ACCESS_EXPLAIN, post(access::explain))
         .route(route::OBJECTS, get(objects::list).post(objects::create))
         .route(route::OBJECT, object)
+        .route(route::REHEARSAL, post(objects::rehearse))
         .route(route::JOIN_TOKEN, post(tokens::join))
         .route(route::ENROLMENT, post(tokens::enrolment))
         .route(route::ENROL, post(tokens::enrol))

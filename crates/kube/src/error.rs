@@ -20,6 +20,8 @@ pub enum Step {
     List(&'static str),
     ReadIssuer,
     ReadVersion,
+    ReadCeiling,
+    Lead,
     ReadTrust,
     WriteTrust,
     DeleteJoinSecret,
@@ -42,6 +44,8 @@ impl fmt::Display for Step {
             Self::List(what) => write!(f, "listing {what}"),
             Self::ReadIssuer => f.write_str("reading the issuer of ServiceAccount tokens"),
             Self::ReadVersion => f.write_str("reading the version"),
+            Self::ReadCeiling => f.write_str("reading the ceiling"),
+            Self::Lead => f.write_str("agreeing on which replica leads"),
             Self::ReadTrust => f.write_str("reading the kept key set"),
             Self::WriteTrust => f.write_str("keeping the key set"),
             Self::DeleteJoinSecret => f.write_str("deleting the redeemed join token"),
@@ -62,7 +66,9 @@ pub enum KubeError {
     #[error("`{object}` exists and is not ours ({why}); find out who made it, then delete it")]
     Foreign { object: ObjectRef, why: &'static str },
     /// The admission policies of the join manifest do not answer.
-    #[error("{0}: apply the join manifest again as an administrator of the cluster")]
+    #[error(
+        "{0}, so no session is made in this cluster: apply the join manifest again as one of its administrators, `nullius cluster add NAME --ceiling CEILING --manifest --image IMAGE | kubectl apply -f -`, or `nullius up`"
+    )]
     Unguarded(String),
     /// The API server said no for another reason.
     #[error("{step} failed, the API server answered {code} {reason}: {message}")]

@@ -5,10 +5,12 @@
 //! session's ServiceAccount, bindings and token with two credentials, each of which can do only half of it.
 
 mod apply;
+mod ceiling;
 mod connect;
 mod error;
 mod guard;
 mod issuer;
+mod leader;
 mod manifest;
 mod names;
 mod objects;
@@ -19,15 +21,17 @@ mod token;
 mod trust;
 
 pub use apply::{Administrator, ApplyError};
+pub use ceiling::CeilingReader;
 pub use connect::{ApiServer, ConnectError, Credential, InCluster, SharedToken};
 pub use error::{KubeError, Step};
-pub use guard::prove_guards;
+pub use guard::Guards;
 pub use issuer::{IssuerDocument, kubernetes_version, read_issuer};
-pub use manifest::{Deployments, HubPins, JoinManifest, PullPolicy, Shape, env};
+pub use leader::{LEADER_LEASE, Leadership};
+pub use manifest::{CLEAN_UP, Deployments, HubPins, JoinManifest, PullPolicy, Shape, env};
 pub use names::{
-    AGENT_PROXY, BINDER, CONTROL_PORT, HEALTH_PORT, JOIN_SECRET, OwnAccount, PROVISIONER,
-    ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET, account_name,
-    role_object_name,
+    AGENT_PROXY, BINDER, CEILING_BINDING, CONTROL_LEASE, CONTROL_PORT, HEALTH_PORT, JOIN_SECRET,
+    OwnAccount, PROVISIONER, ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE,
+    TRUST_SECRET, account_name, role_object_name,
 };
 pub use record::{ObjectRef, ParseObjectRefError, StandingSession};
 pub use sessions::{Ensured, Flushed, Sessions, Survey};

@@ -70,6 +70,15 @@ impl Deployments {
     }
 }
 
+/// What takes all of Nullius out of a cluster, in this order, with the credential of one of its administrators: the
+/// policies first, which guard the rest.
+pub const CLEAN_UP: [&str; 4] = [
+    "kubectl delete validatingadmissionpolicybinding,validatingadmissionpolicy,clusterrolebinding,clusterrole -l app.kubernetes.io/part-of=nullius",
+    "kubectl delete clusterrolebinding,clusterrole -l app.kubernetes.io/managed-by=nullius",
+    "kubectl delete rolebinding -A -l app.kubernetes.io/managed-by=nullius",
+    "kubectl delete namespace nullius-sessions nullius-system --ignore-not-found",
+];
+
 /// Where the agent runs.
 #[derive(Debug)]
 pub enum Shape {

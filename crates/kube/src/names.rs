@@ -20,6 +20,8 @@ pub const AGENT_PROXY: &str = "nullius-agent-proxy";
 /// A subject, never an account: it stands for the ceiling alone, so that admission can ask what the ceiling allows.
 pub(crate) const CEILING: &str = "nullius-ceiling";
 
+/// ClusterRoleBinding that binds role-writer to the ceiling.
+pub const CEILING_BINDING: &str = "nullius:ceiling";
 /// ClusterRole whose `bind` list is all that the provisioner may bind.
 pub const BINDER: &str = "nullius:binder";
 /// Prefix of the ClusterRoles that role-writer keeps.
@@ -32,6 +34,19 @@ pub(crate) const MARKER_TYPE: &str = "nullius.dev/session-marker";
 pub const JOIN_SECRET: &str = "nullius-join";
 /// Secret in which `agent control` keeps the newest key set that it has verified.
 pub const TRUST_SECRET: &str = "nullius-trust";
+
+/// The Lease by which replicas of `agent control` agree on who leads.
+pub const CONTROL_LEASE: &str = "nullius-agent-control";
+/// What is tried, as a dry run, to see policies refuse; nothing of this name ever exists.
+pub(crate) const GUARD_PROBE: &str = "nullius-guard-probe";
+/// The admission policies of the join manifest.
+pub(crate) const POLICIES: [&str; 5] = [
+    "nullius-sessions-closed",
+    "nullius-system-closed",
+    "nullius-roles",
+    "nullius-bindings",
+    "nullius-role-writer",
+];
 
 /// Port on which `agent control` serves credentials to `agent proxy`.
 pub const CONTROL_PORT: u16 = 8444;

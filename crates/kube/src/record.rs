@@ -11,6 +11,8 @@ use std::{
 
 use nullius_model::{Namespace, SessionId, Timestamp, UserName};
 
+use crate::{SESSIONS_NAMESPACE, account_name, names::BINDING_PREFIX};
+
 /// One Kubernetes object of ours; in text `Kind/namespace/name` or `Kind/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectRef {
@@ -62,6 +64,21 @@ impl FromStr for ObjectRef {
                 Ok(Self::ServiceAccount { namespace: (*namespace).into(), name: (*name).into() })
             }
             _ => Err(wrong()),
+        }
+    }
+}
+
+impl ObjectRef {
+    /// Whether it is one that is made for this session, by its name and place.
+    pub fn is_of(&self, session: &SessionId) -> bool {
+        let bound = |name: &str| name.starts_with(&format!("{BINDING_PREFIX}{session}:"));
+        match self {
+            // Roles are shared by sessions.
+            Self::ClusterRole { .. } => false,
+            Self::ClusterRoleBinding { name } | Self::RoleBinding { name, .. } => bound(name),
+            Self::Secret { namespace, name } | Self::ServiceAccount { namespace, name } => {
+                namespace == SESSIONS_NAMESPACE && *name == account_name(session)
+            }
         }
     }
 }
@@ -124,6 +141,19 @@ mod tests {
             },
         ] {
             assert_eq!(object.to_string().parse::<ObjectRef>().unwrap(), object);
+        }
+        let session = SessionId::from_bits(1);
+        let ours = |text: &str| text.parse::<ObjectRef>().unwrap().is_of(&session);
+        assert!(ours(&format!("Secret/nullius-sessions/session-{session}")));
+        assert!(ours(&format!("RoleBinding/dev/nullius:session:{session}:0a")));
+        for other in [
+            format!("Secret/nullius-system/session-{session}"),
+            "Secret/nullius-sessions/session-2".to_owned(),
+            "ServiceAccount/nullius-system/nullius-provisioner".to_owned(),
+            "ClusterRoleBinding/nullius:ceiling".to_owned(),
+            format!("ClusterRole/nullius:session:{session}:0a"),
+        ] {
+            assert!(!ours(&other), "{other}");
         }
         for bad in ["", "Pod/dev/a", "RoleBinding/dev", "ClusterRole/a/b", "Secret//a"] {
             assert!(bad.parse::<ObjectRef>().is_err(), "{bad}");

@@ -63,8 +63,15 @@ impl TryFrom<String> for Ceiling {
     type Error = crate::ParseNameError;
     fn try_from(name: String) -> Result<Self, Self::Error> {
         let part = |part: &str| part.parse::<crate::GrantName>().map(|_| ());
-        name.split(':').try_for_each(part)?;
-        Ok(Self(name))
+        match name.split(':').try_for_each(part) {
+            Ok(()) => Ok(Self(name)),
+            // ClusterRoles are named as grants are, with colons beside; what was given is a ClusterRole all the same.
+            Err(error) => Err(crate::ParseNameError {
+                what: "name of a ClusterRole",
+                value: name.chars().take(80).flat_map(char::escape_debug).collect(),
+                ..error
+            }),
+        }
     }
 }
 
@@ -102,6 +109,40 @@ pub struct ClusterStatus {
     /// When an agent was last heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
+    /// What is true of it this moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<ClusterCondition>,
+}
+
+impl ClusterStatus {
+    /// The condition of a kind, where it is told.
+    pub fn condition(&self, kind: &str) -> Option<&ClusterCondition> {
+        self.conditions.iter().find(|condition| condition.kind == kind)
+    }
+}
+
+/// One thing that is true of a cluster or not, in the form of Kubernetes' conditions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterCondition {
+    /// `Reachable`: requests have a way. `Guarded`: the admission policies of the join manifest are in force.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether it is true.
+    pub status: ConditionStatus,
+    /// One word for programs.
+    pub reason: String,
+    /// One sentence for people, with what to do.
+    pub message: String,
+}
+
+/// Whether a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConditionStatus {
+    True,
+    False,
+    /// Nobody can say.
+    Unknown,
 }
 
 /// One rule of a Kubernetes role (rbac.authorization.k8s.io/v1 PolicyRule).

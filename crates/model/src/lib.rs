@@ -21,8 +21,8 @@ pub use clock::{Clock, SystemClock, Timestamp, Ttl, TtlError};
 pub use explanation::{Explanation, Reason};
 pub use field_path::{FieldPath, FieldStep};
 pub use fleet::{
-    Ceiling, ClusterSelector, ClusterSpec, ClusterStatus, GrantSpec, GrantSubject, GroupSpec,
-    HubRole, LockSpec, LockTarget, PolicyRule, RoleSpec, SubjectKind, UserSpec, UserStatus,
+    Ceiling, ClusterCondition, ClusterSelector, ClusterSpec, ClusterStatus, ConditionStatus,
+    GrantSpec, GrantSubject, GroupSpec, HubRole, LockSpec, LockTarget, PolicyRule, RoleSpec, SubjectKind, UserSpec, UserStatus,
 };
 pub use identity::{Factor, Identity, Principal, Proof};
 pub use ids::{

@@ -117,8 +117,13 @@ pub struct Command {
 pub enum Order {
     /// Make the session's objects be as planned.
     Ensure(SessionPlan),
-    /// Refuse the session and remove its objects.
-    Flush { session: SessionId },
+    /// Refuse the session and remove its objects; those that the hub has on record are named with their UIDs, and the
+    /// answer must name each of them.
+    Flush {
+        session: SessionId,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        objects: BTreeMap<String, String>,
+    },
     /// The sessions that live; every other session's objects are leftovers and go.
     Live { sessions: BTreeSet<SessionId> },
 }

@@ -37,10 +37,31 @@ pub struct ClusterTrust {
     pub issuer: String,
     /// Its keys, a JWK set as JSON.
     pub jwks: String,
+    /// Where its agents run, as it declared when it joined.
+    pub shape: AgentShape,
     /// When it joined.
     pub registered_at: Timestamp,
     /// When the keys last changed.
     pub changed_at: Timestamp,
+}
+
+/// Where a cluster's agents run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AgentShape {
+    /// In pods of the cluster: their tokens are bound to these.
+    InCluster,
+    /// As a process beside a kubeconfig, which has no pod.
+    Beside,
+}
+
+impl AgentShape {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::InCluster => "in-cluster",
+            Self::Beside => "beside",
+        }
+    }
 }
 
 /// Where a session's credentials in a cluster stand.
@@ -89,7 +110,7 @@ impl Clusters<'_> {
         cluster: &ClusterName,
     ) -> Result<Option<ClusterTrust>, StoreError> {
         let row = sqlx::query(
-            "SELECT cluster, issuer, jwks, registered_at, changed_at FROM cluster_trust WHERE cluster = $1",
+            "SELECT cluster, issuer, jwks, shape, registered_at, changed_at FROM cluster_trust WHERE cluster = $1",
         )
         .bind(cluster.as_str())
         .fetch_optional(&mut *self.conn)
@@ -101,7 +122,7 @@ impl Clusters<'_> {
     /// The trust in all clusters that joined.
     pub async fn all_trust(&mut self) -> Result<Vec<ClusterTrust>, StoreError> {
         let rows = sqlx::query(
-            "SELECT cluster, issuer, jwks, registered_at, changed_at FROM cluster_trust ORDER BY cluster",
+            "SELECT cluster, issuer, jwks, shape, registered_at, changed_at FROM cluster_trust ORDER BY cluster",
         )
         .fetch_all(&mut *self.conn)
         .await
@@ -168,17 +189,19 @@ impl ClustersMut<'_> {
         cluster: &ClusterName,
         issuer: &str,
         jwks: &str,
+        shape: AgentShape,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO cluster_trust (cluster, issuer, jwks, registered_at, changed_at) \
-             VALUES ($1, $2, $3, $4, $4) \
+            "INSERT INTO cluster_trust (cluster, issuer, jwks, shape, registered_at, changed_at) \
+             VALUES ($1, $2, $3, $4, $5, $5) \
              ON CONFLICT (cluster) DO UPDATE SET issuer = excluded.issuer, jwks = excluded.jwks, \
-             changed_at = excluded.changed_at",
+             shape = excluded.shape, changed_at = excluded.changed_at",
         )
         .bind(cluster.as_str())
         .bind(issuer)
         .bind(jwks)
+        .bind(shape.as_str())
         .bind(key(now))
         .execute(self.conn())
         .await
@@ -329,6 +352,7 @@ fn read_trust(row: &Row) -> Result<ClusterTrust, StoreError> {
         cluster: columns.parsed("cluster")?,
         issuer: columns.text("issuer")?,
         jwks: columns.text("jwks")?,
+        shape: columns.word("shape")?,
         registered_at: columns.time("registered_at")?,
         changed_at: columns.time("changed_at")?,
     })

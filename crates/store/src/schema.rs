@@ -8,6 +8,7 @@ use crate::{OpenError, error::DatabaseError, row::Connection};
 const STEPS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_init.sql")),
     (2, include_str!("../migrations/0002_sign_in.sql")),
+    (3, include_str!("../migrations/0003_agent_shape.sql")),
     (4, include_str!("../migrations/0004_audit_search.sql")),
 ];
 

@@ -170,6 +170,11 @@ impl Environment {
         self.nullius_with_input(person, args, "")
     }
 
+    /// The command line as a person who is signed in here, for a caller that wants to run it in its own way.
+    pub fn command(&self, person: &str, args: &[&str]) -> Result<Command> {
+        command(&self.nullius, &self.homes.join(person), args)
+    }
+
     /// As [`Self::nullius`], with this text on standard input.
     pub fn nullius_with_input(&self, person: &str, args: &[&str], input: &str) -> Result<Output> {
         run(&self.nullius, &self.homes.join(person), args, input)
@@ -455,14 +460,16 @@ fn end_processes(directory: &Path) {
     wait_gone(&running, Duration::from_secs(10));
 }
 
+fn command(nullius: &Path, home: &Path, args: &[&str]) -> Result<Command> {
+    fs::create_dir_all(home)?;
+    let mut command = Command::new(nullius);
+    command.args(args).env("NULLIUS_HOME", home).env("NO_COLOR", "1").env_remove(MARKER);
+    Ok(command)
+}
+
 fn run(nullius: &Path, home: &Path, args: &[&str], input: &str) -> Result<Output> {
     use std::{io::Write as _, process::Stdio};
-    fs::create_dir_all(home)?;
-    let mut child = Command::new(nullius)
-        .args(args)
-        .env("NULLIUS_HOME", home)
-        .env("NO_COLOR", "1")
-        .env_remove(MARKER)
+    let mut child = command(nullius, home, args)?
         .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -40,7 +40,7 @@ pub use environment::{
 };
 pub use image::{Content, File, Image, busybox_image, image_from_binary, pause_image};
 pub use kubectl::{Kubectl, Output, kubectl, kubectl_on_path};
-pub use packages::missing_for_nodes;
+pub use packages::{ensure_browser, missing_for_browser, missing_for_nodes};
 pub use programs::{Component, Programs, ensure_helm};
 pub use progress::Progress;
 pub use record::{ClusterRecord, NodeRecord, ProcessRecord};

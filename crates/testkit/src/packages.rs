@@ -1,4 +1,5 @@
-//! What the machine must bring along for nodes: root, Go, and a few programs of the distribution.
+//! What the machine must bring along: for nodes root, Go and a few programs of the distribution; for the pages a
+//! browser with its driver.
 
 use std::{
     path::Path,
@@ -10,13 +11,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::progress::Progress;
 
-/// Something that nodes need, the Debian package that holds it, and how to see whether it is there.
+/// Something that is needed, the Debian package that holds it, and how to see whether it is there.
 struct Need {
     package: &'static str,
     present: fn() -> bool,
 }
 
-const NEEDS: &[Need] = &[
+const NODES: &[Need] = &[
     Need { package: "iproute2", present: || on_path("ip") },
     Need { package: "nftables", present: || on_path("nft") },
     Need { package: "util-linux", present: || on_path("nsenter") },
@@ -26,6 +27,13 @@ const NEEDS: &[Need] = &[
     Need { package: "libc6-dev", present: || Path::new("/usr/include/stdio.h").exists() },
     Need { package: "pkg-config", present: || on_path("pkg-config") },
     Need { package: "libseccomp-dev", present: seccomp_headers },
+];
+
+const BROWSER: &[Need] = &[
+    Need { package: "chromium", present: || on_path("chromium") },
+    Need { package: "chromium-driver", present: || on_path("chromedriver") },
+    // It tells the browser which root to believe.
+    Need { package: "libnss3-tools", present: || on_path("certutil") },
 ];
 
 /// Whether this process runs as root.
@@ -53,7 +61,7 @@ pub fn missing_for_nodes() -> Option<String> {
     if rustix::fs::access("/sys/fs/cgroup", rustix::fs::Access::WRITE_OK).is_err() {
         return Some("nodes need cgroups, and `/sys/fs/cgroup` cannot be written here".to_owned());
     }
-    let missing = missing_packages();
+    let missing = missing_of(NODES);
     if !missing.is_empty() && !on_path("apt-get") {
         return Some(format!(
             "nodes need programs that are not installed; with Debian's names of their packages: {}",
@@ -61,6 +69,29 @@ pub fn missing_for_nodes() -> Option<String> {
         ));
     }
     None
+}
+
+/// Why the pages cannot be tried in a browser here, or `None` when they can.
+pub fn missing_for_browser() -> Option<String> {
+    let missing = missing_of(BROWSER);
+    (!missing.is_empty()).then(|| {
+        format!(
+            "the pages are tried in Chromium, and programs for it are not installed; with Debian's names of their \
+             packages: {}",
+            missing.join(" ")
+        )
+    })
+}
+
+/// Installs the browser that tests of the pages need, for root with apt-get; elsewhere says what is missing.
+pub fn ensure_browser(progress: Progress) -> Result<()> {
+    if is_root() && on_path("apt-get") {
+        return install(BROWSER, progress);
+    }
+    if let Some(missing) = missing_for_browser() {
+        progress.say(&missing);
+    }
+    Ok(())
 }
 
 /// Says what is missing when the programs of Kubernetes cannot be built here.
@@ -76,7 +107,11 @@ pub(crate) fn require_go() -> Result<()> {
 
 /// Installs the packages that nodes need and this machine lacks; for root with apt-get.
 pub(crate) fn install_missing(progress: Progress) -> Result<()> {
-    let missing = missing_packages();
+    install(NODES, progress)
+}
+
+fn install(needs: &[Need], progress: Progress) -> Result<()> {
+    let missing = missing_of(needs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -86,7 +121,7 @@ pub(crate) fn install_missing(progress: Progress) -> Result<()> {
     install.extend(&missing);
     apt_get(&install)?;
     progress.done(&format!("installed {}", missing.join(" ")), start);
-    let still = missing_packages();
+    let still = missing_of(needs);
     if !still.is_empty() {
         bail!("installed, but still not usable: {}", still.join(" "));
     }
@@ -102,8 +137,8 @@ fn may_make_namespaces() -> bool {
         .is_ok_and(|status| status.success())
 }
 
-fn missing_packages() -> Vec<&'static str> {
-    NEEDS.iter().filter(|need| !(need.present)()).map(|need| need.package).collect()
+fn missing_of(needs: &[Need]) -> Vec<&'static str> {
+    needs.iter().filter(|need| !(need.present)()).map(|need| need.package).collect()
 }
 
 fn apt_get(args: &[&str]) -> Result<()> {

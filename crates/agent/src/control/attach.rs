@@ -9,7 +9,7 @@ use nullius_model::Timestamp;
 use nullius_proto::{
     VERSION,
     agent_v1::{
-        AgentMessage, Heartbeat, Hello, HubMessage, agent_message::Kind as ToHub,
+        AgentMessage, Heartbeat, Hello, HubMessage, State, agent_message::Kind as ToHub,
         control_client::ControlClient, hub_message::Kind as FromHub,
     },
 };
@@ -64,6 +64,7 @@ pub(crate) async fn run(
     identity: Identity,
     kubernetes_version: String,
     outgoing: mpsc::Receiver<AgentMessage>,
+    leaving: CancellationToken,
     stop: CancellationToken,
 ) -> Result<(), AgentError> {
     let connector = identity.to_hub(Protocol::Control)?;
@@ -93,6 +94,10 @@ pub(crate) async fn run(
             Ended::Drain | Ended::Renewed => {
                 tracing::info!(hub = %address, why = %ended, "attach again");
                 continue;
+            }
+            // A hub in the same process may go first.
+            ended if leaving.is_cancelled() => {
+                tracing::debug!(hub = %address, why = %ended, "end the connection");
             }
             ended => tracing::warn!(hub = %address, why = %ended, "lose the hub"),
         }
@@ -171,6 +176,8 @@ impl Link {
         let mut renewed = self.identity.epoch.clone();
         renewed.mark_unchanged();
         let mut certificate_is_old = false;
+        let mut states = self.core.state.subscribe();
+        states.mark_changed();
         let mut beat = tokio::time::interval(beats.interval);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut heard = Instant::now();
@@ -207,6 +214,17 @@ impl Link {
                     beats.sent.push_back(Instant::now());
                     let message = AgentMessage { kind: Some(ToHub::Heartbeat(Heartbeat {})) };
                     if to_hub.send(message).await.is_err() {
+                        return Ended::Closed;
+                    }
+                }
+                Ok(()) = states.changed() => {
+                    let state = states.borrow_and_update().clone();
+                    let state = ToHub::State(State {
+                        unguarded: state.unguarded.unwrap_or_default(),
+                        term: state.term.unwrap_or_default(),
+                        ceiling: state.ceiling.unwrap_or_default(),
+                    });
+                    if to_hub.send(AgentMessage { kind: Some(state) }).await.is_err() {
                         return Ended::Closed;
                     }
                 }
@@ -249,7 +267,7 @@ impl Link {
                 Ok(())
             }
             FromHub::Command(command) => {
-                self.obey(&command.jws).await;
+                self.obey(&command.jws, command.heed_only).await;
                 Ok(())
             }
             FromHub::HeartbeatAck(_) => {
@@ -263,7 +281,7 @@ impl Link {
         }
     }
 
-    async fn obey(&self, jws: &str) {
+    async fn obey(&self, jws: &str, heed_only: bool) {
         let command = match self.core.commands.verify(jws, Timestamp::now()) {
             Ok(command) => command,
             Err(error) => {
@@ -276,6 +294,9 @@ impl Link {
             }
         };
         self.core.heed(&command.order);
+        if heed_only {
+            return;
+        }
         while self.orders.len() >= ORDERS_AT_ONCE {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

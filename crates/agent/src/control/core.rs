@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    guards::State,
     is_fresh,
     outbox::Outbox,
     sentence,
@@ -70,6 +71,8 @@ pub(crate) struct Core {
     pub(crate) outbox: Outbox,
     pub(crate) meters: Meters,
     pub(crate) notices: broadcast::Sender<Notice>,
+    /// How the cluster bounds this agent, and whether it leads.
+    pub(crate) state: watch::Sender<State>,
     /// The newest key set as the hub signed it.
     pub(crate) key_set: watch::Sender<String>,
     trust: TrustStore,
@@ -99,6 +102,7 @@ impl Core {
             outbox,
             meters,
             notices: broadcast::Sender::new(NOTICES),
+            state: watch::Sender::default(),
             key_set: watch::Sender::new(first_key_set),
             trust,
             hub_id: identity.hub.hub_id,
@@ -107,19 +111,47 @@ impl Core {
         (Arc::new(core), outgoing)
     }
 
-    /// Finds what stands in the cluster; what is half made goes, what is others' is told and left alone.
-    pub(crate) async fn adopt_survey(&self) -> Result<(), KubeError> {
+    /// Finds what stands in the cluster, and changes nothing: another replica may be at work on it.
+    pub(crate) async fn adopt(&self) -> Result<(), KubeError> {
+        for (_, standing) in self.kube.survey().await?.sessions {
+            self.keep(Session::new(standing));
+        }
+        self.count_sessions();
+        Ok(())
+    }
+
+    /// Finds what stands, whoever made it: what is half made goes, what is others' is told and left alone.
+    pub(crate) async fn take_lead(&self) -> Result<(), KubeError> {
         let survey = self.kube.survey().await?;
         for (object, why) in &survey.foreign {
             self.alarms.raise(AlarmKind::ForeignObject, &format!("`{object}`: {why}"));
         }
-        for (id, standing) in survey.sessions {
-            let complete = standing.generation > 0;
-            let session = self.keep(Session::new(standing));
-            if !complete {
-                tracing::info!(session = %id, "remove what was half made");
-                let mut work = session.work.lock().await;
-                self.remove(&mut work.standing).await?;
+        for session in self.all() {
+            // Who holds the work knows better.
+            let gone = !survey.sessions.contains_key(&session.id)
+                && matches!(session.phase(), Phase::Ready { .. })
+                && session.work.try_lock().is_ok();
+            if gone {
+                self.forget(&session.id);
+            }
+        }
+        for (id, found) in survey.sessions {
+            let known = self.sessions().get(&id).map(Arc::clone);
+            let session = known.unwrap_or_else(|| self.keep(Session::new(found.clone())));
+            // An order may be at work on it: by the time of the lock it is whole.
+            let mut work = session.work.lock().await;
+            match session.phase() {
+                Phase::Ended => {}
+                Phase::Ready { generation } if generation >= found.generation => {}
+                Phase::Ready { .. } | Phase::Absent if found.generation > 0 => {
+                    let generation = found.generation;
+                    work.standing = found;
+                    session.phase.send_modify(|phase| *phase = phase.after_plan(generation));
+                }
+                Phase::Ready { .. } | Phase::Absent => {
+                    tracing::info!(session = %id, "remove what was half made");
+                    self.remove(&mut work.standing).await?;
+                }
             }
         }
         self.count_sessions();
@@ -233,8 +265,8 @@ impl Core {
 
     /// Waits until the session has what the request needs, or refuses.
     async fn reach(&self, session: &Session, generation: u64) -> Result<(), IssueError> {
-        if session.phase() == Phase::Absent {
-            self.look_up(session).await?;
+        if session.phase().for_request(generation) == Step::Wait {
+            self.look_up(session, generation).await?;
         }
         let mut phases = session.phase.subscribe();
         let reached = phases.wait_for(|phase| phase.for_request(generation) != Step::Wait);
@@ -250,14 +282,15 @@ impl Core {
     }
 
     /// Another replica may have made it.
-    async fn look_up(&self, session: &Session) -> Result<(), IssueError> {
+    async fn look_up(&self, session: &Session, generation: u64) -> Result<(), IssueError> {
         let mut work = session.work.lock().await;
-        if session.phase() != Phase::Absent {
+        if session.phase().for_request(generation) != Step::Wait {
             return Ok(());
         }
         match self.kube.load(&session.id).await {
-            Ok(Some(found)) if found.generation > 0 => {
+            Ok(Some(found)) if found.generation >= generation.max(1) => {
                 let generation = found.generation;
+                work.token = None;
                 work.standing = found;
                 session.phase.send_modify(|phase| *phase = phase.after_plan(generation));
                 Ok(())

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use nullius_kube::{KubeError, StandingSession};
+use nullius_kube::{KubeError, ObjectRef, StandingSession};
 use nullius_model::{Order, SessionId, SessionPlan};
 use nullius_proto::agent_v1::{CommandFailed, SessionFlushed, SessionReady, agent_message::Kind};
 use tokio::time::Instant;
@@ -31,6 +31,8 @@ pub(crate) enum OrderError {
     Cluster(#[from] KubeError),
     #[error("the session has ended in this cluster")]
     Ended,
+    #[error("{0}")]
+    Unguarded(String),
     #[error("a newer plan, generation {0}, stands already")]
     Older(u64),
 }
@@ -40,6 +42,7 @@ impl OrderError {
         match self {
             Self::Cluster(error) => error.is_refused(),
             Self::Ended | Self::Older(_) => true,
+            Self::Unguarded(_) => false,
         }
     }
 }
@@ -50,7 +53,7 @@ impl Core {
     pub(crate) fn heed(&self, order: &Order) {
         match order {
             Order::Ensure(_) => {}
-            Order::Flush { session } => self.end(&self.session(session)),
+            Order::Flush { session, .. } => self.end(&self.session(session)),
             Order::Live { sessions } => {
                 for session in self.all() {
                     if !sessions.contains(&session.id) {
@@ -72,10 +75,12 @@ impl Core {
                     objects: objects.into_iter().collect(),
                 })
             }),
-            Order::Flush { session } => self
-                .flush(&self.session(&session))
-                .await
-                .map(|objects| flushed(command.clone(), session.to_string(), objects)),
+            Order::Flush { session, objects } => {
+                let session = self.session(&session);
+                self.note_recorded(&session, &command, &objects).await;
+                let removed = self.flush(&session).await;
+                removed.map(|objects| flushed(command.clone(), session.id.to_string(), objects))
+            }
             Order::Live { sessions } => self
                 .keep_only(&sessions)
                 .await
@@ -100,7 +105,11 @@ impl Core {
             Phase::Ready { generation } if generation > plan.generation => {
                 return Err(OrderError::Older(generation));
             }
-            Phase::Ready { .. } | Phase::Absent => {}
+            Phase::Ready { .. } => {}
+            Phase::Absent => match self.unguarded() {
+                Some(why) => return Err(OrderError::Unguarded(why)),
+                None => {}
+            },
         }
         let began = Instant::now();
         let was_absent = session.phase() == Phase::Absent;
@@ -150,6 +159,9 @@ impl Core {
                 },
             }
         }
+        // Under each of these names nothing stands any more, or something with another UID.
+        let recorded = std::mem::take(&mut work.recorded).into_iter();
+        removed.extend(recorded.map(|(object, uid)| (object.to_string(), uid)));
         work.ended_at.get_or_insert_with(Instant::now);
         tracing::info!(session = %session.id, objects = removed.len(), "flush a session");
         Ok(removed)
@@ -161,6 +173,9 @@ impl Core {
         {
             // Made by another replica, or before a restart.
             work.standing = found;
+        }
+        for (object, uid) in &work.recorded {
+            work.standing.objects.entry(object.clone()).or_insert_with(|| uid.clone());
         }
         removed.append(&mut self.remove(&mut work.standing).await?);
         Ok(())
@@ -196,6 +211,16 @@ impl Core {
             Err(error) => tracing::warn!(%error, "cannot prune roles"),
         }
         failed.map_or(Ok(all), Err)
+    }
+
+    /// Keeps what the hub has on record, as far as it is of this session: it goes as well, each by its UID.
+    async fn note_recorded(&self, session: &Session, command: &str, recorded: &Objects) {
+        let recorded = recorded
+            .iter()
+            .filter_map(|(object, uid)| Some((object.parse::<ObjectRef>().ok()?, uid.clone())));
+        let mut work = session.work.lock().await;
+        command.clone_into(&mut work.flush_command);
+        work.recorded = recorded.filter(|(object, _)| object.is_of(&session.id)).collect();
     }
 
     /// Adds what the survey found to what is known.

@@ -2,7 +2,9 @@
 //!
 //! What it is now (`phase`) can be read at any time; what changes its objects holds `work`, one after the other.
 
-use nullius_kube::{MintedToken, StandingSession};
+use std::collections::BTreeMap;
+
+use nullius_kube::{MintedToken, ObjectRef, StandingSession};
 use nullius_model::{SessionId, SessionPlan, Timestamp};
 use tokio::{
     sync::{Mutex, watch},
@@ -63,6 +65,10 @@ pub(crate) struct Work {
     pub(crate) token: Option<MintedToken>,
     /// When an awaited namespace is looked for again at the earliest.
     pub(crate) look_again: Instant,
+    /// The hub's order to flush it, empty where there was none: what is done later is told under it.
+    pub(crate) flush_command: String,
+    /// What the hub has on record of it and wants to hear gone.
+    pub(crate) recorded: BTreeMap<ObjectRef, String>,
     /// When it ended.
     pub(crate) ended_at: Option<Instant>,
 }
@@ -82,6 +88,8 @@ impl Session {
                 plan: None,
                 token: None,
                 look_again: Instant::now(),
+                flush_command: String::new(),
+                recorded: BTreeMap::new(),
                 ended_at: None,
             }),
         }

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::SignedDuration;
 use nullius_model::Timestamp;
 use nullius_proto::agent_v1::{SessionFlushed, agent_message::Kind};
+use tokio::time::Instant;
 
 use super::{
     Core,
@@ -29,7 +30,10 @@ pub(crate) async fn run(core: Arc<Core>) {
             look_after(&core, &session).await;
         }
         core.count_sessions();
-        if round.is_multiple_of(ROLE_ROUNDS) {
+        if core.leads() && round.is_multiple_of(ROLE_ROUNDS) {
+            if let Err(error) = core.take_lead().await {
+                tracing::warn!(%error, "cannot look for what is half made");
+            }
             prune_roles(&core).await;
         }
     }
@@ -49,16 +53,22 @@ pub(crate) async fn follow_key_sets(core: Arc<Core>, mut identity: Identity) {
 
 async fn look_after(core: &Arc<Core>, session: &Arc<Session>) {
     // Who holds the work is at it already.
-    let Ok(work) = session.work.try_lock() else { return };
-    let stands = !work.standing.objects.is_empty();
+    let Ok(mut work) = session.work.try_lock() else { return };
+    let stands = !work.standing.objects.is_empty() || !work.recorded.is_empty();
     let overdue = work.is_overdue(Timestamp::now(), SLACK);
+    // One replica removes: who leads, and who was ordered to. The others only refuse.
+    let removes = core.leads() || !work.flush_command.is_empty();
+    if session.phase() == Phase::Ended && !removes {
+        work.ended_at.get_or_insert_with(Instant::now);
+    }
     let old = work.ended_at.is_some_and(|at| at.elapsed() > REMEMBER);
     drop(work);
     match session.phase() {
-        Phase::Ended if stands => flush(core, session).await,
+        Phase::Ended if stands && removes => flush(core, session).await,
         Phase::Ended if old => core.forget(&session.id),
         Phase::Ended => {}
-        Phase::Ready { .. } | Phase::Absent if overdue => flush(core, session).await,
+        Phase::Ready { .. } | Phase::Absent if overdue && removes => flush(core, session).await,
+        Phase::Ready { .. } | Phase::Absent if overdue => core.forget(&session.id),
         Phase::Absent if !stands => core.forget(&session.id),
         Phase::Ready { .. } | Phase::Absent => {}
     }
@@ -67,7 +77,7 @@ async fn look_after(core: &Arc<Core>, session: &Arc<Session>) {
 async fn flush(core: &Arc<Core>, session: &Arc<Session>) {
     match core.flush(session).await {
         Ok(objects) => core.outbox.send(Kind::SessionFlushed(SessionFlushed {
-            command: String::new(),
+            command: session.work.lock().await.flush_command.clone(),
             session: session.id.to_string(),
             objects: objects.into_iter().collect(),
         })),

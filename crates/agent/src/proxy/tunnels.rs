@@ -10,6 +10,7 @@ use crate::{
     Address, AgentError, TunnelCount,
     backoff::{Backoff, random},
     identity::Identity,
+    lease::Lease,
     meters::Meters,
     net::dial,
 };
@@ -22,6 +23,7 @@ pub(crate) fn all(
     agent: &Agent,
     identity: &Identity,
     count: TunnelCount,
+    lease: &Lease,
     meters: &Meters,
 ) -> Result<Vec<impl Future<Output = ()> + Send + 'static>, AgentError> {
     let mut loops = Vec::new();
@@ -35,6 +37,7 @@ pub(crate) fn all(
                     class,
                     connector: Arc::clone(&connector),
                     epoch: identity.epoch.clone(),
+                    lease: lease.clone(),
                     meters: meters.clone(),
                 };
                 loops.push(tunnel.run());
@@ -50,6 +53,7 @@ struct Tunnel {
     class: Class,
     connector: Arc<PartConnector>,
     epoch: watch::Receiver<u64>,
+    lease: Lease,
     meters: Meters,
 }
 
@@ -73,10 +77,15 @@ impl Tunnel {
     async fn run(mut self) {
         let mut backoff = Backoff::default();
         while !self.agent.is_draining() {
+            // A tunnel says that requests have a way. Without a lease each of them would be refused.
+            self.lease.held().await;
             let began = Instant::now();
             match self.serve_one().await {
                 // Replaced: the next stands at once, and this one ends with what runs on it.
                 Ok(Replaced) => backoff.reset(),
+                Err(why) if self.agent.is_draining() => {
+                    tracing::debug!(hub = %self.address, class = ?self.class, %why, "end a tunnel");
+                }
                 Err(why) => {
                     if began.elapsed() > STEADY {
                         backoff.reset();

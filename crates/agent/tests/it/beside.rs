@@ -1,6 +1,7 @@
 //! An agent beside a kubeconfig: joined, attached, serving a session on the real API server, and its faults.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -96,8 +97,13 @@ impl Scene {
         self.hub.get(&self.plan.session, 1, target).await
     }
 
+    /// With what a hub has on record.
+    async fn flush_with(&self, objects: BTreeMap<String, String>) -> FromAgent {
+        self.hub.order(Order::Flush { session: self.plan.session.clone(), objects }).await
+    }
+
     async fn flush(&self) -> FromAgent {
-        self.hub.order(Order::Flush { session: self.plan.session.clone() }).await
+        self.flush_with([].into()).await
     }
 }
 
@@ -125,6 +131,31 @@ async fn a_session_works_through_the_tunnel_as_itself_until_it_is_flushed() {
     assert_eq!(left_of(&scene.plane, &scene.plan.session), "");
     let again = scene.hub.order(Order::Ensure(scene.plan.clone())).await;
     assert!(matches!(again, FromAgent::CommandFailed(failed) if failed.refused));
+    scene.agent.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_hub_has_on_record_goes_by_its_uid_and_is_named_whoever_removed_it() {
+    let Some(scene) = Scene::new().await else { return };
+    let session = &scene.plan.session;
+    let namespace = scene.namespace.name();
+    let admin = &scene.plane.admin;
+    let before: BTreeMap<String, String> =
+        objects(&scene.hub.order(Order::Ensure(scene.plan.clone())).await).into_iter().collect();
+    // One binding went by another's hand; of a second one that is recorded nothing is left; a third is none of ours.
+    let mine = before.keys().find(|object| object.starts_with("RoleBinding/")).unwrap();
+    let name = mine.rsplit('/').next().unwrap();
+    admin.ok(&["-n", namespace, "delete", "rolebinding", name]).unwrap();
+    let mut recorded = before.clone();
+    let lost = format!("RoleBinding/{namespace}/nullius:session:{session}:lost");
+    recorded.insert(lost.clone(), "uid-lost".into());
+    recorded.insert(format!("RoleBinding/{namespace}/others"), "uid-others".into());
+    let flushed: BTreeMap<String, String> =
+        objects(&scene.flush_with(recorded).await).into_iter().collect();
+    let mut expected = before;
+    expected.insert(lost, "uid-lost".into());
+    assert_eq!(flushed, expected, "what is none of the session's is not touched and not named");
+    assert_eq!(left_of(&scene.plane, session), "");
     scene.agent.stop().await;
 }
 
@@ -188,9 +219,9 @@ async fn a_killed_agent_comes_back_without_a_token_and_clears_what_does_not_live
 #[tokio::test]
 async fn an_order_that_is_not_the_hubs_or_not_new_is_refused_with_an_alarm() {
     let Some(scene) = Scene::new().await else { return };
-    let flush = Order::Flush { session: scene.plan.session.clone() };
+    let flush = Order::Flush { session: scene.plan.session.clone(), objects: [].into() };
     let send = async |jws: String| {
-        scene.hub.send(ToAgent::Command(wire::Command { jws })).await;
+        scene.hub.send(ToAgent::Command(wire::Command { jws, heed_only: false })).await;
         let detail = scene.hub.alarm("refused-command").await;
         scene.hub.forget();
         tokio::time::sleep(Duration::from_millis(1_100)).await;
@@ -306,4 +337,173 @@ async fn a_hub_that_is_not_the_pinned_one_gets_nothing() {
     shutdown.cancel();
     assert!(running.await.unwrap().is_err());
     assert!(other.tunnels.agents(&cluster()).is_empty());
+}
+
+#[tokio::test]
+async fn a_tunnel_stands_only_when_requests_on_it_are_served() {
+    let Some(plane) = plane().await else { return };
+    let hub = TestHub::start().await;
+    hub.welcome_millis.store(1_500, Ordering::SeqCst);
+    let agent = start(&plane, &hub, Some(JOIN_TOKEN));
+    hub.hello().await;
+    hub.wait_for_tunnels(2).await;
+    let arrivals = hub.arrivals.lock().unwrap().clone();
+    assert_eq!(arrivals[0], "welcome", "a tunnel stood before the agent had a lease: {arrivals:?}");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn without_a_policy_no_session_is_made_until_it_is_back() {
+    let Some(scene) = Scene::new().await else { return };
+    let state = async |unguarded: bool| {
+        let told = scene.hub.hear(|kind| match kind {
+            FromAgent::State(state) if state.unguarded.is_empty() != unguarded => {
+                Some(state.unguarded.clone())
+            }
+            _ => None,
+        });
+        told.await
+    };
+    state(false).await;
+    scene.hub.forget();
+    let binding = ["delete", "validatingadmissionpolicybinding", "nullius-bindings"];
+    scene.plane.admin.ok(&binding).unwrap();
+    let why = state(true).await;
+    assert!(why.contains("`nullius-bindings`") && why.contains("kubectl apply"), "{why}");
+    assert_eq!(scene.hub.alarm("unguarded").await, why);
+
+    let another = plan([pods_reader(Some(scene.namespace.name()))]);
+    let answer = scene.hub.order(Order::Ensure(another.clone())).await;
+    let FromAgent::CommandFailed(failed) = answer else { panic!("{answer:?}") };
+    assert!(!failed.refused, "trying again helps, once it is back");
+    assert_eq!(failed.message, why);
+    assert_eq!(left_of(&scene.plane, &another.session), "");
+    let (status, body) = scene.get(&scene.pods()).await;
+    assert_eq!(status, StatusCode::OK, "what stands goes on: {body}");
+    let narrower = scene.hub.order(Order::Ensure(scene.plan.clone())).await;
+    assert_eq!(objects(&narrower).len(), 3);
+
+    scene.hub.forget();
+    scene.plane.administrator.apply(&crate::plane::beside()).await.unwrap();
+    state(false).await;
+    let answer = scene.hub.order(Order::Ensure(another)).await;
+    assert_eq!(objects(&answer).len(), 3, "{answer:?}");
+    scene.agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_old_join_token_is_deleted_by_an_agent_that_has_joined() {
+    let Some(scene) = Scene::new().await else { return };
+    let of_join = ["-n", "nullius-system", "get", "secret", "nullius-join", "--ignore-not-found"];
+    let make = ["-n", "nullius-system", "create", "secret", "generic", "nullius-join"];
+    scene.agent.stop().await;
+    scene.plane.admin.ok(&[&make[..], &["--from-literal=token=used"]].concat()).unwrap();
+    scene.hub.forget();
+    let agent = start(&scene.plane, &scene.hub, Some("used"));
+    scene.hub.hello().await;
+    assert_eq!(scene.plane.admin.ok(&of_join).unwrap(), "");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_replicas_one_leads_and_the_other_takes_over_when_it_is_killed() {
+    let Some(scene) = Scene::new().await else { return };
+    let term = async |above: u64| {
+        let led = scene.hub.hear(|kind| match kind {
+            FromAgent::State(state) if state.term > above => Some(state.term),
+            _ => None,
+        });
+        led.await
+    };
+    let first = term(0).await;
+    scene.hub.forget();
+    let second = start(&scene.plane, &scene.hub, None);
+    scene.hub.hello().await;
+    scene.hub.wait_for_tunnels(4).await;
+    // Another session, made by the one that leads, and half of one that somebody began.
+    let made = plan([pods_reader(Some(scene.namespace.name()))]);
+    assert_eq!(objects(&scene.hub.order(Order::Ensure(made.clone())).await).len(), 3);
+    let begun = scene.plane.half_made().await;
+    let holder = || {
+        let lease = ["-n", "nullius-system", "get", "lease", "nullius-agent-control", "-o"];
+        let spec = "jsonpath={.spec.holderIdentity} {.spec.leaseTransitions}";
+        scene.plane.admin.ok(&[&lease[..], &[spec]].concat()).unwrap()
+    };
+    let held = holder();
+    assert!(held.ends_with(&format!(" {first}")), "{held}");
+    // Requests through either are served, also of a session that only one of them made.
+    for _ in 0..8 {
+        let (status, body) = scene.hub.get(&made.session, 1, &scene.pods()).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+    }
+    assert_eq!(holder(), held, "the other one waits");
+
+    let Scene { plane, hub, agent, namespace, .. } = scene;
+    let killed = std::time::Instant::now();
+    agent.kill().await;
+    let led = hub.hear(|kind| match kind {
+        FromAgent::State(state) if state.term > first => Some(state.term),
+        _ => None,
+    });
+    assert_eq!(led.await, first + 1);
+    assert!(killed.elapsed() < Duration::from_secs(17), "{:?}", killed.elapsed());
+    assert_eq!(left_of(&plane, &begun), "", "what was half made is cleared by who leads");
+    let flush = Order::Flush { session: made.session.clone(), objects: [].into() };
+    assert_eq!(objects(&hub.order(flush).await).len(), 3);
+    assert_eq!(left_of(&plane, &made.session), "");
+    let path = format!("/api/v1/namespaces/{}/pods", namespace.name());
+    let (status, _) = hub.get(&made.session, 1, &path).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    second.stop().await;
+    let lease = ["-n", "nullius-system", "get", "lease", "nullius-agent-control", "-o"];
+    let spec = plane.admin.ok(&[&lease[..], &["jsonpath={.spec.holderIdentity}"]].concat());
+    assert_eq!(spec.unwrap(), "", "who stops gives way at once");
+}
+
+/// What this thread's tasks say at level WARN or worse.
+#[derive(Clone, Default)]
+struct Warnings(Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::WARN && metadata.target().starts_with("nullius")
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Text(String);
+        impl tracing::field::Visit for Text {
+            fn record_debug(
+                &mut self,
+                field: &tracing::field::Field,
+                value: &dyn std::fmt::Debug,
+            ) {
+                self.0.push_str(&format!("{field}={value:?} "));
+            }
+        }
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        self.0.lock().unwrap().push(text.0);
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::Id {
+        tracing::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::Id, _: &tracing::Id) {}
+    fn enter(&self, _: &tracing::Id) {}
+    fn exit(&self, _: &tracing::Id) {}
+}
+
+#[tokio::test]
+async fn an_end_that_was_asked_for_is_no_warning() {
+    let Some(scene) = Scene::new().await else { return };
+    let (status, _) = scene.get(&scene.pods()).await;
+    assert_eq!(status, StatusCode::OK);
+    let warnings = Warnings::default();
+    let _heard = tracing::subscriber::set_default(warnings.clone());
+    // As in `nullius up`: the hub says that it goes as well.
+    scene.hub.send(ToAgent::Drain(wire::Drain { seconds: 1 })).await;
+    scene.agent.stop().await;
+    assert_eq!(*warnings.0.lock().unwrap(), Vec::<String>::new());
 }

@@ -71,6 +71,12 @@ pub(crate) struct TestHub {
     pub(crate) lease_seconds: AtomicU32,
     /// Whether heartbeats are answered.
     pub(crate) hears: AtomicBool,
+    /// How long an agent waits for its welcome.
+    pub(crate) welcome_millis: AtomicU64,
+    /// What agents came for, in that order.
+    pub(crate) arrivals: Mutex<Vec<&'static str>>,
+    /// The highest term that an agent told.
+    term: AtomicU64,
     joined: Mutex<Option<IssuerKeys>>,
     heard: Mutex<Vec<FromAgent>>,
     news: watch::Sender<u64>,
@@ -92,6 +98,9 @@ impl TestHub {
             certificate_seconds: AtomicU32::new(3_600),
             lease_seconds: AtomicU32::new(30),
             hears: AtomicBool::new(true),
+            welcome_millis: AtomicU64::new(0),
+            arrivals: Mutex::default(),
+            term: AtomicU64::new(0),
             joined: Mutex::default(),
             heard: Mutex::default(),
             news: watch::Sender::new(0),
@@ -152,6 +161,7 @@ impl TestHub {
             Accepted::Agent { stream, id, protocol, .. } => {
                 let exporter = exporter(stream.get_ref().1).unwrap();
                 let class = Class::of(protocol).unwrap();
+                self.arrivals.lock().unwrap().push("tunnel");
                 if let Ok(mut attached) = self.tunnels.attach(stream, &id, class, exporter).await {
                     attached.ended().await;
                 }
@@ -225,7 +235,7 @@ impl TestHub {
     /// Gives an order and waits for its answer.
     pub(crate) async fn order(&self, order: Order) -> FromAgent {
         let (id, jws) = self.command(order);
-        self.send(ToAgent::Command(wire::Command { jws })).await;
+        self.send(ToAgent::Command(wire::Command { jws, heed_only: false })).await;
         self.hear(|kind| {
             let of = match kind {
                 FromAgent::SessionReady(ready) => &ready.command,
@@ -422,8 +432,19 @@ impl Control for Service {
             lease_seconds: hub.lease_seconds.load(Ordering::SeqCst),
             heartbeat_seconds: 1,
         };
+        // A slow hub: the agent has no lease before this.
+        let slow = Duration::from_millis(hub.welcome_millis.load(Ordering::SeqCst));
+        tokio::time::sleep(slow).await;
+        hub.arrivals.lock().unwrap().push("welcome");
         to_agent.send(HubMessage { kind: Some(ToAgent::Welcome(welcome)) }).await.unwrap();
-        *hub.to_agent.lock().unwrap() = Some(to_agent.clone());
+        {
+            // The one that leads acts, for as long as it is there.
+            let mut acting = hub.to_agent.lock().unwrap();
+            let led = hub.term.load(Ordering::SeqCst) > 0;
+            if !led || acting.as_ref().is_none_or(mpsc::Sender::is_closed) {
+                *acting = Some(to_agent.clone());
+            }
+        }
         tokio::spawn(async move {
             while let Ok(Some(message)) = from_agent.message().await {
                 match message.kind.unwrap() {
@@ -432,6 +453,12 @@ impl Control for Service {
                             let kind = Some(ToAgent::HeartbeatAck(wire::HeartbeatAck {}));
                             let _ = to_agent.send(HubMessage { kind }).await;
                         }
+                    }
+                    FromAgent::State(state) => {
+                        if hub.term.fetch_max(state.term, Ordering::SeqCst) < state.term {
+                            *hub.to_agent.lock().unwrap() = Some(to_agent.clone());
+                        }
+                        hub.note(FromAgent::State(state));
                     }
                     kind => hub.note(kind),
                 }

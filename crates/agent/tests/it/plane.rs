@@ -1,8 +1,8 @@
 //! A cluster without nodes, joined as beside a kubeconfig, and people with other rights in it.
 
 use nullius_kube::{
-    Administrator, ApiServer, Credential, JoinManifest, OwnAccount, Sessions, Shape, SharedToken,
-    prove_guards,
+    Administrator, ApiServer, Credential, Guards, JoinManifest, OwnAccount, Sessions, Shape,
+    SharedToken,
 };
 use nullius_model::{Binding, Ceiling, PolicyRule, SessionId, SessionPlan, Timestamp, Ttl};
 use nullius_pki::random_bits;
@@ -62,15 +62,33 @@ impl Plane {
     }
 
     pub(crate) async fn wait_for_guards(&self) {
+        self.guards().await.prove_soon().await.unwrap();
+    }
+
+    pub(crate) async fn guards(&self) -> Guards {
         let provisioner = self.own(OwnAccount::Provisioner).await;
         let role_writer = self.own(OwnAccount::RoleWriter).await;
-        prove_guards(&self.api, provisioner, role_writer).await.unwrap();
+        Guards::new(&self.api, provisioner, role_writer).unwrap()
     }
 
     pub(crate) async fn sessions(&self) -> Sessions {
         let provisioner = self.own(OwnAccount::Provisioner).await;
         let role_writer = self.own(OwnAccount::RoleWriter).await;
         Sessions::new(&self.api, provisioner, role_writer).unwrap()
+    }
+
+    /// A session of which only the marker was made, as by an agent that was killed then.
+    pub(crate) async fn half_made(&self) -> SessionId {
+        let session = SessionId::from_bits(random_bits());
+        let name = nullius_kube::account_name(&session);
+        let marker = format!(
+            "apiVersion: v1\nkind: Secret\nimmutable: true\ntype: nullius.dev/session-marker\nmetadata:\n  name: {name}\n  \
+             namespace: nullius-sessions\n  labels: {{app.kubernetes.io/managed-by: nullius, nullius.dev/session: \"{session}\"}}\n"
+        );
+        let made =
+            self.as_own(OwnAccount::Provisioner).run_with_input(&["create", "-f", "-"], &marker);
+        assert_eq!(made.as_ref().unwrap().code, 0, "{made:?}");
+        session
     }
 
     pub(crate) fn namespace(&self) -> TestNamespace {

@@ -5,6 +5,7 @@
 
 mod access;
 mod audit;
+mod cel;
 mod object;
 mod role;
 mod scan;
@@ -24,6 +25,7 @@ pub(crate) use access::{
 pub use audit::AuditVerify;
 pub(crate) use audit::{AuditCommand, UsageCommand};
 pub(crate) use audit::{AuditFilter, AuditList, UsageShow};
+pub(crate) use cel::{CelCommand, CelEval};
 pub(crate) use object::Selector;
 pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
 pub use role::{
@@ -193,6 +195,9 @@ pub(crate) enum Command {
     /// Reads YAML and JSON as kubectl does, of one or many documents, also what Helm and kustomize print. It needs no hub and
     /// no cluster. What cannot be read is told, and the rest is still judged.
     Scan(Scan),
+    /// Expressions in CEL, as the API server of a version understands them
+    #[command(subcommand, arg_required_else_help = true)]
+    Cel(CelCommand),
     /// What occurred, merged: the other side of what is permitted
     #[command(subcommand, arg_required_else_help = true)]
     Usage(UsageCommand),

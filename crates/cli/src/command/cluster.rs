@@ -5,7 +5,7 @@ use nullius_model::{
     AnyObject, Ceiling, ClusterName, ClusterSpec, Kind, Object, ObjectMeta, ObjectName,
 };
 
-use nullius_kube::{Deployments, HubPins, JoinManifest, PullPolicy, Shape};
+use nullius_kube::{CLEAN_UP, Deployments, HubPins, JoinManifest, PullPolicy, Shape};
 
 use super::objects;
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     client::{Call, Hub, fill},
     environment::Confirmed,
     failure::{Exit, Failure},
-    object::remote::{self, Writing},
+    object::remote,
     output::{Single, json_value, relative},
     stage::{Asked, Stage, declined},
 };
@@ -71,7 +71,7 @@ async fn known(hub: &Hub, args: &ClusterAdd, ceiling: Ceiling) -> Result<(), Fai
             let mut metadata = ObjectMeta::named(name);
             metadata.labels = args.labels.iter().cloned().collect();
             let object = Object { metadata, spec: ClusterSpec { ceiling }, status: None };
-            remote::create(hub, &object.into(), Writing::Real).await.map(|_| ())
+            remote::create(hub, &object.into()).await.map(|_| ())
         }
         Some(AnyObject::Cluster(found)) => {
             let labels_differ = args
@@ -137,10 +137,11 @@ async fn remove(stage: &mut Stage, name: &ClusterName, asked: Asked) -> Result<E
     if stage.confirm(asked, &question).await? == Confirmed::No {
         return Err(declined());
     }
-    remote::delete(&hub, Kind::Cluster, &object, Writing::Real).await?;
+    remote::delete(&hub, Kind::Cluster, &object).await?;
     stage.environment.terminal.print(&format!("Cluster/{name} removed\n"))?;
+    let commands: String = CLEAN_UP.iter().map(|command| format!("    {command}\n")).collect();
     stage.tell(&format!(
-        "next: take the agent out of the cluster: `kubectl delete namespace nullius-system nullius-sessions` (cluster `{name}`)\n"
+        "next: take all of it out of cluster `{name}`, as one of its administrators:\n\n{commands}"
     ));
     Ok(Exit::Ok)
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use nullius_api::ObjectChange;
 use nullius_model::{AnyObject, Kind, ObjectName};
 use serde_json::{Value, json};
 
@@ -11,65 +12,82 @@ use crate::{
     environment::Confirmed,
     failure::{Chain, Exit, Failure},
     object::{
-        apply::{self, Outcome},
+        apply::{self, Applied},
         columns,
         describe::describe as described,
         diff,
         document::{self, Document},
         edit::{self as editor, Edited},
-        remote::{self, Writing},
+        remote,
     },
     output::{Format, Listing, Printed, escape, json_text, json_value, only_findings, yaml_text},
     stage::{Asked, Stage, declined},
 };
-
-fn writing(dry_run: bool) -> Writing {
-    if dry_run { Writing::DryRun } else { Writing::Real }
-}
-
-fn suffix(writing: Writing) -> &'static str {
-    match writing {
-        Writing::Real => "",
-        Writing::DryRun => " (dry run)",
-    }
-}
 
 /// Creates or changes the objects of files.
 pub(crate) async fn apply(stage: &mut Stage, args: args::Apply) -> Result<Exit, Failure> {
     let mut documents = read_files(&args.files.files)?;
     documents.sort_by_key(|document| apply::rank(document.object.kind()));
     let hub = stage.hub()?;
-    let writing = writing(args.dry_run);
-    let mut applied: Vec<(AnyObject, Outcome)> = Vec::new();
-    let mut failures = Vec::new();
-    for document in &documents {
-        match apply::apply(&hub, document, writing).await {
-            Ok((object, outcome)) => {
-                if stage.is_for_people() {
-                    let line =
-                        format!("{} {}{}\n", document.label(), outcome.as_str(), suffix(writing));
-                    stage.environment.terminal.print(&line)?;
-                }
-                applied.push((object, outcome));
-            }
-            Err(failure) => {
-                let failure = placed(document, failure);
-                let exit = failure.exit();
-                stage.tell(&failure.lines(Chain::Hidden));
-                failures.push(exit);
-                // Without the hub the others fail the same way.
-                if exit == Exit::Failed && document_never_sent(&failure) {
-                    break;
-                }
+    let mut report = Report::new(if args.dry_run { " (dry run)" } else { "" });
+    if args.dry_run {
+        let outcomes = apply::rehearse(&hub, &documents).await?;
+        for (document, outcome) in documents.iter().zip(outcomes) {
+            report.add(stage, document, outcome)?;
+        }
+    } else {
+        for document in &documents {
+            let outcome = apply::apply(&hub, document).await;
+            let away = outcome.as_ref().is_err_and(is_hub_away);
+            report.add(stage, document, outcome)?;
+            // Without the hub the others fail the same way.
+            if away {
+                break;
             }
         }
     }
     if !stage.is_for_people() {
-        let objects: Vec<AnyObject> = applied.into_iter().map(|(object, _)| object).collect();
-        let printed = print_objects(&objects, stage.global.output)?;
+        let printed = print_objects(&report.objects, stage.global.output)?;
         stage.print(&printed)?;
     }
-    Ok(worst(&failures))
+    Ok(worst(&report.failures))
+}
+
+/// What became of the objects of an apply so far.
+struct Report {
+    suffix: &'static str,
+    objects: Vec<AnyObject>,
+    failures: Vec<Exit>,
+}
+
+impl Report {
+    fn new(suffix: &'static str) -> Self {
+        Self { suffix, objects: Vec::new(), failures: Vec::new() }
+    }
+
+    fn add(
+        &mut self,
+        stage: &mut Stage,
+        document: &Document,
+        outcome: Applied,
+    ) -> Result<(), Failure> {
+        match outcome {
+            Ok((object, outcome)) => {
+                if stage.is_for_people() {
+                    let (label, word) = (document.label(), outcome.as_str());
+                    let line = format!("{label} {word}{}\n", self.suffix);
+                    stage.environment.terminal.print(&line)?;
+                }
+                self.objects.push(object);
+            }
+            Err(failure) => {
+                let failure = placed(document, failure);
+                stage.tell(&failure.lines(Chain::Hidden));
+                self.failures.push(failure.exit());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The failure of an object, its fields named by file and line.
@@ -88,7 +106,7 @@ fn placed(document: &Document, failure: Failure) -> Failure {
     Failure::new(failure.to_string()).why(faults.join("\n       ")).exit_with(failure.exit())
 }
 
-fn document_never_sent(failure: &Failure) -> bool {
+fn is_hub_away(failure: &Failure) -> bool {
     failure.to_string().contains("cannot reach the hub")
 }
 
@@ -224,8 +242,7 @@ pub(crate) async fn delete(stage: &mut Stage, args: args::Delete) -> Result<Exit
     // What names others goes first.
     doomed.sort_by_key(|(kind, _)| std::cmp::Reverse(apply::rank(*kind)));
     let hub = stage.hub()?;
-    let writing = writing(args.dry_run);
-    if writing == Writing::Real {
+    if !args.dry_run {
         let labels: Vec<_> = doomed.iter().map(|(kind, name)| format!("{kind}/{name}")).collect();
         let question = format!("Delete {}?", labels.join(", "));
         if stage.confirm(Asked::of_flag(args.yes), &question).await? == Confirmed::No {
@@ -233,22 +250,50 @@ pub(crate) async fn delete(stage: &mut Stage, args: args::Delete) -> Result<Exit
         }
     }
     let mut failures = Vec::new();
-    for (kind, name) in &doomed {
-        match remote::delete(&hub, *kind, name, writing).await {
-            Ok(()) => {
-                let line = match stage.global.output {
-                    Format::Name => format!("{}/{name}\n", kind.as_str().to_ascii_lowercase()),
-                    _ => format!("{kind}/{name} deleted{}\n", suffix(writing)),
-                };
-                stage.environment.terminal.print(&line)?;
-            }
-            Err(failure) => {
-                stage.tell(&failure.lines(Chain::Hidden));
-                failures.push(failure.exit());
-            }
+    if args.dry_run {
+        let changes = doomed.iter().cloned();
+        let changes = changes.map(|(kind, name)| ObjectChange::Delete { kind, name }).collect();
+        let outcomes = remote::rehearse(&hub, changes).await?;
+        for (doomed, outcome) in doomed.iter().zip(outcomes) {
+            failures.extend(tell_deleted(
+                stage,
+                doomed,
+                " (dry run)",
+                outcome.map(|tried| tried.warnings),
+            )?);
+        }
+    } else {
+        for doomed in &doomed {
+            let outcome = remote::delete(&hub, doomed.0, &doomed.1).await;
+            failures.extend(tell_deleted(stage, doomed, "", outcome)?);
         }
     }
     Ok(worst(&failures))
+}
+
+/// Tells what became of an object; gives the exit code of a failure.
+fn tell_deleted(
+    stage: &mut Stage,
+    (kind, name): &(Kind, ObjectName),
+    suffix: &str,
+    outcome: Result<Vec<String>, Failure>,
+) -> Result<Option<Exit>, Failure> {
+    let warnings = match outcome {
+        Ok(warnings) => warnings,
+        Err(failure) => {
+            stage.tell(&failure.lines(Chain::Hidden));
+            return Ok(Some(failure.exit()));
+        }
+    };
+    let line = match stage.global.output {
+        Format::Name => format!("{}/{name}\n", kind.as_str().to_ascii_lowercase()),
+        _ => format!("{kind}/{name} deleted{suffix}\n"),
+    };
+    stage.environment.terminal.print(&line)?;
+    for warning in warnings {
+        stage.tell(&format!("warning: {}\n", escape::cell(&warning)));
+    }
+    Ok(None)
 }
 
 /// Shows what an apply would change.
@@ -277,7 +322,7 @@ pub(crate) async fn edit(stage: &mut Stage, args: args::Edit) -> Result<Exit, Fa
         }
         Edited::Changed(document) => document,
     };
-    match apply::apply(&hub, &document, Writing::Real).await {
+    match apply::apply(&hub, &document).await {
         Ok((_, outcome)) => {
             let line = format!("{} {}\n", document.label(), outcome.as_str());
             stage.environment.terminal.print(&line)?;

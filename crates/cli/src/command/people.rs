@@ -11,10 +11,7 @@ use crate::{
     client::{Call, Hub, fill},
     environment::Confirmed,
     failure::{Exit, Failure},
-    object::{
-        columns,
-        remote::{self, Writing},
-    },
+    object::{columns, remote},
     output::{Single, escape, json_value, relative},
     stage::{Asked, Stage, declined},
 };
@@ -37,7 +34,17 @@ async fn add(stage: &mut Stage, args: UserAdd) -> Result<Exit, Failure> {
     };
     let object =
         Object { metadata: ObjectMeta::named(object_name(&args.name)?), spec, status: None };
-    remote::create(&hub, &object.into(), Writing::Real).await?;
+    remote::create(&hub, &object.into()).await.map_err(|failure| {
+        let name = &args.name;
+        if failure.is("conflict") {
+            failure.next(format!(
+                "for a new link while they have not enrolled: `nullius user enrol {name}`; \
+                 to take their factors away: `nullius user reset {name}`"
+            ))
+        } else {
+            failure
+        }
+    })?;
     link(stage, &hub, &args.name).await
 }
 
@@ -94,7 +101,7 @@ async fn add_lock(stage: &mut Stage, args: LockAdd) -> Result<Exit, Failure> {
     let spec = LockSpec { target, message: args.message, expires };
     let told = columns::target(&spec.target);
     let object = Object { metadata: ObjectMeta::named(name.clone()), spec, status: None };
-    let made = remote::create(&hub, &object.into(), Writing::Real).await.map_err(|failure| {
+    let made = remote::create(&hub, &object.into()).await.map_err(|failure| {
         if failure.is("conflict") {
             failure.next(format!("remove the lock first: `nullius lock remove {name}`"))
         } else {
@@ -129,7 +136,7 @@ fn name_of(target: &LockTarget) -> Result<ObjectName, Failure> {
 async fn remove_locks(stage: &mut Stage, names: &[ObjectName]) -> Result<Exit, Failure> {
     let hub = stage.hub()?;
     for name in names {
-        remote::delete(&hub, Kind::Lock, name, Writing::Real).await?;
+        remote::delete(&hub, Kind::Lock, name).await?;
         stage.environment.terminal.print(&format!("Lock/{name} removed\n"))?;
     }
     Ok(Exit::Ok)

@@ -1,6 +1,8 @@
 //! Objects at the hub: read, written, and compared without what the hub itself keeps.
 
-use nullius_api::{List, route};
+use nullius_api::{
+    DeletedObject, List, ObjectChange, RehearsalAnswer, RehearsalRequest, Rehearsed, route,
+};
 use nullius_model::{AnyObject, Kind, ObjectName};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -10,33 +12,11 @@ use crate::{
     failure::Failure,
 };
 
-/// Whether a write is only tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Writing {
-    /// It is done.
-    Real,
-    /// The hub judges it and changes nothing.
-    DryRun,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WriteQuery {
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    dry_run: bool,
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PageQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     after: Option<String>,
-}
-
-impl Writing {
-    fn query(self) -> WriteQuery {
-        WriteQuery { dry_run: self == Self::DryRun }
-    }
 }
 
 /// One object; nothing when there is none of that name.
@@ -75,37 +55,71 @@ pub(crate) async fn fetch_all(hub: &Hub, kind: Kind) -> Result<Vec<AnyObject>, F
 }
 
 /// Makes a new object.
-pub(crate) async fn create(
-    hub: &Hub,
-    object: &AnyObject,
-    writing: Writing,
-) -> Result<AnyObject, Failure> {
+pub(crate) async fn create(hub: &Hub, object: &AnyObject) -> Result<AnyObject, Failure> {
     let kind = object.kind();
-    let what = format!("cannot create `{kind}/{}`", object.name());
-    let call = Call::post(what, fill(route::OBJECTS, &[kind.plural()]), object)?;
-    hub.read(&call.query(&writing.query())?).await
+    let what = doing("create", kind, object.name());
+    hub.read(&Call::post(what, fill(route::OBJECTS, &[kind.plural()]), object)?).await
 }
 
 /// Changes an object; `metadata.resourceVersion` makes it fail when somebody else was faster.
-pub(crate) async fn update(
-    hub: &Hub,
-    object: &AnyObject,
-    writing: Writing,
-) -> Result<AnyObject, Failure> {
-    let what = format!("cannot change `{}/{}`", object.kind(), object.name());
-    let call = Call::put(what, path(object.kind(), object.name()), object)?;
-    hub.read(&call.query(&writing.query())?).await
+pub(crate) async fn update(hub: &Hub, object: &AnyObject) -> Result<AnyObject, Failure> {
+    let what = doing("change", object.kind(), object.name());
+    hub.read(&Call::put(what, path(object.kind(), object.name()), object)?).await
 }
 
-/// Deletes an object.
+/// Deletes an object; gives what the hub warns of.
 pub(crate) async fn delete(
     hub: &Hub,
     kind: Kind,
     name: &ObjectName,
-    writing: Writing,
-) -> Result<(), Failure> {
-    let call = Call::delete(format!("cannot delete `{kind}/{name}`"), path(kind, name));
-    hub.call(&call.query(&writing.query())?).await.map(|_| ())
+) -> Result<Vec<String>, Failure> {
+    let call = Call::delete(doing("delete", kind, name), path(kind, name));
+    hub.read::<DeletedObject>(&call).await.map(|deleted| deleted.warnings)
+}
+
+/// What would come of a change.
+pub(crate) struct Tried {
+    /// The object as it would be, or as it was before it went.
+    pub(crate) object: AnyObject,
+    /// What the hub warns of.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What would come of changes, each judged as if those before it had been made.
+pub(crate) async fn rehearse(
+    hub: &Hub,
+    changes: Vec<ObjectChange>,
+) -> Result<Vec<Result<Tried, Failure>>, Failure> {
+    if changes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let whats: Vec<String> = changes
+        .iter()
+        .map(|change| match change {
+            ObjectChange::Create { object } => doing("create", object.kind(), object.name()),
+            ObjectChange::Update { object } => doing("change", object.kind(), object.name()),
+            ObjectChange::Delete { kind, name } => doing("delete", *kind, name),
+        })
+        .collect();
+    let request = RehearsalRequest { changes };
+    let call = Call::post("cannot try the changes", route::REHEARSAL, &request)?;
+    let answer: RehearsalAnswer = hub.read(&call).await?;
+    let outcomes = whats.iter().zip(answer.outcomes).map(|(what, outcome)| match outcome {
+        Rehearsed::Done { object, warnings } => Ok(Tried { object, warnings }),
+        Rehearsed::Refused { error } => Err(Failure::refused(what, error)),
+    });
+    Ok(outcomes.collect())
+}
+
+/// The hub left something out of its answer.
+pub(crate) fn too_few_outcomes() -> Failure {
+    Failure::new("cannot try the changes")
+        .why("the hub did not answer for each of them")
+        .next("see whether hub and command line are of one version: `nullius version`")
+}
+
+fn doing(verb: &str, kind: Kind, name: &ObjectName) -> String {
+    format!("cannot {verb} `{kind}/{name}`")
 }
 
 /// The part of an object that people write.

@@ -272,7 +272,8 @@ impl State {
                 };
                 (200, json!({ "items": self.clusters.iter().map(row).collect::<Vec<_>>() }))
             }
-            _ if path.starts_with("/v1/objects/") => self.objects(method, path, query, body),
+            "/v1/rehearsal" => self.rehearse(body),
+            _ if path.starts_with("/v1/objects/") => self.objects(method, path, body),
             _ => (404, error("not-found", "there is nothing at this path")),
         }
     }
@@ -316,14 +317,7 @@ impl State {
         }
     }
 
-    fn objects(
-        &mut self,
-        method: &Method,
-        path: &str,
-        query: Option<&str>,
-        body: &Value,
-    ) -> (u16, Value) {
-        let dry_run = query == Some("dryRun=true");
+    fn objects(&mut self, method: &Method, path: &str, body: &Value) -> (u16, Value) {
         if self.wants_step_up && method != Method::GET {
             return (403, error("step-up", "this asks for a fresh factor"));
         }
@@ -343,7 +337,7 @@ impl State {
             if self.objects.contains_key(&key) {
                 return (409, error("conflict", "it exists"));
             }
-            return (201, self.store(key, body.clone(), dry_run));
+            return (201, self.store(key, body.clone()));
         };
         assert!(!plural.is_empty());
         let Some(live) = self.objects.get(rest).cloned() else {
@@ -356,25 +350,52 @@ impl State {
                 if !version.is_null() && *version != live["metadata"]["resourceVersion"] {
                     return (409, error("conflict", "somebody else changed it"));
                 }
-                (200, self.store(rest.to_owned(), body.clone(), dry_run))
+                (200, self.store(rest.to_owned(), body.clone()))
             }
             Method::DELETE => {
-                if !dry_run {
-                    self.objects.remove(rest);
-                }
-                (200, live)
+                self.objects.remove(rest);
+                let warnings = match plural {
+                    "groups" => vec!["Grant `g` names it, and gives nothing"],
+                    _ => Vec::new(),
+                };
+                (200, json!({ "object": live, "warnings": warnings }))
             }
             _ => (405, Value::Null),
         }
     }
 
-    fn store(&mut self, key: String, mut object: Value, dry_run: bool) -> Value {
+    /// Does the changes, tells what came of each, and takes all of it back.
+    fn rehearse(&mut self, body: &Value) -> (u16, Value) {
+        let (objects, version) = (self.objects.clone(), self.version);
+        let mut outcomes = Vec::new();
+        for change in body["changes"].as_array().unwrap() {
+            let object = &change["object"];
+            let kind = change.get("kind").unwrap_or(&object["kind"]).as_str().unwrap();
+            let name = change.get("name").unwrap_or(&object["metadata"]["name"]).as_str().unwrap();
+            let all = format!("/v1/objects/{}s", kind.to_lowercase());
+            let (status, answer) = match change["verb"].as_str().unwrap() {
+                "create" => self.objects(&Method::POST, &all, object),
+                "update" => self.objects(&Method::PUT, &format!("{all}/{name}"), object),
+                "delete" => self.objects(&Method::DELETE, &format!("{all}/{name}"), object),
+                other => panic!("verb {other}"),
+            };
+            outcomes.push(if status < 300 && answer.get("object").is_some() {
+                json!({ "outcome": "done", "object": answer["object"], "warnings": answer["warnings"] })
+            } else if status < 300 {
+                json!({ "outcome": "done", "object": answer })
+            } else {
+                json!({ "outcome": "refused", "error": answer })
+            });
+        }
+        (self.objects, self.version) = (objects, version);
+        (200, json!({ "outcomes": outcomes }))
+    }
+
+    fn store(&mut self, key: String, mut object: Value) -> Value {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         object["metadata"]["uid"] = json!("11111111-1111-4111-8111-111111111111");
-        if !dry_run {
-            self.objects.insert(key, object.clone());
-        }
+        self.objects.insert(key, object.clone());
         object
     }
 }

@@ -112,7 +112,9 @@ async fn delete_asks_and_takes_what_names_others_first() {
     let dry = person.run(&["delete", "-f", &file, "--dry-run"]).await.ok();
     assert_eq!(dry, "User/ada deleted (dry run)\nGroup/devs deleted (dry run)\n");
     person.answers = vec!["y"];
-    assert_eq!(person.run(&["delete", "group", "devs"]).await.ok(), "Group/devs deleted\n");
+    let gone = person.run(&["delete", "group", "devs", "-o", "json"]).await;
+    assert_eq!(gone.err, "warning: Grant `g` names it, and gives nothing\n");
+    assert_eq!(gone.ok(), "Group/devs deleted\n");
     assert_eq!(person.run(&["delete", "user", "ada", "--yes"]).await.ok(), "User/ada deleted\n");
 }
 

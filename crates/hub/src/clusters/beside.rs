@@ -3,7 +3,7 @@
 use nullius_access::{HubAction, HubProcess, HubTask};
 use nullius_model::{
     AnyObject, AuditKind, AuditOutcome, Ceiling, ClusterName, ClusterSpec, Kind, Object,
-    ObjectMeta, ParseNameError,
+    ObjectMeta, ParseNameError, Principal,
 };
 use nullius_pki::random_token;
 use nullius_policy::{Denial, decide_hub_process};
@@ -52,7 +52,7 @@ impl Hub {
         let stored = JoinToken {
             hash: TokenHash::of(token.expose_secret()),
             cluster: cluster.clone(),
-            created_by: "hub".to_owned(),
+            created_by: Principal::Hub.label(),
             created_at: now,
             expires_at: self.settings().lifetimes.join_token.after(now),
             used_at: None,

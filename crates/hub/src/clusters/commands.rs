@@ -1,7 +1,8 @@
 //! Orders to the agents of a cluster and their answers: who is attached, what was asked, who waits.
 //!
-//! An `agent control` attaches with an epoch; the highest epoch of an instance wins. An order goes to the agent that
-//! attached last and is answered under its id, or fails when the agent goes away or the deadline passes.
+//! An `agent control` attaches with an epoch; the highest epoch of an instance wins. Of several replicas one acts: that
+//! with the highest term of leading, else the one that attached last. An order goes to it and is answered under its id, or fails when the agent goes away or the deadline passes. That a session
+//! is flushed is believed only of the connection that was told to flush it, and only when each object is named.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use nullius_model::{ClusterName, Command, CommandId, InstanceId, Order, Timestamp};
+use nullius_model::{ClusterName, Command, CommandId, InstanceId, Order, SessionId, Timestamp};
 use nullius_pki::{Signer, random_bits};
 use nullius_proto::agent_v1::{self as wire, HubMessage, hub_message};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -24,6 +25,8 @@ const WORDS_AT_ONCE: u32 = 200;
 const WORDS_PER_MINUTE: u32 = 60;
 /// How long an agent may take for one order.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Flushes of one connection whose late answers are still known.
+const FLUSHES: usize = 1_000;
 
 /// What an agent answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,17 @@ pub(crate) enum CommandError {
     Failed { cluster: ClusterName, message: String },
 }
 
+/// How an agent stands in its cluster, as it said last.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct AgentState {
+    /// What is missing of the admission policies; none while they are in force.
+    pub(crate) unguarded: Option<String>,
+    /// The ClusterRole that is the ceiling in the cluster.
+    pub(crate) ceiling: Option<String>,
+    /// The term in which it leads its replicas, 0 where it does not.
+    pub(crate) term: u64,
+}
+
 /// One attached agent, as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Attached {
@@ -64,10 +78,31 @@ pub(crate) struct Attached {
 
 struct Agent {
     about: Attached,
+    state: AgentState,
     serial: u64,
     to_agent: mpsc::Sender<HubMessage>,
     waiting: HashMap<CommandId, oneshot::Sender<Answer>>,
+    flushes: HashMap<CommandId, Flushing>,
     gone: watch::Sender<bool>,
+}
+
+/// A flush that was ordered on a connection and is not acknowledged yet.
+struct Flushing {
+    session: SessionId,
+    objects: BTreeMap<String, String>,
+}
+
+/// What an agent's word is worth that a session is flushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Acknowledged {
+    /// It answers an order, and whoever gave that has been told.
+    Told,
+    /// It answers an order of this connection for which nobody waits any more.
+    Late(SessionId),
+    /// Nobody told this connection to flush this session under this id.
+    Unordered,
+    /// So many of the recorded objects are not named with their UID, so the session is not flushed.
+    Short(usize),
 }
 
 /// All attached agents by cluster and instance.
@@ -115,7 +150,9 @@ impl Commands {
         if of_cluster.get(&instance).is_some_and(|known| known.about.epoch >= about.epoch) {
             return None;
         }
-        let agent = Agent { about, serial, to_agent, waiting: HashMap::new(), gone };
+        let (waiting, flushes) = (HashMap::new(), HashMap::new());
+        let state = AgentState::default();
+        let agent = Agent { about, state, serial, to_agent, waiting, flushes, gone };
         if let Some(older) = of_cluster.insert(instance.clone(), agent) {
             older.gone.send_replace(true);
         }
@@ -138,6 +175,12 @@ impl Commands {
     pub(crate) fn attached(&self, cluster: &ClusterName) -> Vec<Attached> {
         let agents = lock(&self.agents);
         agents.get(cluster).into_iter().flat_map(HashMap::values).map(|a| a.about.clone()).collect()
+    }
+
+    /// How the agent stands that acts for a cluster.
+    pub(crate) fn state(&self, cluster: &ClusterName) -> Option<AgentState> {
+        let mut agents = lock(&self.agents);
+        acting(agents.get_mut(cluster)?).map(|agent| agent.state.clone())
     }
 
     /// Sends a message to every attached agent of every cluster; a full queue drops it, the next attach repeats it.
@@ -172,11 +215,19 @@ impl Commands {
             order,
         };
         let jws = signer.sign_command(&command);
-        let message = HubMessage { kind: Some(hub_message::Kind::Command(wire::Command { jws })) };
+        let message = |jws, heed_only| HubMessage {
+            kind: Some(hub_message::Kind::Command(wire::Command { jws, heed_only })),
+        };
         let (answer, answered) = oneshot::channel();
-        let to_agent = self
-            .enlist(cluster, command.id.clone(), answer)
+        let (to_agent, others) = self
+            .enlist(cluster, &command, answer)
             .ok_or_else(|| CommandError::NoAgent(cluster.clone()))?;
+        if matches!(command.order, Order::Flush { .. } | Order::Live { .. }) {
+            // A full queue: that replica cannot mint for a session whose marker is gone either.
+            let heed = message(jws.clone(), true);
+            others.iter().for_each(|other| drop(other.try_send(heed.clone())));
+        }
+        let message = message(jws, false);
         let exchange = async {
             to_agent.send(message).await.map_err(|_| CommandError::Gone(cluster.clone()))?;
             answered.await.map_err(|_| CommandError::Gone(cluster.clone()))
@@ -205,18 +256,85 @@ impl Commands {
     fn enlist(
         &self,
         cluster: &ClusterName,
-        id: CommandId,
+        command: &Command,
         answer: oneshot::Sender<Answer>,
-    ) -> Option<mpsc::Sender<HubMessage>> {
+    ) -> Option<(mpsc::Sender<HubMessage>, Vec<mpsc::Sender<HubMessage>>)> {
         let mut agents = lock(&self.agents);
-        let newest = agents.get_mut(cluster)?.values_mut().max_by_key(|agent| agent.serial)?;
+        let of_cluster = agents.get_mut(cluster)?;
+        let newest = acting(of_cluster)?;
         newest.waiting.retain(|_, waiting| !waiting.is_closed());
-        newest.waiting.insert(id, answer);
-        Some(newest.to_agent.clone())
+        newest.waiting.insert(command.id.clone(), answer);
+        if let Order::Flush { session, objects } = &command.order
+            && newest.flushes.len() < FLUSHES
+        {
+            let flushing = Flushing { session: session.clone(), objects: objects.clone() };
+            newest.flushes.insert(command.id.clone(), flushing);
+        }
+        let (serial, to_agent) = (newest.serial, newest.to_agent.clone());
+        let others = of_cluster.values().filter(|agent| agent.serial != serial);
+        Some((to_agent, others.map(|agent| agent.to_agent.clone()).collect()))
     }
 }
 
+/// The agent that acts for its cluster.
+fn acting(of_cluster: &mut HashMap<InstanceId, Agent>) -> Option<&mut Agent> {
+    of_cluster.values_mut().max_by_key(|agent| (agent.state.term, agent.serial))
+}
+
 impl Attachment<'_> {
+    /// Takes how the agent stands; gives how it stood before.
+    pub(crate) fn set_state(&self, state: AgentState) -> Option<AgentState> {
+        let mut agents = lock(&self.commands.agents);
+        let agent = agents.get_mut(&self.cluster)?.get_mut(&self.instance)?;
+        (agent.serial == self.serial).then(|| std::mem::replace(&mut agent.state, state))
+    }
+
+    /// Whether orders for its cluster come to this connection.
+    pub(crate) fn acts(&self) -> bool {
+        let mut agents = lock(&self.commands.agents);
+        let acting = agents.get_mut(&self.cluster).and_then(acting);
+        acting.is_some_and(|agent| agent.serial == self.serial)
+    }
+
+    /// Hears that objects are gone: of the session that is named, or of all that do not live.
+    pub(crate) fn flushed(
+        &self,
+        id: &CommandId,
+        session: Option<&SessionId>,
+        objects: BTreeMap<String, String>,
+    ) -> Acknowledged {
+        let mut agents = lock(&self.commands.agents);
+        let agent = agents.get_mut(&self.cluster).and_then(|of| of.get_mut(&self.instance));
+        let Some(agent) = agent.filter(|agent| agent.serial == self.serial) else {
+            return Acknowledged::Unordered;
+        };
+        let Some(ordered) = agent.flushes.get(id) else {
+            // Which sessions live is answered for all of them together.
+            let waiting = if session.is_none() { agent.waiting.remove(id) } else { None };
+            let told = waiting.is_some_and(|waiting| waiting.send(Answer::Flushed(objects)).is_ok());
+            return if told { Acknowledged::Told } else { Acknowledged::Unordered };
+        };
+        if session != Some(&ordered.session) {
+            return Acknowledged::Unordered;
+        }
+        let named = |(object, uid): &(&String, &String)| objects.get(*object) == Some(*uid);
+        let missing = ordered.objects.iter().filter(|recorded| !named(recorded)).count();
+        let waiting = agent.waiting.remove(id);
+        if missing > 0 {
+            let message = format!("it names {missing} recorded objects not as removed");
+            let failed = Answer::Failed { message, refused: false };
+            // Who waits hears it as a failure; the flush stays noted.
+            let _ = waiting.map(|waiting| waiting.send(failed));
+            return Acknowledged::Short(missing);
+        }
+        let session = ordered.session.clone();
+        agent.flushes.remove(id);
+        match waiting.map(|waiting| waiting.send(Answer::Flushed(objects))) {
+            Some(Ok(())) => Acknowledged::Told,
+            Some(Err(_)) | None => Acknowledged::Late(session),
+        }
+    }
+
     /// Hands an answer to whoever gave the order; false where nobody waits for it.
     pub(crate) fn answer(&self, id: &CommandId, answer: Answer) -> bool {
         let mut agents = lock(&self.commands.agents);
@@ -282,11 +400,14 @@ mod tests {
                     let agents = lock(&commands.agents);
                     agents[&cluster][&two.instance].waiting.keys().next().unwrap().clone()
                 };
-                assert!(two.answer(&id, Answer::Flushed(BTreeMap::new())));
-                assert!(!two.answer(&id, Answer::Flushed(BTreeMap::new())), "answered once");
+                assert_eq!(two.flushed(&id, None, BTreeMap::new()), Acknowledged::Told);
+                let again = two.flushed(&id, None, BTreeMap::new());
+                assert_eq!(again, Acknowledged::Unordered, "answered once");
             });
         assert_eq!(result.unwrap(), Answer::Flushed(BTreeMap::new()));
-        assert!(first.try_recv().is_err());
+        let heard = first.try_recv().unwrap().kind;
+        let Some(hub_message::Kind::Command(heard)) = heard else { panic!("{heard:?}") };
+        assert!(heard.heed_only, "the other one knows of it and does nothing");
     }
 
     #[tokio::test]
@@ -307,6 +428,89 @@ mod tests {
             }
         );
         assert_eq!(result, Err(CommandError::Gone(dev())));
+    }
+
+    fn flush_order(session: u128, objects: &[(&str, &str)]) -> Order {
+        let objects = objects.iter().map(|(object, uid)| ((*object).into(), (*uid).into()));
+        Order::Flush { session: SessionId::from_bits(session), objects: objects.collect() }
+    }
+
+    fn id_of(commands: &Commands, agent: &Attachment<'_>) -> CommandId {
+        let agents = lock(&commands.agents);
+        agents[&dev()][&agent.instance].flushes.keys().next().unwrap().clone()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_is_acknowledged_by_whom_it_was_ordered_from_with_every_recorded_object() {
+        let commands = Commands::default();
+        let signer = Signer::generate().unwrap();
+        let cluster = dev();
+        let recorded = [("ServiceAccount/s/a", "uid-1"), ("Secret/s/a", "uid-2")];
+        let all: BTreeMap<String, String> =
+            recorded.iter().map(|(object, uid)| ((*object).into(), (*uid).into())).collect();
+        let session = SessionId::from_bits(7);
+        let (to_other, _other) = mpsc::channel(4);
+        let other = commands.attach(&cluster, about(1, 1), to_other).unwrap();
+        let (to_agent, mut received) = mpsc::channel(4);
+        let agent = commands.attach(&cluster, about(2, 1), to_agent.clone()).unwrap();
+        let early = CommandId::from_bits(1);
+        let unasked = agent.flushed(&early, Some(&session), all.clone());
+        assert_eq!(unasked, Acknowledged::Unordered, "nobody ordered it");
+
+        let now = Timestamp::UNIX_EPOCH;
+        let order = commands.order(&cluster, flush_order(7, &recorded), &signer, now);
+        let (result, ()) = tokio::join!(order, async {
+            received.recv().await.unwrap();
+            let id = id_of(&commands, &agent);
+            let wrong = SessionId::from_bits(8);
+            for (who, session) in
+                [(&agent, Some(&wrong)), (&agent, None), (&other, Some(&session))]
+            {
+                let told = who.flushed(&id, session, all.clone());
+                assert_eq!(told, Acknowledged::Unordered);
+            }
+            let some = all.iter().take(1).map(|(o, u)| (o.clone(), u.clone())).collect();
+            assert_eq!(agent.flushed(&id, Some(&session), some), Acknowledged::Short(1));
+        });
+        assert!(matches!(result, Err(CommandError::Failed { .. })), "{result:?}");
+
+        // It tries on, and is heard late.
+        let id = id_of(&commands, &agent);
+        let mut remade = all.clone();
+        remade.insert("Secret/s/a".into(), "uid-of-another".into());
+        assert_eq!(agent.flushed(&id, Some(&session), remade), Acknowledged::Short(1));
+        let late = agent.flushed(&id, Some(&session), all.clone());
+        assert_eq!(late, Acknowledged::Late(session.clone()));
+        let again = agent.flushed(&id, Some(&session), all.clone());
+        assert_eq!(again, Acknowledged::Unordered, "acknowledged once");
+
+        let order = commands.order(&cluster, flush_order(7, &recorded), &signer, now);
+        assert!(matches!(order.await, Err(CommandError::Slow(_))));
+        let id = id_of(&commands, &agent);
+        let newer = commands.attach(&cluster, about(2, 2), to_agent).unwrap();
+        for incarnation in [&agent, &newer] {
+            let told = incarnation.flushed(&id, Some(&session), all.clone());
+            assert_eq!(told, Acknowledged::Unordered, "an order of a connection before");
+        }
+    }
+
+    #[test]
+    fn of_several_replicas_the_highest_term_acts() {
+        let commands = Commands::default();
+        let (to_agent, _keep) = mpsc::channel(4);
+        let first = commands.attach(&dev(), about(1, 1), to_agent.clone()).unwrap();
+        let second = commands.attach(&dev(), about(2, 1), to_agent.clone()).unwrap();
+        let leads = |term| AgentState { term, ..AgentState::default() };
+        assert!(second.acts() && !first.acts(), "nobody leads: the last one");
+        first.set_state(leads(4));
+        assert!(first.acts() && !second.acts());
+        second.set_state(leads(5));
+        assert!(second.acts() && !first.acts(), "one that was paused still believes that it leads");
+        drop(second);
+        assert!(first.acts());
+        first.set_state(leads(0));
+        let third = commands.attach(&dev(), about(3, 1), to_agent).unwrap();
+        assert!(third.acts());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     HEARTBEAT_SECONDS, LEASE_SECONDS,
-    commands::{Answer, Attached, Attachment},
+    commands::{Acknowledged, AgentState, Answer, Attached, Attachment},
 };
 use crate::Hub;
 
@@ -135,9 +135,14 @@ impl ControlService {
         hub.cluster_seen(&self.cluster).await;
         let standing: Vec<SessionId> =
             hello.sessions.iter().filter_map(|session| session.parse().ok()).collect();
+        let acts = attachment.acts();
         let reconciling = {
             let (hub, cluster) = (Arc::clone(&hub), self.cluster.clone());
-            tokio::spawn(async move { hub.clusters().reconcile(&hub, &cluster, &standing).await })
+            tokio::spawn(async move {
+                if acts {
+                    hub.clusters().reconcile(&hub, &cluster, &standing).await;
+                }
+            })
         };
         let why = loop {
             let message = tokio::select! {
@@ -178,19 +183,9 @@ impl ControlService {
                 }
             }
             agent_message::Kind::SessionFlushed(flushed) => {
-                let objects = kept(flushed.objects);
-                let told = flushed
-                    .command
-                    .parse()
-                    .is_ok_and(|id| attachment.answer(&id, Answer::Flushed(objects.clone())));
-                // Left over from before: nobody waits for it, but it is in the audit all the same.
-                if !told
-                    && let Ok(session) = flushed.session.parse::<SessionId>()
-                    && self.take_word().is_some()
-                {
-                    self.hub.clusters().flushed(&self.hub, &session, &self.cluster, objects).await;
-                }
+                self.hear_flushed(attachment, flushed).await;
             }
+            agent_message::Kind::State(state) => self.hear_state(attachment, state).await,
             agent_message::Kind::CommandFailed(failed) => {
                 if let Ok(id) = failed.command.parse() {
                     let message = words(&failed.message);
@@ -207,6 +202,83 @@ impl ControlService {
                 self.note(AuditKind::Alarm, AuditOutcome::Denied, &text).await;
             }
         }
+    }
+
+    async fn hear_state(&self, attachment: &Attachment<'_>, state: wire::State) {
+        let said = |text: &str| (!text.is_empty()).then(|| words(text));
+        let acted = attachment.acts();
+        let unguarded = said(&state.unguarded);
+        let state = AgentState {
+            unguarded: unguarded.clone(),
+            ceiling: said(&state.ceiling),
+            term: state.term,
+        };
+        let Some(before) = attachment.set_state(state) else { return };
+        if before.unguarded.is_some() && unguarded.is_none() && self.take_word().is_some() {
+            let what = "guarded: the admission policies are in force again";
+            self.note(AuditKind::Alarm, AuditOutcome::Done, what).await;
+        }
+        if attachment.acts() && !acted {
+            tracing::info!(cluster = %self.cluster, agent = %self.instance, "another replica leads");
+            let (hub, cluster) = (Arc::clone(&self.hub), self.cluster.clone());
+            // What the former one was about to do is not known.
+            tokio::spawn(async move { hub.clusters().reconcile(&hub, &cluster, &[]).await });
+        }
+    }
+
+    /// An agent's word that objects are gone ends nothing but what the hub ended, and ordered from this connection.
+    async fn hear_flushed(&self, attachment: &Attachment<'_>, flushed: wire::SessionFlushed) {
+        let objects: BTreeMap<String, String> = flushed.objects.into_iter().collect();
+        let session = flushed.session.parse::<SessionId>().ok();
+        if session.is_none() && !flushed.session.is_empty() {
+            return;
+        }
+        let acknowledged = match flushed.command.parse() {
+            Ok(id) => attachment.flushed(&id, session.as_ref(), objects.clone()),
+            Err(_) => Acknowledged::Unordered,
+        };
+        match (acknowledged, session) {
+            (Acknowledged::Told, _) | (Acknowledged::Unordered, None) => {}
+            (Acknowledged::Late(session), _) => {
+                let clusters = self.hub.clusters();
+                clusters.flushed(&self.hub, &session, &self.cluster, kept(objects)).await;
+            }
+            (Acknowledged::Short(missing), session) => {
+                if self.take_word().is_none() {
+                    return;
+                }
+                let what = format!(
+                    "flushed without {missing} of the objects that were made; it is ordered again"
+                );
+                self.note_session(AuditKind::Alarm, AuditOutcome::Failed, session, &what).await;
+            }
+            (Acknowledged::Unordered, Some(session)) => {
+                if self.take_word().is_none() {
+                    return;
+                }
+                let lives = self.hub.sessions().find(&session).is_some();
+                let (kind, outcome, what) = if lives {
+                    let what = "says that a session is flushed which lives and was not to be";
+                    (AuditKind::Alarm, AuditOutcome::Denied, what)
+                } else {
+                    // Its time was over, or it was a leftover: the agent clears these by itself.
+                    (AuditKind::Flush, AuditOutcome::Done, "cleared by itself")
+                };
+                self.note_session(kind, outcome, Some(session), what).await;
+            }
+        }
+    }
+
+    async fn note_session(
+        &self,
+        kind: AuditKind,
+        outcome: AuditOutcome,
+        session: Option<SessionId>,
+        what: &str,
+    ) {
+        let mut event = agent_event(&self.hub, kind, outcome, &self.cluster, &self.instance, what);
+        event.session = session;
+        self.hub.note(event).await;
     }
 
     fn take_word(&self) -> Option<u64> {

@@ -1,23 +1,25 @@
 //! How a cluster joins and how its agents get certificates: the gRPC service on the public listener.
 //!
 //! Joining takes a single-use token and registers who signs the cluster's ServiceAccount tokens; enrolling takes such
-//! a token of the agent's own account. Everything is refused with one sentence and written down with the real reason.
+//! a token of the agent's own account, bound to its pod where the agent runs in one. Whoever read a join token gets
+//! nothing for it in a cluster that has joined: joining again takes a token that its keys of before have signed.
+//! Everything is refused with one sentence and written down with the real reason.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use nullius_model::{
     AuditEvent, AuditKind, AuditOutcome, ClusterName, Explanation, InfraId, InstanceId, Principal,
-    Reason,
+    Reason, Timestamp,
 };
-use nullius_pki::{AGENT_CERTIFICATE_TTL, Csr, IssuerKeys};
+use nullius_pki::{AGENT_CERTIFICATE_TTL, Csr, IssuerKeys, ServiceAccountIdentity};
 use nullius_proto::{
     HUB_AUDIENCE, VERSION,
     agent_v1::{
-        AgentRole, EnrolRequest, EnrolResponse, JoinRequest, JoinResponse,
+        self as wire, AgentRole, EnrolRequest, EnrolResponse, JoinRequest, JoinResponse,
         enrolment_server::{Enrolment, EnrolmentServer},
     },
 };
-use nullius_store::{Redemption, TokenHash};
+use nullius_store::{AgentShape, Redemption, TokenHash};
 use tonic::{Request, Response, Status};
 
 use crate::Hub;
@@ -118,9 +120,11 @@ impl EnrolmentService {
                 "JWK set too large",
             ));
         }
-        IssuerKeys::from_jwks(&request.issuer, request.jwks.as_bytes()).map_err(|error| {
-            let sentence = format!("the cluster's ServiceAccount keys cannot be used: {error}");
-            Refused::new(Status::invalid_argument(sentence.clone()), sentence)
+        let said = |sentence: String| Refused::new(Status::invalid_argument(&sentence), &sentence);
+        let shape = declared(request)?;
+        let keys = IssuerKeys::from_jwks(&request.issuer, request.jwks.as_bytes());
+        let keys = keys.map_err(|error| {
+            said(format!("the cluster's ServiceAccount keys cannot be used: {error}"))
         })?;
         let wrong = || {
             Status::permission_denied(
@@ -130,12 +134,37 @@ impl EnrolmentService {
         let mut tx = hub.store().begin().await.map_err(unavailable)?;
         let hash = TokenHash::of(&request.token);
         match tx.tokens().redeem_join(&hash, cluster, hub.now()).await.map_err(unavailable)? {
-            Redemption::Accepted(_) => {}
+            Redemption::Accepted(token) if shape_of(&token.created_by) == shape => {}
+            Redemption::Accepted(_) => {
+                let reason = format!("join token is not for agents {}", place(shape));
+                return Err(Refused::new(wrong(), reason));
+            }
             refused => return Err(Refused::new(wrong(), format!("join token {}", why(&refused)))),
         }
+        if shape == AgentShape::InCluster {
+            let token = &request.service_account_token;
+            let proven = |keys| prove(keys, token, CONTROL_ACCOUNT, shape, hub.now());
+            proven(&keys).map_err(|why| {
+                said(format!("the agent's own ServiceAccount token does not go with the join: {why}"))
+            })?;
+            let trust = tx.clusters().trust(cluster).await.map_err(unavailable)?;
+            if let Some(trust) = trust {
+                let known = IssuerKeys::from_jwks(&trust.issuer, trust.jwks.as_bytes());
+                proven(&known.map_err(unavailable)?).map_err(|why| {
+                    let sentence = format!(
+                        "the cluster has joined with other ServiceAccount keys; if it was built anew, or its keys \
+                         were replaced, `nullius cluster remove {cluster}` and add it again"
+                    );
+                    let reason = format!("not proven by the keys that are registered: {why}");
+                    Refused::new(Status::permission_denied(sentence), reason)
+                })?;
+            }
+        }
         let (issuer, jwks) = (&request.issuer, &request.jwks);
-        tx.clusters().put_trust(cluster, issuer, jwks, hub.now()).await.map_err(unavailable)?;
+        let now = hub.now();
+        tx.clusters().put_trust(cluster, issuer, jwks, shape, now).await.map_err(unavailable)?;
         let mut event = self.event(AuditKind::Join, AuditOutcome::Done, cluster, peer);
+        event.facts.insert("agents".to_owned(), place(shape).to_owned());
         event.facts.insert("issuer".to_owned(), request.issuer.clone());
         tx.audit(&event).map_err(unavailable)?;
         tx.commit().await.map_err(unavailable)?;
@@ -186,12 +215,8 @@ impl EnrolmentService {
         let trust = trust.ok_or_else(|| denied("the cluster has not joined".to_owned()))?;
         let keys =
             IssuerKeys::from_jwks(&trust.issuer, trust.jwks.as_bytes()).map_err(unavailable)?;
-        let proven = keys
-            .verify(&request.service_account_token, HUB_AUDIENCE, hub.now())
-            .map_err(|error| denied(error.to_string()))?;
-        if proven.namespace.as_str() != AGENT_NAMESPACE || proven.name.as_str() != account {
-            return Err(denied(format!("token of `{}/{}`", proven.namespace, proven.name)));
-        }
+        let token = &request.service_account_token;
+        let proven = prove(&keys, token, account, trust.shape, hub.now()).map_err(denied)?;
         let csr = Csr::from_pem(&request.certificate_request).map_err(|error| {
             Refused::new(Status::invalid_argument(error.to_string()), error.to_string())
         })?;
@@ -253,6 +278,50 @@ impl EnrolmentService {
     }
 }
 
+/// Whose a token is, where it is the token of this account and, for agents in a cluster, of one of its pods.
+fn prove(
+    keys: &IssuerKeys,
+    token: &str,
+    account: &str,
+    shape: AgentShape,
+    now: Timestamp,
+) -> Result<ServiceAccountIdentity, String> {
+    let proven = keys.verify(token, HUB_AUDIENCE, now).map_err(|error| error.to_string())?;
+    if proven.namespace.as_str() != AGENT_NAMESPACE || proven.name.as_str() != account {
+        return Err(format!("token of `{}/{}`", proven.namespace, proven.name));
+    }
+    let of_pod = |pod: &nullius_pki::PodIdentity| !pod.name.is_empty() && !pod.uid.is_empty();
+    if shape == AgentShape::InCluster && !proven.pod.as_ref().is_some_and(of_pod) {
+        return Err(format!(
+            "token of `{AGENT_NAMESPACE}/{account}` that is bound to no pod, in a cluster whose agents are pods"
+        ));
+    }
+    Ok(proven)
+}
+
+fn declared(request: &JoinRequest) -> Result<AgentShape, Refused> {
+    match request.shape() {
+        wire::AgentShape::InCluster => Ok(AgentShape::InCluster),
+        wire::AgentShape::Beside => Ok(AgentShape::Beside),
+        wire::AgentShape::Unspecified => Err(Refused::new(
+            Status::invalid_argument("the agent does not say where it runs; update it"),
+            "no shape",
+        )),
+    }
+}
+
+/// What a join token is for: the hub makes one only for the agent in its own process, people only for manifests.
+fn shape_of(created_by: &str) -> AgentShape {
+    if created_by == Principal::Hub.label() { AgentShape::Beside } else { AgentShape::InCluster }
+}
+
+fn place(shape: AgentShape) -> &'static str {
+    match shape {
+        AgentShape::InCluster => "in the cluster",
+        AgentShape::Beside => "beside a kubeconfig",
+    }
+}
+
 fn known_version(version: u32) -> Result<(), Status> {
     if version == VERSION {
         return Ok(());
@@ -276,3 +345,6 @@ fn why<T>(redemption: &Redemption<T>) -> &'static str {
         Redemption::Unknown => "is unknown",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,10 +13,13 @@ mod commands;
 mod control;
 mod enrolment;
 pub(crate) mod kube;
+#[cfg(test)]
+mod lab;
 mod live;
 mod plans;
 mod provision;
 mod reviews;
+mod seen;
 mod status;
 mod warm;
 
@@ -46,6 +49,7 @@ pub struct Clusters {
     commands: Commands,
     plans: Plans,
     live: LiveRequests,
+    seen: Mutex<seen::Seen>,
     turns: Mutex<HashMap<ClusterName, Arc<RwLock<()>>>>,
 }
 
@@ -57,6 +61,7 @@ impl Clusters {
             commands: Commands::default(),
             plans: Plans::default(),
             live: LiveRequests::default(),
+            seen: Mutex::default(),
             turns: Mutex::default(),
         }
     }
@@ -74,6 +79,11 @@ impl Clusters {
     /// Whether requests to a cluster have a way: a tunnel of an `agent proxy` stands.
     pub(crate) fn is_reachable(&self, cluster: &ClusterName) -> bool {
         !self.tunnels.agents(cluster).is_empty()
+    }
+
+    /// How the agent stands that acts for a cluster; none where no `agent control` is attached.
+    fn state_of(&self, cluster: &ClusterName) -> Option<commands::AgentState> {
+        self.commands.state(cluster)
     }
 
     /// Kubernetes' version as an attached agent read it.

@@ -14,7 +14,8 @@ use std::{
 use futures::StreamExt as _;
 use nullius_access::Snapshot;
 use nullius_model::{
-    AuditEvent, AuditKind, AuditOutcome, ClusterName, Identity, Order, Principal, SessionId,
+    AnyObject, AuditEvent, AuditKind, AuditOutcome, ClusterName, Identity, Kind, Order, Principal,
+    SessionId,
 };
 use nullius_store::{Provisioned, StoreError};
 use tokio::sync::RwLock;
@@ -23,11 +24,14 @@ use super::{
     Clusters,
     commands::{Answer, CommandError},
     plans::{Making, Step},
+    status::ceiling_refusal,
 };
 use crate::{Hub, limits::lock};
 
 /// Orders to one cluster at the same time when many plans change.
 const ORDERS_AT_ONCE: usize = 16;
+/// Recorded objects that an order of a flush names: an order has a megabyte at most.
+const OBJECTS_OF_ORDER: usize = 4_000;
 
 /// Why a session has nothing in a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,8 @@ pub(crate) enum ProvisionError {
     Ended,
     #[error(transparent)]
     Command(#[from] CommandError),
+    #[error("{0}")]
+    Ceiling(String),
     #[error("the hub cannot write down what it does, so it does nothing; try again")]
     Store(#[from] StoreError),
 }
@@ -45,7 +51,7 @@ impl ProvisionError {
     pub(crate) fn code(&self) -> u16 {
         match self {
             Self::Ended => 401,
-            Self::Command(CommandError::Refused { .. }) => 403,
+            Self::Ceiling(_) | Self::Command(CommandError::Refused { .. }) => 403,
             Self::Command(CommandError::Slow(_)) => 504,
             Self::Command(
                 CommandError::NoAgent(_) | CommandError::Gone(_) | CommandError::Failed { .. },
@@ -75,8 +81,24 @@ impl Clusters {
                 self.plans.remove(&identity.session);
                 Err(ProvisionError::Ended)
             }
-            Step::Make(making) => self.make(hub, cluster, making).await,
+            Step::Make(making) => {
+                let is_new = making.plan.generation <= 1;
+                if let Some(why) = self.above_ceiling(snapshot, cluster).filter(|_| is_new) {
+                    return Err(ProvisionError::Ceiling(why));
+                }
+                self.make(hub, cluster, making).await
+            }
         }
+    }
+
+    /// Why a cluster gets no sessions: what bounds them there is more than its object says.
+    fn above_ceiling(&self, snapshot: &Snapshot, cluster: &ClusterName) -> Option<String> {
+        let real = self.state_of(cluster)?.ceiling?;
+        let name = cluster.as_str().parse().ok()?;
+        let AnyObject::Cluster(object) = snapshot.object(Kind::Cluster, &name)? else {
+            return None;
+        };
+        ceiling_refusal(cluster, &object.spec.ceiling, Some(&real))
     }
 
     async fn make(
@@ -150,7 +172,9 @@ impl Clusters {
     /// Flushes one session from one cluster; what fails stays noted and is tried again when an agent attaches.
     async fn flush_in(&self, hub: &Hub, record: &Provisioned) {
         let Provisioned { session, cluster, .. } = record;
-        let order = Order::Flush { session: session.clone() };
+        let objects = record.uids.iter().take(OBJECTS_OF_ORDER);
+        let objects = objects.map(|(object, uid)| (object.clone(), uid.clone())).collect();
+        let order = Order::Flush { session: session.clone(), objects };
         let answer = self.commands.order(cluster, order, hub.keys().signer(), hub.now()).await;
         match answer {
             Ok(Answer::Flushed(objects)) => self.flushed(hub, session, cluster, objects).await,
@@ -165,7 +189,7 @@ impl Clusters {
         }
     }
 
-    /// An agent says that a session's objects are gone.
+    /// An agent has acknowledged the flush of a session that was ordered from it.
     pub(super) async fn flushed(
         &self,
         hub: &Hub,
@@ -177,8 +201,10 @@ impl Clusters {
         event.facts.extend(objects);
         let written = async {
             let mut tx = hub.store().begin().await?;
-            tx.clusters().flushed(session, cluster).await?;
-            tx.audit(&event)?;
+            // A session that is not to be flushed has no such record.
+            if tx.clusters().flushed(session, cluster).await?.is_some() {
+                tx.audit(&event)?;
+            }
             tx.commit().await
         };
         if let Err(error) = written.await {

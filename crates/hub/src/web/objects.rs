@@ -9,19 +9,20 @@ use axum::{
 };
 use http::{Request, StatusCode};
 use nullius_access::{HubAction, ReadScope};
-use nullius_api::List;
+use nullius_api::{DeletedObject, ApiError, List, MOST_REHEARSED, ObjectChange, RehearsalAnswer, RehearsalRequest, Rehearsed,
+};
 use nullius_model::{API_VERSION, AnyObject, ClusterName, Identity, Kind, ObjectName, UserName};
 use nullius_store::{Precondition, StoreError};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    call::{Call, Person, Query, field_problem, json_bytes, parse, path_name},
+    call::{Call, Json, Person, Query, field_problem, json_bytes, parse, path_name},
     problem::Problem,
 };
 use crate::{
     Hub,
-    changes::{Mode, Wanted},
+    changes::{Changed, Wanted},
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -32,12 +33,6 @@ pub(super) struct ChangeQuery {
     /// For deletion: must still hold.
     #[serde(default)]
     resource_version: Option<String>,
-}
-
-impl ChangeQuery {
-    fn mode(&self) -> Mode {
-        if self.dry_run { Mode::DryRun } else { Mode::Apply }
-    }
 }
 
 fn kind_of(plural: &str) -> Result<Kind, Problem> {
@@ -96,8 +91,8 @@ pub(super) async fn create(
     request: Request<Body>,
 ) -> Result<(StatusCode, Answer<AnyObject>), Problem> {
     let object = read_object(kind_of(&plural)?, request).await?;
-    let stored = hub.change(&identity, Wanted::Create(object), query.mode(), &call).await?;
-    Ok((StatusCode::CREATED, one(&hub, stored).await?))
+    let made = change(&hub, &identity, Wanted::Create(object), &query, &call).await?;
+    Ok((StatusCode::CREATED, one(&hub, made.object).await?))
 }
 
 pub(super) async fn update(
@@ -113,8 +108,8 @@ pub(super) async fn update(
         let message = format!("it says `{}`, the path says another name", object.name());
         return Err(field_problem("metadata.name", &message));
     }
-    let stored = hub.change(&identity, Wanted::Update(object), query.mode(), &call).await?;
-    one(&hub, stored).await
+    let changed = change(&hub, &identity, Wanted::Update(object), &query, &call).await?;
+    one(&hub, changed.object).await
 }
 
 pub(super) async fn delete(
@@ -123,12 +118,58 @@ pub(super) async fn delete(
     Person(identity): Person,
     Path((plural, name)): Path<(String, String)>,
     Query(query): Query<ChangeQuery>,
-) -> Result<Answer<AnyObject>, Problem> {
+) -> Result<Answer<DeletedObject>, Problem> {
     let (kind, name) = (kind_of(&plural)?, path_name::<ObjectName>(&name)?);
     let precondition = Precondition { uid: None, resource_version: query.resource_version.clone() };
     let wanted = Wanted::Delete { kind, name, precondition };
-    let gone = hub.change(&identity, wanted, query.mode(), &call).await?;
-    Ok(Answer(gone))
+    let Changed { object, warnings } = change(&hub, &identity, wanted, &query, &call).await?;
+    Ok(Answer(DeletedObject { object, warnings }))
+}
+
+async fn change(
+    hub: &Arc<Hub>,
+    identity: &Identity,
+    wanted: Wanted,
+    query: &ChangeQuery,
+    call: &Call,
+) -> Result<Changed, Problem> {
+    if !query.dry_run {
+        return hub.change(identity, wanted, call).await;
+    }
+    let outcomes = hub.rehearse(identity, &[wanted], call).await?;
+    outcomes.into_iter().next().unwrap_or_else(|| Err(Problem::invalid("nothing was asked")))
+}
+
+/// Several changes as one dry run: what the later ones need may come from the earlier ones.
+pub(super) async fn rehearse(
+    State(hub): State<Arc<Hub>>,
+    call: Call,
+    Person(identity): Person,
+    Json(request): Json<RehearsalRequest>,
+) -> Result<Answer<RehearsalAnswer>, Problem> {
+    if request.changes.len() > MOST_REHEARSED {
+        let message = format!("one dry run holds at most {MOST_REHEARSED} changes");
+        return Err(Problem::invalid(message).next("try them in several parts"));
+    }
+    let changes: Vec<Wanted> = request.changes.into_iter().map(Wanted::from).collect();
+    let outcomes = hub.rehearse(&identity, &changes, &call).await?;
+    let told = |outcome| match outcome {
+        Ok(Changed { object, warnings }) => Rehearsed::Done { object, warnings },
+        Err(problem) => Rehearsed::Refused { error: ApiError::from(problem) },
+    };
+    Ok(Answer(RehearsalAnswer { outcomes: outcomes.into_iter().map(told).collect() }))
+}
+
+impl From<ObjectChange> for Wanted {
+    fn from(change: ObjectChange) -> Self {
+        match change {
+            ObjectChange::Create { object } => Self::Create(object),
+            ObjectChange::Update { object } => Self::Update(object),
+            ObjectChange::Delete { kind, name } => {
+                Self::Delete { kind, name, precondition: Precondition::default() }
+            }
+        }
+    }
 }
 
 /// Reads an object of a kind. `apiVersion` and `kind` may be left out, and must fit when they are there; a status is

@@ -258,6 +258,47 @@ async fn live_sessions_feel_a_deleted_user_at_once() {
 }
 
 #[tokio::test]
+async fn a_deletion_names_the_grants_that_give_nothing_afterwards() {
+    let (hub, tokens) = with_admin().await;
+    let token = access(&tokens);
+    hub.apply(token, "groups", group("devs")).await.ok();
+    hub.apply(token, "clusters", json!({"metadata": {"name": "dev"}, "spec": {}})).await.ok();
+    hub.apply(token, "roles", role("reader")).await.ok();
+    let subject = json!({"kind": "Group", "name": "devs"});
+    hub.apply(token, "grants", grant("dev-shop", subject)).await.ok();
+
+    let delete = |path: &'static str| hub.call(Method::DELETE, path, Some(token), None);
+    let tried = delete("/v1/objects/roles/reader?dryRun=true").await.ok().json();
+    let gone = delete("/v1/objects/roles/reader").await.ok().json();
+    assert_eq!(tried["warnings"], gone["warnings"]);
+    assert_eq!(gone["object"]["metadata"]["name"], "reader");
+    let warning = text(&gone["warnings"][0]);
+    assert!(warning.contains("Grant `dev-shop` names Role `reader`"), "{warning}");
+    assert!(warning.contains("gives nothing"), "{warning}");
+    let gone = delete("/v1/objects/groups/devs").await.ok().json();
+    assert!(text(&gone["warnings"][0]).contains("`dev-shop`"), "{gone}");
+    let gone = delete("/v1/objects/grants/dev-shop").await.ok().json();
+    assert_eq!(gone["warnings"], Value::Null);
+}
+
+#[tokio::test]
+async fn who_may_not_make_an_object_learns_what_it_takes_and_not_whether_it_is_there() {
+    let (hub, tokens) = with_admin().await;
+    let token = access(&tokens);
+    hub.apply(token, "roles", role("reader")).await.ok();
+    let ada = hub.person(token, "ada", &[]).await;
+    let ada = hub.sign_in(&ada).await;
+    let there = hub.apply(access(&ada), "roles", role("reader")).await.refused(403, "denied");
+    let absent = hub.apply(access(&ada), "roles", role("writer")).await.refused(403, "denied");
+    let (there, absent) = (there.text.replace("reader", "x"), absent.text.replace("writer", "x"));
+    assert_eq!(there, absent);
+    assert!(there.contains("hub role `operator`") || there.contains("hub role `admin`"), "{there}");
+    let ceiling = json!({"metadata": {"name": "dev"}, "spec": {"ceiling": "Not A Role"}});
+    let wrong = hub.apply(token, "clusters", ceiling).await.refused(422, "invalid");
+    assert!(wrong.text.contains("name of a ClusterRole"), "{}", wrong.text);
+}
+
+#[tokio::test]
 async fn a_join_token_is_for_a_cluster_that_exists_and_by_those_who_may() {
     let (hub, tokens) = with_admin().await;
     let token = access(&tokens);

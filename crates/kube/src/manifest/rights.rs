@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 
 use super::Shape;
 use crate::names::{
-    AGENT_PROXY, BINDER, CEILING, JOIN_SECRET, PROVISIONER, ROLE_WRITER, SESSIONS_NAMESPACE,
-    SYSTEM_NAMESPACE, TRUST_SECRET,
+    AGENT_PROXY, BINDER, CEILING, CEILING_BINDING, CONTROL_LEASE, JOIN_SECRET, PROVISIONER,
+    ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET,
 };
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+const COORDINATION: &str = "coordination.k8s.io";
 
 pub(super) fn part_of() -> Value {
     json!({ "app.kubernetes.io/part-of": "nullius" })
@@ -65,8 +66,15 @@ fn role_writer(ceiling: &Ceiling) -> Vec<Value> {
             json!([{ "apiGroups": [RBAC], "resources": ["clusterroles"], "verbs": verbs }]),
         ),
         cluster_role_binding("nullius:role-writer", "nullius:role-writer", &[ROLE_WRITER]),
+        // To be refused by admission: how it is seen that the policy on role-writer is in force.
+        role(
+            "nullius:role-writer",
+            SYSTEM_NAMESPACE,
+            json!([{ "apiGroups": [COORDINATION], "resources": ["leases"], "verbs": ["create"] }]),
+        ),
+        role_binding("nullius:role-writer", SYSTEM_NAMESPACE, ROLE_WRITER),
         // The second subject is nobody's account: admission asks it what the ceiling alone allows.
-        cluster_role_binding("nullius:ceiling", ceiling.cluster_role(), &[ROLE_WRITER, CEILING]),
+        cluster_role_binding(CEILING_BINDING, ceiling.cluster_role(), &[ROLE_WRITER, CEILING]),
     ]
 }
 
@@ -95,6 +103,9 @@ fn provisioner(shape: &Shape) -> Vec<Value> {
           "verbs": ["get", "update"] },
         { "apiGroups": [""], "resources": ["secrets"], "resourceNames": [JOIN_SECRET],
           "verbs": ["delete"] },
+        { "apiGroups": [COORDINATION], "resources": ["leases"], "verbs": ["create"] },
+        { "apiGroups": [COORDINATION], "resources": ["leases"], "resourceNames": [CONTROL_LEASE],
+          "verbs": ["get", "update"] },
     ]);
     vec![
         cluster_role("nullius:provisioner", bindings),
@@ -111,10 +122,10 @@ fn provisioner(shape: &Shape) -> Vec<Value> {
             "system:service-account-issuer-discovery",
             &[PROVISIONER],
         ),
-        role(SESSIONS_NAMESPACE, sessions),
-        role_binding(SESSIONS_NAMESPACE),
-        role(SYSTEM_NAMESPACE, system),
-        role_binding(SYSTEM_NAMESPACE),
+        role("nullius:provisioner", SESSIONS_NAMESPACE, sessions),
+        role_binding("nullius:provisioner", SESSIONS_NAMESPACE, PROVISIONER),
+        role("nullius:provisioner", SYSTEM_NAMESPACE, system),
+        role_binding("nullius:provisioner", SYSTEM_NAMESPACE, PROVISIONER),
     ]
 }
 
@@ -147,22 +158,22 @@ fn cluster_role_binding(name: &str, role: &str, accounts: &[&str]) -> Value {
     })
 }
 
-fn role(namespace: &str, rules: Value) -> Value {
+fn role(name: &str, namespace: &str, rules: Value) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "Role",
-        "metadata": { "name": "nullius:provisioner", "namespace": namespace, "labels": part_of() },
+        "metadata": { "name": name, "namespace": namespace, "labels": part_of() },
         "rules": rules,
     })
 }
 
-fn role_binding(namespace: &str) -> Value {
+fn role_binding(role: &str, namespace: &str, account: &str) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "RoleBinding",
-        "metadata": { "name": "nullius:provisioner", "namespace": namespace, "labels": part_of() },
-        "roleRef": { "apiGroup": RBAC, "kind": "Role", "name": "nullius:provisioner" },
-        "subjects": subjects(&[PROVISIONER]),
+        "metadata": { "name": role, "namespace": namespace, "labels": part_of() },
+        "roleRef": { "apiGroup": RBAC, "kind": "Role", "name": role },
+        "subjects": subjects(&[account]),
     })
 }
 

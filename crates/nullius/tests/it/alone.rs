@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
+
 use crate::running::Running;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -107,7 +109,7 @@ fn a_hub_tells_how_to_reach_it_and_ends_in_order() {
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("cannot sign in"), "{said}");
 
-    hub.terminate();
+    hub.signal(Signal::TERM);
     let (code, said) = hub.wait_end(SOON);
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("stopped"), "{said}");

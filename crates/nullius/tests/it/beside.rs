@@ -15,6 +15,7 @@ use nullius_testkit::{
     wait_until,
 };
 use nullius_tls::UnverifiedPeer;
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -169,7 +170,7 @@ fn a_newcomer_gets_from_a_kubeconfig_to_kubectl_through_the_hub() {
     assert!(!plane.session_objects(&session).is_empty());
 
     // Ctrl-C: what runs is told, and nothing of the session stays in the cluster.
-    newcomer.up.signal("-INT");
+    newcomer.up.signal(Signal::INT);
     assert_eq!(newcomer.up.wait_end(ENDS_WITHIN), 0);
     assert!(!newcomer.up.said().contains("refuse tunnel"), "{}", newcomer.up.said());
     watch.wait_end(Duration::from_secs(5));
@@ -182,9 +183,21 @@ fn a_newcomer_gets_from_a_kubeconfig_to_kubectl_through_the_hub() {
     newcomer.up = up(newcomer.files.path(), address, kubeconfig, "again.log");
     works(&kubectl);
     assert!(!newcomer.up.said().contains("/enrol?token="), "{}", newcomer.up.said());
-    newcomer.up.signal("-TERM");
+
+    // A removed cluster: its streams are cut, what was made in it goes, and it is unknown.
+    let mut watch = Running::start("watch", kubectl.command(&["get", "configmaps", "--watch"]));
+    watch.wait_line("mine");
+    newcomer.nullius_ok("admin", &["cluster", "remove", "local", "--yes"], "");
+    watch.wait_end(Duration::from_secs(5));
+    wait_until(PATIENCE, "the session's objects to go", || {
+        plane.session_objects(&session).is_empty().then_some(())
+    })
+    .unwrap();
+    let unknown = kubectl.run(&["get", "--raw", "/api/v1/configmaps"]).unwrap();
+    ended_with(&unknown, 1);
+    assert!(unknown.stderr.contains("`local` does not exist"), "{}", unknown.stderr);
+    newcomer.up.signal(Signal::TERM);
     assert_eq!(newcomer.up.wait_end(ENDS_WITHIN), 0);
-    assert!(plane.session_objects(&session).is_empty());
 }
 
 #[track_caller]

@@ -7,13 +7,13 @@ use std::{
 };
 
 use nullius_testkit::{Environment, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::{
     denials::ScaledDown,
     flush::Decoy,
     people::Worker,
-    running::Running,
+    running::{Running, send_signal},
     trail::events,
     world::{World, ended_with},
 };
@@ -41,20 +41,6 @@ fn processes_of(world: &World, deployment: &str) -> Vec<u32> {
     .collect()
 }
 
-/// Sends a signal.
-pub(crate) fn kill(pid: u32, signal: Signal) {
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, signal).unwrap();
-}
-
-/// Waits until a new session can be provisioned and an old one works.
-fn works_again(worker: &Worker<'_>) {
-    wait_until(RECOVERY, "kubectl to work again", || {
-        worker.kubectl().run(&["get", "pods"]).ok().filter(|output| output.code == 0)
-    })
-    .unwrap();
-}
-
 #[test]
 fn an_agent_killed_in_the_middle_of_a_session_goes_on_with_it() {
     let Some(world) = World::alone() else { return };
@@ -64,21 +50,18 @@ fn an_agent_killed_in_the_middle_of_a_session_goes_on_with_it() {
     for deployment in ["nullius-agent-control", "nullius-agent-proxy"] {
         let pids = processes_of(&world, deployment);
         assert_eq!(pids.len(), 1, "{deployment}");
-        kill(pids[0], Signal::KILL);
+        send_signal(pids[0], Signal::KILL);
         wait_until(RECOVERY, "the agent to be started again", || {
             let now = processes_of(&world, deployment);
             (now.len() == 1 && now != pids).then_some(())
         })
         .unwrap();
-        works_again(&worker);
+        worker.works_again(&["get", "pods"]);
     }
     assert_eq!(world.session_objects(&worker.session), before);
     // New sessions as well.
     let newcomer = Worker::hire(&world, "newcomer", namespace.name());
-    wait_until(RECOVERY, "a new session to be provisioned", || {
-        newcomer.kubectl().run(&["get", "pods"]).ok().filter(|output| output.code == 0)
-    })
-    .unwrap();
+    newcomer.works_again(&["get", "pods"]);
     worker.kubectl().ok(&["exec", "page", "--", "true"]).unwrap();
 }
 
@@ -106,25 +89,40 @@ fn what_an_ended_session_left_while_the_agent_was_dead_goes_when_it_is_back() {
     .unwrap();
     decoy.stands(&namespace);
     assert_eq!(world.session_objects(&stays.session), theirs);
-    works_again(&stays);
+    stays.works_again(&["get", "pods"]);
 }
 
-/// A hub that is down; started again when dropped, so that other tests have one.
-struct HubDown {
+/// The shared hub after it was killed or told to stop; started again when dropped, so that other tests have one.
+pub(crate) struct HubDown {
     environment: Environment,
     state: PathBuf,
 }
 
 impl HubDown {
+    /// Ends it as a crash would.
     fn kill(world: &World) -> Self {
         let environment = world.environment.clone();
         environment.kill_hub().unwrap();
         Self { environment, state: world.state.clone() }
     }
+
+    /// Asks it to end, as an init system does.
+    pub(crate) fn ask(world: &World) -> Self {
+        send_signal(world.environment.hub_process().unwrap().pid, Signal::TERM);
+        Self { environment: world.environment.clone(), state: world.state.clone() }
+    }
+
+    /// Waits for its end by itself.
+    #[track_caller]
+    pub(crate) fn wait_end(&self, within: Duration) {
+        let hub = self.environment.hub_process().unwrap();
+        wait_until(within, "the hub to end", || (!hub.is_alive()).then_some(())).unwrap();
+    }
 }
 
 impl Drop for HubDown {
     fn drop(&mut self) {
+        let _ = self.environment.kill_hub();
         let started = self.environment.start_hub_again(&self.state);
         if !std::thread::panicking() {
             started.unwrap();
@@ -160,7 +158,7 @@ fn sessions_survive_a_killed_hub_and_clients_are_told_soon() {
     assert!(told.stderr.contains("next:"), "{}", told.stderr);
 
     drop(down);
-    works_again(&worker);
+    worker.works_again(&["get", "pods"]);
     assert_eq!(worker.session_now(), worker.session);
     assert_eq!(world.session_objects(&worker.session), before);
     kubectl.ok(&["exec", "page", "--", "true"]).unwrap();

@@ -16,7 +16,10 @@ use nullius_testkit::{Cluster, ClusterConfig, Profile, Progress, StateDir, share
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::faults_lab::{Lab, NULLIUS, Program};
+use crate::{
+    faults_lab::{Lab, NULLIUS, Program},
+    world::session_objects,
+};
 
 /// A cluster is joined to one hub at a time.
 static PLANE: Mutex<()> = Mutex::new(());
@@ -58,10 +61,7 @@ impl Plane {
     /// What stands in the cluster for a session.
     #[track_caller]
     pub(crate) fn session_objects(&self, session: &str) -> Vec<String> {
-        let label = format!("nullius.dev/session={session}");
-        let kinds = "serviceaccounts,secrets,rolebindings,clusterrolebindings";
-        let text = self.kubectl(&["get", kinds, "-A", "-l", &label, "-o", "name"]);
-        text.lines().map(str::to_owned).collect()
+        session_objects(&self.cluster.kubectl().unwrap(), session)
     }
 }
 

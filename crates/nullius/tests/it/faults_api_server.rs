@@ -9,10 +9,12 @@ use std::{
 };
 
 use nullius_testkit::{Cluster, wait_until};
+use rustix::process::Signal;
 
 use crate::{
     faults_agents::{Agent, Plane},
-    faults_lab::{Lab, PATIENCE, Program, send_signal},
+    faults_lab::{Lab, PATIENCE, Program},
+    running::send_signal,
     world::ended_with,
 };
 
@@ -56,14 +58,14 @@ struct Asleep(u32);
 
 impl Asleep {
     fn put(pid: u32) -> Self {
-        send_signal(pid, "-STOP");
+        send_signal(pid, Signal::STOP);
         Self(pid)
     }
 }
 
 impl Drop for Asleep {
     fn drop(&mut self) {
-        let _ = Command::new("kill").args(["-CONT", &self.0.to_string()]).status();
+        send_signal(self.0, Signal::CONT);
     }
 }
 
@@ -98,7 +100,7 @@ fn an_api_server_that_is_away_is_told_by_the_name_of_its_cluster() {
     let back = bob.works(BACK_WITHIN);
     eprintln!("awake: back after {back:?}");
 
-    send_signal(api_server.pid, "-KILL");
+    send_signal(api_server.pid, Signal::KILL);
     let began = Instant::now();
     let told = ada.is_refused(TOLD_WITHIN, "`second`");
     eprintln!("killed: told after {:?}: {told}", began.elapsed());

@@ -1,51 +1,17 @@
 //! A shell in a pod while what carries it stops: it is given its time, and then told.
 
-use std::{
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use nullius_testkit::{Environment, wait_until};
+use nullius_testkit::wait_until;
 
 use crate::{
-    faults_lab::{PATIENCE, send_signal},
-    people::Worker,
-    running::Running,
-    trail::events,
+    faults::HubDown, faults_lab::PATIENCE, people::Worker, running::Running, trail::events,
     world::World,
 };
 
 /// The hub lets what runs go on for 10 s, the agent for 30 s.
 const HUB_DRAINS: Duration = Duration::from_secs(20);
 const AGENT_DRAINS: Duration = Duration::from_secs(45);
-
-/// A hub that was told to stop; started again when dropped, so that other tests have one.
-struct Stopping {
-    environment: Environment,
-    state: std::path::PathBuf,
-}
-
-impl Stopping {
-    fn tell(world: &World) -> Self {
-        send_signal(world.environment.hub_process().unwrap().pid, "-TERM");
-        Self { environment: world.environment.clone(), state: world.state.clone() }
-    }
-
-    fn wait_end(&self) {
-        let hub = self.environment.hub_process().unwrap();
-        wait_until(HUB_DRAINS, "the hub to end", || (!hub.is_alive()).then_some(())).unwrap();
-    }
-}
-
-impl Drop for Stopping {
-    fn drop(&mut self) {
-        let _ = self.environment.kill_hub();
-        let started = self.environment.start_hub_again(&self.state);
-        if !std::thread::panicking() {
-            started.unwrap();
-        }
-    }
-}
 
 /// A shell that answers.
 fn shell(worker: &Worker<'_>) -> Running {
@@ -56,21 +22,15 @@ fn shell(worker: &Worker<'_>) -> Running {
     shell
 }
 
-#[track_caller]
-fn works_again(worker: &Worker<'_>) {
-    let worked = wait_until(PATIENCE, "kubectl exec to work again", || {
-        let exec = worker.kubectl().run(&["exec", "page", "--", "true"]).ok()?;
-        (exec.code == 0).then_some(())
-    });
-    worked.unwrap();
-}
+/// What tells that pods are reached.
+const EXEC: [&str; 4] = ["exec", "page", "--", "true"];
 
 #[test]
 fn a_hub_told_to_stop_lets_a_shell_finish() {
     let Some(world) = World::alone() else { return };
     let (_namespace, worker) = world.worker_with_pod("finishes");
     let mut shell = shell(&worker);
-    let stopping = Stopping::tell(&world);
+    let stopping = HubDown::ask(&world);
     wait_until(PATIENCE, "the hub to drain", || {
         let refused = worker.kubectl().run(&["get", "pods"]).unwrap();
         (refused.code != 0).then_some(())
@@ -82,10 +42,10 @@ fn a_hub_told_to_stop_lets_a_shell_finish() {
     assert!(said.contains("54"), "{said}");
     assert_eq!(code, 7, "{said}");
     let began = Instant::now();
-    stopping.wait_end();
+    stopping.wait_end(HUB_DRAINS);
     eprintln!("the hub ended {:?} after the shell", began.elapsed());
     drop(stopping);
-    works_again(&worker);
+    worker.works_again(&EXEC);
 }
 
 #[test]
@@ -94,13 +54,13 @@ fn a_hub_told_to_stop_tells_a_shell_that_does_not_end() {
     let (_namespace, worker) = world.worker_with_pod("stays");
     let mut shell = shell(&worker);
     let began = Instant::now();
-    let stopping = Stopping::tell(&world);
+    let stopping = HubDown::ask(&world);
     let (code, said) = shell.wait_end(HUB_DRAINS);
     eprintln!("told after {:?}: {code} {said}", began.elapsed());
     assert_ne!(code, 0, "{said}");
-    stopping.wait_end();
+    stopping.wait_end(HUB_DRAINS);
     drop(stopping);
-    works_again(&worker);
+    worker.works_again(&EXEC);
 }
 
 #[test]
@@ -117,7 +77,7 @@ fn an_agents_pod_told_to_stop_lets_a_shell_finish_and_another_takes_over() {
     let delete = ["-n", "nullius-system", "delete", &pod, "--wait=false"];
     direct.ok(&delete).unwrap();
     // The next one serves meanwhile, and the shell still runs through the old.
-    works_again(&worker);
+    worker.works_again(&EXEC);
     assert!(shell.is_running(), "the shell was cut");
     shell.say("echo $((50 + 4)); exit 7");
     let (code, said) = shell.wait_end(AGENT_DRAINS);
@@ -128,7 +88,7 @@ fn an_agents_pod_told_to_stop_lets_a_shell_finish_and_another_takes_over() {
         (!pods.contains(&pod)).then_some(())
     })
     .unwrap();
-    works_again(&worker);
+    worker.works_again(&EXEC);
     // An agent that goes away is nothing to be alarmed about.
     assert_eq!(alarms(), before, "{:#?}", &events(&world, &["--kind", "alarm"])[..1]);
 }

@@ -11,10 +11,11 @@ use std::{
 };
 
 use nullius_testkit::{Api, Environment, Kubectl, Output, Person, kubectl, wait_until};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::ended_with;
+use crate::{running::send_signal, world::ended_with};
 
 /// How long something that should come may take on a machine that is busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
@@ -55,8 +56,8 @@ impl Program {
         found.unwrap_or_else(|error| panic!("{error}; it said:\n{}", self.said()))
     }
 
-    /// Sends a signal such as `-TERM`.
-    pub(crate) fn signal(&self, signal: &str) {
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
         send_signal(self.child.id(), signal);
     }
 
@@ -87,11 +88,6 @@ impl Drop for Program {
             eprintln!("--- {} said at last:\n{tail}", self.what);
         }
     }
-}
-
-pub(crate) fn send_signal(pid: u32, signal: &str) {
-    let sent = Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
-    assert!(sent.success(), "kill {signal} {pid}");
 }
 
 /// A hub of a test's own, whose admin is signed in.

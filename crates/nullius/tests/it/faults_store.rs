@@ -2,10 +2,11 @@
 
 use std::{fs, net::TcpListener, path::Path, process::Command, time::Duration};
 
+use rustix::process::Signal;
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 use crate::{
-    faults_lab::{Lab, NULLIUS, Program},
+    faults_lab::{Lab, NULLIUS},
     running::Running,
 };
 
@@ -22,7 +23,7 @@ fn start(args: &[&str], state: &Path) -> (i32, String) {
 #[test]
 fn a_store_of_a_newer_version_is_left_alone() {
     let mut lab = Lab::new("");
-    lab.hub.signal("-TERM");
+    lab.hub.signal(Signal::TERM);
     assert_eq!(lab.hub.wait_end(ENDS_WITHIN), 0);
     let state = lab.environment.hub_state.clone();
     let store = state.join("store.db");

@@ -8,6 +8,7 @@
 mod alone;
 mod audit;
 mod beside;
+mod browser;
 mod bytes;
 mod clients;
 mod credential;
@@ -26,7 +27,7 @@ mod faults_session;
 mod faults_sign_in;
 mod faults_store;
 mod flush;
-mod laptop;
+mod pages;
 mod people;
 mod reads;
 mod running;

@@ -5,10 +5,17 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use nullius_testkit::{Kubectl, Output, Person, kubectl, kubectl_on_path};
+use nullius_testkit::{Kubectl, Output, Person, kubectl, kubectl_on_path, wait_until};
 use serde_json::Value;
 
-use crate::world::World;
+use crate::{faults_lab::PATIENCE, world::World};
+
+/// A name that nobody else has in this test run.
+pub(crate) fn name_for(purpose: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("{purpose}-{}-{number}", std::process::id())
+}
 
 /// A person at work. Their account and grants are taken away when dropped.
 pub(crate) struct Worker<'w> {
@@ -24,23 +31,32 @@ pub(crate) struct Worker<'w> {
 impl<'w> Worker<'w> {
     /// Enrols somebody, lets them work as a developer in a namespace, and signs them in.
     pub(crate) fn hire(world: &'w World, purpose: &str, namespace: &str) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{purpose}-{}-{number}", std::process::id());
+        let name = name_for(purpose);
         let person = world.environment.new_person(&name, &[]).unwrap();
-        let mut worker = Self {
-            kubeconfig: world.environment.homes.join(&name).join("kubeconfig"),
-            name,
+        let mut worker = Self::appoint(world, person, namespace);
+        worker.person.sign_in(&world.environment).unwrap();
+        worker.arrive();
+        worker
+    }
+
+    /// Lets somebody who has enrolled work as a developer in a namespace.
+    pub(crate) fn appoint(world: &'w World, person: Person, namespace: &str) -> Self {
+        let worker = Self {
+            kubeconfig: world.environment.homes.join(&person.name).join("kubeconfig"),
+            name: person.name.clone(),
             person,
             session: String::new(),
             namespace: namespace.to_owned(),
             world,
         };
         world.apply(&worker.grant("developer"));
-        worker.person.sign_in(&world.environment).unwrap();
-        worker.session = worker.session_now();
-        worker.write_kubeconfig();
         worker
+    }
+
+    /// Goes to work after a sign-in: with a kubeconfig.
+    pub(crate) fn arrive(&mut self) {
+        self.session = self.session_now();
+        self.write_kubeconfig();
     }
 
     /// The session that the person's command line is in.
@@ -89,6 +105,18 @@ impl<'w> Worker<'w> {
     fn at_home(&self, kubectl: Kubectl) -> Kubectl {
         let home = self.kubeconfig.parent().unwrap();
         kubectl.env("KUBECACHEDIR", &home.join("cache").display().to_string())
+    }
+
+    /// Waits until a call of kubectl works, after hub or agent were away.
+    #[track_caller]
+    pub(crate) fn works_again(&self, args: &[&str]) {
+        let mut last = String::new();
+        let worked = wait_until(PATIENCE, "kubectl to work again", || {
+            let output = self.kubectl().run(args).unwrap();
+            last.clone_from(&output.stderr);
+            (output.code == 0).then_some(())
+        });
+        worked.unwrap_or_else(|error| panic!("{error}: {last}"));
     }
 
     /// Runs the command line as this person.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use nullius_testkit::wait_until;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// How long something that should come may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -89,15 +90,9 @@ impl Running {
         (status.code().unwrap_or(-1), self.seen.join("\n"))
     }
 
-    /// Asks it to end, as an init system does.
-    pub(crate) fn terminate(&self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    }
-
-    /// Its process id.
-    pub(crate) fn id(&self) -> u32 {
-        self.child.id()
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        send_signal(self.child.id(), signal);
     }
 
     /// What names it.
@@ -111,6 +106,13 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Sends a signal to a process.
+#[track_caller]
+pub(crate) fn send_signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 fn read_lines(from: impl Read + Send + 'static, to: Sender<String>) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nullius_model::ClusterName;
-use nullius_store::{ProvisionState, Sealed};
+use nullius_store::{AgentShape, ProvisionState, Sealed};
 
 use crate::{both, later, now, on_file, session};
 
@@ -79,11 +79,14 @@ async fn a_cluster_is_trusted_by_its_registered_keys() {
     for (store, _directory) in both().await {
         let dev = cluster("dev");
         let mut tx = store.begin().await.unwrap();
-        tx.clusters().put_trust(&dev, "https://issuer", "{\"keys\":[]}", now()).await.unwrap();
-        tx.clusters().put_trust(&dev, "https://issuer", "{\"keys\":[1]}", later(1)).await.unwrap();
+        let (issuer, keys) = ("https://issuer", "{\"keys\":[1]}");
+        let (first, then) = (AgentShape::InCluster, AgentShape::Beside);
+        tx.clusters().put_trust(&dev, issuer, "{\"keys\":[]}", first, now()).await.unwrap();
+        assert_eq!(tx.clusters().trust(&dev).await.unwrap().unwrap().shape, first);
+        tx.clusters().put_trust(&dev, issuer, keys, then, later(1)).await.unwrap();
         let trust = tx.clusters().trust(&dev).await.unwrap().unwrap();
         assert_eq!((trust.jwks.as_str(), trust.registered_at), ("{\"keys\":[1]}", now()));
-        assert_eq!(trust.changed_at, later(1));
+        assert_eq!((trust.changed_at, trust.shape), (later(1), then));
         assert_eq!(tx.clusters().all_trust().await.unwrap(), [trust]);
         tx.clusters().delete_trust(&dev).await.unwrap();
         assert_eq!(tx.clusters().trust(&dev).await.unwrap(), None);

@@ -1,0 +1,137 @@
+//! Which replica of `agent control` leads: one Lease in the agents' namespace, as Kubernetes' own controllers do it.
+//!
+//! The holder renews it; whoever has seen no renewal for its whole length, by its own clock, takes it and counts one
+//! transition more. That count is the term: it only grows, and whoever gives orders heeds the highest.
+
+use std::time::Duration;
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, api::PostParams};
+use tokio::time::Instant;
+
+use crate::{
+    ApiServer, CONTROL_LEASE, ConnectError, Credential, KubeError, SYSTEM_NAMESPACE, Step,
+};
+
+/// After so long without a renewal the Lease is free.
+pub const LEADER_LEASE: Duration = Duration::from_secs(10);
+const LEASE_SECONDS: i32 = 10;
+
+/// One replica's part in it.
+pub struct Leadership {
+    leases: Api<Lease>,
+    holder: String,
+    /// What was seen last, and since when.
+    seen: Option<(String, Instant)>,
+    /// The highest term that was seen.
+    highest: i32,
+}
+
+impl Leadership {
+    /// A replica with the provisioner's credential, under a name that no other has.
+    pub fn new(
+        server: &ApiServer,
+        provisioner: Credential,
+        holder: String,
+    ) -> Result<Self, ConnectError> {
+        let leases = Api::namespaced(server.client(provisioner)?, SYSTEM_NAMESPACE);
+        Ok(Self { leases, holder, seen: None, highest: 0 })
+    }
+
+    /// Takes or renews the Lease; gives the term where this replica leads.
+    pub async fn contend(&mut self) -> Result<Option<u64>, KubeError> {
+        let found = self.leases.get_opt(CONTROL_LEASE).await;
+        match found.map_err(KubeError::at(Step::Lead))? {
+            None => self.create().await,
+            Some(lease) => self.take_or_renew(lease).await,
+        }
+    }
+
+    /// Gives the Lease back, so that another replica need not wait.
+    pub async fn release(&mut self) -> Result<(), KubeError> {
+        let found = self.leases.get_opt(CONTROL_LEASE).await;
+        let Some(mut lease) = found.map_err(KubeError::at(Step::Lead))? else { return Ok(()) };
+        let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
+        if spec.holder_identity.as_deref() != Some(&self.holder) {
+            return Ok(());
+        }
+        spec.holder_identity = None;
+        self.write(lease).await.map(|_| ())
+    }
+
+    async fn create(&mut self) -> Result<Option<u64>, KubeError> {
+        let term = self.highest.saturating_add(1);
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(CONTROL_LEASE.to_owned()),
+                namespace: Some(SYSTEM_NAMESPACE.to_owned()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(self.held(term, None)),
+        };
+        match self.leases.create(&PostParams::default(), &lease).await {
+            Ok(_) => Ok(self.led(term)),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
+            Err(error) => Err(KubeError::from_kube(Step::Lead, error)),
+        }
+    }
+
+    async fn take_or_renew(&mut self, mut lease: Lease) -> Result<Option<u64>, KubeError> {
+        let version = lease.metadata.resource_version.clone().unwrap_or_default();
+        let spec = lease.spec.clone().unwrap_or_default();
+        self.highest = self.highest.max(spec.lease_transitions.unwrap_or_default());
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        let (term, since) = if holder == self.holder {
+            (self.highest, spec.acquire_time.clone())
+        } else if holder.is_empty() || self.is_over(&version) {
+            (self.highest.saturating_add(1), None)
+        } else {
+            return Ok(None);
+        };
+        lease.spec = Some(self.held(term, since));
+        Ok(if self.write(lease).await? { self.led(term) } else { None })
+    }
+
+    /// Whether this version of the Lease has stood for its whole length. The clocks of others do not count.
+    fn is_over(&mut self, version: &str) -> bool {
+        match &self.seen {
+            Some((seen, since)) if seen == version => since.elapsed() > LEADER_LEASE,
+            Some(_) | None => {
+                self.seen = Some((version.to_owned(), Instant::now()));
+                false
+            }
+        }
+    }
+
+    /// Writes the version that was read and no other; false where somebody was faster.
+    async fn write(&self, lease: Lease) -> Result<bool, KubeError> {
+        match self.leases.replace(CONTROL_LEASE, &PostParams::default(), &lease).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
+                Ok(false)
+            }
+            Err(error) => Err(KubeError::from_kube(Step::Lead, error)),
+        }
+    }
+
+    fn held(&self, term: i32, since: Option<MicroTime>) -> LeaseSpec {
+        let now = MicroTime(Timestamp::now());
+        LeaseSpec {
+            holder_identity: Some(self.holder.clone()),
+            lease_duration_seconds: Some(LEASE_SECONDS),
+            acquire_time: since.or_else(|| Some(now.clone())),
+            renew_time: Some(now),
+            lease_transitions: Some(term),
+            ..LeaseSpec::default()
+        }
+    }
+
+    fn led(&mut self, term: i32) -> Option<u64> {
+        self.highest = term;
+        u64::try_from(term).ok().filter(|term| *term > 0)
+    }
+}
