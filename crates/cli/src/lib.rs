@@ -214,7 +214,7 @@ const FRONT_PAGE: &[(&str, &[&str])] = &[
     ("Daily", &["login", "logout", "whoami", "kubeconfig", "up", "version", "completion"]),
     ("Access", &["cluster", "access", "session", "lock", "user"]),
     ("Objects", &["apply", "get", "describe", "delete", "diff", "edit"]),
-    ("Policy", &["scan"]),
+    ("Policy", &["scan", "cel"]),
     ("The loop", &["usage"]),
     ("Audit", &["audit"]),
     ("Roles", &["hub", "agent"]),

@@ -28,7 +28,8 @@ fn eval(stage: &mut Stage, args: &CelEval, source: &str) -> Result<Exit, Failure
     let variables = match &args.vars {
         None => Map::new(),
         Some(path) => {
-            let text = fs::read_to_string(path).map_err(|error| file_failure("read", path, error))?;
+            let text =
+                fs::read_to_string(path).map_err(|error| file_failure("read", path, error))?;
             match serde_json::from_str(&text) {
                 Ok(Json::Object(variables)) => variables,
                 Ok(_) => {
@@ -177,5 +178,43 @@ fn shown(value: &Value<'_>) -> String {
         Value::Timestamp(time) => format!("timestamp(\"{time}\")"),
         Value::Duration(span) => format!("duration(\"{span}\")"),
         other => tagged::write(other).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(case: Json) -> Json {
+        case_answer(&case, Dialect::Spec)
+    }
+
+    #[test]
+    fn a_line_is_answered_by_a_line() {
+        assert_eq!(
+            said(json!({ "id": "a", "expr": "x + 1", "vars": { "x": { "t": "int", "v": "2" } } })),
+            json!({ "id": "a", "value": { "t": "int", "v": "3" } })
+        );
+        assert_eq!(
+            said(
+                json!({ "id": 2, "expr": "x.y == 'z'", "vars": { "x": { "y": "z" } }, "env": "k8s-1.30" })
+            ),
+            json!({ "id": 2, "value": { "t": "bool", "v": true } })
+        );
+        assert_eq!(
+            said(json!({ "id": "e", "expr": "1 / 0" })),
+            json!({ "id": "e", "error": "division by zero" })
+        );
+        assert_eq!(said(json!({ "expr": 1 }))["error"], json!("`expr` is missing or no text"));
+        let unknown = said(json!({ "id": "v", "expr": "1", "env": "k8s-1.9" }));
+        assert!(unknown["error"].as_str().is_some_and(|text| text.contains("`k8s-1.9`")));
+    }
+
+    #[test]
+    fn the_api_server_s_checker_refuses_what_the_specification_lets_run() {
+        let mixed = json!({ "id": 1, "expr": "[1, 'a'].size()" });
+        assert_eq!(said(mixed.clone())["value"], json!({ "t": "int", "v": "2" }));
+        let refused = case_answer(&mixed, Dialect::Kubernetes(nullius_cel::Version::LATEST));
+        assert!(refused["error"].as_str().is_some_and(|text| text.contains("expected type 'int'")));
     }
 }
