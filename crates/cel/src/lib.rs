@@ -31,7 +31,7 @@ pub use error::{CompileError, EvalError};
 pub use library::{
     authz, cidr::Cidr, format::Format, quantity::Quantity, semver::Semver, url::Url,
 };
-pub use machine::{Activation, Budget, COST_LIMIT, Outcome, VALUE_LIMIT};
+pub use machine::{Activation, Budget, COST_LIMIT, LazyFields, Outcome, VALUE_LIMIT};
 pub use program::Program;
 pub use types::Type;
 pub use value::{Octets, Text, Value};

@@ -26,10 +26,18 @@ const CHECK_FREQUENCY: u32 = 100;
 /// Copying so many bytes counts as an iteration.
 const BYTES_PER_ITERATION: usize = 4096;
 
+/// A variable whose fields are made when they are first asked for: the `variables` of a policy. Who implements it
+/// keeps what was made and counts what it cost.
+pub trait LazyFields {
+    /// The value of a field; `None` when there is no such field.
+    fn field<'f>(&'f self, name: &str) -> Option<Result<Value<'f>, EvalError>>;
+}
+
 /// The variables of an evaluation.
 #[derive(Default)]
 pub struct Activation<'a> {
     variables: BTreeMap<String, Value<'a>>,
+    lazy: BTreeMap<String, &'a dyn LazyFields>,
     authorizer: Option<&'a dyn Authorizer>,
 }
 
@@ -52,6 +60,13 @@ impl<'a> Activation<'a> {
         self.variables.insert(name.to_owned(), value);
     }
 
+    /// With a variable whose fields are made when they are first asked for.
+    #[must_use]
+    pub fn with_lazy(mut self, name: &str, fields: &'a dyn LazyFields) -> Activation<'a> {
+        self.lazy.insert(name.to_owned(), fields);
+        self
+    }
+
     /// With answers of authorization checks.
     #[must_use]
     pub fn with_authorizer(mut self, authorizer: &'a dyn Authorizer) -> Activation<'a> {
@@ -59,13 +74,25 @@ impl<'a> Activation<'a> {
         self
     }
 
-    pub(crate) fn variable(&self, name: &str) -> Option<Value<'a>> {
-        self.variables.get(name).cloned()
+    /// What a variable is; one with lazy fields comes before a value of its name.
+    pub(crate) fn global(&self, name: &str) -> Global<'a> {
+        match (self.lazy.get(name), self.variables.get(name)) {
+            (Some(fields), _) => Global::Lazy(*fields),
+            (None, Some(value)) => Global::Value(value.clone()),
+            (None, None) => Global::Missing,
+        }
     }
 
     pub(crate) fn authorizer(&self) -> Option<&'a dyn Authorizer> {
         self.authorizer
     }
+}
+
+/// A variable as an evaluation finds it.
+pub(crate) enum Global<'a> {
+    Value(Value<'a>),
+    Lazy(&'a dyn LazyFields),
+    Missing,
 }
 
 /// What an evaluation may use.
@@ -98,7 +125,7 @@ pub struct Outcome<'a> {
 pub(crate) struct Machine<'a> {
     nodes: &'a [Node],
     names: &'a [Arc<str>],
-    globals: Vec<Option<Value<'a>>>,
+    globals: Vec<Global<'a>>,
     pub(crate) locals: Vec<Value<'a>>,
     pub(crate) authorizer: Option<&'a dyn Authorizer>,
     scalars: Scalars,
@@ -112,7 +139,7 @@ impl<'a> Machine<'a> {
     pub(crate) fn new(
         nodes: &'a [Node],
         names: &'a [Arc<str>],
-        globals: Vec<Option<Value<'a>>>,
+        globals: Vec<Global<'a>>,
         authorizer: Option<&'a dyn Authorizer>,
         scalars: Scalars,
         budget: Budget<'a>,
@@ -205,6 +232,18 @@ impl<'a> Machine<'a> {
             Node::Bind { init, body } => self.eval_bind(*init, *body),
             Node::Spine { links, start } => self.eval_spine(links, *start),
             Node::Call(call) if call.args.is_empty() => self.call(call, &[]),
+            Node::Select { operand, field, .. } if self.lazy(*operand).is_some() => {
+                self.charge(2)?;
+                let found = self.lazy(*operand).and_then(|fields| fields.field(field));
+                found.unwrap_or_else(|| Err(operators::no_such_key(field)))
+            }
+            Node::Has { operand, field, .. } if self.lazy(*operand).is_some() => {
+                self.charge(1)?;
+                match self.lazy(*operand).and_then(|fields| fields.field(field)) {
+                    Some(Err(error)) => Err(error),
+                    found => Ok(Value::Bool(found.is_some())),
+                }
+            }
             _ => match operands_first(node) {
                 Some(first) => {
                     let first = self.eval(first);
@@ -212,6 +251,17 @@ impl<'a> Machine<'a> {
                 }
                 None => Err(EvalError::no_overload()),
             },
+        }
+    }
+
+    /// The lazy fields of a variable, when the operand is one that has them.
+    fn lazy(&self, operand: NodeId) -> Option<&'a dyn LazyFields> {
+        match self.nodes.get(operand as usize) {
+            Some(Node::Global(at)) => match self.globals.get(*at as usize) {
+                Some(Global::Lazy(fields)) => Some(*fields),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -330,7 +380,7 @@ impl<'a> Machine<'a> {
     fn global(&mut self, at: u32) -> Fallible<Value<'a>> {
         self.charge(1)?;
         match self.globals.get(at as usize) {
-            Some(Some(value)) => Ok(value.clone()),
+            Some(Global::Value(value)) => Ok(value.clone()),
             _ => {
                 let name = self.names.get(at as usize).map_or("", |name| name);
                 Err(EvalError::Failed(format!("no such attribute(s): {name}")))

@@ -49,8 +49,12 @@ pub struct Objects {
 
 impl Objects {
     /// Declares a type and the types of its fields.
-    pub fn declare(&mut self, name: &str, fields: impl IntoIterator<Item = (&'static str, Type)>) {
-        let fields = fields.into_iter().map(|(name, of)| (Arc::from(name), of)).collect();
+    pub fn declare<N: Into<Arc<str>>>(
+        &mut self,
+        name: &str,
+        fields: impl IntoIterator<Item = (N, Type)>,
+    ) {
+        let fields = fields.into_iter().map(|(name, of)| (name.into(), of)).collect();
         self.declared.insert(Arc::from(name), fields);
     }
 

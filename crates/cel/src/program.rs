@@ -179,7 +179,7 @@ impl Program {
     /// Runs it: a value or an error, and what it cost.
     #[must_use]
     pub fn evaluate<'a>(&'a self, activation: &Activation<'a>, budget: Budget<'a>) -> Outcome<'a> {
-        let globals = self.globals.iter().map(|name| activation.variable(name)).collect();
+        let globals = self.globals.iter().map(|name| activation.global(name)).collect();
         let authorizer = activation.authorizer();
         Machine::new(&self.nodes, &self.globals, globals, authorizer, self.scalars, budget)
             .run(self.root)
@@ -263,6 +263,10 @@ impl Planner<'_> {
         while let Some(node) = self.nodes.get(at as usize) {
             let (first, others) = operands(node);
             let Some(first) = first else { break };
+            // A selection from a variable is evaluated as a whole: its fields may be lazy.
+            if matches!(self.nodes.get(first as usize), Some(Node::Global(_))) {
+                break;
+            }
             side = others.iter().map(|id| self.depth_of(*id)).max().unwrap_or(0).max(side);
             links.push(at);
             at = first;

@@ -1,8 +1,9 @@
 //! Which version of Kubernetes has which library, and what libraries need that the conformance data does not ask.
 
 use nullius_cel::{
-    Activation, Budget, Dialect, Env, EvalError, Type, Value, Version,
+    Activation, Budget, Dialect, Env, EvalError, LazyFields, Type, Value, Version,
     authz::{AUTHORIZER, AccessCheck, Authorizer, AuthzValue, Subject, Target, Verdict},
+    object::Objects,
 };
 
 #[test]
@@ -99,4 +100,40 @@ fn mutations_construct_objects() {
     assert_eq!(env.compile(patch).unwrap().result_type().declared_name(), "list(JSONPatch)");
     assert!(env.compile("JSONPatch{op: 1}").is_err());
     assert!(env.compile("JSONPatch{nope: 'x'}").is_err());
+}
+
+struct Asked(std::cell::Cell<u32>);
+
+impl LazyFields for Asked {
+    fn field<'f>(&'f self, name: &str) -> Option<Result<Value<'f>, EvalError>> {
+        self.0.set(self.0.get() + 1);
+        match name {
+            "replicas" => Some(Ok(Value::Int(3))),
+            "broken" => Some(Err(EvalError::Failed("division by zero".to_owned()))),
+            _ => None,
+        }
+    }
+}
+
+#[test]
+fn lazy_fields_are_made_when_they_are_asked_for() {
+    let mut objects = Objects::default();
+    let fields = [("replicas".to_owned(), Type::Int), ("broken".to_owned(), Type::Bool)];
+    objects.declare("variables", fields);
+    let env = Env::kubernetes(Version::LATEST)
+        .with_objects(objects)
+        .with_variable("variables", Type::Object("variables".into()));
+    let evaluated = |source: &str| {
+        let asked = Asked(std::cell::Cell::new(0));
+        let program = env.compile(source).unwrap();
+        let activation = Activation::new().with_lazy("variables", &asked);
+        let outcome = program.evaluate(&activation, Budget::default());
+        (outcome.result.map(|value| format!("{value:?}")), outcome.cost, asked.0.get())
+    };
+    assert_eq!(evaluated("variables.replicas > 2"), (Ok("Bool(true)".to_owned()), 3, 1));
+    assert_eq!(evaluated("true || variables.broken"), (Ok("Bool(true)".to_owned()), 0, 0));
+    assert_eq!(evaluated("variables.broken || true"), (Ok("Bool(true)".to_owned()), 2, 1));
+    assert_eq!(evaluated("variables.broken").0.unwrap_err().to_string(), "division by zero");
+    assert!(env.compile("variables.nope").is_err());
+    assert!(env.compile("variables.replicas == 'x'").is_err());
 }
