@@ -6,6 +6,7 @@ use crate::{
     check::Checked,
     env::Env,
     error::CompileError,
+    library::formatting::Clause,
     re2,
     time::{Duration, Timestamp},
     types::Type,
@@ -22,6 +23,11 @@ pub(crate) fn validate(checked: &Checked, env: &Env) -> Vec<CompileError> {
             }
             Expr::Map { entries } if env.profile.homogeneous && !exempt[id as usize] => {
                 validator.check_entries(entries);
+            }
+            Expr::Call { function, target: Some(target), args }
+                if env.profile.literals && function == "format" =>
+            {
+                validator.check_format(id, *target, args);
             }
             Expr::Call { function, args, .. } if env.profile.literals => {
                 validator.check_literal(function, args);
@@ -85,6 +91,58 @@ impl Validator<'_> {
             if !is_equivalent(&wanted_value, &value) {
                 self.mismatch(entry.value, &wanted_value, &value);
             }
+        }
+    }
+
+    /// A literal pattern with a literal list: its clauses against the types of the items.
+    fn check_format(&mut self, call: ExprId, target: ExprId, args: &[ExprId]) {
+        let checked = self.checked;
+        let Expr::Literal(Literal::String(pattern)) = checked.ast.expr(target) else { return };
+        let Some(Expr::List { items }) = args.first().map(|list| checked.ast.expr(*list)) else {
+            return;
+        };
+        if items.iter().any(|item| item.presence == Presence::Optional) {
+            return;
+        }
+        let mut rest = pattern.as_str();
+        let mut next = 0;
+        while let Some(at) = rest.find('%') {
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix('%') {
+                rest = after;
+                continue;
+            }
+            if rest.is_empty() {
+                self.error(call, "unexpected end of string".to_owned());
+                return;
+            }
+            let Some(item) = items.get(next) else {
+                self.error(call, format!("index {next} out of range"));
+                return;
+            };
+            next += 1;
+            match Clause::parse(rest) {
+                Ok((clause, after)) => {
+                    rest = after;
+                    if let Err(reason) = clause.check(checked.type_of(item.value)) {
+                        self.error(item.value, format!("error during formatting: {reason}"));
+                        return;
+                    }
+                }
+                Err(reason) => {
+                    self.error(call, format!("could not parse formatting clause: {reason}"));
+                    return;
+                }
+            }
+        }
+        if next < items.len() {
+            self.error(
+                call,
+                format!(
+                    "too many arguments supplied to string.format (expected {next}, got {})",
+                    items.len()
+                ),
+            );
         }
     }
 

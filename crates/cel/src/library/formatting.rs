@@ -7,6 +7,7 @@ use crate::{
     list::List,
     machine::Machine,
     map::Map,
+    types::Type,
     value::Value,
 };
 
@@ -132,6 +133,28 @@ impl Clause {
         Ok((clause, characters.as_str()))
     }
 
+    /// Whether the clause writes values of a type in the English way: what the API server tells before it runs.
+    pub(crate) fn check(self, of: &Type) -> Result<(), String> {
+        if of.is_dyn_or_error() {
+            return Ok(());
+        }
+        let (rule, fits) = match self {
+            Clause::String => {
+                (STRING_RULE, !matches!(of, Type::Opaque(_) | Type::Object(_) | Type::Optional(_)))
+            }
+            Clause::Decimal => (DECIMAL_RULE, matches!(of, Type::Int | Type::Uint)),
+            Clause::Fixed(_) => (FIXED_RULE, matches!(of, Type::Double)),
+            Clause::Scientific(_) => (SCIENTIFIC_RULE, matches!(of, Type::Double)),
+            Clause::Binary => (BINARY_RULE, matches!(of, Type::Int | Type::Uint | Type::Bool)),
+            Clause::Octal => (OCTAL_RULE, matches!(of, Type::Int | Type::Uint)),
+            Clause::Hexadecimal(_) => (
+                HEXADECIMAL_RULE,
+                matches!(of, Type::Int | Type::Uint | Type::String | Type::Bytes),
+            ),
+        };
+        if fits { Ok(()) } else { Err(format!("{rule}, was given {}", of.runtime_name())) }
+    }
+
     fn write(self, value: &Value<'_>, locale: Locale) -> Result<String, String> {
         match self {
             Clause::String => match locale {
@@ -142,7 +165,7 @@ impl Clause {
                 Value::Int(number) => Ok(number.to_string()),
                 Value::Uint(number) => Ok(number.to_string()),
                 Value::Double(number) if locale == Locale::None => Ok(plain_double(*number)),
-                other => Err(refused("decimal clause can only be used on integers", other)),
+                other => Err(refused(DECIMAL_RULE, other)),
             },
             Clause::Fixed(precision) => write_fixed(value, precision, locale),
             Clause::Scientific(precision) => write_scientific(value, precision, locale),
@@ -150,12 +173,12 @@ impl Clause {
                 Value::Bool(truth) => Ok(u8::from(*truth).to_string()),
                 Value::Int(number) => Ok(signed(*number, format!("{:b}", number.unsigned_abs()))),
                 Value::Uint(number) => Ok(format!("{number:b}")),
-                other => Err(refused("only integers and bools can be formatted as binary", other)),
+                other => Err(refused(BINARY_RULE, other)),
             },
             Clause::Octal => match value {
                 Value::Int(number) => Ok(signed(*number, format!("{:o}", number.unsigned_abs()))),
                 Value::Uint(number) => Ok(format!("{number:o}")),
-                other => Err(refused("octal clause can only be used on integers", other)),
+                other => Err(refused(OCTAL_RULE, other)),
             },
             Clause::Hexadecimal(case) => {
                 let written = match value {
@@ -164,10 +187,7 @@ impl Clause {
                     Value::String(text) => hexadecimal(text.as_bytes()),
                     Value::Bytes(octets) => hexadecimal(octets),
                     other => {
-                        return Err(refused(
-                            "only integers, byte buffers, and strings can be formatted as hex",
-                            other,
-                        ));
+                        return Err(refused(HEXADECIMAL_RULE, other));
                     }
                 };
                 Ok(if case == Case::Upper { written.to_ascii_uppercase() } else { written })
@@ -211,7 +231,7 @@ fn as_double(value: &Value<'_>, locale: Locale) -> Option<f64> {
 
 fn write_fixed(value: &Value<'_>, precision: usize, locale: Locale) -> Result<String, String> {
     let Some(number) = as_double(value, locale) else {
-        return Err(refused("fixed-point clause can only be used on doubles", value));
+        return Err(refused(FIXED_RULE, value));
     };
     if locale == Locale::None {
         return Ok(if number.is_finite() {
@@ -247,7 +267,7 @@ fn grouped(number: &str) -> String {
 
 fn write_scientific(value: &Value<'_>, precision: usize, locale: Locale) -> Result<String, String> {
     let Some(number) = as_double(value, locale) else {
-        return Err(refused("scientific clause can only be used on doubles", value));
+        return Err(refused(SCIENTIFIC_RULE, value));
     };
     if locale == Locale::None {
         if !number.is_finite() {
@@ -295,6 +315,12 @@ fn raise(digit: char) -> char {
     }
 }
 
+const DECIMAL_RULE: &str = "decimal clause can only be used on integers";
+const BINARY_RULE: &str = "only integers and bools can be formatted as binary";
+const OCTAL_RULE: &str = "octal clause can only be used on integers";
+const FIXED_RULE: &str = "fixed-point clause can only be used on doubles";
+const SCIENTIFIC_RULE: &str = "scientific clause can only be used on doubles";
+const HEXADECIMAL_RULE: &str = "only integers, byte buffers, and strings can be formatted as hex";
 const STRING_RULE: &str = "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps";
 
 fn write_plain(value: &Value<'_>) -> Result<String, String> {

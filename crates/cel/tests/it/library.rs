@@ -102,6 +102,35 @@ fn mutations_construct_objects() {
     assert!(env.compile("JSONPatch{nope: 'x'}").is_err());
 }
 
+#[test]
+fn literal_patterns_are_checked_before_they_run() {
+    let env = Env::kubernetes(Version::minor(36)).with_variable("x", Type::Dyn);
+    for (source, column, message) in [
+        (
+            "'%d'.format([1.5])",
+            14,
+            "error during formatting: decimal clause can only be used on integers, was given double",
+        ),
+        (
+            "'%a'.format([1])",
+            12,
+            "could not parse formatting clause: unrecognized formatting clause \"a\"",
+        ),
+        ("'%s %s'.format([1])", 15, "index 1 out of range"),
+        (
+            "'%s'.format([1,2])",
+            12,
+            "too many arguments supplied to string.format (expected 1, got 2)",
+        ),
+        ("'%'.format([1])", 11, "unexpected end of string"),
+    ] {
+        let errors = env.compile(source).unwrap_err();
+        assert_eq!((errors[0].column, errors[0].message.as_str()), (column, message), "{source}");
+    }
+    assert!(env.compile("'%d %s'.format([x, x])").is_ok());
+    assert!(Env::kubernetes(Version::minor(28)).compile("'a'.format([1])").is_err());
+}
+
 struct Asked(std::cell::Cell<u32>);
 
 impl LazyFields for Asked {
