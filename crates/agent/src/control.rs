@@ -128,10 +128,8 @@ pub(crate) async fn start(
     let stop = tasks.stop();
     tasks.spawn("leadership", lead::run(Arc::clone(&core), leadership, stop.clone()));
     let (core_of_hub, leaving) = (Arc::clone(&core), shutdown.clone());
-    tasks.spawn(
-        "hub",
-        attach::run(core_of_hub, identity.clone(), version, outgoing, leaving, stop),
-    );
+    tasks
+        .spawn("hub", attach::run(core_of_hub, identity.clone(), version, outgoing, leaving, stop));
     Ok((core, identity))
 }
 

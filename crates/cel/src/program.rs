@@ -562,6 +562,9 @@ impl Planner<'_> {
         }
         if let [left, right] = args.as_slice() {
             let (left, right) = (*left, *right);
+            if matches!(name, "_[_]" | "_[?_]") {
+                self.check_index(id, right);
+            }
             match name {
                 "_[_]" => {
                     let charge = Charge { refund: self.refund(right), ..self.charge(left) };
@@ -606,6 +609,19 @@ impl Planner<'_> {
             args: args.into(),
             cost,
         })))
+    }
+
+    /// A literal index is of a type that indexes have, else the API server makes no program of it.
+    fn check_index(&mut self, id: ExprId, index: NodeId) {
+        let Some(Node::Const(value)) = self.nodes.get(index as usize) else { return };
+        let is_index = matches!(
+            value,
+            Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::String(_)
+        );
+        if !is_index && self.env.profile.fold_errors {
+            let message = format!("invalid qualifier type: {}", value.type_name());
+            self.error(id, message);
+        }
     }
 
     fn plan_operator(

@@ -247,14 +247,12 @@ impl Hub {
                 permit
             }
             Wanted::Update(object) => {
-                let before =
-                    self.seen_before(snapshot, identity, kind, name, before, call).await?;
+                let before = self.seen_before(snapshot, identity, kind, name, before, call).await?;
                 let action = HubAction::Update { before, after: object };
                 self.allow_in(snapshot, identity, &action, call).await?
             }
             Wanted::Delete { .. } => {
-                let object =
-                    self.seen_before(snapshot, identity, kind, name, before, call).await?;
+                let object = self.seen_before(snapshot, identity, kind, name, before, call).await?;
                 self.allow_in(snapshot, identity, &HubAction::Delete { object }, call).await?
             }
         };

@@ -22,7 +22,8 @@ pub use explanation::{Explanation, Reason};
 pub use field_path::{FieldPath, FieldStep};
 pub use fleet::{
     Ceiling, ClusterCondition, ClusterSelector, ClusterSpec, ClusterStatus, ConditionStatus,
-    GrantSpec, GrantSubject, GroupSpec, HubRole, LockSpec, LockTarget, PolicyRule, RoleSpec, SubjectKind, UserSpec, UserStatus,
+    GrantSpec, GrantSubject, GroupSpec, HubRole, LockSpec, LockTarget, PolicyRule, RoleSpec,
+    SubjectKind, UserSpec, UserStatus,
 };
 pub use identity::{Factor, Identity, Principal, Proof};
 pub use ids::{

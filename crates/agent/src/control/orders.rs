@@ -106,10 +106,11 @@ impl Core {
                 return Err(OrderError::Older(generation));
             }
             Phase::Ready { .. } => {}
-            Phase::Absent => match self.unguarded() {
-                Some(why) => return Err(OrderError::Unguarded(why)),
-                None => {}
-            },
+            Phase::Absent => {
+                if let Some(why) = self.unguarded() {
+                    return Err(OrderError::Unguarded(why));
+                }
+            }
         }
         let began = Instant::now();
         let was_absent = session.phase() == Phase::Absent;

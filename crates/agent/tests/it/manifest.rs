@@ -130,8 +130,7 @@ async fn the_advice_at_the_end_takes_everything_out_of_the_cluster() {
     // As an agent that was killed leaves it.
     let sessions = plane.sessions().await;
     let everywhere = crate::plane::pods_reader(None);
-    let plan =
-        crate::plane::plan([crate::plane::pods_reader(Some(namespace.name())), everywhere]);
+    let plan = crate::plane::plan([crate::plane::pods_reader(Some(namespace.name())), everywhere]);
     let mut standing = sessions.begin(&plan.session);
     sessions.ensure(&plan, &mut standing).await.unwrap();
 

@@ -128,6 +128,9 @@ fn literal_patterns_are_checked_before_they_run() {
         assert_eq!((errors[0].column, errors[0].message.as_str()), (column, message), "{source}");
     }
     assert!(env.compile("'%d %s'.format([x, x])").is_ok());
+    for source in ["int('x') == x", "x[null]", "x[[1]]", "'a'.matches('(')", "duration('x') == x"] {
+        assert!(env.compile(source).is_err(), "{source}");
+    }
     assert!(Env::kubernetes(Version::minor(28)).compile("'a'.format([1])").is_err());
 }
 

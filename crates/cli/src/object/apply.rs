@@ -34,7 +34,7 @@ pub(crate) type Applied = Result<(AnyObject, Outcome), Failure>;
 /// What has to be done with an object.
 enum Plan {
     Create(AnyObject),
-    Update { live: AnyObject, wanted: AnyObject },
+    Update { live: Box<AnyObject>, wanted: Box<AnyObject> },
     Nothing(AnyObject),
 }
 
@@ -55,7 +55,9 @@ pub(crate) async fn rehearse(hub: &Hub, documents: &[Document]) -> Result<Vec<Ap
     }
     let changes = plans.iter().flatten().filter_map(|plan| match plan {
         Plan::Create(object) => Some(ObjectChange::Create { object: object.clone() }),
-        Plan::Update { wanted, .. } => Some(ObjectChange::Update { object: wanted.clone() }),
+        Plan::Update { wanted, .. } => {
+            Some(ObjectChange::Update { object: AnyObject::clone(wanted) })
+        }
         Plan::Nothing(_) => None,
     });
     let mut outcomes = remote::rehearse(hub, changes.collect()).await?.into_iter();
@@ -90,7 +92,7 @@ async fn plan(hub: &Hub, document: &Document) -> Result<Plan, Failure> {
     forget_what_the_hub_sets(&mut wanted);
     wanted.metadata_mut().resource_version =
         version.or_else(|| live.metadata().resource_version.clone());
-    Ok(Plan::Update { live, wanted })
+    Ok(Plan::Update { live: Box::new(live), wanted: Box::new(wanted) })
 }
 
 fn updated(live: &AnyObject, changed: AnyObject) -> Applied {

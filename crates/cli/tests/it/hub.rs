@@ -167,7 +167,7 @@ async fn serve(
     let (status, answer) = match state.scripted.get(&format!("{} {path}", head.method)) {
         Some((status, body)) => (*status, body.clone()),
         None if path == "/v1/hub" => (200, info.clone()),
-        None => state.answer(&head.method, &path, head.uri.query(), &body, bearer.as_deref()),
+        None => state.answer(&head.method, &path, &body, bearer.as_deref()),
     };
     let date = Timestamp::now().as_second() + state.skew;
     let date = Timestamp::from_second(date).unwrap();
@@ -216,7 +216,6 @@ impl State {
         &mut self,
         method: &Method,
         path: &str,
-        query: Option<&str>,
         body: &Value,
         bearer: Option<&str>,
     ) -> (u16, Value) {

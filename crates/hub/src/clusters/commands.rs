@@ -311,7 +311,8 @@ impl Attachment<'_> {
         let Some(ordered) = agent.flushes.get(id) else {
             // Which sessions live is answered for all of them together.
             let waiting = if session.is_none() { agent.waiting.remove(id) } else { None };
-            let told = waiting.is_some_and(|waiting| waiting.send(Answer::Flushed(objects)).is_ok());
+            let told =
+                waiting.is_some_and(|waiting| waiting.send(Answer::Flushed(objects)).is_ok());
             return if told { Acknowledged::Told } else { Acknowledged::Unordered };
         };
         if session != Some(&ordered.session) {
@@ -463,8 +464,7 @@ mod tests {
             received.recv().await.unwrap();
             let id = id_of(&commands, &agent);
             let wrong = SessionId::from_bits(8);
-            for (who, session) in
-                [(&agent, Some(&wrong)), (&agent, None), (&other, Some(&session))]
+            for (who, session) in [(&agent, Some(&wrong)), (&agent, None), (&other, Some(&session))]
             {
                 let told = who.flushed(&id, session, all.clone());
                 assert_eq!(told, Acknowledged::Unordered);

@@ -145,7 +145,9 @@ impl EnrolmentService {
             let token = &request.service_account_token;
             let proven = |keys| prove(keys, token, CONTROL_ACCOUNT, shape, hub.now());
             proven(&keys).map_err(|why| {
-                said(format!("the agent's own ServiceAccount token does not go with the join: {why}"))
+                said(format!(
+                    "the agent's own ServiceAccount token does not go with the join: {why}"
+                ))
             })?;
             let trust = tx.clusters().trust(cluster).await.map_err(unavailable)?;
             if let Some(trust) = trust {

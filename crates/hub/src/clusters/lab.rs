@@ -1,16 +1,16 @@
-//! A hub and the cluster that talks to it, for the tests of this module: its clock stands still
-//! until it is moved, and the keys of the cluster's ServiceAccount tokens are the test's.
+//! A hub and the cluster that talks to it, for the tests of this module: its clock stands still,
+//! and the keys of the cluster's ServiceAccount tokens are the test's.
 
 #![allow(clippy::unwrap_used, reason = "test")]
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use nullius_model::{AuditEvent, Ceiling, Clock, ClusterName, Timestamp};
+use nullius_model::{Ceiling, Clock, ClusterName, Timestamp};
 use nullius_proto::HUB_AUDIENCE;
 use nullius_store::{JoinToken, TokenHash};
 use secrecy::ExposeSecret as _;
@@ -20,25 +20,17 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Hub, HubSettings};
 
-/// A clock that stands still until it is moved.
-pub(super) struct LabClock(Mutex<Timestamp>);
-
-impl LabClock {
-    pub(super) fn advance(&self, seconds: i64) {
-        let mut now = self.0.lock().unwrap();
-        *now = Timestamp::from_second(now.as_second() + seconds).unwrap();
-    }
-}
+/// A clock that stands still.
+pub(super) struct LabClock(Timestamp);
 
 impl Clock for LabClock {
     fn now(&self) -> Timestamp {
-        *self.0.lock().unwrap()
+        self.0
     }
 }
 
 pub(super) struct Lab {
     pub(super) hub: Arc<Hub>,
-    pub(super) clock: Arc<LabClock>,
     pub(super) cluster: ClusterName,
     _shutdown: DropGuard,
     _directory: TempDir,
@@ -48,15 +40,15 @@ impl Lab {
     pub(super) async fn start() -> Self {
         nullius_tls::install_provider();
         let directory = tempfile::tempdir().unwrap();
-        let clock = Arc::new(LabClock(Mutex::new(Timestamp::now())));
+        let clock = Arc::new(LabClock(Timestamp::now()));
         let mut settings = HubSettings::new(directory.path());
         settings.listen = ([127, 0, 0, 1], 0).into();
         let shutdown = CancellationToken::new();
-        let running = crate::run(settings, clock.clone(), shutdown.clone()).await.unwrap();
+        let running = crate::run(settings, clock, shutdown.clone()).await.unwrap();
         let hub = Arc::clone(running.hub());
         let cluster = "dev".parse().unwrap();
         let _shutdown = shutdown.drop_guard();
-        Self { hub, clock, cluster, _shutdown, _directory: directory }
+        Self { hub, cluster, _shutdown, _directory: directory }
     }
 
     /// A join token as the hub makes it for the agent in its own process; the cluster is known from then on.
@@ -83,19 +75,6 @@ impl Lab {
         tx.tokens().create_join(&stored).await.unwrap();
         tx.commit().await.unwrap();
         token
-    }
-
-    /// What the audit says, oldest first.
-    pub(super) async fn audit(&self) -> Vec<AuditEvent> {
-        let mut reader = self.hub.store().read().await.unwrap();
-        let mut after = "0".parse().unwrap();
-        let mut events = Vec::new();
-        loop {
-            let page = reader.audit().after(after, 100).await.unwrap();
-            let Some(last) = page.last() else { return events };
-            after = last.position;
-            events.extend(page.iter().map(|entry| entry.event().unwrap()));
-        }
     }
 }
 

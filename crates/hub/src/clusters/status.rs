@@ -111,14 +111,24 @@ fn conditions(
     };
     let nobody_says = || "no `agent control` is connected that could say".to_owned();
     let guarded = match state.as_ref().map(|state| &state.unguarded) {
-        Some(None) => condition("Guarded", True, "PoliciesRefuse", "the admission policies of the join manifest are in force".to_owned()),
+        Some(None) => condition(
+            "Guarded",
+            True,
+            "PoliciesRefuse",
+            "the admission policies of the join manifest are in force".to_owned(),
+        ),
         Some(Some(why)) => condition("Guarded", False, "PolicyMissing", why.clone()),
         None => condition("Guarded", Unknown, "NoAgent", nobody_says()),
     };
     let ceiling = match state.map(|state| state.ceiling) {
         None => condition("CeilingAsSpecified", Unknown, "NoAgent", nobody_says()),
         Some(real) => match ceiling_differs(cluster, ceiling, real.as_deref()) {
-            None => condition("CeilingAsSpecified", True, "Same", format!("the ceiling is `{}`", ceiling.cluster_role())),
+            None => condition(
+                "CeilingAsSpecified",
+                True,
+                "Same",
+                format!("the ceiling is `{}`", ceiling.cluster_role()),
+            ),
             Some(why) => condition("CeilingAsSpecified", False, "Differs", why),
         },
     };
@@ -150,8 +160,9 @@ pub(super) fn ceiling_refusal(
 ) -> Option<String> {
     const KNOWN: [&str; 4] = ["view", "edit", "admin", "cluster-admin"];
     let rank = |name: &str| KNOWN.iter().position(|known| *known == name);
-    let is_lower = real
-        .is_none_or(|real| rank(real).zip(rank(wanted.cluster_role())).is_some_and(|(a, b)| a <= b));
+    let is_lower = real.is_none_or(|real| {
+        rank(real).zip(rank(wanted.cluster_role())).is_some_and(|(a, b)| a <= b)
+    });
     if is_lower { None } else { ceiling_differs(cluster, wanted, real) }
 }
 
@@ -161,8 +172,7 @@ mod tests {
     use super::*;
 
     fn told(reachable: bool, state: Option<AgentState>) -> Vec<String> {
-        let conditions =
-            conditions(&"dev".parse().unwrap(), &Ceiling::default(), reachable, state);
+        let conditions = conditions(&"dev".parse().unwrap(), &Ceiling::default(), reachable, state);
         let text = |c: ClusterCondition| format!("{}={:?} {}", c.kind, c.status, c.reason);
         conditions.into_iter().map(text).collect()
     }
@@ -172,15 +182,27 @@ mod tests {
         let fine = AgentState { ceiling: Some("admin".into()), ..AgentState::default() };
         assert_eq!(
             told(true, Some(fine.clone())),
-            ["Reachable=True TunnelStands", "Guarded=True PoliciesRefuse", "CeilingAsSpecified=True Same"]
+            [
+                "Reachable=True TunnelStands",
+                "Guarded=True PoliciesRefuse",
+                "CeilingAsSpecified=True Same"
+            ]
         );
         assert_eq!(
             told(false, Some(AgentState { unguarded: Some("no".into()), ceiling: None, term: 0 })),
-            ["Reachable=False NoTunnel", "Guarded=False PolicyMissing", "CeilingAsSpecified=False Differs"]
+            [
+                "Reachable=False NoTunnel",
+                "Guarded=False PolicyMissing",
+                "CeilingAsSpecified=False Differs"
+            ]
         );
         assert_eq!(
             told(false, None),
-            ["Reachable=False NoAgent", "Guarded=Unknown NoAgent", "CeilingAsSpecified=Unknown NoAgent"]
+            [
+                "Reachable=False NoAgent",
+                "Guarded=Unknown NoAgent",
+                "CeilingAsSpecified=Unknown NoAgent"
+            ]
         );
     }
 

@@ -9,7 +9,9 @@ use axum::{
 };
 use http::{Request, StatusCode};
 use nullius_access::{HubAction, ReadScope};
-use nullius_api::{DeletedObject, ApiError, List, MOST_REHEARSED, ObjectChange, RehearsalAnswer, RehearsalRequest, Rehearsed,
+use nullius_api::{
+    ApiError, DeletedObject, List, MOST_REHEARSED, ObjectChange, RehearsalAnswer, RehearsalRequest,
+    Rehearsed,
 };
 use nullius_model::{API_VERSION, AnyObject, ClusterName, Identity, Kind, ObjectName, UserName};
 use nullius_store::{Precondition, StoreError};

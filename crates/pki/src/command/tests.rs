@@ -46,10 +46,7 @@ fn command(revision: u64) -> Command {
         id: CommandId::from_bits(revision.into()),
         revision,
         issued_at: at(NOW),
-        order: Order::Flush {
-            session: SessionId::from_bits(1),
-            objects: std::collections::BTreeMap::new(),
-        },
+        order: Order::Flush { session: SessionId::from_bits(1), objects: BTreeMap::new() },
     }
 }
 
