@@ -13,8 +13,6 @@ mod commands;
 mod control;
 mod enrolment;
 pub(crate) mod kube;
-#[cfg(test)]
-mod lab;
 mod live;
 mod plans;
 mod provision;

@@ -1,11 +1,13 @@
 #![allow(clippy::unwrap_used, reason = "test")]
 
+mod lab;
+
 use nullius_pki::PrivateKey;
 use nullius_proto::agent_v1::AgentShape as Shape;
 use tonic::Code;
 
 use super::*;
-use crate::clusters::lab::{Issuer, Lab};
+use lab::{Issuer, Lab};
 
 const CONTROL: &str = "nullius-system/nullius-provisioner";
 const PROXY: &str = "nullius-system/nullius-agent-proxy";

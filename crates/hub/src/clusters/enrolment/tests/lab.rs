@@ -1,8 +1,6 @@
 //! A hub and the cluster that talks to it, for the tests of this module: its clock stands still,
 //! and the keys of the cluster's ServiceAccount tokens are the test's.
 
-#![allow(clippy::unwrap_used, reason = "test")]
-
 use std::sync::Arc;
 
 use aws_lc_rs::{
