@@ -81,6 +81,12 @@ pub fn read<'a>(json: &Json) -> Result<Value<'a>, NotTagged> {
                 .map(Value::Timestamp)
                 .ok_or_else(|| wrong("the time is out of range"))?
         }
+        // To the language the value of an enum is its number.
+        "enum" => Value::Int(
+            value
+                .and_then(Json::as_i64)
+                .ok_or_else(|| wrong("`v` is not the number of an enum"))?,
+        ),
         "optional" => match value {
             None | Some(Json::Null) => Value::Optional(None),
             Some(value) => Value::some(read(value)?),
