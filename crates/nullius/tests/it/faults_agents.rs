@@ -11,9 +11,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use nullius_kube::{AGENT_PROXY, JOIN_SECRET, PROVISIONER, SYSTEM_NAMESPACE, env};
+use nullius_kube::{AGENT_PROXY, CEILING_BINDING, JOIN_SECRET, PROVISIONER, SYSTEM_NAMESPACE, env};
 use nullius_testkit::{Cluster, ClusterConfig, Profile, Progress, StateDir, shared};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
@@ -82,6 +82,8 @@ impl Agent {
         let runs = |document: &&str| !document.contains("\nkind: Deployment");
         let documents: Vec<_> = manifest.split("\n---\n").filter(runs).collect();
         let kubectl = plane.cluster.kubectl().unwrap();
+        // A cluster that joined under another ceiling has that one first taken away, as the documentation says.
+        plane.kubectl(&["delete", "clusterrolebinding", CEILING_BINDING, "--ignore-not-found"]);
         kubectl.apply(&documents.join("\n---\n")).unwrap();
 
         let get = |what: &[&str]| plane.kubectl(&[&["-n", SYSTEM_NAMESPACE, "get"], what].concat());
@@ -97,11 +99,15 @@ impl Agent {
             fs::write(&path, text).unwrap();
             path.display().to_string()
         };
-        let token = |account: &str, audience: &[&str]| {
+        let token = |account: &str, more: &[&str]| {
             let create = ["-n", SYSTEM_NAMESPACE, "create", "token", account, "--duration=1h"];
-            plane.kubectl(&[&create[..], audience].concat())
+            plane.kubectl(&[&create[..], more].concat())
         };
-        let for_hub = ["--audience=nullius-hub"];
+        let for_hub = |account: &str| {
+            kubectl.apply(&waiting_pod(account)).unwrap();
+            let bound = ["--audience=nullius-hub", "--bound-object-kind=Pod"];
+            token(account, &[&bound[..], &["--bound-object-name", account]].concat())
+        };
         let (host, port) =
             plane.cluster.record().server["https://".len()..].rsplit_once(':').unwrap();
         let authority = fs::read(&plane.cluster.record().certificate_authority).unwrap();
@@ -119,8 +125,8 @@ impl Agent {
             ("KUBERNETES_SERVICE_HOST", host.to_owned()),
             ("KUBERNETES_SERVICE_PORT", port.to_owned()),
         ];
-        file("control-hub-token", token(PROVISIONER, &for_hub).as_bytes());
-        file("proxy-hub-token", token(AGENT_PROXY, &for_hub).as_bytes());
+        file("control-hub-token", for_hub(PROVISIONER).as_bytes());
+        file("proxy-hub-token", for_hub(AGENT_PROXY).as_bytes());
         let variables = variables.map(|(name, value)| (name.to_owned(), value)).to_vec();
         Self { variables, files, control }
     }
@@ -174,6 +180,24 @@ impl Agent {
         proxy.wait_said("serve a tunnel");
         (control, proxy)
     }
+}
+
+/// A pod of an account for which there is no node: the hub takes only tokens that are bound to a pod.
+fn waiting_pod(account: &str) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": account, "namespace": SYSTEM_NAMESPACE },
+        "spec": {
+            "serviceAccountName": account,
+            "automountServiceAccountToken": false,
+            "securityContext": { "runAsNonRoot": true, "runAsUser": 65_532, "seccompProfile": { "type": "RuntimeDefault" } },
+            "containers": [{
+                "name": "agent", "image": "none",
+                "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+            }],
+        },
+    })
+    .to_string()
 }
 
 /// An address on this machine that nobody listens on at this moment.
