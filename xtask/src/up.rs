@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nullius_testkit::{
     AgentPlace, Cluster, ClusterConfig, Environment, EnvironmentConfig, Profile, Progress,
-    StateDir, missing_for_nodes, up_all,
+    StateDir, kubectl_on_path, missing_for_nodes, up_all,
 };
 
 /// The arguments of `cargo xtask up`.
@@ -65,15 +65,15 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let path = arguments.state.clone().unwrap_or_else(StateDir::default_path);
     let started = start(root, &path, arguments);
     let interrupted = stopped.try_recv().is_ok();
-    let environment = match started {
-        Ok(environment) if !interrupted => environment,
+    let (environment, kubectl) = match started {
+        Ok(started) if !interrupted => started,
         Ok(_) => return down_at(&path),
         Err(error) => {
             down_at(&path)?;
             return Err(error);
         }
     };
-    show(&environment, arguments, began.elapsed())?;
+    show(&environment, &kubectl, arguments, began.elapsed())?;
     if arguments.detach {
         return Ok(());
     }
@@ -106,7 +106,8 @@ fn down_at(path: &Path) -> Result<()> {
     state.down_all(Progress::Lines)
 }
 
-fn start(root: &Path, path: &Path, arguments: &Arguments) -> Result<Environment> {
+/// Gives the environment, and the kubectl that fits its clusters.
+fn start(root: &Path, path: &Path, arguments: &Arguments) -> Result<(Environment, PathBuf)> {
     refuse_many_without_nodes(arguments)?;
     let state = StateDir::open(path)?;
     Environment::stop(state.path(), Progress::Silent)?;
@@ -121,8 +122,10 @@ fn start(root: &Path, path: &Path, arguments: &Arguments) -> Result<Environment>
             up_all(&state, (1..=arguments.clusters).map(config).collect(), Progress::Lines)?
         }
     };
+    let first = clusters.first().context("at least one cluster is started")?;
+    let kubectl = first.kubectl()?.program().to_owned();
     let config = EnvironmentConfig::new(state.path(), binary(root));
-    Environment::start(config, clusters, Progress::Lines)
+    Ok((Environment::start(config, clusters, Progress::Lines)?, kubectl))
 }
 
 /// Without nodes the agent runs beside its cluster, in the hub's process, and that serves one cluster.
@@ -151,7 +154,12 @@ pub(crate) fn binary(root: &Path) -> PathBuf {
     target.join("debug/nullius")
 }
 
-fn show(environment: &Environment, arguments: &Arguments, took: Duration) -> Result<()> {
+fn show(
+    environment: &Environment,
+    kubectl: &Path,
+    arguments: &Arguments,
+    took: Duration,
+) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if arguments.output == Form::Json {
         writeln!(out, "{}", serde_json::to_string(environment)?)?;
@@ -173,12 +181,11 @@ fn show(environment: &Environment, arguments: &Arguments, took: Duration) -> Res
     }
     writeln!(out, "\n  you are     {}, in {}", developer.name, developer.groups.join(", "))?;
     writeln!(out, "  export KUBECONFIG={}", environment.kubeconfig.display())?;
-    writeln!(
-        out,
-        "  export NULLIUS_HOME={} PATH={}:$PATH\n",
-        home.display(),
-        nullius.parent().unwrap_or(Path::new("/")).display()
-    )?;
+    let mut path = folder_of(&nullius).display().to_string();
+    if kubectl_on_path(&environment.kubeconfig).is_none() {
+        path = format!("{path}:{}", folder_of(kubectl).display());
+    }
+    writeln!(out, "  export NULLIUS_HOME={} PATH={path}:$PATH\n", home.display())?;
     if environment.clusters.iter().all(|cluster| cluster.agent == AgentPlace::InCluster) {
         writeln!(out, "  try         kubectl -n shop get pods")?;
         writeln!(out, "              kubectl -n shop exec deploy/web -- id")?;
@@ -191,7 +198,15 @@ fn show(environment: &Environment, arguments: &Arguments, took: Duration) -> Res
         "              kubectl -n ops get secrets            # refused, and it says whom to ask"
     )?;
     writeln!(out, "              nullius access list\n")?;
-    let stop = if arguments.detach { "cargo xtask down" } else { "Ctrl-C" };
+    let stop = match (arguments.detach, &arguments.state) {
+        (false, _) => "Ctrl-C".to_owned(),
+        (true, None) => "cargo xtask down".to_owned(),
+        (true, Some(state)) => format!("cargo xtask down --state {}", state.display()),
+    };
     writeln!(out, "  stop        {stop}")?;
     Ok(())
+}
+
+fn folder_of(program: &Path) -> &Path {
+    program.parent().unwrap_or(Path::new("/"))
 }

@@ -122,7 +122,9 @@ impl Cluster {
             .with_context(|| format!("cannot read the kubeconfig `{}`", kubeconfig.display()))?;
         let kubectl = match crate::kubectl::kubectl_on_path(&kubeconfig) {
             Some(kubectl) => kubectl,
-            None => crate::kubectl::kubectl(&kubeconfig)?,
+            None => crate::kubectl::kubectl(&kubeconfig).context(
+                "a cluster of yours is reached with `kubectl`, which is not on PATH: install it, or let it be built",
+            )?,
         };
         let no_context = || {
             let file = kubeconfig.display();
@@ -136,6 +138,7 @@ impl Cluster {
             ClusterRecord::new(text("/clusters/0/name").unwrap_or("external"), "external");
         server.clone_into(&mut record.server);
         record.kubeconfig.clone_from(&kubeconfig);
+        record.kubectl = Some(kubectl.program().to_owned());
         let version: Value = serde_json::from_str(&kubectl.ok(&["get", "--raw", "/version"])?)?;
         let version = version.get("gitVersion").and_then(Value::as_str);
         version.unwrap_or_default().clone_into(&mut record.kubernetes);

@@ -27,7 +27,7 @@ use crate::{
     api::Api,
     cluster::Cluster,
     image::{Image, image_from_binary},
-    kubectl::Output,
+    kubectl::{Kubectl, Output},
     process::{MARKER, kill, log_tail, marked, terminate, wait_gone},
     progress::Progress,
     record::ProcessRecord,
@@ -261,7 +261,7 @@ impl Start<'_> {
         environment.person("dora")?.sign_in(&environment)?;
         let file = environment.kubeconfig.display().to_string();
         environment.nullius_ok("dora", &["kubeconfig", "--file", &file])?;
-        environment.wait_for_agents()?;
+        environment.wait_for_agents(self.clusters)?;
         self.progress.done("agents", began);
         environment.write(self.directory)?;
         Ok(environment)
@@ -368,11 +368,11 @@ impl Environment {
     }
 
     /// Waits until each cluster answers the developer through hub and agent.
-    fn wait_for_agents(&self) -> Result<()> {
+    fn wait_for_agents(&self, clusters: &[Cluster]) -> Result<()> {
         let kubeconfig = BTreeMap::from([("KUBECONFIG", self.kubeconfig.display().to_string())]);
-        for cluster in &self.clusters {
-            let direct = crate::kubectl::kubectl(&cluster.direct_kubeconfig)?;
-            let kubectl = crate::kubectl::kubectl(&self.kubeconfig)?;
+        for (own, cluster) in clusters.iter().zip(&self.clusters) {
+            let direct = own.kubectl()?;
+            let kubectl = Kubectl::new(direct.program(), &self.kubeconfig);
             let mut last = String::new();
             let what = format!("the agent of cluster `{}`", cluster.name);
             let context = format!("nullius-{}", cluster.name);

@@ -56,6 +56,11 @@ impl Kubectl {
         }
     }
 
+    /// The program.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The same with an environment variable more.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {

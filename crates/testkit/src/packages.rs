@@ -101,7 +101,7 @@ pub(crate) fn require_go() -> Result<()> {
     }
     bail!(
         "building the Kubernetes programs needs Go 1.26 or newer, and `go` is not on PATH: install it from \
-         https://go.dev/dl, or use a cluster of your own with `--kubeconfig FILE`"
+         https://go.dev/dl, or use a cluster and a `kubectl` of your own: `cargo xtask up --kubeconfig FILE`"
     )
 }
 
