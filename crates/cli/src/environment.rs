@@ -184,7 +184,8 @@ impl Answers {
                 })
             }
             Self::Nobody => Err(Failure::usage(format!("cannot ask `{}`", question.trim()))
-                .why("no terminal is here to answer")),
+                .why("no terminal is here to answer")
+                .next("run it at a terminal, or answer by a flag: see `--help`")),
         }
     }
 }

@@ -220,5 +220,10 @@ pub(crate) fn file_failure(doing: &str, path: &std::path::Path, error: io::Error
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => error.to_string(),
     };
-    Failure::new(format!("cannot {doing} `{}`", path.display())).why(why).because(error)
+    let next = match error.kind() {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::PermissionDenied => "check who owns it and its mode: `ls -l`",
+        _ => "mend that, then run the command again",
+    };
+    Failure::new(format!("cannot {doing} `{}`", path.display())).why(why).because(error).next(next)
 }

@@ -102,7 +102,9 @@ impl Global {
     pub(crate) fn hub(&self) -> Result<Option<Url>, Failure> {
         let read = |text: &String| {
             hub_url(text).map_err(|why| {
-                Failure::usage(format!("`{}` names no hub", text.escape_debug())).why(why)
+                Failure::usage(format!("`{}` names no hub", text.escape_debug()))
+                    .why(why)
+                    .next("mend `--hub` or `NULLIUS_HUB`; without both the current context's hub is asked")
             })
         };
         self.hub.as_ref().map(read).transpose()

@@ -15,7 +15,7 @@ use super::{
     dial::{Again, Dialer},
     patience::within,
 };
-use crate::failure::Failure;
+use crate::failure::{Failure, SIGN_IN_AGAIN};
 
 /// The largest answer that is read.
 const ANSWER_MAX: usize = 64 << 20;
@@ -145,7 +145,9 @@ pub(crate) async fn send(
         let (response, kept) = dialer.send(request(dialer, call, bearer)?, again).await?;
         let (head, body) = response.into_parts();
         let read = Limited::new(body, ANSWER_MAX).collect().await.map_err(|error| {
-            Failure::new(&call.what).why(format!("the hub's answer broke off: {error}"))
+            Failure::new(&call.what)
+                .why(format!("the hub's answer broke off: {error}"))
+                .next("see what came of it before you try again")
         })?;
         kept.keep();
         Ok((head, read.to_bytes()))
@@ -203,7 +205,8 @@ impl Lines {
                 Some(Err(error)) => {
                     return Err(Failure::new(&self.what)
                         .because(error)
-                        .why("the hub ended the connection"));
+                        .why("the hub ended the connection")
+                        .next("run the command again"));
                 }
             }
         }
@@ -231,7 +234,8 @@ fn request(
     }
     if let Some(token) = bearer {
         let value = HeaderValue::try_from(format!("Bearer {token}"));
-        let mut value = value.map_err(|_| Failure::new("the stored token cannot be sent"))?;
+        let mut value = value
+            .map_err(|_| Failure::new("the stored token cannot be sent").next(SIGN_IN_AGAIN))?;
         value.set_sensitive(true);
         builder = builder.header(header::AUTHORIZATION, value);
     }

@@ -39,8 +39,10 @@ pub(crate) fn object_name(name: &impl AsRef<str>) -> Result<ObjectName, Failure>
 
 async fn add(stage: &mut Stage, args: ClusterAdd) -> Result<Exit, Failure> {
     let hub = stage.hub()?;
-    let ceiling = Ceiling::try_from(args.ceiling.clone())
-        .map_err(|error| Failure::usage(format!("`--ceiling` is no ClusterRole: {error}")))?;
+    let ceiling = Ceiling::try_from(args.ceiling.clone()).map_err(|error| {
+        Failure::usage(format!("`--ceiling` is no ClusterRole: {error}"))
+            .next("name a ClusterRole of the cluster, such as `view`, `edit` or `cluster-admin`")
+    })?;
     known(&hub, &args, ceiling.clone()).await?;
     let what = format!("cannot make a join token for `{}`", args.name);
     let call = Call::post_empty(what, fill(route::JOIN_TOKEN, &[args.name.as_str()]));

@@ -103,7 +103,9 @@ fn placed(document: &Document, failure: Failure) -> Failure {
     }
     let faults: Vec<String> =
         failure.fields().iter().map(|(field, wrong)| document.fault(field, wrong)).collect();
-    Failure::new(failure.to_string()).why(faults.join("\n       ")).exit_with(failure.exit())
+    let advice = failure.advice().unwrap_or("mend the file, then run the command again");
+    let told = Failure::new(failure.to_string()).why(faults.join("\n       "));
+    told.next(advice).exit_with(failure.exit())
 }
 
 fn is_hub_away(failure: &Failure) -> bool {
@@ -230,7 +232,10 @@ fn named(object: &AnyObject) -> String {
 /// Deletes objects by name or by file.
 pub(crate) async fn delete(stage: &mut Stage, args: args::Delete) -> Result<Exit, Failure> {
     let mut doomed: Vec<(Kind, ObjectName)> = if args.files.is_empty() {
-        let kind = args.kind.ok_or_else(|| Failure::usage("no kind is named"))?;
+        let kind = args.kind.ok_or_else(|| {
+            Failure::usage("no kind is named")
+                .next("write `nullius delete KIND NAME`, or name a file: `nullius delete -f FILE`")
+        })?;
         args.names.into_iter().map(|name| (kind, name)).collect()
     } else {
         let documents = read_files(&args.files)?;

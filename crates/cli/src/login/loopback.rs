@@ -72,7 +72,8 @@ impl Loopback {
                 Some(Returned::Refused(why)) => Err(Failure::new("the sign-in was refused")
                     .why(why)
                     .next("try again: `nullius login`")),
-                None => Err(Failure::new("the sign-in ended without an answer")),
+                None => Err(Failure::new("the sign-in ended without an answer")
+                    .next("try again: `nullius login`")),
             };
         }
     }

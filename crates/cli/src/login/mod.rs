@@ -198,6 +198,7 @@ fn page_of(url: &str) -> Result<Url, Failure> {
     page.ok_or_else(|| {
         Failure::new("cannot begin a sign-in")
             .why("the hub named a page that is not reached by https")
+            .next("ask the hub's operator to look at its `public-url`")
     })
 }
 

@@ -40,7 +40,8 @@ impl Fingerprint {
         match roots.as_deref() {
             Ok([root]) => Ok(Self(Sha256::digest(root).into())),
             Ok(_) | Err(_) => Err(Failure::new("the hub's root cannot be read")
-                .why("its answer does not hold exactly one certificate")),
+                .why("its answer does not hold exactly one certificate")
+                .next("see whether a Nullius hub listens at this address")),
         }
     }
 }
@@ -116,7 +117,9 @@ async fn claimed_root(hub: &Url) -> Result<(String, Fingerprint), Failure> {
     let info: HubInfo = call::send(&dialer, &call, None).await?.read(&call.what)?;
     let fingerprint = Fingerprint::of_pem(&info.ca)?;
     InfraRoots::from_pem(&info.ca).map_err(|error| {
-        Failure::new(format!("`{hub}` offers no root that can be pinned")).because(error)
+        Failure::new(format!("`{hub}` offers no root that can be pinned"))
+            .because(error)
+            .next("ask the hub's operator for the file for `--ca`")
     })?;
     Ok((info.ca, fingerprint))
 }

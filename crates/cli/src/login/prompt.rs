@@ -36,7 +36,9 @@ pub(crate) async fn ask(question: String, echo: Echo) -> Result<String, Failure>
     let read = answered.await.unwrap_or_else(|_| Err(io::ErrorKind::UnexpectedEof.into()));
     read.map_err(|error| match error.kind() {
         io::ErrorKind::Interrupted => Failure::new("interrupted"),
-        _ => Failure::new("cannot read an answer from the terminal").because(error),
+        _ => Failure::new("cannot read an answer from the terminal")
+            .because(error)
+            .next("for scripts: `--password-stdin` reads the answers, `--yes` confirms"),
     })
 }
 

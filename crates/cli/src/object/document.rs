@@ -13,7 +13,7 @@ use nullius_model::{API_VERSION, AnyObject, Kind};
 
 use super::later;
 use crate::{
-    failure::{Exit, Failure, file_failure},
+    failure::{Failure, file_failure},
     output::escape,
 };
 
@@ -72,7 +72,8 @@ pub(crate) fn sources(paths: &[PathBuf], input: &mut dyn io::Read) -> Result<Vec
                     "the folder `{}` holds no objects",
                     path.display()
                 ))
-                .why("no file there ends in `.yaml`, `.yml` or `.json`"));
+                .why("no file there ends in `.yaml`, `.yml` or `.json`")
+                .next("name another folder, or a file"));
             }
         } else {
             files.push(path.clone());
@@ -139,7 +140,8 @@ pub(crate) fn read(sources: Vec<Source>) -> Result<Vec<Document>, Failure> {
     }
     if documents.is_empty() {
         let names: Vec<_> = sources.iter().map(|source| source.name.as_str()).collect();
-        return Err(Failure::usage(format!("no object stands in `{}`", names.join("`, `"))));
+        return Err(Failure::usage(format!("no object stands in `{}`", names.join("`, `")))
+            .next("see what one looks like: `nullius get grants -o yaml`"));
     }
     Ok(documents)
 }
@@ -150,7 +152,9 @@ pub(crate) fn invalid(faults: &[String]) -> Failure {
         1 => "an object cannot be used; nothing was sent".to_owned(),
         count => format!("{count} faults in objects; nothing was sent"),
     };
-    Failure::new(what).why(faults.join("\n       ")).exit_with(Exit::Failed)
+    Failure::new(what)
+        .why(faults.join("\n       "))
+        .next("mend what is named, then run the command again")
 }
 
 /// The items of a list as `get -o yaml` prints it, or the document itself.

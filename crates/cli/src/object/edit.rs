@@ -67,7 +67,8 @@ pub(crate) async fn edit(
 fn read_one(label: &str, text: String, before: &AnyObject) -> Result<Option<Document>, Failure> {
     let mut documents = document::read(vec![Source { name: label.to_owned(), text }])?;
     let (Some(mut document), true) = (documents.pop(), documents.is_empty()) else {
-        return Err(Failure::new("more than one object stands in the file"));
+        return Err(Failure::new("more than one object stands in the file")
+            .next("leave one in it; make others with `nullius apply -f FILE`"));
     };
     if document.label() != label {
         return Err(Failure::new(format!("`{label}` became `{}`", document.label()))
@@ -88,7 +89,11 @@ fn run(editor: &OsStr, path: &Path) -> Result<(), Failure> {
         .arg(path)
         .env("EDITOR_COMMAND", editor)
         .status()
-        .map_err(|error| Failure::new("cannot start the editor").because(error))?;
+        .map_err(|error| {
+            Failure::new("cannot start the editor")
+                .because(error)
+                .next("set `EDITOR` to a program that is installed")
+        })?;
     if ended.success() {
         return Ok(());
     }
