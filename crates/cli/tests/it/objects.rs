@@ -41,6 +41,28 @@ async fn apply_creates_then_changes_then_leaves_alone() {
 }
 
 #[tokio::test]
+async fn a_dry_run_tells_what_each_object_of_a_file_would_become() {
+    let hub = Hub::start().await;
+    let person = Person::at(&hub).await;
+    let file = person.file("people.yaml", OBJECTS);
+    person.run(&["apply", "-f", &file]).await.ok();
+    let more = OBJECTS.replace("write", "run").replace("name: ada", "name: eve")
+        + "---\napiVersion: nullius.dev/v1alpha1\nkind: User\nmetadata: {name: ada}\nspec: {groups: [devs]}\n";
+    let file = person.file("people.yaml", &more);
+    let dry = person.run(&["apply", "-f", &file, "--dry-run"]).await.ok();
+    let told = "Group/devs configured (dry run)\nUser/eve created (dry run)\nUser/ada unchanged (dry run)\n";
+    assert_eq!(dry, told);
+    assert_eq!(hub.state().objects.len(), 2);
+    // What is refused is told where it stands; the others are judged as well.
+    let stale = more.replace("  name: devs", "  name: devs\n  resourceVersion: \"1\"");
+    let file = person.file("stale.yaml", &stale);
+    let done = person.run(&["apply", "-f", &file, "--dry-run"]).await;
+    assert!(done.out.contains("User/eve created (dry run)"), "{}", done.out);
+    let err = done.failed(Exit::Failed);
+    assert!(err.contains("stale.yaml:6: cannot change `Group/devs`"), "{err}");
+}
+
+#[tokio::test]
 async fn what_is_got_can_be_applied_again() {
     let hub = Hub::start().await;
     let person = Person::at(&hub).await;

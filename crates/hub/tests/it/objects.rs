@@ -67,6 +67,86 @@ async fn an_object_is_made_read_changed_and_deleted_with_versions() {
 }
 
 #[tokio::test]
+async fn a_rehearsal_judges_changes_together_and_changes_nothing() {
+    let (hub, tokens) = with_admin().await;
+    let token = access(&tokens);
+    let typed = |kind: &str, mut object: Value| {
+        object["apiVersion"] = json!("nullius.dev/v1alpha1");
+        object["kind"] = json!(kind);
+        object
+    };
+    let create = |kind, object| json!({"verb": "create", "object": typed(kind, object)});
+    let delete = |kind: &str, name: &str| json!({"verb": "delete", "kind": kind, "name": name});
+    let rehearse = async |token: &str, changes: Vec<Value>| {
+        let answer = hub.post("/v1/rehearsal", Some(token), json!({ "changes": changes })).await;
+        let outcomes = answer.ok().json()["outcomes"].as_array().unwrap().clone();
+        let told = |outcome: &Value| match text(&outcome["outcome"]) {
+            "done" => "done".to_owned(),
+            _ => text(&outcome["error"]["message"]).to_owned(),
+        };
+        outcomes.iter().map(told).collect::<Vec<_>>()
+    };
+    let dev = json!({"kind": "Group", "name": "dev"});
+    let reads = || create("Grant", grant("dev-reads", dev.clone()));
+
+    // What a grant names may come from the same changes, but only from those before it.
+    let all = vec![create("Group", group("dev")), create("Role", role("reader")), reads()];
+    assert_eq!(rehearse(token, all.clone()).await, ["done"; 3]);
+    let told = rehearse(
+        token,
+        vec![create("Group", group("dev")), reads(), create("Role", role("reader"))],
+    )
+    .await;
+    assert_eq!((told[0].as_str(), told[2].as_str()), ("done", "done"));
+    assert!(told[1].contains("reader"), "{told:?}");
+    // What was refused is not there for the next.
+    let mut bad = role("reader");
+    bad["spec"]["rules"][0]["verbs"] = json!([]);
+    let told =
+        rehearse(token, vec![create("Group", group("dev")), create("Role", bad), reads()]).await;
+    assert!(told[1].contains("rules") && told[2].contains("reader"), "{told:?}");
+    let told =
+        rehearse(token, vec![create("Group", group("dev")), create("Group", group("dev"))]).await;
+    assert!(told[1].contains("exists"), "{told:?}");
+    for plural in ["groups", "roles", "grants"] {
+        let stands = hub.get(&format!("/v1/objects/{plural}"), token).await.ok().json();
+        let names: Vec<_> = stands["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|o| text(&o["metadata"]["name"]))
+            .collect();
+        assert!(
+            !names.iter().any(|name| ["dev", "reader", "dev-reads"].contains(name)),
+            "{names:?}"
+        );
+    }
+
+    // Each alone would leave somebody in charge; both together leave nobody.
+    let second = hub.person(token, "second", &[]).await;
+    let admins = json!({"metadata": {"name": "second-admin"}, "spec": {
+        "subjects": [{"kind": "User", "name": "second"}], "hubRole": "admin"}});
+    hub.apply(token, "grants", admins).await.ok();
+    let both = vec![delete("Grant", "second-admin"), delete("Grant", "first-admin")];
+    for one in &both {
+        assert_eq!(rehearse(token, vec![one.clone()]).await, ["done"]);
+    }
+    let told = rehearse(token, both).await;
+    assert!(told[1].contains("nobody would be admin"), "{told:?}");
+
+    // It needs the right to each change, and everything is as it was.
+    let nobody = hub.person(token, "nobody", &[]).await;
+    let tokens = hub.sign_in(&nobody).await;
+    let told = rehearse(access(&tokens), all).await;
+    assert!(told.iter().all(|told| told.contains("may not")), "{told:?}");
+    let many = vec![delete("Group", "dev"); 1_001];
+    let refused = hub.post("/v1/rehearsal", Some(token), json!({ "changes": many })).await;
+    refused.refused(422, "invalid");
+    let tokens = hub.sign_in(&second).await;
+    hub.get("/v1/objects/grants/second-admin", access(&tokens)).await.ok();
+}
+
+#[tokio::test]
 async fn what_is_malformed_is_refused_by_field() {
     let (hub, tokens) = with_admin().await;
     let token = access(&tokens);
