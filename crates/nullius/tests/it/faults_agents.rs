@@ -21,6 +21,8 @@ use crate::{
     world::session_objects,
 };
 
+/// The binding of the ceiling (docs/clusters.md).
+const CEILING: &str = "nullius:ceiling";
 /// A cluster is joined to one hub at a time.
 static PLANE: Mutex<()> = Mutex::new(());
 static SECOND: Mutex<()> = Mutex::new(());
@@ -36,7 +38,10 @@ impl Plane {
     pub(crate) fn shared() -> Option<Self> {
         let cluster = shared(Profile::ControlPlane)?;
         let turn = PLANE.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Self { cluster, _turn: turn })
+        let plane = Self { cluster, _turn: turn };
+        // Each test joins it with a ceiling of its own, and Kubernetes changes no binding's role.
+        plane.kubectl(&["delete", "clusterrolebinding", CEILING, "--ignore-not-found"]);
+        Some(plane)
     }
 
     /// Another one, which a test may break: it is started when there is none, and ends with the test run.

@@ -38,7 +38,7 @@ fn enrol(world: &World, browser: &Browser, purpose: &str) -> Person {
     let earlier = earlier.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     browser.fill("Code of your authenticator", &totp_code(&totp_secret, earlier).unwrap());
     browser.push("Finish");
-    browser.wait_text(&format!("{name} is set up."));
+    browser.wait_text(&format!("The sign-in of {name} is set up."));
     browser.no_complaints(&[&world.environment.hub_url]);
     // The link is used up.
     browser.open(link);
@@ -182,7 +182,7 @@ fn a_device_is_signed_in_by_its_code_in_a_browser() {
     browser.push("No, refuse it");
     browser.wait_text("The device was refused.");
     let (ended, said) = other.wait_end(SIGNED_IN_WITHIN);
-    assert_eq!(ended, 1, "{said}");
+    assert_eq!(ended, 2, "{said}");
     assert!(said.contains("refused"), "{said}");
     browser.no_complaints(&[&world.environment.hub_url]);
     // The session from before is still there.

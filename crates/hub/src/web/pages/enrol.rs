@@ -138,7 +138,9 @@ pub(super) async fn factor(
     }
     match hub.confirm_enrolment(&token, &code, &browser.call).await {
         Ok(user) => {
-            let text = format!("{user} is set up. Wait for the next code before you sign in.");
+            let text = format!(
+                "The sign-in of {user} is set up. Wait for the next code before you use it."
+            );
             let page = Message::new("Done", text).link("/login", "Sign in");
             browser.show(StatusCode::OK, &page)
         }
