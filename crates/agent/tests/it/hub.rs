@@ -195,8 +195,13 @@ impl TestHub {
         tokio::time::timeout(Duration::from_secs(40), hearing).await.expect("the agent says it")
     }
 
+    /// Forgets what was heard, but for how the agent stands now: it says that again only when it changes.
     pub(crate) fn forget(&self) {
-        self.heard.lock().unwrap().clear();
+        let mut heard = self.heard.lock().unwrap();
+        let state = heard.iter().rposition(|kind| matches!(kind, FromAgent::State(_)));
+        let state = state.map(|at| heard.swap_remove(at));
+        heard.clear();
+        heard.extend(state);
     }
 
     pub(crate) async fn hello(&self) -> wire::Hello {
