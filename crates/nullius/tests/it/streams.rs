@@ -244,7 +244,7 @@ fn an_ephemeral_container_looks_into_a_pod() {
             "--",
             "sh",
             "-c",
-            "echo looking; ls /proc/1/root/www",
+            "echo looking; cd /proc/1/root && ls www",
         ];
         kubectl.ok(&debug).unwrap();
         let logs = ["logs", "page", "-c", &format!("look-{number}")];
