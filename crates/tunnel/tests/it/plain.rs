@@ -311,7 +311,8 @@ async fn a_session_that_leaves_much_unread_loses_streams_before_it_costs_others_
     }
     until(|| !world.reports.lock().unwrap().is_empty()).await;
     assert_eq!(world.reports.lock().unwrap()[0].ended, Ended::Unread);
-    until(|| world.live(ADA) < 20).await;
+    // How many go depends on how full each was: the bytes that a session may leave are what is promised, in `live`.
+    assert!(world.live(ADA) < stalled.len());
     until(|| agent.agent.streams() == world.live(ADA) as u64 + 1).await;
     api.emit("still here");
     let frame = of_bob.body_mut().frame().await.unwrap().unwrap();
