@@ -32,8 +32,8 @@ impl<'a> Machine<'a> {
         };
         let depth = self.locals.len();
         let result = match plan.kind {
-            FoldKind::All => self.fold_all(plan, range),
-            FoldKind::Exists => self.fold_exists(plan, range),
+            FoldKind::All => self.fold_until(plan, range, false),
+            FoldKind::Exists => self.fold_until(plan, range, true),
             FoldKind::ExistsOne => self.fold_exists_one(plan, range),
             FoldKind::Map | FoldKind::TransformList => self.fold_map(plan, range),
             FoldKind::Filter => self.fold_filter(plan, range),
@@ -78,7 +78,13 @@ impl<'a> Machine<'a> {
         Ok(true)
     }
 
-    fn fold_all(&mut self, plan: &'a FoldPlan, mut range: Range<'_, 'a>) -> Fallible<Value<'a>> {
+    /// `all` and `exists`: the first item for which the body is `decisive` decides, and absorbs what erred before.
+    fn fold_until(
+        &mut self,
+        plan: &'a FoldPlan,
+        mut range: Range<'_, 'a>,
+        decisive: bool,
+    ) -> Fallible<Value<'a>> {
         let depth = self.locals.len();
         let mut failed = None;
         let mut at = 0;
@@ -86,13 +92,13 @@ impl<'a> Machine<'a> {
             at += 1;
             self.charge(plan.cost.condition + plan.cost.step)?;
             match self.eval(plan.body) {
-                Ok(Value::Bool(true)) => {}
-                Ok(Value::Bool(false)) => {
+                Ok(Value::Bool(held)) if held != decisive => {}
+                Ok(Value::Bool(_)) => {
                     if self.next_item(plan, &mut range, at, depth)? {
                         self.charge(plan.cost.condition)?;
                     }
                     self.charge(plan.cost.result)?;
-                    return Ok(Value::Bool(false));
+                    return Ok(Value::Bool(decisive));
                 }
                 Ok(_) => {
                     failed.get_or_insert_with(EvalError::no_overload);
@@ -104,36 +110,7 @@ impl<'a> Machine<'a> {
             }
         }
         self.charge(plan.cost.result)?;
-        failed.map_or(Ok(Value::Bool(true)), Err)
-    }
-
-    fn fold_exists(&mut self, plan: &'a FoldPlan, mut range: Range<'_, 'a>) -> Fallible<Value<'a>> {
-        let depth = self.locals.len();
-        let mut failed = None;
-        let mut at = 0;
-        while self.next_item(plan, &mut range, at, depth)? {
-            at += 1;
-            self.charge(plan.cost.condition + plan.cost.step)?;
-            match self.eval(plan.body) {
-                Ok(Value::Bool(false)) => {}
-                Ok(Value::Bool(true)) => {
-                    if self.next_item(plan, &mut range, at, depth)? {
-                        self.charge(plan.cost.condition)?;
-                    }
-                    self.charge(plan.cost.result)?;
-                    return Ok(Value::Bool(true));
-                }
-                Ok(_) => {
-                    failed.get_or_insert_with(EvalError::no_overload);
-                }
-                Err(error) if error.is_absorbed() => {
-                    failed.get_or_insert(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        self.charge(plan.cost.result)?;
-        failed.map_or(Ok(Value::Bool(false)), Err)
+        failed.map_or(Ok(Value::Bool(!decisive)), Err)
     }
 
     /// Whether an item is taken. What errs is kept, the last of its kind, and the loop goes on as cel-go's does:

@@ -7,7 +7,7 @@ mod first_link;
 mod repair;
 mod session;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use http::StatusCode;
 use nullius_access::{Caller, judge_standing};
@@ -317,21 +317,7 @@ impl Hub {
 
     /// An audit event of the hub itself, to be completed.
     pub(crate) fn own_event(&self, kind: AuditKind, outcome: AuditOutcome) -> AuditEvent {
-        AuditEvent {
-            audit_id: self.new_audit_id(),
-            at: self.now(),
-            kind,
-            outcome,
-            principal: Principal::Hub,
-            session: None,
-            cluster: None,
-            source: None,
-            target: None,
-            permission: None,
-            explanation: None,
-            kube: None,
-            facts: BTreeMap::new(),
-        }
+        AuditEvent::new(self.new_audit_id(), self.now(), kind, outcome, Principal::Hub)
     }
 }
 

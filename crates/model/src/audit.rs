@@ -168,3 +168,30 @@ pub struct AuditEvent {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub facts: BTreeMap<String, String>,
 }
+
+impl AuditEvent {
+    /// What every event says; the rest is what it may say besides, to be filled in.
+    pub fn new(
+        audit_id: AuditId,
+        at: Timestamp,
+        kind: AuditKind,
+        outcome: AuditOutcome,
+        principal: Principal,
+    ) -> Self {
+        Self {
+            audit_id,
+            at,
+            kind,
+            outcome,
+            principal,
+            session: None,
+            cluster: None,
+            source: None,
+            target: None,
+            permission: None,
+            explanation: None,
+            kube: None,
+            facts: BTreeMap::new(),
+        }
+    }
+}

@@ -189,6 +189,11 @@ impl Tunnels {
         self.0.live.count(session)
     }
 
+    /// How many bytes a session leaves unread here in all its streams; above [`MAX_UNREAD`] it loses streams.
+    pub fn unread(&self, session: &SessionId) -> usize {
+        self.0.live.unread(session)
+    }
+
     /// Closes all connections of a cluster's agents, with all that runs on them.
     pub fn disconnect(&self, cluster: &ClusterName) {
         for link in self.0.registry.links(cluster).iter() {

@@ -31,7 +31,7 @@ pub use forward::{Assert, AssertError, Forward};
 pub use headers::check_headers;
 pub use hub::{AgentState, AgentView, Attached, TunnelOptions, Tunnels};
 pub use link::AttachError;
-pub use live::{Mark, Owner};
+pub use live::{MAX_UNREAD, Mark, Owner};
 pub use outcome::{AnsweredBy, Ended, OnEnd, Report};
 pub use public::{PublicLimits, serve_public_connection};
 pub use refusal::Refusal;

@@ -69,8 +69,8 @@ pub(crate) enum WhyCut {
     Unread = 2,
 }
 
-/// What one session may leave unread; more would be room that others need.
-const MAX_UNREAD: usize = 64 << 20;
+/// What one session may leave unread, in bytes; more would be room that others need.
+pub const MAX_UNREAD: usize = 64 << 20;
 
 /// One stream's switch: thrown once, seen by everything that moves its bytes.
 pub(crate) struct Stream {
@@ -175,6 +175,12 @@ impl Live {
     /// How many streams of a session run.
     pub(crate) fn count(&self, session: &SessionId) -> usize {
         lock(self.shard(session)).get(session).map_or(0, |session| session.streams.len())
+    }
+
+    /// How many bytes a session leaves unread in all its streams.
+    pub(crate) fn unread(&self, session: &SessionId) -> usize {
+        let shard = lock(self.shard(session));
+        shard.get(session).map_or(0, |session| session.unread.load(Ordering::Relaxed))
     }
 
     fn matching(&self, wanted: impl Fn(&Stream) -> bool) -> Vec<Arc<Stream>> {

@@ -301,19 +301,10 @@ pub(super) fn agent_event(
     what: &str,
 ) -> AuditEvent {
     AuditEvent {
-        audit_id: hub.new_audit_id(),
-        at: hub.now(),
-        kind,
-        outcome,
         principal: Principal::Agent { cluster: cluster.clone(), instance: instance.clone() },
-        session: None,
         cluster: Some(cluster.clone()),
-        source: None,
-        target: None,
-        permission: None,
-        explanation: None,
-        kube: None,
         facts: BTreeMap::from([("what".to_owned(), what.to_owned())]),
+        ..hub.own_event(kind, outcome)
     }
 }
 

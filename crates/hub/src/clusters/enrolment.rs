@@ -5,7 +5,7 @@
 //! nothing for it in a cluster that has joined: joining again takes a token that its keys of before have signed.
 //! Everything is refused with one sentence and written down with the real reason.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use nullius_model::{
     AuditEvent, AuditKind, AuditOutcome, ClusterName, Explanation, InfraId, InstanceId, Principal,
@@ -263,19 +263,11 @@ impl EnrolmentService {
         peer: Option<IpAddr>,
     ) -> AuditEvent {
         AuditEvent {
-            audit_id: self.hub.new_audit_id(),
-            at: self.hub.now(),
-            kind,
-            outcome,
             principal: Principal::Unproven { claimed: format!("agent of {cluster}") },
-            session: None,
             cluster: Some(cluster.clone()),
             source: peer,
             target: Some(format!("Cluster/{cluster}")),
-            permission: None,
-            explanation: None,
-            kube: None,
-            facts: BTreeMap::new(),
+            ..self.hub.own_event(kind, outcome)
         }
     }
 }

@@ -350,21 +350,10 @@ impl Call<'_> {
     }
 
     fn blank(&self, outcome: AuditOutcome, principal: Principal) -> AuditEvent {
-        AuditEvent {
-            audit_id: self.audit_id.clone(),
-            at: self.hub.now(),
-            kind: AuditKind::KubeRequest,
-            outcome,
-            principal,
-            session: None,
-            cluster: None,
-            source: Some(self.peer),
-            target: None,
-            permission: None,
-            explanation: None,
-            kube: None,
-            facts: BTreeMap::new(),
-        }
+        let (id, kind) = (self.audit_id.clone(), AuditKind::KubeRequest);
+        let mut event = AuditEvent::new(id, self.hub.now(), kind, outcome, principal);
+        event.source = Some(self.peer);
+        event
     }
 
     fn event(

@@ -360,19 +360,9 @@ async fn records_in(hub: &Hub, cluster: &ClusterName) -> Result<Vec<Provisioned>
 
 fn cluster_event(hub: &Hub, kind: AuditKind, cluster: &ClusterName) -> AuditEvent {
     AuditEvent {
-        audit_id: hub.new_audit_id(),
-        at: hub.now(),
-        kind,
-        outcome: AuditOutcome::Done,
-        principal: Principal::Hub,
-        session: None,
         cluster: Some(cluster.clone()),
-        source: None,
         target: Some(format!("Cluster/{cluster}")),
-        permission: None,
-        explanation: None,
-        kube: None,
-        facts: BTreeMap::new(),
+        ..hub.own_event(kind, AuditOutcome::Done)
     }
 }
 

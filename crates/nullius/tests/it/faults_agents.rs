@@ -21,8 +21,6 @@ use crate::{
     world::session_objects,
 };
 
-/// The binding of the ceiling (docs/clusters.md).
-const CEILING: &str = "nullius:ceiling";
 /// A cluster is joined to one hub at a time.
 static PLANE: Mutex<()> = Mutex::new(());
 static SECOND: Mutex<()> = Mutex::new(());
@@ -40,7 +38,7 @@ impl Plane {
         let turn = PLANE.lock().unwrap_or_else(PoisonError::into_inner);
         let plane = Self { cluster, _turn: turn };
         // Each test joins it with a ceiling of its own, and Kubernetes changes no binding's role.
-        plane.kubectl(&["delete", "clusterrolebinding", CEILING, "--ignore-not-found"]);
+        plane.kubectl(&["delete", "clusterrolebinding", CEILING_BINDING, "--ignore-not-found"]);
         Some(plane)
     }
 
@@ -87,8 +85,6 @@ impl Agent {
         let runs = |document: &&str| !document.contains("\nkind: Deployment");
         let documents: Vec<_> = manifest.split("\n---\n").filter(runs).collect();
         let kubectl = plane.cluster.kubectl().unwrap();
-        // A cluster that joined under another ceiling has that one first taken away, as the documentation says.
-        plane.kubectl(&["delete", "clusterrolebinding", CEILING_BINDING, "--ignore-not-found"]);
         kubectl.apply(&documents.join("\n---\n")).unwrap();
 
         let get = |what: &[&str]| plane.kubectl(&[&["-n", SYSTEM_NAMESPACE, "get"], what].concat());

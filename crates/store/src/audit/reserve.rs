@@ -190,19 +190,9 @@ fn gap(lost: u64, damaged: usize, now: Timestamp) -> Result<AuditEvent, StoreErr
         ("not-taken", lost.to_string()),
         ("damaged", damaged.to_string()),
     ];
-    Ok(AuditEvent {
-        audit_id,
-        at: now,
-        kind: AuditKind::Lifecycle,
-        outcome: AuditOutcome::Failed,
-        principal: Principal::Hub,
-        session: None,
-        cluster: None,
-        source: None,
-        target: Some("Audit".to_owned()),
-        permission: None,
-        explanation: None,
-        kube: None,
-        facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
-    })
+    let (kind, outcome) = (AuditKind::Lifecycle, AuditOutcome::Failed);
+    let mut event = AuditEvent::new(audit_id, now, kind, outcome, Principal::Hub);
+    event.target = Some("Audit".to_owned());
+    event.facts.extend(facts.map(|(name, value)| (name.to_owned(), value)));
+    Ok(event)
 }

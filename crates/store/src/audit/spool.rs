@@ -190,21 +190,9 @@ mod tests {
     use super::*;
 
     fn event(number: usize) -> AuditEvent {
-        AuditEvent {
-            audit_id: format!("event-{number}").parse().unwrap(),
-            at: Timestamp::UNIX_EPOCH,
-            kind: AuditKind::SignIn,
-            outcome: AuditOutcome::Done,
-            principal: Principal::Hub,
-            session: None,
-            cluster: None,
-            source: None,
-            target: None,
-            permission: None,
-            explanation: None,
-            kube: None,
-            facts: Default::default(),
-        }
+        let id = format!("event-{number}").parse().unwrap();
+        let (kind, outcome) = (AuditKind::SignIn, AuditOutcome::Done);
+        AuditEvent::new(id, Timestamp::UNIX_EPOCH, kind, outcome, Principal::Hub)
     }
 
     #[test]

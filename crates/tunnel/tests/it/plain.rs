@@ -10,12 +10,12 @@ use futures::stream;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use nullius_tls::HttpVersions;
-use nullius_tunnel::{AnsweredBy, Class, Dial, Ended, Forward, Refusal, TunnelBody};
+use nullius_tunnel::{AnsweredBy, Class, Dial, Ended, Forward, MAX_UNREAD, Refusal, TunnelBody};
 
 use crate::{
     api::{Absent, Api, Mood, Moody},
     client::{ask, empty, failure, full, get, http1, http2, names, send, send_http2, text},
-    world::{ADA, World, cluster, permit, until},
+    world::{ADA, World, cluster, permit, session, until},
 };
 
 #[tokio::test]
@@ -311,8 +311,10 @@ async fn a_session_that_leaves_much_unread_loses_streams_before_it_costs_others_
     }
     until(|| !world.reports.lock().unwrap().is_empty()).await;
     assert_eq!(world.reports.lock().unwrap()[0].ended, Ended::Unread);
-    // How many go depends on how full each was: the bytes that a session may leave are what is promised, in `live`.
+    // How many streams that takes depends on how full each is; the bytes are what is promised.
     assert!(world.live(ADA) < stalled.len());
+    until(|| world.tunnels.unread(&session(ADA)) <= MAX_UNREAD).await;
+    assert!(world.tunnels.unread(&session(ADA)) > MAX_UNREAD / 2, "no more is cut than it takes");
     until(|| agent.agent.streams() == world.live(ADA) as u64 + 1).await;
     api.emit("still here");
     let frame = of_bob.body_mut().frame().await.unwrap().unwrap();
