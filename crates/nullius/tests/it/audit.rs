@@ -70,8 +70,14 @@ fn every_request_is_in_both_audits_under_one_id_and_as_the_session() {
     };
     let ours = wait_until(Duration::from_secs(10), "the ends of all streams in the audit", || {
         Some(events(&world, &user)).filter(|events| done(events))
-    })
-    .unwrap();
+    });
+    let ours = ours.unwrap_or_else(|error| {
+        let streams = events(&world, &user).into_iter().filter(|event| {
+            upgrades.contains(&text(event, "/kube/subresource"))
+                || text(event, "/kube/verb") == "watch"
+        });
+        panic!("{error}: {:#?}", streams.collect::<Vec<_>>())
+    });
 
     let ids: BTreeSet<&str> = ours.iter().map(|event| text(event, "/auditId")).collect();
     let theirs = wait_until(Duration::from_secs(10), "the API server's entries", || {
