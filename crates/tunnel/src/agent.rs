@@ -27,7 +27,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use crate::{
     Class, Refusal, TunnelBody, Upgrade, Upstream, headers,
     live::{Live, Owner, Registration},
-    pipe::pipe,
+    pipe::{Side, pipe},
     upgrade::UpgradeRequest,
     upload::Upload,
     upstream,
@@ -397,7 +397,7 @@ impl ServedStream {
                 let token = HeaderValue::from_static(asked.protocol.token());
                 response.headers_mut().insert(headers::UPGRADE, token);
                 if let Ok(send) = respond.send_response(response, false) {
-                    pipe(io, send, recv, registration.stream(), None).await;
+                    pipe(io, send, recv, registration.stream(), Side::Server).await;
                 }
             }
             Ok(upstream::Upgraded::Answered(response)) => {

@@ -19,7 +19,7 @@ use crate::{
     link::{Link, Rest, Slot},
     live::{Mark, Owner, Registration},
     outcome::Watcher,
-    pipe::pipe,
+    pipe::{Side, pipe},
     registry::Way,
     upgrade::{self, UpgradeRequest},
     wire::{self, Class},
@@ -225,7 +225,11 @@ impl Tunnels {
             match upgraded {
                 Some(upgraded) => {
                     let io = hyper_util::rt::TokioIo::new(upgraded);
-                    pipe(io, send, recv, &stream, watcher).await;
+                    let report = pipe(io, send, recv, &stream, Side::Client).await;
+                    if let Some(mut watcher) = watcher {
+                        watcher.sent(report.to_client);
+                        watcher.ended(report.ended);
+                    }
                 }
                 None => {
                     send.send_reset(h2::Reason::CANCEL);

@@ -19,6 +19,8 @@ pub(crate) const METHOD: HeaderName = HeaderName::from_static("nullius-method");
 pub(crate) const UPGRADE: HeaderName = HeaderName::from_static("nullius-upgrade");
 /// On an answer that the agent made itself.
 pub(crate) const ANSWERED_BY: HeaderName = HeaderName::from_static("nullius-answered-by");
+/// Trailer of an upgraded stream whose connection to the API server broke.
+pub(crate) const ENDED: HeaderName = HeaderName::from_static("nullius-ended");
 /// Kubernetes' id that joins the audit logs.
 pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 

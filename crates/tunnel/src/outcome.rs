@@ -28,6 +28,8 @@ pub enum Ended {
     Unread,
     /// The client went away first.
     ClientGone,
+    /// The API server's connection broke after it had agreed to an upgrade; the client has all that came before.
+    ServerGone,
     /// Agent or API server broke it off.
     Broken(String),
 }

@@ -1,10 +1,11 @@
 //! Raw bytes both ways between an upgraded connection and an HTTP/2 stream.
 //!
-//! Each direction ends by itself (half-close); an error, a cut or a reset ends both at once, without a clean end
-//! that the other side could take for one. Reading waits for the writer: neither side is buffered beyond a chunk.
+//! Each direction ends by itself (half-close). A cut or a reset ends both at once, without a clean end that the other
+//! side could take for one. A connection to the API server that breaks is told in trailers, behind all that came from
+//! it before: the client gets each byte first. Reading waits for the writer: neither side is buffered beyond a chunk.
 
 use std::{
-    future::{Future as _, poll_fn},
+    future::{Future, poll_fn},
     io,
     sync::{
         Arc,
@@ -16,83 +17,119 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
+    headers,
     inbound::Inbound,
-    live::Stream,
-    outcome::{Ended, Watcher},
+    live::{Stream, WhyCut},
+    outcome::{Ended, Report},
 };
 
 const CHUNK: usize = 32 * 1024;
 /// How long one direction may stay silent after the other has ended.
 const LINGER: Duration = Duration::from_secs(60);
+/// How long a client may send to nobody: closing before it has would throw away what is on its way to it.
+const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Why one direction stopped.
-enum Stop {
-    /// The connection on this side.
-    Connection,
-    /// The HTTP/2 stream.
-    Stream(String),
+/// Whose connection is joined to the stream.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Side {
+    /// The client's, in the hub.
+    Client,
+    /// The API server's, in the agent.
+    Server,
 }
 
-/// Moves bytes until both sides have closed or something ends it; the connection is dropped in any case.
+/// Why one direction stopped before its end.
+enum Stop {
+    /// The connection on this side broke.
+    Connection,
+    /// The API server's connection broke, and all that came from it has arrived.
+    Server,
+    /// The HTTP/2 stream.
+    Stream(String),
+    /// One direction has ended and nothing moves in the other.
+    Silence,
+    /// What the stream belongs to has ended.
+    Cut(WhyCut),
+}
+
+/// Why the other side reset the stream.
+enum Reset {
+    /// It has all that it needs.
+    Enough,
+    /// It was broken off.
+    Broken(String),
+}
+
+/// Moves bytes until both sides have closed or something ends it, and tells the end as the hub sees it; the connection
+/// is dropped in any case.
 pub(crate) async fn pipe<IO>(
     io: IO,
     mut send: SendStream<Bytes>,
     recv: RecvStream,
     stream: &Arc<Stream>,
-    mut watcher: Option<Watcher>,
-) where
+    side: Side,
+) -> Report
+where
     IO: AsyncRead + AsyncWrite,
 {
     let (read, write) = tokio::io::split(io);
+    let inbound = Inbound::new(recv, Some(Arc::clone(stream)));
     let moved = AtomicU64::new(0);
     let to_connection = AtomicU64::new(0);
-    let ended = {
-        let both = async {
-            let (up, down) = (
-                into_stream(read, &mut send, &moved),
-                into_connection(
-                    write,
-                    Inbound::new(recv, Some(Arc::clone(stream))),
-                    &moved,
-                    &to_connection,
-                ),
-            );
-            tokio::pin!(up, down);
-            let first = tokio::select! {
-                result = &mut up => result.map(|()| true),
-                result = &mut down => result.map(|()| false),
-            };
-            let rest = async {
-                match first {
-                    Ok(true) => down.await,
-                    Ok(false) => up.await,
-                    Err(stop) => Err(stop),
-                }
-            };
-            tokio::select! {
-                result = rest => result,
-                () = silence(&moved) => Err(Stop::Connection),
-            }
-        };
+    let result = {
+        let up = into_stream(read, &mut send, &moved, side);
+        let down = into_connection(write, inbound, &moved, &to_connection);
         tokio::select! {
             biased;
-            why = stream.cut_down() => why.into(),
-            result = both => match result {
-                Ok(()) => Ended::Finished,
-                Err(Stop::Connection) => Ended::ClientGone,
-                Err(Stop::Stream(why)) => Ended::Broken(why),
-            },
+            why = stream.cut_down() => Err(Stop::Cut(why)),
+            result = both_ways(up, down, &moved, side) => result,
         }
     };
-    if ended != Ended::Finished {
+    let told = match side {
+        Side::Server => matches!(result, Ok(()) | Err(Stop::Connection)),
+        Side::Client => result.is_ok(),
+    };
+    if !told {
         send.send_reset(Reason::CANCEL);
     }
-    if let Some(mut watcher) = watcher.take() {
-        watcher.sent(to_connection.into_inner());
-        watcher.ended(ended);
+    let ended = match result {
+        Ok(()) => Ended::Finished,
+        Err(Stop::Connection | Stop::Silence) => Ended::ClientGone,
+        Err(Stop::Server) => Ended::ServerGone,
+        Err(Stop::Stream(why)) => Ended::Broken(why),
+        Err(Stop::Cut(why)) => why.into(),
+    };
+    Report { ended, to_client: to_connection.into_inner() }
+}
+
+/// Runs both directions until the last of them has ended, or what ended the first ends both.
+async fn both_ways(
+    up: impl Future<Output = Result<(), Stop>>,
+    down: impl Future<Output = Result<(), Stop>>,
+    moved: &AtomicU64,
+    side: Side,
+) -> Result<(), Stop> {
+    tokio::pin!(up, down);
+    tokio::select! {
+        first = &mut up => {
+            first?;
+            tokio::select! { last = down => last, stop = silence(moved) => Err(stop) }
+        }
+        first = &mut down => match (first, side) {
+            // An API server that takes nothing more has perhaps said its last word, which is still to be read.
+            (Ok(()), _) | (Err(Stop::Connection), Side::Server) => {
+                tokio::select! { last = up => last, stop = silence(moved) => Err(stop) }
+            }
+            (Err(Stop::Server), Side::Client) => {
+                let _ = tokio::time::timeout(FAREWELL, up).await;
+                Err(Stop::Server)
+            }
+            (Err(stop), _) => Err(stop),
+        },
     }
 }
 
@@ -100,6 +137,7 @@ async fn into_stream<R>(
     mut read: R,
     send: &mut SendStream<Bytes>,
     moved: &AtomicU64,
+    side: Side,
 ) -> Result<(), Stop>
 where
     R: AsyncRead + Unpin,
@@ -108,8 +146,18 @@ where
     loop {
         buffer.reserve(CHUNK);
         let count = tokio::select! {
-            count = read.read_buf(&mut buffer) => count.map_err(|_| Stop::Connection)?,
-            stop = was_reset(send) => return Err(stop),
+            count = read.read_buf(&mut buffer) => count,
+            stop = was_reset(send) => return unheard(read, stop).await,
+        };
+        let count = match (count, side) {
+            (Ok(count), _) => count,
+            (Err(_), Side::Client) => return Err(Stop::Connection),
+            (Err(_), Side::Server) => {
+                let broke = HeaderValue::from_static("broken");
+                let trailers = HeaderMap::from_iter([(headers::ENDED, broke)]);
+                send.send_trailers(trailers).map_err(broken)?;
+                return Err(Stop::Connection);
+            }
         };
         if count == 0 {
             send.send_data(Bytes::new(), true).map_err(broken)?;
@@ -119,11 +167,10 @@ where
         let mut data = buffer.split().freeze();
         while !data.is_empty() {
             send.reserve_capacity(data.len());
-            let room = poll_fn(|cx| send.poll_capacity(cx)).await;
-            let room = match room {
+            let room = match poll_fn(|cx| send.poll_capacity(cx)).await {
                 Some(Ok(room)) => room.min(data.len()),
-                Some(Err(error)) => return Err(broken(error)),
-                None => return Err(Stop::Stream("the stream was reset".to_owned())),
+                Some(Err(error)) => return unheard(read, reset(&error)).await,
+                None => return unheard(read, was_reset(send).await).await,
             };
             if room > 0 {
                 send.send_data(data.split_to(room), false).map_err(broken)?;
@@ -133,6 +180,19 @@ where
     }
 }
 
+/// Ends a direction whose other end takes nothing more. If it has heard enough (RFC 9113, section 8.1) the rest is
+/// read and thrown away: closing a connection with unread bytes would throw away what is on its way to the client.
+async fn unheard(mut read: impl AsyncRead + Unpin, reset: Reset) -> Result<(), Stop> {
+    match reset {
+        Reset::Enough => {
+            let rest = tokio::io::copy(&mut read, &mut tokio::io::sink()).await;
+            rest.map(drop).map_err(|_| Stop::Connection)
+        }
+        Reset::Broken(why) => Err(Stop::Stream(why)),
+    }
+}
+
+/// Trailers say that the other side's connection broke.
 async fn into_connection<W>(
     mut write: W,
     mut inbound: Inbound,
@@ -144,7 +204,10 @@ where
 {
     while let Some(frame) = poll_fn(|cx| inbound.poll_frame(cx)).await {
         let frame = frame.map_err(|error| Stop::Stream(error.to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
+        let Ok(data) = frame.into_data() else {
+            write.shutdown().await.map_err(gone)?;
+            return Err(Stop::Server);
+        };
         let written = async {
             write.write_all(&data).await?;
             write.flush().await
@@ -168,21 +231,29 @@ where
 }
 
 /// Resolves when the other side resets the stream or the connection under it breaks.
-async fn was_reset(send: &mut SendStream<Bytes>) -> Stop {
+async fn was_reset(send: &mut SendStream<Bytes>) -> Reset {
     match poll_fn(|cx| send.poll_reset(cx)).await {
-        Ok(reason) => Stop::Stream(reason.to_string()),
-        Err(error) => broken(error),
+        Ok(Reason::NO_ERROR) => Reset::Enough,
+        Ok(reason) => Reset::Broken(reason.to_string()),
+        Err(error) => reset(&error),
+    }
+}
+
+fn reset(error: &h2::Error) -> Reset {
+    match error.reason() {
+        Some(Reason::NO_ERROR) if error.is_reset() => Reset::Enough,
+        _ => Reset::Broken(error.to_string()),
     }
 }
 
 /// Resolves when nothing was moved for a while.
-async fn silence(moved: &AtomicU64) {
+async fn silence(moved: &AtomicU64) -> Stop {
     let mut before = moved.load(Ordering::Relaxed);
     loop {
         tokio::time::sleep(LINGER).await;
         let now = moved.load(Ordering::Relaxed);
         if now == before {
-            return;
+            return Stop::Silence;
         }
         before = now;
     }

@@ -259,7 +259,11 @@ fn big(api: Arc<Api>, bytes: u64) -> Response<Body> {
     Response::new(StreamBody::new(frames).boxed())
 }
 
-/// Switches and echoes: bytes come back until the client closes its side, then `bye` does.
+/// What a command says that then goes.
+pub(crate) const LAST_WORDS: &[u8] = &[b'w'; 3 << 20];
+
+/// Switches and echoes: bytes come back until the client closes its side, then `bye` does. The
+/// commands `close` and `break` say much at the first byte and go, as TLS closes and without that.
 fn exec(api: Arc<Api>, mut request: Request<Incoming>) -> Response<Body> {
     let Some(token) = request.headers().get(header::UPGRADE).cloned() else {
         let mut response = Response::new(full("upgrade required"));
@@ -280,12 +284,22 @@ fn exec(api: Arc<Api>, mut request: Request<Incoming>) -> Response<Body> {
         let protocol = "v5.channel.k8s.io".parse().unwrap();
         response.headers_mut().insert("sec-websocket-protocol", protocol);
     }
+    let command = parameter(&request, "command").unwrap_or_default();
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
         let _running = Running::new(&api, |api| &api.pipes);
         let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
         let mut buffer = vec![0; 64 * 1024];
+        if ["close", "break"].contains(&command.as_str()) {
+            read.read_exact(&mut buffer[..1]).await.unwrap();
+            write.write_all(LAST_WORDS).await.unwrap();
+            write.flush().await.unwrap();
+            if command == "close" {
+                write.shutdown().await.unwrap();
+            }
+            return;
+        }
         loop {
             match read.read(&mut buffer).await {
                 Ok(0) => break,

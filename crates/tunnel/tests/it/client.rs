@@ -107,9 +107,20 @@ pub(crate) async fn upgrade(
     method: &str,
     headers: &str,
 ) -> (String, TcpStream) {
+    upgrade_for(address, method, headers, "sh").await
+}
+
+/// As `upgrade`, for a command that the API server of these tests knows.
+pub(crate) async fn upgrade_for(
+    address: SocketAddr,
+    method: &str,
+    headers: &str,
+    command: &str,
+) -> (String, TcpStream) {
     let mut tcp = TcpStream::connect(address).await.unwrap();
     tcp.set_nodelay(true).unwrap();
-    let target = "/clusters/dev/api/v1/namespaces/shop/pods/p/exec?command=sh&stdin=true";
+    let target =
+        format!("/clusters/dev/api/v1/namespaces/shop/pods/p/exec?command={command}&stdin=true");
     let head = format!(
         "{method} {target} HTTP/1.1\r\nhost: hub\r\nauthorization: Bearer ada\r\nconnection: Upgrade\r\n{headers}\r\n"
     );

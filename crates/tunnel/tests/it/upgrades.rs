@@ -1,14 +1,14 @@
 //! Exec, attach and port-forward: raw bytes after a verified 101, half-close, large and stalled pipes.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use nullius_tls::HttpVersions;
 use nullius_tunnel::Ended;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    api::Api,
-    client::{SPDY, WEBSOCKET, get, send, text, upgrade},
+    api::{Api, LAST_WORDS},
+    client::{SPDY, WEBSOCKET, get, send, text, upgrade, upgrade_for},
     world::{ADA, World, until},
 };
 
@@ -77,7 +77,7 @@ async fn a_pipe_carries_much_both_ways_at_once_and_a_stalled_one_stalls_nobody()
         let chunk = vec![1; 64 * 1024];
         loop {
             let write = stalled.write_all(&chunk);
-            if tokio::time::timeout(std::time::Duration::from_millis(500), write).await.is_err() {
+            if tokio::time::timeout(Duration::from_millis(500), write).await.is_err() {
                 break;
             }
         }
@@ -120,6 +120,41 @@ async fn a_client_that_vanishes_ends_the_pipe_upstream() {
     pipe.set_zero_linger().unwrap();
     drop(pipe);
     until(|| api.pipes.load(Ordering::SeqCst) == 0 && world.live(ADA) == 0).await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_goes_is_heard_to_its_last_byte_by_a_client_that_still_talks() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    for (command, wanted) in [("close", Ended::Finished), ("break", Ended::ServerGone)] {
+        let (head, pipe) = upgrade_for(world.http1, "POST", SPDY, command).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let (mut read, mut write) = pipe.into_split();
+        write.write_all(b"g").await.unwrap();
+        // The API server has gone when the client begins to read: its words wait in hub and agent.
+        until(|| api.pipes.load(Ordering::SeqCst) == 0).await;
+        let talk = tokio::spawn(async move {
+            while write.write_all(&[b't'; 1024]).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut heard = Vec::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match read.read(&mut buffer).await.unwrap() {
+                0 => break,
+                count => heard.extend_from_slice(&buffer[..count]),
+            }
+        }
+        assert!(heard == LAST_WORDS, "{} of {} bytes", heard.len(), LAST_WORDS.len());
+        talk.abort();
+        let _ = talk.await;
+        drop(read);
+        until(|| !world.reports.lock().unwrap().is_empty()).await;
+        let report = world.reports.lock().unwrap().pop().unwrap();
+        assert_eq!((report.ended, report.to_client), (wanted, LAST_WORDS.len() as u64));
+        until(|| world.live(ADA) == 0).await;
+    }
 }
 
 #[tokio::test]
