@@ -23,6 +23,10 @@ use nullius_cli::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// It gives back what a sign-in took: the 19 MiB of a password's hash stay with glibc's for good, once for each thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     if nullius_cli::complete() {
         return ExitCode::SUCCESS;

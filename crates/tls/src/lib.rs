@@ -12,6 +12,7 @@ mod parts;
 mod peer;
 mod protocol;
 mod roots;
+pub mod tcp;
 mod web_client;
 
 pub use accept::{AcceptError, Accepted, HANDSHAKE_TIMEOUT, HubAcceptor};

@@ -1,0 +1,55 @@
+//! The TCP connection under TLS: small writes go at once, and a peer that vanished is noticed.
+//!
+//! A laptop that sleeps or a NAT that forgets sends no FIN. Exec, attach and watches may be idle for hours, so the
+//! kernel asks the peer (RFC 9293, section 3.8.4), which also keeps the path through NAT and load balancers open.
+
+use std::{io, time::Duration};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// Silence after which the peer is asked.
+const IDLE: Duration = Duration::from_secs(30);
+/// Between questions that nobody answers.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Questions without an answer, after which the connection is dead.
+const QUESTIONS: u32 = 3;
+/// What was sent may stay unacknowledged for as long as questions may.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
+
+/// Prepares a new connection, dialled or accepted, for streams that live long.
+pub fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive =
+        TcpKeepalive::new().with_time(IDLE).with_interval(INTERVAL).with_retries(QUESTIONS);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn both_ends_ask_for_a_silent_peer_within_a_minute() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        for stream in [&dialled, &accepted] {
+            prepare(stream).unwrap();
+            let socket = SockRef::from(stream);
+            assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
+            let dead_after = socket.tcp_keepalive_time().unwrap()
+                + socket.tcp_keepalive_interval().unwrap()
+                    * socket.tcp_keepalive_retries().unwrap();
+            assert!(dead_after <= Duration::from_secs(60), "{dead_after:?}");
+        }
+    }
+}
