@@ -16,6 +16,9 @@ use crate::{
     world::{World, ended_with},
 };
 
+/// Subresources whose requests become streams of raw bytes.
+const UPGRADES: [&str; 3] = ["exec", "portforward", "attach"];
+
 /// What the API server wrote of these requests, by Audit-ID.
 fn entries(world: &World, ids: &BTreeSet<&str>) -> BTreeMap<String, Vec<AuditEntry>> {
     let of_ours = |line: &str| {
@@ -58,14 +61,13 @@ fn every_request_is_in_both_audits_under_one_id_and_as_the_session() {
     let Some(world) = World::together() else { return };
     let (_namespace, worker) = world.worker_with_pod("joined");
     work(&worker);
-    let upgrades = ["exec", "portforward", "attach"];
     let user = ["--user", worker.name.as_str(), "--kind", "kube-request"];
     let done = |events: &[Value]| {
         let ended = |pointer: &str, wanted: &str| {
             let fits = |e: &&Value| text(e, pointer) == wanted && e["outcome"] == "done";
             events.iter().filter(fits).count()
         };
-        upgrades.iter().all(|kind| ended("/kube/subresource", kind) >= transports::ALL.len())
+        UPGRADES.iter().all(|kind| ended("/kube/subresource", kind) >= transports::ALL.len())
             && ended("/kube/verb", "watch") > 0
     };
     let ours = wait_until(Duration::from_secs(10), "the ends of all streams in the audit", || {
@@ -73,7 +75,7 @@ fn every_request_is_in_both_audits_under_one_id_and_as_the_session() {
     });
     let ours = ours.unwrap_or_else(|error| {
         let streams = events(&world, &user).into_iter().filter(|event| {
-            upgrades.contains(&text(event, "/kube/subresource"))
+            UPGRADES.contains(&text(event, "/kube/subresource"))
                 || text(event, "/kube/verb") == "watch"
         });
         panic!("{error}: {:#?}", streams.collect::<Vec<_>>())
@@ -104,17 +106,54 @@ fn every_request_is_in_both_audits_under_one_id_and_as_the_session() {
             assert_eq!(entry.text("/userAgent"), agent, "the client is told as it is");
             let code = event["kube"]["code"].as_u64().unwrap();
             let whole = entry.text("/stage") == "ResponseComplete" && event["outcome"] == "done";
-            if whole && !upgrades.contains(&text(event, "/kube/subresource")) {
+            if whole && !UPGRADES.contains(&text(event, "/kube/subresource")) {
                 assert_eq!(entry.0["responseStatus"]["code"].as_u64(), Some(code), "{event:#}");
             }
         }
     }
+    in_kubernetes_form(&world, &user, &theirs);
     // The account that forwards is never seen by the API server.
     let forwarder = "system:serviceaccount:nullius-system:nullius-agent-proxy";
     let log = world.cluster.audit_log().unwrap();
     let mut seen = log.entries_where(|line| line.contains(forwarder)).unwrap();
     seen.retain(|entry| entry.text("/user/username") == forwarder);
     assert!(seen.is_empty(), "{seen:?}");
+}
+
+/// Our events in the form of Kubernetes say what the API server's own say, but for who: it knows the session alone.
+fn in_kubernetes_form(world: &World, user: &[&str], theirs: &BTreeMap<String, Vec<AuditEntry>>) {
+    let list = ["audit", "list", "--limit", "20000", "-o", "kubernetes"];
+    let list: Value = serde_json::from_str(&world.admin(&[&list, user].concat())).unwrap();
+    assert_eq!(
+        (&list["apiVersion"], &list["kind"]),
+        (&"audit.k8s.io/v1".into(), &"EventList".into())
+    );
+    let whole = |event: &&Value| event["stage"] == "ResponseComplete";
+    let mut joined = BTreeSet::new();
+    for ours in list["items"].as_array().unwrap().iter().filter(whole) {
+        let entries = theirs.get(text(ours, "/auditID")).map_or(&[][..], Vec::as_slice);
+        let Some(entry) = entries.iter().find(|entry| whole(&&entry.0)) else { continue };
+        for field in ["requestURI", "userAgent"] {
+            assert_eq!(ours[field], entry.0[field], "{field} of {ours:#} and {:#}", entry.0);
+        }
+        // An exec by GET is `get` in the API server's log and was decided as `create`.
+        let upgrade = UPGRADES.contains(&text(ours, "/objectRef/subresource"));
+        let verb = if upgrade { "create" } else { entry.text("/verb") };
+        assert_eq!(ours["verb"], verb, "{ours:#}");
+        for (field, value) in ours["objectRef"].as_object().into_iter().flatten() {
+            assert_eq!(
+                *value, entry.0["objectRef"][field],
+                "{field} of {ours:#} and {:#}",
+                entry.0
+            );
+        }
+        assert_eq!(ours.get("objectRef").is_some(), entry.0.get("objectRef").is_some(), "{ours:#}");
+        assert_ne!(ours["user"], entry.0["user"]);
+        joined.insert(text(ours, "/verb").to_owned());
+    }
+    for verb in ["get", "list", "watch", "create", "patch", "delete"] {
+        assert!(joined.contains(verb), "no `{verb}` stands in both: {joined:?}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
 
 mod alone;
+mod anchor;
 mod audit;
 mod beside;
 mod browser;
@@ -27,6 +28,7 @@ mod faults_session;
 mod faults_sign_in;
 mod faults_store;
 mod flush;
+mod keys;
 mod pages;
 mod people;
 mod reads;
