@@ -249,9 +249,11 @@ pub(crate) fn find_sealer(settings: &HubSettings) -> Result<Sealer, InitError> {
     }
     let state = &settings.state_dir;
     let (file, other, way) = match &settings.sealing {
-        Sealing::KeyFile => {
-            (KEY_FILE, KEY_DERIVATION, "give their passphrase with `--key-passphrase-file FILE`")
-        }
+        Sealing::KeyFile => (
+            KEY_FILE,
+            KEY_DERIVATION,
+            "give their passphrase with `--key-passphrase-file FILE` or `--key-passphrase-command COMMAND`",
+        ),
         Sealing::Passphrase(_) => (KEY_DERIVATION, KEY_FILE, "leave the passphrase out"),
     };
     let hint = if state.join(other).exists() {

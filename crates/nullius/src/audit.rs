@@ -7,15 +7,18 @@ use nullius_cli::{AuditVerify, Chain, Exit, ResultForm, read_anchors, tell_verdi
 use nullius_hub::HubSettings;
 use nullius_model::SystemClock;
 
-use crate::config::Misconfigured;
+use crate::{
+    config::Misconfigured,
+    sealing::{PassphraseFrom, sealing},
+};
 
 /// Verifies the audit of a state directory and tells about it.
 pub(crate) async fn verify(args: AuditVerify, form: ResultForm) -> Result<Exit> {
     let failed = |failure: nullius_cli::Failure| anyhow!(failure.lines(Chain::Shown));
     let state = args.state.context("no state directory was named").context(Misconfigured)?;
     let mut settings = HubSettings::new(state);
-    let passphrase = std::env::var("NULLIUS_KEY_PASSPHRASE").ok();
-    settings.sealing = crate::hub::sealing(args.key_passphrase_file, passphrase)?;
+    let from = PassphraseFrom::of(args.key_passphrase_file, args.key_passphrase_command)?;
+    settings.sealing = sealing(from.as_ref())?;
     let key = args.audit_key.map(|key| key.parse()).transpose();
     let key = key.context("`--audit-key` is no public key").context(Misconfigured)?;
     let anchors = args.anchor.as_deref().map(read_anchors).transpose().map_err(failed)?;

@@ -13,6 +13,8 @@ use nullius_model::Ttl;
 use serde::Deserialize;
 use url::Url;
 
+use crate::sealing::{PassphraseFrom, sealing};
+
 /// Marks an error of the configuration: the process ends with the exit code of wrong usage.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the configuration cannot be used")]
@@ -31,6 +33,8 @@ pub(crate) struct Config {
     /// `info`, or directives such as `info,nullius_tunnel=debug`.
     log_level: Option<String>,
     key_passphrase_file: Option<PathBuf>,
+    /// A shell command that prints the passphrase: it asks the key store of the operating system.
+    key_passphrase_command: Option<String>,
     metrics_for: Option<Metrics>,
     /// How long requests that run may take to finish when the hub is told to stop.
     drain: Option<Ttl>,
@@ -119,8 +123,12 @@ fn together(flags: &HubFlags, config: Config) -> Result<HubSettings> {
     }
     settings.public_url = flags.public_url.clone().or(config.public_url);
     settings.names = config.names;
-    let file = flags.key_passphrase_file.clone().or(config.key_passphrase_file);
-    settings.sealing = crate::hub::sealing(file, std::env::var("NULLIUS_KEY_PASSPHRASE").ok())?;
+    let flag = PassphraseFrom::of(
+        flags.key_passphrase_file.clone(),
+        flags.key_passphrase_command.clone(),
+    )?;
+    let set = PassphraseFrom::of(config.key_passphrase_file, config.key_passphrase_command)?;
+    settings.sealing = sealing(flag.or(set).as_ref())?;
     if let Some(Metrics::Everyone) = config.metrics_for {
         settings.metrics_for = MetricsFor::Everyone;
     }

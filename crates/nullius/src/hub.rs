@@ -1,10 +1,10 @@
 //! `nullius hub`: settings from flags, environment and file, then the hub until it is told to stop.
 
-use std::{io::IsTerminal as _, path::PathBuf, sync::Arc};
+use std::{io::IsTerminal as _, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use nullius_cli::{Exit, Fingerprint, HubArgs, HubCommand, HubInit};
-use nullius_hub::{FirstAdmin, HubSettings, Sealing};
+use nullius_hub::{FirstAdmin, HubSettings};
 use nullius_model::SystemClock;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -106,14 +106,4 @@ fn steps(first: &FirstAdmin, link: &str) -> String {
          then, on any machine:\n  nullius login --hub {hub}{pinned}",
         made.expires_at
     )
-}
-
-/// What seals the keys, as flags, environment and file say.
-pub(crate) fn sealing(file: Option<PathBuf>, passphrase: Option<String>) -> Result<Sealing> {
-    if let Some(file) = file {
-        let text = std::fs::read_to_string(&file)
-            .with_context(|| format!("cannot read `{}`", file.display()))?;
-        return Ok(Sealing::Passphrase(text.trim_end_matches(['\r', '\n']).to_owned().into()));
-    }
-    Ok(passphrase.map_or(Sealing::KeyFile, |text| Sealing::Passphrase(text.into())))
 }

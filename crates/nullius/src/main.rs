@@ -9,6 +9,7 @@ mod audit;
 mod config;
 mod hub;
 mod keys;
+mod sealing;
 mod up;
 
 use std::{

@@ -45,8 +45,16 @@ pub struct AuditVerify {
     /// The passphrase that opens the keys of that directory stands in this file
     #[arg(long, value_name = "FILE", requires = "state", value_hint = ValueHint::FilePath)]
     pub key_passphrase_file: Option<PathBuf>,
+    /// This shell command prints the passphrase that opens the keys of that directory
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        requires = "state",
+        conflicts_with = "key_passphrase_file"
+    )]
+    pub key_passphrase_command: Option<String>,
     /// The public half of the audit signer, as `nullius hub keys list` shows it; nothing of the directory is opened then
-    #[arg(long, value_name = "KEY", requires = "state", conflicts_with = "key_passphrase_file")]
+    #[arg(long, value_name = "KEY", requires = "state", conflicts_with_all = ["key_passphrase_file", "key_passphrase_command"])]
     pub audit_key: Option<String>,
 }
 

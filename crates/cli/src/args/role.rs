@@ -65,6 +65,18 @@ pub struct HubFlags {
     /// The passphrase can also stand in `NULLIUS_KEY_PASSPHRASE`.
     #[arg(long, env = "NULLIUS_KEY_PASSPHRASE_FILE", value_name = "FILE", global = true, value_hint = ValueHint::FilePath, hide_env_values = true)]
     pub key_passphrase_file: Option<PathBuf>,
+    /// Seal the keys by the passphrase that this shell command prints
+    ///
+    /// It asks the key store of the operating system, such as `secret-tool lookup service nullius`.
+    #[arg(
+        long,
+        env = "NULLIUS_KEY_PASSPHRASE_COMMAND",
+        value_name = "COMMAND",
+        global = true,
+        conflicts_with = "key_passphrase_file",
+        hide_env_values = true
+    )]
+    pub key_passphrase_command: Option<String>,
     /// Append every checkpoint of the audit to this file, or to one in this directory; keep it where the hub cannot
     /// take it back
     #[arg(long, env = "NULLIUS_AUDIT_ANCHOR", value_name = "PATH", global = true, value_hint = ValueHint::AnyPath, hide_env_values = true)]

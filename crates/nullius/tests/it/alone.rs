@@ -75,6 +75,37 @@ fn a_shell_is_told_what_may_follow() {
 }
 
 #[test]
+fn the_keys_are_opened_by_what_a_key_store_prints_and_by_nothing_else() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).display().to_string();
+    let (state, store) = (path("state"), path("key store"));
+    std::fs::write(&store, "what the key store keeps\n").unwrap();
+    let asks = format!("cat '{store}'");
+    let hub = |args: &[&str], command: &str| {
+        let args = [&["hub"][..], args, &["--state", &state, "--listen", "127.0.0.1:0"]].concat();
+        let mut hub = nullius(home.path());
+        hub.args(args).env("NULLIUS_KEY_PASSPHRASE_COMMAND", command);
+        hub
+    };
+    let (code, said) = Running::start("init", hub(&["init"], &asks)).wait_end(SOON);
+    assert_eq!(code, 0, "{said}");
+    assert!(!home.path().join("state/key").exists());
+    for (command, exit, told) in [
+        ("echo another passphrase", 1, "the passphrase is wrong"),
+        ("exit 1", 64, "`exit 1`"),
+        ("", 64, "passphrase of the keys is empty"),
+    ] {
+        let (code, said) = Running::start("hub", hub(&[], command)).wait_end(SOON);
+        assert_eq!(code, exit, "`{command}`: {said}");
+        assert!(said.contains(told), "`{command}`: {said}");
+    }
+    let mut running = Running::start("hub", hub(&[], &asks));
+    running.wait_line("listen");
+    running.signal(Signal::TERM);
+    assert_eq!(running.wait_end(SOON).0, 0);
+}
+
+#[test]
 fn a_hub_tells_how_to_reach_it_and_ends_in_order() {
     let home = tempfile::tempdir().unwrap();
     let state = home.path().join("state").display().to_string();
