@@ -149,7 +149,7 @@ fn a_cluster_without_agent_is_named_in_a_503() {
     let (_namespace, worker) = world.worker("away");
     let kubectl = worker.kubectl();
     kubectl.ok(&["get", "pods"]).unwrap();
-    let _back = ScaledDown::new(&world, "nullius-agent-proxy");
+    let _back = Scaled::down(&world, "nullius-agent-proxy");
     let refused = wait_until(Duration::from_secs(30), "the agent to be missed", || {
         kubectl.run(&["get", "pods"]).ok().filter(|output| output.code != 0)
     });
@@ -202,13 +202,14 @@ fn nobody_gives_what_is_not_theirs_to_give() {
 }
 
 /// A Deployment of the agent without pods; brought back when dropped, and waited for.
-pub(crate) struct ScaledDown<'w> {
+pub(crate) struct Scaled<'w> {
     world: &'w World,
     deployment: &'static str,
 }
 
-impl<'w> ScaledDown<'w> {
-    pub(crate) fn new(world: &'w World, deployment: &'static str) -> Self {
+impl<'w> Scaled<'w> {
+    /// No replicas, at once.
+    pub(crate) fn down(world: &'w World, deployment: &'static str) -> Self {
         let this = Self { world, deployment };
         this.scale("0");
         let label = format!("app.kubernetes.io/component={deployment}");
@@ -218,6 +219,20 @@ impl<'w> ScaledDown<'w> {
         this
     }
 
+    /// More replicas than usual, all of them ready.
+    pub(crate) fn up(world: &'w World, deployment: &'static str, replicas: &str) -> Self {
+        let this = Self { world, deployment };
+        this.scale(replicas);
+        ended_with(&this.rolled_out(), 0);
+        this
+    }
+
+    fn rolled_out(&self) -> Output {
+        let deployment = format!("deployment/{}", self.deployment);
+        let status = ["-n", "nullius-system", "rollout", "status", &deployment, "--timeout=60s"];
+        self.world.direct().run(&status).unwrap()
+    }
+
     fn scale(&self, replicas: &str) {
         let replicas = format!("--replicas={replicas}");
         let args = ["-n", "nullius-system", "scale", "deployment", self.deployment, &replicas];
@@ -225,14 +240,11 @@ impl<'w> ScaledDown<'w> {
     }
 }
 
-impl Drop for ScaledDown<'_> {
+impl Drop for Scaled<'_> {
     fn drop(&mut self) {
         self.scale("1");
-        let deployment = format!("deployment/{}", self.deployment);
-        let status = ["-n", "nullius-system", "rollout", "status", &deployment, "--timeout=60s"];
-        let back = self.world.direct().run(&status);
         if !std::thread::panicking() {
-            ended_with(&back.unwrap(), 0);
+            ended_with(&self.rolled_out(), 0);
         }
     }
 }

@@ -10,7 +10,7 @@ use nullius_testkit::{Environment, wait_until};
 use rustix::process::Signal;
 
 use crate::{
-    denials::ScaledDown,
+    denials::Scaled,
     flush::Decoy,
     people::Worker,
     running::{Running, send_signal},
@@ -65,6 +65,67 @@ fn an_agent_killed_in_the_middle_of_a_session_goes_on_with_it() {
     worker.kubectl().ok(&["exec", "page", "--", "true"]).unwrap();
 }
 
+/// Who leads among the replicas of control, and the version of the Lease that says so.
+fn leader(world: &World) -> (String, String) {
+    let fields = "jsonpath={.spec.holderIdentity} {.metadata.resourceVersion}";
+    let args = ["-n", "nullius-system", "get", "lease", "nullius-agent-control", "-o", fields];
+    let said = world.direct().ok(&args).unwrap();
+    let (holder, version) = said.split_once(' ').unwrap();
+    (holder.to_owned(), version.to_owned())
+}
+
+#[test]
+fn a_leader_of_control_that_hangs_or_dies_is_followed_by_another() {
+    const CONTROL: &str = "nullius-agent-control";
+    let Some(world) = World::alone() else { return };
+    let (namespace, worker) = world.worker("followed");
+    worker.kubectl().ok(&["get", "pods"]).unwrap();
+    let _two = Scaled::up(&world, CONTROL, "2");
+    let replicas = processes_of(&world, CONTROL);
+    assert_eq!(replicas.len(), 2);
+
+    // Who leads renews the Lease every two seconds, or so.
+    let (first, _) = leader(&world);
+    let hangs = replicas.iter().copied().find(|replica| {
+        send_signal(*replica, Signal::STOP);
+        let (_, before) = leader(&world);
+        let renewed = wait_until(Duration::from_secs(6), "a renewal", || {
+            (leader(&world).1 != before).then_some(())
+        });
+        if renewed.is_ok() {
+            send_signal(*replica, Signal::CONT);
+        }
+        renewed.is_err()
+    });
+    let hangs = hangs.expect("one of the two renews the Lease");
+    wait_until(RECOVERY, "another leader", || (leader(&world).0 != first).then_some(())).unwrap();
+    let newcomer = Worker::hire(&world, "hung", namespace.name());
+    newcomer.works_again(&["get", "pods"]);
+
+    // What hung is killed; started again, it does not lead, and the session of before ends by the new leader.
+    let (second, _) = leader(&world);
+    send_signal(hangs, Signal::KILL);
+    wait_until(RECOVERY, "the replica to be started again", || {
+        let now = processes_of(&world, CONTROL);
+        (now.len() == 2 && !now.contains(&hangs)).then_some(())
+    })
+    .unwrap();
+    ended_with(&worker.nullius(&["logout"]), 0);
+    let gone = || world.session_objects(&worker.session).is_empty().then_some(());
+    wait_until(RECOVERY, "the objects of the ended session to go", gone).unwrap();
+    assert_eq!(leader(&world).0, second);
+    newcomer.works_again(&["get", "pods"]);
+
+    // All of them at once.
+    for replica in processes_of(&world, CONTROL) {
+        send_signal(replica, Signal::KILL);
+    }
+    wait_until(RECOVERY, "another leader", || (leader(&world).0 != second).then_some(())).unwrap();
+    ended_with(&newcomer.nullius(&["logout"]), 0);
+    let gone = || world.session_objects(&newcomer.session).is_empty().then_some(());
+    wait_until(RECOVERY, "the objects of the second session to go", gone).unwrap();
+}
+
 #[test]
 fn what_an_ended_session_left_while_the_agent_was_dead_goes_when_it_is_back() {
     let Some(world) = World::alone() else { return };
@@ -75,7 +136,7 @@ fn what_an_ended_session_left_while_the_agent_was_dead_goes_when_it_is_back() {
     let decoy = Decoy::new(&namespace, &worker.session);
     let before = world.session_objects(&worker.session);
     let theirs = world.session_objects(&stays.session);
-    let dead = ScaledDown::new(&world, "nullius-agent-control");
+    let dead = Scaled::down(&world, "nullius-agent-control");
     let logout = worker.nullius(&["logout"]);
     ended_with(&logout, 0);
     let refused = worker.kubectl().run(&["get", "pods"]).unwrap();
