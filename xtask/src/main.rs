@@ -42,8 +42,8 @@ enum Task {
     Ci,
     /// Check the structure that ARCHITECTURE.md promises.
     Tidy,
-    /// Write the files that are made from the code.
-    Generate,
+    /// Write the files that are made from the code, ours and Kubernetes'.
+    Generate(generate::Arguments),
     /// Start, end or look at development clusters: real Kubernetes on this machine.
     Cluster(cluster::Arguments),
     /// Pack the `nullius` binary as a container image, and bring it to running clusters.
@@ -69,7 +69,7 @@ fn run(root: &Path, task: Task) -> Result<()> {
         Task::StubApi(arguments) => bench::stub(&arguments),
         Task::Ci => ci::run(root),
         Task::Tidy => tidy::run(root),
-        Task::Generate => generate::write(root),
+        Task::Generate(arguments) => generate::run(root, &arguments),
         Task::Cluster(arguments) => cluster::run(&arguments),
         Task::Image(arguments) => image::run(&arguments),
     }

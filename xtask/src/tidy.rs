@@ -17,6 +17,7 @@ use serde_json::Value;
 const RINGS: &[(&str, u8)] = &[
     ("nullius-model", 0),
     ("nullius-cel", 1),
+    ("nullius-kinds", 1),
     ("nullius-rbac", 1),
     ("nullius-access", 1),
     ("nullius-policy", 1),
@@ -45,6 +46,7 @@ const BESIDE: u8 = 9;
 /// Arrows inside one ring: committed, acyclic, each with its reason in ARCHITECTURE.md.
 const SAME_RING: &[(&str, &str)] = &[
     ("nullius-policy", "nullius-access"),
+    ("nullius-policy", "nullius-kinds"),
     ("nullius-policy", "nullius-rbac"),
     ("nullius-access", "nullius-rbac"),
     ("nullius-tls", "nullius-pki"),
@@ -107,6 +109,7 @@ const BANNED_WORDS: &[&str] = &["utils", "helpers", "Manager"];
 const DECISION_CRATES: &[&str] = &[
     "model",
     "cel",
+    "kinds",
     "rbac",
     "access",
     "policy",

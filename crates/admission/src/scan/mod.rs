@@ -1,13 +1,14 @@
 //! Objects in files, judged one text after another.
 //!
 //! Every finding names its object, its check in Kubernetes' words, and each place that must change with line, column and
-//! fix. What cannot be read is a fault of its own and hides nothing else.
+//! fix. What is judged is what an API server would make of the object, with its defaults. What cannot be read, and fields
+//! that no API server takes, are faults of their own and hide nothing else.
 
 mod snippet;
 mod waiver;
 
 use jiff::civil::Date;
-use nullius_manifest::{Found, Manifest, Place, Source, Unreadable, objects};
+use nullius_manifest::{ApiObject, Fault, Found, Manifest, Place, Source, Unreadable, objects};
 use nullius_model::FieldPath;
 use nullius_policy::pod_security::{
     CheckId, Evaluation, Level, LevelVersion, PodTemplate, Violation, Workload, evaluate,
@@ -37,7 +38,7 @@ pub struct Report {
     pub objects: Vec<BrokenObject>,
     /// Findings that somebody has accepted.
     pub waived: Vec<Waived>,
-    /// What could not be read.
+    /// What could not be read, or is nothing that an API server takes.
     pub errors: Vec<ScanFault>,
     /// Waivers that are of no use any more: expired, or for nothing that was found.
     pub notes: Vec<String>,
@@ -140,7 +141,7 @@ pub struct BrokenObject {
     pub findings: usize,
 }
 
-/// Something that could not be read.
+/// Something that could not be read, or that an API server would not take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScanFault {
@@ -233,9 +234,13 @@ impl Scan {
 
     fn object(&mut self, lines: &Lines<'_>, manifest: &Manifest) {
         self.report.counts.objects += 1;
+        let ApiObject { object, faults, .. } = manifest.as_api_object();
+        for Fault { place, message, next } in faults {
+            self.fault(lines.source, place, message, next);
+        }
         let Some(workload) = Workload::of_kind(manifest.group(), &manifest.kind) else { return };
+        let Some(value) = object else { return };
         self.report.counts.checked += 1;
-        let value = manifest.to_json();
         let template = match workload.read(&value) {
             Ok(Some(template)) => template,
             Ok(None) => return,

@@ -120,14 +120,19 @@ fn what_cannot_be_read_is_told_and_the_rest_is_scanned() {
         })
         .collect();
     assert_eq!(
-        told[..3],
+        told[..4],
         [
             "x:0: it is binary, not text",
             "p.yaml:3: the key `hostPID` stands twice",
-            "p.yaml:12: spec.containers[0].securityContext.privileged: expected a boolean, found text",
+            "p.yaml:12: unknown field `spec.containers[0].privileged` in a `Pod` of Kubernetes v1.36",
+            "p.yaml:12: `spec.containers[0].securityContext.privileged` must be `true` or `false`, not text",
         ]
     );
-    assert!(told[3].starts_with("p.yaml:14: this is a template, not YAML"), "{}", told[3]);
+    assert_eq!(
+        report.errors[2].next.as_deref(),
+        Some("did you mean `spec.containers[0].securityContext.privileged`?")
+    );
+    assert!(told[4].starts_with("p.yaml:14: this is a template, not YAML"), "{}", told[4]);
     assert_eq!(report.findings.len(), 1);
     assert_eq!(report.findings[0].location.line, 8);
 }

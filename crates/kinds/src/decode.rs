@@ -1,0 +1,309 @@
+//! Reads an object by its types, strictly, into the form in which Go holds it.
+//!
+//! In that form a missing entry is a nil or an empty value; structures that are no pointers are always there, lists and
+//! mappings are there when they were written, even empty. Every fault is found, not only the first.
+
+use nullius_model::FieldPath;
+use serde_json::{Map, Number, Value};
+
+use crate::{
+    fault::{Fault, FaultKind, MAPPING, Meant, TEXT},
+    quantity::Quantity,
+    scalar::{self, Digits},
+    table::{Field, Shape, ShapeId, Table, Type},
+};
+
+/// An object under way.
+pub(crate) type Object = Map<String, Value>;
+
+/// Reads objects of a table's types, and collects what is wrong with them.
+pub(crate) struct Decoder<'t> {
+    table: &'t Table,
+    pub(crate) faults: Vec<Fault>,
+}
+
+impl<'t> Decoder<'t> {
+    pub(crate) fn new(table: &'t Table) -> Self {
+        Self { table, faults: Vec::new() }
+    }
+
+    /// Reads a whole object of a kind.
+    pub(crate) fn root(&mut self, of: &Type, fields: &Object) -> Object {
+        self.structure(of, fields, &FieldPath::root())
+    }
+
+    /// Reads a value that the table itself holds.
+    pub(crate) fn value_of(&mut self, field: &Field, value: &Value) -> Option<Value> {
+        self.field(field, value, &FieldPath::root())
+    }
+
+    fn structure(&mut self, of: &Type, fields: &Object, path: &FieldPath) -> Object {
+        let mut object = Object::new();
+        for (name, value) in fields {
+            let Some(field) = of.field(name) else {
+                self.unknown(of, name, path);
+                continue;
+            };
+            let below = path.clone().field(field.name);
+            if let Some(value) = self.field(field, value, &below) {
+                object.insert(name.clone(), value);
+            }
+        }
+        self.fill(of, &mut object);
+        object
+    }
+
+    /// Puts the structures in place that Go always has.
+    pub(crate) fn fill(&self, of: &Type, object: &mut Object) {
+        for field in &of.fields {
+            if field.is_pointer || object.contains_key(field.name) {
+                continue;
+            }
+            if let Shape::Struct(inner) = self.table.shape(field) {
+                let mut empty = Object::new();
+                self.fill(inner, &mut empty);
+                object.insert(field.name.to_owned(), Value::Object(empty));
+            }
+        }
+    }
+
+    fn field(&mut self, field: &Field, value: &Value, path: &FieldPath) -> Option<Value> {
+        let table = self.table;
+        if value.is_null() {
+            return None;
+        }
+        if let (Shape::Struct(of), Value::Object(fields)) = (table.shape_at(&field.shape), value) {
+            return Some(Value::Object(self.structure(of, fields, path)));
+        }
+        let value = self.value(&field.shape, value, path)?;
+        (field.is_pointer || !is_zero(&field.shape, &value)).then_some(value)
+    }
+
+    /// A value that is not null.
+    fn value(&mut self, shape: &ShapeId, value: &Value, path: &FieldPath) -> Option<Value> {
+        match (shape, value) {
+            (ShapeId::Raw, value) => Some(value.clone()),
+            (ShapeId::Bool, Value::Bool(_)) | (ShapeId::Text, Value::String(_)) => {
+                Some(value.clone())
+            }
+            (ShapeId::Integer { least, most }, Value::Number(number)) => {
+                self.integer(number, *least, *most, path)
+            }
+            (ShapeId::Float, Value::Number(number)) => Some(Value::Number(whole(number))),
+            (ShapeId::IntOrString, Value::String(_)) => Some(value.clone()),
+            (ShapeId::IntOrString, Value::Number(number)) => {
+                self.integer(number, i32::MIN.into(), i32::MAX.into(), path)
+            }
+            (ShapeId::Bytes, Value::String(text)) => {
+                self.read(scalar::bytes(text), "bytes in base64", text, path)
+            }
+            (ShapeId::Time, Value::String(text)) => {
+                let read = scalar::time(text, Digits::Seconds);
+                self.read(read, "a time such as `2026-01-02T03:04:05Z`", text, path)
+            }
+            (ShapeId::MicroTime, Value::String(text)) => {
+                let read = scalar::time(text, Digits::Microseconds);
+                self.read(read, "a time such as `2026-01-02T03:04:05.000000Z`", text, path)
+            }
+            (ShapeId::Duration, Value::String(text)) => {
+                self.read(scalar::duration(text), "a duration such as `1h30m`", text, path)
+            }
+            (ShapeId::Quantity, Value::String(text)) => {
+                let read = Quantity::parse(text).map(|quantity| quantity.written());
+                self.read(read, "an amount such as `500m` or `1Gi`", text, path)
+            }
+            (ShapeId::Quantity, Value::Number(number)) => {
+                let text = number.to_string();
+                let read = Quantity::parse(&text).map(|quantity| quantity.written());
+                self.read(read, "an amount such as `500m` or `1Gi`", &text, path)
+            }
+            (ShapeId::List(item), Value::Array(values)) => Some(self.list(item, values, path)),
+            (ShapeId::Map(item), Value::Object(values)) => Some(self.map(item, values, path)),
+            (ShapeId::Struct(_), Value::Object(fields)) => match self.table.shape_at(shape) {
+                Shape::Struct(of) => Some(Value::Object(self.structure(of, fields, path))),
+                Shape::List(_) | Shape::Map(_) | Shape::Scalar => None,
+            },
+            (_, value) => {
+                self.faults.push(Fault::wrong_type(path, expected(shape), value));
+                None
+            }
+        }
+    }
+
+    fn list(&mut self, item: &ShapeId, values: &[Value], path: &FieldPath) -> Value {
+        let items = values.iter().enumerate().map(|(index, value)| {
+            let below = path.clone().index(index);
+            self.item(item, value, &below)
+        });
+        Value::Array(items.collect())
+    }
+
+    fn map(&mut self, item: &ShapeId, values: &Object, path: &FieldPath) -> Value {
+        let entries = values.iter().map(|(key, value)| {
+            let below = path.clone().key(key.clone());
+            (key.clone(), self.item(item, value, &below))
+        });
+        Value::Object(entries.collect())
+    }
+
+    /// An item stands even if it is empty.
+    fn item(&mut self, shape: &ShapeId, value: &Value, path: &FieldPath) -> Value {
+        let read = if value.is_null() { None } else { self.value(shape, value, path) };
+        read.unwrap_or_else(|| match self.table.shape_at(shape) {
+            Shape::Struct(of) => {
+                let mut empty = Object::new();
+                self.fill(of, &mut empty);
+                Value::Object(empty)
+            }
+            Shape::List(_) | Shape::Map(_) | Shape::Scalar => zero(shape),
+        })
+    }
+
+    fn integer(
+        &mut self,
+        number: &Number,
+        least: i128,
+        most: i128,
+        path: &FieldPath,
+    ) -> Option<Value> {
+        let value = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+        if value.is_some_and(|value| least <= value && value <= most) {
+            return Some(Value::Number(number.clone()));
+        }
+        let expected = match (value, most > i32::MAX.into()) {
+            (None, _) => "a whole number",
+            (Some(_), true) => "a whole number of 64 bits",
+            (Some(_), false) => "a whole number of 32 bits",
+        };
+        self.faults.push(Fault::wrong_value(path, expected, &number.to_string()));
+        None
+    }
+
+    fn read(
+        &mut self,
+        read: Option<String>,
+        expected: &'static str,
+        found: &str,
+        path: &FieldPath,
+    ) -> Option<Value> {
+        if read.is_none() {
+            self.faults.push(Fault::wrong_value(path, expected, found));
+        }
+        read.map(Value::String)
+    }
+
+    fn unknown(&mut self, of: &Type, name: &str, path: &FieldPath) {
+        let meant = nearest(of, name).map(Meant::Named).or_else(|| self.below(of, name, path));
+        let kind = FaultKind::Unknown { name: name.to_owned(), meant };
+        self.faults.push(Fault { path: path.clone().field(name.to_owned()), kind });
+    }
+
+    /// A field of this name one structure further down, if there is only one.
+    fn below(&self, of: &Type, name: &str, path: &FieldPath) -> Option<Meant> {
+        let mut places = of.fields.iter().filter_map(|field| {
+            let Shape::Struct(inner) = self.table.shape(field) else { return None };
+            let found = inner.field(name)?;
+            Some(path.clone().field(field.name).field(found.name))
+        });
+        let place = places.next()?;
+        places.next().is_none().then_some(Meant::At(place))
+    }
+}
+
+/// The empty value of a shape, as an item of a list has it.
+pub(crate) fn zero(shape: &ShapeId) -> Value {
+    match shape {
+        ShapeId::Bool => Value::Bool(false),
+        ShapeId::Integer { .. } | ShapeId::Float | ShapeId::IntOrString => Value::from(0),
+        ShapeId::Text => Value::String(String::new()),
+        ShapeId::Quantity => Value::from("0"),
+        ShapeId::Duration => Value::from("0s"),
+        ShapeId::Bytes
+        | ShapeId::Time
+        | ShapeId::MicroTime
+        | ShapeId::Raw
+        | ShapeId::List(_)
+        | ShapeId::Map(_) => Value::Null,
+        ShapeId::Struct(_) => Value::Object(Object::new()),
+    }
+}
+
+/// Whether Go's value is its zero: a list that was written is none, even if it is empty.
+fn is_zero(shape: &ShapeId, value: &Value) -> bool {
+    match shape {
+        ShapeId::List(_) | ShapeId::Map(_) | ShapeId::Struct(_) | ShapeId::Raw => value.is_null(),
+        ShapeId::Bytes => false,
+        _ => *value == zero(shape),
+    }
+}
+
+fn expected(shape: &ShapeId) -> &'static str {
+    match shape {
+        ShapeId::Bool => "`true` or `false`",
+        ShapeId::Integer { .. } => "a whole number",
+        ShapeId::Float => "a number",
+        ShapeId::Text => TEXT,
+        ShapeId::Bytes => "bytes in base64",
+        ShapeId::Quantity => "an amount such as `500m` or `1Gi`",
+        ShapeId::Time | ShapeId::MicroTime => "a time such as `2026-01-02T03:04:05Z`",
+        ShapeId::Duration => "a duration such as `1h30m`",
+        ShapeId::IntOrString => "a whole number or text",
+        ShapeId::Raw => "a value",
+        ShapeId::Struct(_) | ShapeId::Map(_) => MAPPING,
+        ShapeId::List(_) => "a list",
+    }
+}
+
+/// Go writes a number without a fraction as a whole one.
+#[expect(clippy::cast_possible_truncation, reason = "it is whole and has at most 53 bits")]
+fn whole(number: &Number) -> Number {
+    match number.as_f64() {
+        Some(value) if number.is_f64() && value.fract() == 0.0 && value.abs() < 9e15 => {
+            Number::from(value as i64)
+        }
+        Some(_) | None => number.clone(),
+    }
+}
+
+/// The field whose name is most alike, if one is alike at all.
+fn nearest(of: &Type, name: &str) -> Option<&'static str> {
+    let most = (name.chars().count() / 3).clamp(1, 3);
+    let distance = |known: &str| match known.eq_ignore_ascii_case(name) {
+        true => 0,
+        false => distance(known, name),
+    };
+    of.fields
+        .iter()
+        .map(|field| (distance(field.name), field.name))
+        .filter(|(distance, _)| *distance <= most)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// How many letters must be changed, put in, taken out or exchanged; long names are not compared.
+fn distance(one: &str, two: &str) -> usize {
+    let (one, two): (Vec<char>, Vec<char>) = (one.chars().collect(), two.chars().collect());
+    if two.len() > 80 {
+        return usize::MAX;
+    }
+    let mut above: Vec<usize> = Vec::new();
+    let mut previous: Vec<usize> = (0..=two.len()).collect();
+    for (i, a) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in two.iter().enumerate() {
+            let at =
+                |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX / 2);
+            let mut best = (at(&previous, j) + usize::from(a != b))
+                .min(at(&previous, j + 1) + 1)
+                .min(at(&row, j) + 1);
+            let exchanged =
+                i > 0 && j > 0 && one.get(i - 1) == Some(b) && two.get(j - 1) == Some(a);
+            if exchanged {
+                best = best.min(at(&above, j - 1) + 1);
+            }
+            row.push(best);
+        }
+        above = std::mem::replace(&mut previous, row);
+    }
+    previous.last().copied().unwrap_or_default()
+}
