@@ -3,12 +3,14 @@
 //! Whoever does a guarded thing takes a reference to its permit, so that forgetting to ask does not compile, and
 //! asks the permit whether it is for exactly that thing, so that asking for something else does not help. What a
 //! judge cannot decide, because it panicked or lacks state, is denied. Beside it, [`pod_security`] measures pods by
-//! Kubernetes' own standards.
+//! Kubernetes' own standards, and [`admission_policy`] asks Kubernetes' own policies.
 
 #![forbid(unsafe_code)]
 
+pub mod admission_policy;
 mod decide;
 mod decision;
+mod go_text;
 mod permit;
 pub mod pod_security;
 

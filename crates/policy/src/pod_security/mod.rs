@@ -6,13 +6,14 @@
 
 mod checks;
 mod evaluation;
-mod go_text;
 mod labels;
 mod level;
 mod pod;
 mod registry;
 mod request;
 mod template;
+
+use crate::go_text;
 
 pub use evaluation::{Evaluation, Spot, Violation, evaluate, evaluate_as};
 pub use labels::{LabelFault, Modes};

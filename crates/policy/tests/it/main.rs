@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
 
+mod admission_policy;
 mod pod_security;
 
 use std::collections::BTreeSet;

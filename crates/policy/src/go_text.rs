@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// `"a", "b"`; the items are not escaped, as in Kubernetes.
-pub(super) fn quoted_list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
+pub(crate) fn quoted_list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
     let mut text = String::new();
     for item in items {
         let separator = if text.is_empty() { "\"" } else { ", \"" };
@@ -15,17 +15,17 @@ pub(super) fn quoted_list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> 
 }
 
 /// The first word for one, the second for any other number.
-pub(super) fn plural(one: &'static str, more: &'static str, count: usize) -> &'static str {
+pub(crate) fn plural(one: &'static str, more: &'static str, count: usize) -> &'static str {
     if count == 1 { one } else { more }
 }
 
 /// `container "a"` or `containers "a", "b"`.
-pub(super) fn containers<T: AsRef<str>>(names: &[T]) -> String {
+pub(crate) fn containers<T: AsRef<str>>(names: &[T]) -> String {
     format!("{} {}", plural("container", "containers", names.len()), quoted_list(names))
 }
 
 /// Text as Go's `%q` prints it.
-pub(super) fn go_quoted(text: &str) -> String {
+pub(crate) fn go_quoted(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
     quoted.push('"');
     for c in text.chars() {

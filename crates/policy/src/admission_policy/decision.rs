@@ -1,0 +1,96 @@
+//! What comes of a request under a set of policies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value as Json;
+
+use super::{facts::Need, go_quoted, request::Request, trace::PolicyTrace};
+
+/// The answer to a request, or what must be known to give it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Evaluation {
+    /// It is decided.
+    Decided(Box<Decision>),
+    /// Fetch these facts and evaluate again.
+    Needs(BTreeSet<Need>),
+}
+
+/// The answer to a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// Why it is refused; `None` when it is not.
+    pub refusal: Option<Refusal>,
+    /// What the person is told beside.
+    pub warnings: Vec<String>,
+    /// What the audit is told.
+    pub audit_annotations: BTreeMap<String, String>,
+    /// The object as mutations left it; none when it is deleted.
+    pub object: Option<Json>,
+    /// The patch from the object of the request to that, by RFC 6902.
+    pub patch: Vec<Json>,
+    /// What was done, policy by policy.
+    pub trace: Vec<PolicyTrace>,
+}
+
+/// A refusal as the API server answers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub code: u16,
+    /// The machine's word: `Invalid`, `Forbidden`.
+    pub reason: String,
+    /// The sentence for people.
+    pub message: String,
+    /// Every reason to refuse, the first one too.
+    pub causes: Vec<String>,
+}
+
+/// Why the evaluation of a part ended before its answer.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// A fact is missing.
+    Needs(Box<Need>),
+    /// The API server ends the request with this.
+    Refused(Box<Refusal>),
+}
+
+impl Stop {
+    pub(super) fn needs(need: Need) -> Self {
+        Self::Needs(Box::new(need))
+    }
+
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}
+
+impl Refusal {
+    /// The API server's own failure.
+    pub(super) fn internal(told: &str) -> Self {
+        let message = format!("Internal error occurred: {told}");
+        Self { code: 500, reason: "InternalError".to_owned(), message, causes: Vec::new() }
+    }
+
+    /// A namespace that does not exist.
+    pub(super) fn not_found(message: String) -> Self {
+        Self { code: 404, reason: "NotFound".to_owned(), message, causes: Vec::new() }
+    }
+
+    /// By policies that validate.
+    pub(super) fn invalid(request: &Request, reason: &str, causes: Vec<String>) -> Self {
+        let first = causes.first().map(String::as_str).unwrap_or_default();
+        let (resource, name) = (request.group_resource(), request.called());
+        let message = format!("{resource} {} is forbidden: {first}", go_quoted(name));
+        let reason = if reason.is_empty() { "Invalid" } else { reason };
+        Self { code: code(reason), reason: reason.to_owned(), message, causes }
+    }
+}
+
+fn code(reason: &str) -> u16 {
+    match reason {
+        "Unauthorized" => 401,
+        "Forbidden" => 403,
+        "RequestEntityTooLarge" => 413,
+        _ => 422,
+    }
+}

@@ -1,0 +1,121 @@
+//! Kubernetes' own admission policies, evaluated exactly as the API server evaluates them:
+//! `ValidatingAdmissionPolicy` and `MutatingAdmissionPolicy` with their bindings.
+//!
+//! [`PolicySet`] holds policies that were checked and compiled once; [`evaluate`] asks them about a [`Request`]. What must be
+//! known beside it stands in [`Facts`]; where a fact is missing the answer is the question ([`Need`]), never a guess.
+
+mod decision;
+mod environment;
+mod expressions;
+mod facts;
+mod fault;
+mod json_patch;
+mod matching;
+mod merge;
+mod mutate;
+mod names;
+mod policy;
+mod request;
+mod selector;
+mod session;
+mod set;
+pub mod shape;
+mod trace;
+mod validate;
+mod validation;
+mod values;
+mod wire;
+
+use std::collections::BTreeSet;
+
+pub use decision::{Decision, Evaluation, Refusal};
+pub use facts::{Answers, Equivalent, Existence, Facts, Kinds, Need, ParamQuery};
+pub use fault::Fault;
+pub use nullius_cel::{Version, authz};
+pub use policy::Pick;
+pub use request::{Kind, NotARequest, Operation, Request, Resource, User};
+pub use selector::{Labels, Selector};
+pub use set::{PolicySet, Taken};
+pub use trace::{BindingTrace, ExpressionTrace, MatchTrace, PolicyTrace, RunTrace};
+
+use crate::go_text::go_quoted;
+use decision::Stop;
+use session::Session;
+
+/// After so many rounds of fetching facts an evaluation is given up: what asks on is no policy.
+pub const ROUNDS: usize = 4;
+
+/// Reviews of access, which no policy may touch: the cluster could not be mended any more.
+const REVIEWS: [(&str, &str); 6] = [
+    ("authentication.k8s.io", "selfsubjectreviews"),
+    ("authentication.k8s.io", "tokenreviews"),
+    ("authorization.k8s.io", "localsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews"),
+    ("authorization.k8s.io", "subjectaccessreviews"),
+];
+/// Policies and bindings, which only policies of manifest files may touch.
+const POLICIES: [&str; 4] = [
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "mutatingadmissionpolicies",
+    "mutatingadmissionpolicybindings",
+];
+
+/// Judges a request: policies that mutate first, then those that validate what came of it.
+#[must_use]
+pub fn evaluate(set: &PolicySet, request: &Request, facts: &Facts<'_>) -> Evaluation {
+    let session = Session::new(request, facts);
+    let mut decision = Decision {
+        refusal: None,
+        warnings: Vec::new(),
+        audit_annotations: Default::default(),
+        object: request.object.clone(),
+        patch: Vec::new(),
+        trace: Vec::new(),
+    };
+    if is_exempt(request) {
+        return Evaluation::Decided(Box::new(decision));
+    }
+    if request.operation != Operation::Delete {
+        match session.mutate(&set.mutating(request, &session.equivalents)) {
+            Ok(mutated) => {
+                decision.trace = mutated.trace;
+                decision.object = mutated.object;
+            }
+            Err(Stop::Needs(need)) => return Evaluation::Needs(BTreeSet::from([*need])),
+            Err(Stop::Refused(refusal)) => {
+                decision.refusal = Some(*refusal);
+                return Evaluation::Decided(Box::new(decision));
+            }
+        }
+    }
+    let policies = set.validating(request, &session.equivalents);
+    match session.validate(&policies, decision.object.as_ref(), set.version()) {
+        Ok(validated) if !validated.needs.is_empty() => {
+            return Evaluation::Needs(validated.needs.into_iter().collect());
+        }
+        Ok(validated) => {
+            decision.warnings = validated.warnings;
+            decision.audit_annotations = validated.annotations;
+            decision.trace.extend(validated.trace);
+            if let Some((reason, _)) = validated.denials.first() {
+                let reason = reason.clone();
+                let causes = validated.denials.into_iter().map(|(_, message)| message).collect();
+                decision.refusal = Some(Refusal::invalid(request, &reason, causes));
+            }
+        }
+        Err(refusal) => decision.refusal = Some(refusal),
+    }
+    if let (Some(old), Some(new), None) = (&request.object, &decision.object, &decision.refusal) {
+        decision.patch = json_patch::between(old, new);
+    }
+    Evaluation::Decided(Box::new(decision))
+}
+
+fn is_exempt(request: &Request) -> bool {
+    let Resource { group, resource, .. } = &request.resource;
+    let is_policy =
+        group == "admissionregistration.k8s.io" && POLICIES.contains(&resource.as_str());
+    is_policy || REVIEWS.contains(&(group.as_str(), resource.as_str()))
+}

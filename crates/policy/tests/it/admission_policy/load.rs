@@ -1,0 +1,251 @@
+//! What is wrong with a policy is told as the API server tells it.
+
+use nullius_policy::admission_policy::{PolicySet, Taken, Version};
+use serde_json::json;
+
+use super::{mutation, policy, yaml};
+
+fn faults(policies: &str) -> Vec<String> {
+    let mut set = PolicySet::new(Version::minor(36));
+    let mut told = Vec::new();
+    for document in policies.split("\n---\n") {
+        if let Err(faults) = set.add(&yaml(document)) {
+            told.extend(faults.iter().map(ToString::to_string));
+        }
+    }
+    told
+}
+
+fn of_policy(spec: &str) -> Vec<String> {
+    faults(&policy(spec))
+}
+
+#[test]
+fn a_good_policy_has_no_fault() {
+    assert_eq!(of_policy("validations:\n- {expression: 'true'}"), Vec::<String>::new());
+    let good = mutation(
+        "mutations:\n- patchType: JSONPatch\n  jsonPatch: {expression: '[JSONPatch{op: \"test\"}]'}",
+    );
+    assert_eq!(faults(&good), Vec::<String>::new());
+}
+
+#[test]
+fn expressions_are_checked_with_their_types() {
+    assert_eq!(
+        of_policy("validations:\n- {expression: 'object.x +'}"),
+        [
+            "spec.validations[0].expression: Invalid value: \"object.x +\": compilation failed: ERROR: <input>:1:11: \
+             Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', \
+             NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}\n | object.x +\n | ..........^"
+        ]
+    );
+    let must = |field: &str, source: &str, told: &str| {
+        format!("spec.{field}: Invalid value: \"{source}\": {told}")
+    };
+    for (spec, told) in [
+        (
+            "validations:\n- {expression: '1'}",
+            must("validations[0].expression", "1", "must evaluate to bool but got int"),
+        ),
+        (
+            "validations:\n- {expression: 'object.ok'}",
+            must("validations[0].expression", "object.ok", "must evaluate to bool but got dyn"),
+        ),
+        (
+            "validations:\n- {expression: 'true', messageExpression: '1'}",
+            must("validations[0].messageExpression", "1", "must evaluate to string but got int"),
+        ),
+        (
+            "auditAnnotations:\n- {key: k, valueExpression: '1'}",
+            must(
+                "auditAnnotations[0].valueExpression",
+                "1",
+                "must evaluate to one of [string null_type] but got int",
+            ),
+        ),
+        (
+            "matchConditions:\n- {name: c, expression: '[1]'}\nvalidations:\n- {expression: 'true'}",
+            must("matchConditions[0].expression", "[1]", "must evaluate to bool but got list(int)"),
+        ),
+    ] {
+        assert_eq!(of_policy(spec), [told], "{spec}");
+    }
+}
+
+#[test]
+fn names_are_known_where_they_have_a_value() {
+    let undeclared = |spec: &str, name: &str| {
+        let told = of_policy(spec).join("\n");
+        assert!(told.contains(&format!("undeclared reference to '{name}'")), "{spec}: {told}");
+    };
+    undeclared("validations:\n- {expression: 'params.x == 1'}", "params");
+    undeclared(
+        "validations:\n- {expression: 'true', messageExpression: 'string(authorizer.path(\"/\").check(\"get\").allowed())'}",
+        "authorizer",
+    );
+    undeclared(
+        "variables:\n- {name: v, expression: '1'}\nmatchConditions:\n- {name: c, expression: 'variables.v == 1'}\nvalidations:\n- {expression: 'true'}",
+        "variables",
+    );
+    let told = of_policy("variables:\n- {name: a, expression: variables.b}\n- {name: b, expression: '1'}\nvalidations:\n- {expression: 'true'}").join("\n");
+    assert!(told.contains("undefined field 'b'"), "{told}");
+    let told = of_policy("validations:\n- {expression: 'request.object == null'}").join("\n");
+    assert!(told.contains("undefined field 'object'"), "{told}");
+    for spec in [
+        "paramKind: {apiVersion: v1, kind: ConfigMap}\nvalidations:\n- {expression: 'params == null'}",
+        "variables:\n- {name: a, expression: '1'}\n- {name: b, expression: variables.a + 1}\nvalidations:\n- {expression: 'variables.b > variables.a'}",
+        "validations:\n- {expression: 'authorizer.requestResource.check(\"get\").allowed() && request.userInfo.groups.size() > 0'}",
+        "validations:\n- {expression: 'namespaceObject.metadata.labels[\"a\"] == \"b\"'}",
+    ] {
+        assert_eq!(of_policy(spec), Vec::<String>::new(), "{spec}");
+    }
+    // Types of variables are checked, those of objects become anything.
+    let told = of_policy("variables:\n- {name: n, expression: '1'}\nvalidations:\n- {expression: 'variables.n == \"a\"'}").join("\n");
+    assert!(told.contains("no matching overload for '_==_' applied to '(int, string)'"), "{told}");
+}
+
+#[test]
+fn fields_are_checked_as_the_api_server_checks_them() {
+    for (spec, told) in [
+        (
+            "failurePolicy: Maybe\nvalidations:\n- {expression: 'true'}",
+            "spec.failurePolicy: Unsupported value: \"Maybe\": supported values: \"Fail\", \"Ignore\"",
+        ),
+        (
+            "validations: []",
+            "spec.validations: Required value: validations or auditAnnotations must contain at least one item",
+        ),
+        (
+            "validations:\n- {expression: ' '}",
+            "spec.validations[0].expression: Required value: expression is not specified",
+        ),
+        (
+            "validations:\n- {expression: 'true', message: \"a\\nb\"}",
+            "spec.validations[0].message: Invalid value: \"a\\nb\": must not contain line breaks",
+        ),
+        (
+            "validations:\n- {expression: 'true', reason: Teapot}",
+            "spec.validations[0].reason: Unsupported value: \"Teapot\": supported values: \"Forbidden\", \"Invalid\", \"RequestEntityTooLarge\"",
+        ),
+        (
+            "variables:\n- {name: 'a-b', expression: '1'}\nvalidations:\n- {expression: 'true'}",
+            "spec.variables[0].name: Invalid value: \"a-b\": must be a valid CEL identifier",
+        ),
+        (
+            "paramKind: {apiVersion: a/b/c, kind: X}\nvalidations:\n- {expression: 'true'}",
+            "spec.paramKind.apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c",
+        ),
+        (
+            "matchConditions:\n- {name: c, expression: 'true'}\n- {name: c, expression: 'true'}\nvalidations:\n- {expression: 'true'}",
+            "spec.matchConditions[1].name: Duplicate value: \"c\"",
+        ),
+        (
+            "matchConstraints: {}\nvalidations:\n- {expression: 'true'}",
+            "spec.matchConstraints.resourceRules: Required value",
+        ),
+        (
+            "matchConstraints:\n  resourceRules:\n  - {apiGroups: ['*', a], apiVersions: [v1], operations: [MAKE], resources: [x/*, x/y]}\nvalidations:\n- {expression: 'true'}",
+            "spec.matchConstraints.resourceRules[0].operations[0]: Unsupported value: \"MAKE\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"DELETE\", \"UPDATE\"",
+        ),
+        (
+            "matchConstraints:\n  objectSelector: {matchExpressions: [{key: a, operator: In}]}\n  resourceRules:\n  - {apiGroups: [''], apiVersions: [v1], operations: ['*'], resources: [pods]}\nvalidations:\n- {expression: 'true'}",
+            "spec.matchConstraints.objectSelector.matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'",
+        ),
+    ] {
+        let found = of_policy(spec);
+        assert!(found.iter().any(|fault| fault == told), "{spec}\n{found:#?}");
+    }
+    assert_eq!(
+        of_policy("auditAnnotations:\n- {key: 'a b', valueExpression: '\"x\"'}").len(),
+        1,
+        "a key that cannot stand in an audit event"
+    );
+    let unknown = of_policy("validations:\n- {expression: 'true', mesage: x}");
+    assert_eq!(
+        unknown,
+        [
+            "spec.validations[0].mesage: unknown field `mesage`, expected one of `expression`, `message`, `reason`, `messageExpression`"
+        ]
+    );
+}
+
+#[test]
+fn mutations_and_bindings_are_checked_too() {
+    let of = |spec: &str| faults(&mutation(spec));
+    assert_eq!(
+        of("mutations:\n- patchType: JSONPatch\n  jsonPatch: {expression: 'object'}"),
+        [
+            "spec.mutations[0].jsonPatch.expression: Invalid value: \"object\": must evaluate to list(JSONPatch) but got dyn"
+        ]
+    );
+    assert_eq!(
+        of(
+            "mutations:\n- patchType: ApplyConfiguration\n  applyConfiguration: {expression: 'Object.spec{}'}"
+        ),
+        [
+            "spec.mutations[0].applyConfiguration.expression: Invalid value: \"Object.spec{}\": must evaluate to Object but got Object.spec"
+        ]
+    );
+    assert_eq!(
+        of("mutations:\n- patchType: JSONPatch"),
+        [
+            "spec.mutations[0].jsonPatch: Required value: must be specified when patchType is JSONPatch"
+        ]
+    );
+    let deletes = "matchConstraints:\n  resourceRules:\n  - {apiGroups: [''], apiVersions: [v1], operations: [DELETE], resources: [pods]}\nmutations:\n- patchType: ApplyConfiguration\n  applyConfiguration: {expression: 'Object{}'}";
+    assert_eq!(
+        of(deletes),
+        [
+            "spec.matchConstraints.resourceRules.operations: Unsupported value: \"DELETE\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"UPDATE\""
+        ]
+    );
+    let binding = |spec: serde_json::Value| {
+        let object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": { "name": "b" }, "spec": spec,
+        });
+        let faults = PolicySet::new(Version::minor(36)).add(&object).unwrap_err();
+        faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        binding(json!({ "policyName": "p", "validationActions": ["Deny", "Warn"] })),
+        [
+            "spec.validationActions: Invalid value: [\"Deny\",\"Warn\"]: must not contain both Deny and Warn (repeating the \
+          same validation failure information in the API response and headers serves no purpose)"
+        ]
+    );
+    assert_eq!(
+        binding(
+            json!({ "policyName": "p", "validationActions": ["Deny"], "paramRef": { "name": "x", "selector": {} } })
+        ),
+        [
+            "spec.paramRef.name: Forbidden: name and selector are mutually exclusive",
+            "spec.paramRef.selector: Forbidden: name and selector are mutually exclusive",
+            "spec.paramRef.parameterNotFoundAction: Required value",
+        ]
+    );
+    assert_eq!(
+        binding(json!({})),
+        [
+            "spec.policyName: Required value",
+            "spec.validationActions: Required value: at least one validation action is required",
+        ]
+    );
+}
+
+#[test]
+fn other_kinds_are_left_alone_and_older_versions_are_told() {
+    let mut set = PolicySet::new(Version::minor(36));
+    assert_eq!(set.add(&json!({ "apiVersion": "v1", "kind": "Pod" })), Ok(Taken::Foreign));
+    let old = json!({ "apiVersion": "admissionregistration.k8s.io/v1beta1", "kind": "ValidatingAdmissionPolicy" });
+    assert!(
+        set.add(&old).unwrap_err()[0].message.contains("write `admissionregistration.k8s.io/v1`")
+    );
+    let good = policy("validations:\n- {expression: 'true'}");
+    let (one, binding) = good.split_once("\n---\n").unwrap();
+    assert_eq!(set.add(&yaml(one)), Ok(Taken::Added));
+    assert_eq!(set.unbound().collect::<Vec<_>>(), ["p"]);
+    assert!(set.add(&yaml(one)).unwrap_err()[0].message.contains("stands twice"));
+    assert_eq!(set.add(&yaml(binding)), Ok(Taken::Added));
+    assert_eq!((set.unbound().count(), set.dangling().count(), set.len()), (0, 0, 1));
+}
