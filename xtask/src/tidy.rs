@@ -46,10 +46,7 @@ const BESIDE: u8 = 9;
 /// Arrows inside one ring: committed, acyclic, each with its reason in ARCHITECTURE.md.
 const SAME_RING: &[(&str, &str)] = &[
     ("nullius-policy", "nullius-access"),
-<<<<<<< HEAD
-=======
     ("nullius-policy", "nullius-cel"),
->>>>>>> 7665e5a (Kubernetes' admission policies are evaluated as the API server does it)
     ("nullius-policy", "nullius-rbac"),
     ("nullius-access", "nullius-rbac"),
     ("nullius-tls", "nullius-pki"),
