@@ -16,36 +16,69 @@ use crate::{
 /// An object under way.
 pub(crate) type Object = Map<String, Value>;
 
+/// The most faults of an object that are told, of those that drop a field and of those that refuse the object.
+const FAULTS_MAX: usize = 500;
+
+/// Where a value stands, written down only where something is wrong.
+#[derive(Clone, Copy)]
+enum At<'a> {
+    Root,
+    Field(&'a At<'a>, &'a str),
+    Index(&'a At<'a>, usize),
+    Key(&'a At<'a>, &'a str),
+}
+
+impl At<'_> {
+    fn path(self) -> FieldPath {
+        match self {
+            Self::Root => FieldPath::root(),
+            Self::Field(above, name) => above.path().field(name.to_owned()),
+            Self::Index(above, index) => above.path().index(index),
+            Self::Key(above, key) => above.path().key(key),
+        }
+    }
+}
+
 /// Reads objects of a table's types, and collects what is wrong with them.
 pub(crate) struct Decoder<'t> {
     table: &'t Table,
     pub(crate) faults: Vec<Fault>,
+    /// How many of each sort there were.
+    dropped: usize,
+    refused: usize,
 }
 
 impl<'t> Decoder<'t> {
     pub(crate) fn new(table: &'t Table) -> Self {
-        Self { table, faults: Vec::new() }
+        Self { table, faults: Vec::new(), dropped: 0, refused: 0 }
+    }
+
+    fn fault(&mut self, fault: Fault) {
+        let told = if fault.is_dropped() { &mut self.dropped } else { &mut self.refused };
+        *told += 1;
+        if *told <= FAULTS_MAX {
+            self.faults.push(fault);
+        }
     }
 
     /// Reads a whole object of a kind.
     pub(crate) fn root(&mut self, of: &Type, fields: &Object) -> Object {
-        self.structure(of, fields, &FieldPath::root())
+        self.structure(of, fields, At::Root)
     }
 
     /// Reads a value that the table itself holds.
     pub(crate) fn value_of(&mut self, field: &Field, value: &Value) -> Option<Value> {
-        self.field(field, value, &FieldPath::root())
+        self.field(field, value, At::Root)
     }
 
-    fn structure(&mut self, of: &Type, fields: &Object, path: &FieldPath) -> Object {
+    fn structure(&mut self, of: &Type, fields: &Object, at: At<'_>) -> Object {
         let mut object = Object::new();
         for (name, value) in fields {
             let Some(field) = of.field(name) else {
-                self.unknown(of, name, path);
+                self.unknown(of, name, at);
                 continue;
             };
-            let below = path.clone().field(field.name);
-            if let Some(value) = self.field(field, value, &below) {
+            if let Some(value) = self.field(field, value, At::Field(&at, field.name)) {
                 object.insert(name.clone(), value);
             }
         }
@@ -67,88 +100,87 @@ impl<'t> Decoder<'t> {
         }
     }
 
-    fn field(&mut self, field: &Field, value: &Value, path: &FieldPath) -> Option<Value> {
+    fn field(&mut self, field: &Field, value: &Value, at: At<'_>) -> Option<Value> {
         let table = self.table;
         if value.is_null() {
             return None;
         }
         if let (Shape::Struct(of), Value::Object(fields)) = (table.shape_at(&field.shape), value) {
-            return Some(Value::Object(self.structure(of, fields, path)));
+            return Some(Value::Object(self.structure(of, fields, at)));
         }
-        let value = self.value(&field.shape, value, path)?;
+        let value = self.value(&field.shape, value, at)?;
         (field.is_pointer || !is_zero(&field.shape, &value)).then_some(value)
     }
 
     /// A value that is not null.
-    fn value(&mut self, shape: &ShapeId, value: &Value, path: &FieldPath) -> Option<Value> {
+    fn value(&mut self, shape: &ShapeId, value: &Value, at: At<'_>) -> Option<Value> {
         match (shape, value) {
             (ShapeId::Raw, value) => Some(value.clone()),
             (ShapeId::Bool, Value::Bool(_)) | (ShapeId::Text, Value::String(_)) => {
                 Some(value.clone())
             }
             (ShapeId::Integer { least, most }, Value::Number(number)) => {
-                self.integer(number, *least, *most, path)
+                self.integer(number, *least, *most, at)
             }
             (ShapeId::Float, Value::Number(number)) => Some(Value::Number(whole(number))),
             (ShapeId::IntOrString, Value::String(_)) => Some(value.clone()),
             (ShapeId::IntOrString, Value::Number(number)) => {
-                self.integer(number, i32::MIN.into(), i32::MAX.into(), path)
+                self.integer(number, i32::MIN.into(), i32::MAX.into(), at)
             }
             (ShapeId::Bytes, Value::String(text)) => {
-                self.read(scalar::bytes(text), "bytes in base64", text, path)
+                self.read(scalar::bytes(text), "bytes in base64", text, at)
             }
             (ShapeId::Time, Value::String(text)) => {
                 let read = scalar::time(text, Digits::Seconds);
-                self.read(read, "a time such as `2026-01-02T03:04:05Z`", text, path)
+                self.read(read, "a time such as `2026-01-02T03:04:05Z`", text, at)
             }
             (ShapeId::MicroTime, Value::String(text)) => {
                 let read = scalar::time(text, Digits::Microseconds);
-                self.read(read, "a time such as `2026-01-02T03:04:05.000000Z`", text, path)
+                self.read(read, "a time such as `2026-01-02T03:04:05.000000Z`", text, at)
             }
             (ShapeId::Duration, Value::String(text)) => {
-                self.read(scalar::duration(text), "a duration such as `1h30m`", text, path)
+                self.read(scalar::duration(text), "a duration such as `1h30m`", text, at)
             }
             (ShapeId::Quantity, Value::String(text)) => {
                 let read = Quantity::parse(text).map(|quantity| quantity.written());
-                self.read(read, "an amount such as `500m` or `1Gi`", text, path)
+                self.read(read, "an amount such as `500m` or `1Gi`", text, at)
             }
             (ShapeId::Quantity, Value::Number(number)) => {
                 let text = number.to_string();
                 let read = Quantity::parse(&text).map(|quantity| quantity.written());
-                self.read(read, "an amount such as `500m` or `1Gi`", &text, path)
+                self.read(read, "an amount such as `500m` or `1Gi`", &text, at)
             }
-            (ShapeId::List(item), Value::Array(values)) => Some(self.list(item, values, path)),
-            (ShapeId::Map(item), Value::Object(values)) => Some(self.map(item, values, path)),
+            (ShapeId::List(item), Value::Array(values)) => Some(self.list(item, values, at)),
+            (ShapeId::Map(item), Value::Object(values)) => Some(self.map(item, values, at)),
             (ShapeId::Struct(_), Value::Object(fields)) => match self.table.shape_at(shape) {
-                Shape::Struct(of) => Some(Value::Object(self.structure(of, fields, path))),
+                Shape::Struct(of) => Some(Value::Object(self.structure(of, fields, at))),
                 Shape::List(_) | Shape::Map(_) | Shape::Scalar => None,
             },
             (_, value) => {
-                self.faults.push(Fault::wrong_type(path, expected(shape), value));
+                self.fault(Fault::wrong_type(&at.path(), expected(shape), value));
                 None
             }
         }
     }
 
-    fn list(&mut self, item: &ShapeId, values: &[Value], path: &FieldPath) -> Value {
-        let items = values.iter().enumerate().map(|(index, value)| {
-            let below = path.clone().index(index);
-            self.item(item, value, &below)
-        });
+    fn list(&mut self, item: &ShapeId, values: &[Value], at: At<'_>) -> Value {
+        let items = values
+            .iter()
+            .enumerate()
+            .map(|(index, value)| self.item(item, value, At::Index(&at, index)));
         Value::Array(items.collect())
     }
 
-    fn map(&mut self, item: &ShapeId, values: &Object, path: &FieldPath) -> Value {
-        let entries = values.iter().map(|(key, value)| {
-            let below = path.clone().key(key.clone());
-            (key.clone(), self.item(item, value, &below))
-        });
+    fn map(&mut self, item: &ShapeId, values: &Object, at: At<'_>) -> Value {
+        let entries = values
+            .iter()
+            .map(|(key, value)| (key.clone(), self.item(item, value, At::Key(&at, key))));
         Value::Object(entries.collect())
     }
 
     /// An item stands even if it is empty.
-    fn item(&mut self, shape: &ShapeId, value: &Value, path: &FieldPath) -> Value {
-        let read = if value.is_null() { None } else { self.value(shape, value, path) };
+    fn item(&mut self, shape: &ShapeId, value: &Value, at: At<'_>) -> Value {
+        let read = if value.is_null() { None } else { self.value(shape, value, at) };
         read.unwrap_or_else(|| match self.table.shape_at(shape) {
             Shape::Struct(of) => {
                 let mut empty = Object::new();
@@ -159,13 +191,7 @@ impl<'t> Decoder<'t> {
         })
     }
 
-    fn integer(
-        &mut self,
-        number: &Number,
-        least: i128,
-        most: i128,
-        path: &FieldPath,
-    ) -> Option<Value> {
+    fn integer(&mut self, number: &Number, least: i128, most: i128, at: At<'_>) -> Option<Value> {
         let value = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
         if value.is_some_and(|value| least <= value && value <= most) {
             return Some(Value::Number(number.clone()));
@@ -175,7 +201,7 @@ impl<'t> Decoder<'t> {
             (Some(_), true) => "a whole number of 64 bits",
             (Some(_), false) => "a whole number of 32 bits",
         };
-        self.faults.push(Fault::wrong_value(path, expected, &number.to_string()));
+        self.fault(Fault::wrong_value(&at.path(), expected, &number.to_string()));
         None
     }
 
@@ -184,26 +210,30 @@ impl<'t> Decoder<'t> {
         read: Option<String>,
         expected: &'static str,
         found: &str,
-        path: &FieldPath,
+        at: At<'_>,
     ) -> Option<Value> {
         if read.is_none() {
-            self.faults.push(Fault::wrong_value(path, expected, found));
+            self.fault(Fault::wrong_value(&at.path(), expected, found));
         }
         read.map(Value::String)
     }
 
-    fn unknown(&mut self, of: &Type, name: &str, path: &FieldPath) {
-        let meant = nearest(of, name).map(Meant::Named).or_else(|| self.below(of, name, path));
+    fn unknown(&mut self, of: &Type, name: &str, at: At<'_>) {
+        if self.dropped >= FAULTS_MAX {
+            return;
+        }
+        let meant = nearest(of, name).map(Meant::Named).or_else(|| self.below(of, name, at));
+        let path = at.path().field(name.to_owned());
         let kind = FaultKind::Unknown { name: name.to_owned(), meant };
-        self.faults.push(Fault { path: path.clone().field(name.to_owned()), kind });
+        self.fault(Fault { path, kind });
     }
 
     /// A field of this name one structure further down, if there is only one.
-    fn below(&self, of: &Type, name: &str, path: &FieldPath) -> Option<Meant> {
+    fn below(&self, of: &Type, name: &str, at: At<'_>) -> Option<Meant> {
         let mut places = of.fields.iter().filter_map(|field| {
             let Shape::Struct(inner) = self.table.shape(field) else { return None };
             let found = inner.field(name)?;
-            Some(path.clone().field(field.name).field(found.name))
+            Some(at.path().field(field.name).field(found.name))
         });
         let place = places.next()?;
         places.next().is_none().then_some(Meant::At(place))

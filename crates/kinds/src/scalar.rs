@@ -17,6 +17,10 @@ pub(crate) fn time(text: &str, digits: Digits) -> Option<String> {
     let zone = rest.find(['Z', '+', '-'])?;
     let (clock, zone) = rest.split_at(zone);
     let (clock, fraction) = clock.split_once(['.', ',']).unwrap_or((clock, "0"));
+    // Where Go writes microseconds, it reads nothing else.
+    if digits == Digits::Microseconds && fraction.len() != 6 {
+        return None;
+    }
     let nanos = nanoseconds(fraction)?;
     let offset = offset(zone)?;
     let [hour, minute, second] = pair_of_digits(clock, ':')?;
@@ -213,8 +217,11 @@ mod tests {
         assert_eq!(seconds("2026-01-02T03:04:05+01:00").as_deref(), Some("2026-01-02T02:04:05Z"));
         assert_eq!(seconds("2026-07-02T23:59:59-03:30").as_deref(), Some("2026-07-03T03:29:59Z"));
         assert_eq!(seconds("2026-01-02T03:04:05.999Z").as_deref(), Some("2026-01-02T03:04:05Z"));
-        let micro = time("2026-01-02T03:04:05.1Z", Digits::Microseconds);
-        assert_eq!(micro.as_deref(), Some("2026-01-02T03:04:05.100000Z"));
+        let micro = |text| time(text, Digits::Microseconds);
+        let written = micro("2026-01-02T03:04:05.100000-01:00");
+        assert_eq!(written.as_deref(), Some("2026-01-02T04:04:05.100000Z"));
+        assert_eq!(micro("2026-01-02T03:04:05.1Z"), None);
+        assert_eq!(micro("2026-01-02T03:04:05Z"), None);
         for wrong in [
             "",
             "2026-01-02",

@@ -82,6 +82,39 @@ fn expression() -> impl Strategy<Value = String> {
     })
 }
 
+/// Expressions of the API server's tests with pieces cut, doubled, exchanged or overwritten.
+fn damaged() -> impl Strategy<Value = String> {
+    let sources: Vec<String> = include_str!("costs.jsonl")
+        .lines()
+        .filter_map(|line| {
+            Some(serde_json::from_str::<Json>(line).ok()?["expr"].as_str()?.to_owned())
+        })
+        .collect();
+    let pieces = proptest::sample::select(vec![
+        "(", ")", "[", ".map(x, ", "'", "?", ":", "0x", "\\", "r'", "{", "!", "-", "v", "é",
+        "9e999",
+    ]);
+    let damage = (any::<proptest::sample::Index>(), any::<proptest::sample::Index>(), 0..4, pieces);
+    let parts = (proptest::sample::select(sources.clone()), proptest::sample::select(sources));
+    (parts, proptest::collection::vec(damage, 1..5)).prop_map(|((source, other), damages)| {
+        let mut characters: Vec<char> = source.chars().collect();
+        for (from, to, kind, piece) in damages {
+            let (one, two) = (from.index(characters.len() + 1), to.index(characters.len() + 1));
+            let range = one.min(two)..one.max(two);
+            match kind {
+                0 => drop(characters.drain(range)),
+                1 => drop(characters.splice(range, piece.chars())),
+                2 => drop(characters.splice(one..one, other.chars())),
+                _ => {
+                    let doubled: Vec<char> = characters[range.clone()].to_vec();
+                    drop(characters.splice(range.end..range.end, doubled));
+                }
+            }
+        }
+        characters.into_iter().collect()
+    })
+}
+
 fn environments() -> Vec<Env> {
     let with = |env: Env| env.with_variable("v", Type::Dyn).with_variable("x", Type::Dyn);
     vec![
@@ -128,6 +161,19 @@ proptest! {
                     Err(EvalError::CostLimit) => prop_assert!(bounded.cost > limit),
                     Err(_) => prop_assert!(bounded.cost <= limit),
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn expressions_that_work_do_no_harm_when_they_are_damaged(source in damaged(), input in json()) {
+        for env in environments() {
+            for program in [env.compile(&source), env.compile_unchecked(&source)].into_iter().flatten() {
+                let activation = Activation::new()
+                    .with("v", Value::from_json(&input))
+                    .with("x", Value::Int(1));
+                let outcome = program.evaluate(&activation, Budget { cost: 20_000, ..Budget::default() });
+                prop_assert!(outcome.cost <= 20_000 || matches!(outcome.result, Err(EvalError::CostLimit)));
             }
         }
     }

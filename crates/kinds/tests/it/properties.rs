@@ -97,3 +97,14 @@ proptest! {
         prop_assert_eq!(read.object, object);
     }
 }
+
+#[test]
+fn a_flood_of_faults_is_told_in_part_and_hides_no_refusal() {
+    let mut spec: serde_json::Map<_, _> =
+        (0..20_000).map(|n| (format!("a{n}"), Value::Null)).collect();
+    spec.insert("replicas".to_owned(), json!("many"));
+    let faults = normalize(&json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "spec": spec }))
+        .unwrap_err();
+    assert_eq!(faults.len(), 501);
+    assert_eq!(faults.iter().filter(|fault| !fault.is_dropped()).count(), 1);
+}

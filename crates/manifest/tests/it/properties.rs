@@ -9,6 +9,11 @@ fn yaml_like() -> impl Strategy<Value = String> {
         "kind: Pod\n",
         "apiVersion: v1\n",
         "items:\n",
+        "spec:\n",
+        "metadata: {name: a, labels: [1], ",
+        "containers:\n",
+        "resources: {limits: {cpu: 1000m}}\n",
+        "hostNetwrok: yes\n",
         "- ",
         "  ",
         "a: ",
@@ -52,6 +57,9 @@ proptest! {
             Found::Object(object) => {
                 assert!((1..=lines).contains(&object.node().line));
                 let _ = object.to_json();
+                for fault in object.as_api_object().faults {
+                    assert!((1..=lines).contains(&fault.place.line), "{fault:?}");
+                }
             }
             Found::Other(place) => assert!((1..=lines).contains(&place.line)),
             Found::Fault(fault) => assert!((1..=lines).contains(&fault.place.line), "{fault:?}"),
