@@ -397,7 +397,7 @@ impl ServedStream {
                 let token = HeaderValue::from_static(asked.protocol.token());
                 response.headers_mut().insert(headers::UPGRADE, token);
                 if let Ok(send) = respond.send_response(response, false) {
-                    pipe(io, send, recv, registration.stream(), Side::Server).await;
+                    pipe(io, send, recv, registration.stream(), Side::Server, None).await;
                 }
             }
             Ok(upstream::Upgraded::Answered(response)) => {

@@ -15,11 +15,12 @@ use tokio::time::Instant;
 use crate::{
     AnsweredBy, BoxError, Ended, OnEnd, Refusal, TunnelBody, Tunnels, Upgrade,
     exchange::{Exchange, Failure, Remainder},
+    farewell::{Farewell, OnCut},
     headers::{self, Clean, Redirect},
     link::{Link, Rest, Slot},
     live::{Mark, Owner, Registration},
     outcome::Watcher,
-    pipe::{Side, pipe},
+    pipe::{LastWords, Side, pipe},
     registry::Way,
     upgrade::{self, UpgradeRequest},
     wire::{self, Class},
@@ -58,6 +59,8 @@ pub struct Forward<'a> {
     pub assert: &'a dyn Assert,
     /// Hears how it ended, once, whatever happens.
     pub on_end: Option<OnEnd>,
+    /// Says to a client whose stream is cut why it is, where its protocol has a place for that.
+    pub on_cut: Option<OnCut>,
 }
 
 impl Tunnels {
@@ -140,7 +143,8 @@ impl Tunnels {
                 let Some(on_upgrade) = on_upgrade else {
                     return Err(Refusal::new(400, "this connection cannot be upgraded"));
                 };
-                self.upgrade(&sent, upgrade, on_upgrade, registration, watcher).await
+                let on_cut = forward.on_cut;
+                self.upgrade(&sent, upgrade, on_upgrade, registration, watcher, on_cut).await
             }
             None => self.plain(&sent, body, registration, watcher).await,
         }
@@ -178,6 +182,7 @@ impl Tunnels {
         on_upgrade: OnUpgrade,
         registration: Registration,
         watcher: &mut Option<Watcher>,
+        on_cut: Option<OnCut>,
     ) -> Result<Response<TunnelBody>, Refusal> {
         let answer = self.send(sent, TunnelBody::empty(), &registration).await?;
         let Answer { response, remainder, slot } = answer;
@@ -216,6 +221,8 @@ impl Tunnels {
         response.headers_mut().insert(header::UPGRADE, token);
         response.extensions_mut().insert(AnsweredBy::ApiServer);
         let watcher = watcher.take();
+        let place = Farewell::to(upgrade.protocol, response.headers());
+        let words = place.zip(on_cut).map(|(place, why)| LastWords { place, why });
         self.inner().tasks.spawn(async move {
             let stream = Arc::clone(registration.stream());
             let upgraded = tokio::select! {
@@ -225,7 +232,7 @@ impl Tunnels {
             match upgraded {
                 Some(upgraded) => {
                     let io = hyper_util::rt::TokioIo::new(upgraded);
-                    let report = pipe(io, send, recv, &stream, Side::Client).await;
+                    let report = pipe(io, send, recv, &stream, Side::Client, words).await;
                     if let Some(mut watcher) = watcher {
                         watcher.sent(report.to_client);
                         watcher.ended(report.ended);

@@ -9,6 +9,7 @@
 mod agent;
 mod body;
 mod exchange;
+mod farewell;
 mod forward;
 mod headers;
 mod hub;
@@ -27,6 +28,7 @@ mod wire;
 
 pub use agent::{Admission, Agent, Gate, Presented, Served};
 pub use body::{BoxError, StreamError, TunnelBody};
+pub use farewell::OnCut;
 pub use forward::{Assert, AssertError, Forward};
 pub use headers::check_headers;
 pub use hub::{AgentState, AgentView, Attached, TunnelOptions, Tunnels};

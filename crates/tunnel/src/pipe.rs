@@ -21,9 +21,10 @@ use http::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
+    farewell::{Farewell, OnCut},
     headers,
     inbound::Inbound,
-    live::{Stream, WhyCut},
+    live::{MAX_UNREAD, Stream, WhyCut},
     outcome::{Ended, Report},
 };
 
@@ -32,6 +33,8 @@ const CHUNK: usize = 32 * 1024;
 const LINGER: Duration = Duration::from_secs(60);
 /// How long a client may send to nobody: closing before it has would throw away what is on its way to it.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long a client that was cut may take to hear why.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Whose connection is joined to the stream.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +43,14 @@ pub(crate) enum Side {
     Client,
     /// The API server's, in the agent.
     Server,
+}
+
+/// What a client is told when its stream is cut.
+pub(crate) struct LastWords {
+    /// Where they fit.
+    pub(crate) place: Farewell,
+    /// What they say.
+    pub(crate) why: OnCut,
 }
 
 /// Why one direction stopped before its end.
@@ -72,17 +83,19 @@ pub(crate) async fn pipe<IO>(
     recv: RecvStream,
     stream: &Arc<Stream>,
     side: Side,
+    mut words: Option<LastWords>,
 ) -> Report
 where
     IO: AsyncRead + AsyncWrite,
 {
-    let (read, write) = tokio::io::split(io);
+    let (read, mut write) = tokio::io::split(io);
     let inbound = Inbound::new(recv, Some(Arc::clone(stream)));
     let moved = AtomicU64::new(0);
     let to_connection = AtomicU64::new(0);
     let result = {
         let up = into_stream(read, &mut send, &moved, side);
-        let down = into_connection(write, inbound, &moved, &to_connection);
+        let place = words.as_mut().map(|words| &mut words.place);
+        let down = into_connection(&mut write, inbound, &moved, &to_connection, place);
         tokio::select! {
             biased;
             why = stream.cut_down() => Err(Stop::Cut(why)),
@@ -95,6 +108,21 @@ where
     };
     if !told {
         send.send_reset(Reason::CANCEL);
+    }
+    if let (Err(Stop::Cut(why)), Some(words)) = (&result, words) {
+        let why = match why {
+            WhyCut::Ended => (words.why)(),
+            WhyCut::Unread => {
+                format!("this session left more than {} MiB unread", MAX_UNREAD >> 20)
+            }
+        };
+        if let Some(words) = words.place.words(why) {
+            let say = async {
+                write.write_all(&words).await?;
+                write.shutdown().await
+            };
+            let _ = tokio::time::timeout(LAST_WORDS, say).await;
+        }
     }
     let ended = match result {
         Ok(()) => Ended::Finished,
@@ -198,6 +226,7 @@ async fn into_connection<W>(
     mut inbound: Inbound,
     moved: &AtomicU64,
     to_connection: &AtomicU64,
+    mut place: Option<&mut Farewell>,
 ) -> Result<(), Stop>
 where
     W: AsyncWrite + Unpin,
@@ -208,6 +237,9 @@ where
             write.shutdown().await.map_err(gone)?;
             return Err(Stop::Server);
         };
+        if let Some(place) = &mut place {
+            place.sends();
+        }
         let written = async {
             write.write_all(&data).await?;
             write.flush().await
@@ -224,6 +256,9 @@ where
             }
         });
         written.await?.map_err(gone)?;
+        if let Some(place) = &mut place {
+            place.sent(&data);
+        }
         moved.fetch_add(1, Ordering::Relaxed);
         to_connection.fetch_add(data.len() as u64, Ordering::Relaxed);
     }

@@ -282,6 +282,7 @@ impl TestHub {
             audit_id: &audit_id,
             assert: &Asserts { signer: &self.signer, generation },
             on_end: None,
+            on_cut: None,
         };
         let request = Request::get(target).body(Empty::<bytes::Bytes>::new()).unwrap();
         self.tunnels.forward(forward, request).await

@@ -32,6 +32,8 @@ use crate::{Hub, usage::UseRef};
 
 /// Seconds that an assertion lives: longer than any queue in a tunnel, shorter than a coffee.
 const ASSERTION_SECONDS: i64 = 30;
+/// What is said where a session that was there is there no more.
+const SESSION_ENDED: &str = "your session has ended; sign in with `nullius login`";
 /// Characters of a user agent that the audit keeps.
 const USER_AGENT_CHARS: usize = 256;
 
@@ -204,8 +206,7 @@ impl Call<'_> {
                 Ok(()) => {}
                 Err(NoMore::Denied(denial)) => return Err(self.deny(slot, &asked, &denial)),
                 Err(NoMore::Ended) => {
-                    let refusal =
-                        Refusal::new(401, "your session has ended; sign in with `nullius login`");
+                    let refusal = Refusal::new(401, SESSION_ENDED);
                     let permission = permit.permission();
                     self.finish_early(slot, &asked, &explanation, permission, &refusal);
                     return Err(refusal);
@@ -213,6 +214,10 @@ impl Call<'_> {
             }
         }
         drop(newest);
+        let on_cut = {
+            let hub = Arc::clone(hub);
+            move || why_cut(&hub, &live)
+        };
         let long = is_long(&asked.info, &request);
         self.count(&asked, true, permit.permission());
         let (status, told) = tokio::sync::oneshot::channel::<u16>();
@@ -239,6 +244,7 @@ impl Call<'_> {
             audit_id: &self.audit_id,
             assert: &assert,
             on_end: Some(Box::new(move |report| ending.tell(report))),
+            on_cut: Some(Box::new(on_cut)),
         };
         let response = hub.clusters().tunnels.forward(forward, request).await;
         let _ = status.send(response.status().as_u16());
@@ -402,6 +408,18 @@ fn proof_of(identity: &Identity) -> BTreeMap<String, String> {
     ];
     let known = facts.into_iter().filter(|(_, text)| !text.is_empty());
     known.map(|(name, text)| (name.to_owned(), text)).collect()
+}
+
+/// What a person hears whose stream is cut: what the same request would be answered now.
+fn why_cut(hub: &Hub, live: &LiveRequest) -> String {
+    if hub.is_draining() {
+        return "the hub stops, perhaps for an update; run the command again".to_owned();
+    }
+    match live.judge_again(hub.sessions(), &hub.snapshot(), hub.now()) {
+        Err(NoMore::Denied(denial)) => denial.kube_status().message,
+        Err(NoMore::Ended) => SESSION_ENDED.to_owned(),
+        Ok(()) => "what you may do has changed meanwhile; run the command again".to_owned(),
+    }
 }
 
 /// A request that runs; dropping it ends that, whatever became of it.

@@ -58,6 +58,7 @@ fn a_hub_told_to_stop_tells_a_shell_that_does_not_end() {
     let (code, said) = shell.wait_end(HUB_DRAINS);
     eprintln!("told after {:?}: {code} {said}", began.elapsed());
     assert_ne!(code, 0, "{said}");
+    assert!(said.contains("error: the hub stops, perhaps for an update"), "{said}");
     stopping.wait_end(HUB_DRAINS);
     drop(stopping);
     worker.works_again(&EXEC);

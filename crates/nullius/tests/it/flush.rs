@@ -47,13 +47,18 @@ impl Streams {
         }
     }
 
-    /// All end within the limit from `since`.
-    fn are_cut(&mut self, since: Instant) {
+    /// All end within the limit from `since`; gives what the shell was told.
+    fn are_cut(&mut self, since: Instant) -> String {
+        let mut told = String::new();
         for stream in &mut self.running {
             let left = (since + CUT_WITHIN).saturating_duration_since(Instant::now());
             let (code, said) = stream.wait_end(left);
             assert_ne!(code, -1, "{}: {said}", stream.what());
+            if stream.what().starts_with("exec") {
+                told = said;
+            }
         }
+        told
     }
 }
 
@@ -122,6 +127,17 @@ impl End {
         matches!(self, Self::UserLocked | Self::SessionLocked)
     }
 
+    /// What kubectl prints of an exec that is cut by it.
+    fn says_to_a_shell(self) -> &'static str {
+        match self {
+            Self::Logout | Self::SessionEnded | Self::UserDeleted | Self::UserDisabled => {
+                "error: your session has ended"
+            }
+            Self::GrantDeleted => "no grant of yours names it",
+            Self::UserLocked | Self::SessionLocked => "call security",
+        }
+    }
+
     /// The next request is refused, and it says why.
     fn is_told(self, refused: &Output) {
         ended_with(refused, 1);
@@ -162,8 +178,9 @@ fn every_end_of_a_right_cuts_its_streams_and_leaves_nothing() {
         let began = end.bring_about(&world, &worker);
         let refused =
             worker.kubectl().run(&["get", "--raw", "/api/v1/namespaces/shop/pods"]).unwrap();
-        streams.are_cut(began);
+        let told = streams.are_cut(began);
         eprintln!("{end}: refused and cut after {:?}", began.elapsed());
+        assert!(told.contains(end.says_to_a_shell()), "{end}: {told}");
         end.is_told(&refused);
         match end {
             // Locks are lifted again: what the session has stays, but for its rights.

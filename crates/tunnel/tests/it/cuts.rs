@@ -5,11 +5,11 @@ use std::{sync::atomic::Ordering, time::Duration};
 use http_body_util::BodyExt as _;
 use nullius_tls::HttpVersions;
 use nullius_tunnel::{Ended, TunnelBody};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     api::Api,
-    client::{SPDY, ask, empty, failure, get, http1, http2, send, send_http2, upgrade},
+    client::{SPDY, WEBSOCKET, ask, empty, failure, get, http1, http2, send, send_http2, upgrade},
     world::{ADA, BOB, World, cluster, session, until},
 };
 
@@ -52,6 +52,41 @@ async fn a_cut_session_ends_watch_and_exec_at_once_and_leaves_others_alone() {
     let frame = of_bob.body_mut().frame().await.unwrap().unwrap();
     assert_eq!(frame.into_data().unwrap(), "still here");
     assert_eq!(world.live(BOB), 1);
+}
+
+#[tokio::test]
+async fn an_exec_over_websocket_is_told_why_it_is_cut_between_two_messages() {
+    let api = Api::start(HttpVersions::Either).await;
+    let (world, _agent) = World::with_agent(api.dial()).await;
+    // The echo makes messages of the API server of what is sent: one whole, one in the middle.
+    let sent: [&[u8]; 2] = [&[0x82, 3, 1, b'h', b'i'], &[0x82, 3, 1, b'h']];
+    let mut pipes = Vec::new();
+    for sent in sent {
+        let (_, mut pipe) = upgrade(world.http1, "GET", WEBSOCKET).await;
+        pipe.write_all(sent).await.unwrap();
+        let mut echo = vec![0; sent.len()];
+        pipe.read_exact(&mut echo).await.unwrap();
+        assert_eq!(echo, sent);
+        pipes.push(pipe);
+    }
+    assert_eq!(world.tunnels.cut(&session(ADA)), 2);
+    let mut said = Vec::new();
+    for pipe in &mut pipes {
+        let mut rest = Vec::new();
+        let _ = pipe.read_to_end(&mut rest).await;
+        said.push(rest);
+    }
+    let [head @ .., _, _, _, _] = &said[0][..] else { panic!("{said:?}") };
+    assert_eq!(head[..2], [0x82, 126], "a whole binary message");
+    assert_eq!(u16::from_be_bytes([head[2], head[3]]) as usize, head.len() - 4);
+    assert_eq!(head[4], 3, "on the error channel");
+    let status: serde_json::Value = serde_json::from_slice(&head[5..]).unwrap();
+    assert_eq!(status["message"], "the session of ada has ended");
+    assert_eq!(status["status"], "Failure");
+    assert!(said[0].ends_with(&[0x88, 2, 0x03, 0xe8]), "and a normal close: {said:?}");
+    assert!(said[1].is_empty(), "nothing in the middle of a message: {said:?}");
+    until(|| world.reports.lock().unwrap().len() == 2).await;
+    assert!(world.reports.lock().unwrap().iter().all(|report| report.ended == Ended::Cut));
 }
 
 #[tokio::test]
@@ -135,6 +170,7 @@ async fn a_request_decided_before_a_cut_is_not_forwarded_after_it() {
         audit_id: &audit_id,
         assert: world.assert.as_ref(),
         on_end: None,
+        on_cut: None,
     };
     let response = world.tunnels.forward(forward, request).await;
     assert_eq!(response.status(), 401);

@@ -265,6 +265,7 @@ async fn the_hub_knows_who_answered_and_hears_the_end_once() {
             audit_id: &"a-1".parse().unwrap(),
             assert: world.assert.as_ref(),
             on_end: Some(Box::new(move |report| heard.lock().unwrap().push(report.ended))),
+            on_cut: None,
         };
         let request = http::Request::builder().uri(asked).body(TunnelBody::empty()).unwrap();
         let response = world.tunnels.forward(forward, request).await;

@@ -366,6 +366,7 @@ impl Front {
             audit_id: &audit_id,
             assert: self.assert.as_ref(),
             on_end: Some(Box::new(move |report| reports.lock().unwrap().push(report))),
+            on_cut: Some(Box::new(|| "the session of ada has ended".to_owned())),
         };
         Ok(self.tunnels.forward(forward, Request::from_parts(parts, body)).await)
     }
