@@ -31,6 +31,8 @@ pub struct Api {
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
+    /// The headers as they came.
+    pub headers: Vec<(String, String)>,
     /// The body as it came.
     pub body: Vec<u8>,
 }
@@ -39,6 +41,14 @@ impl Response {
     /// Whether the status is one of success.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
+    }
+
+    /// The values of a header.
+    pub fn header<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers
+            .iter()
+            .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// The body as JSON.
@@ -82,6 +92,16 @@ impl Api {
         self.send("POST", path, &serde_json::to_vec(body)?)
     }
 
+    /// Puts a JSON body in the place of what stands.
+    pub fn put(&self, path: &str, body: &Value) -> Result<Response> {
+        self.send("PUT", path, &serde_json::to_vec(body)?)
+    }
+
+    /// Deletes what stands at a path.
+    pub fn delete(&self, path: &str) -> Result<Response> {
+        self.send("DELETE", path, &[])
+    }
+
     /// Creates an object; one that exists already is fine.
     pub fn create(&self, path: &str, object: &Value) -> Result<()> {
         let response = self.send("POST", path, &serde_json::to_vec(object)?)?;
@@ -122,7 +142,12 @@ impl Api {
         let head = String::from_utf8_lossy(&answer[..end]).into_owned();
         let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
         let status = status.context("the API server's answer has no status")?;
-        Ok(Response { status, body: answer.split_off(end + 4) })
+        let headers = head.lines().skip(1).filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.trim().to_owned(), value.trim().to_owned()))
+        });
+        let headers = headers.collect();
+        Ok(Response { status, headers, body: answer.split_off(end + 4) })
     }
 }
 

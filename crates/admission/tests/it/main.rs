@@ -1,9 +1,10 @@
 //! Scans of files, and their reports.
 
-#![allow(clippy::unwrap_used, reason = "test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
 
 mod api_server;
 mod decoded;
 mod manifests;
+mod policies;
 mod properties;
 mod scan;

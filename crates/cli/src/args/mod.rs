@@ -7,6 +7,7 @@ mod access;
 mod audit;
 mod cel;
 mod object;
+mod policy;
 mod role;
 mod scan;
 mod session;
@@ -28,6 +29,7 @@ pub(crate) use audit::{AuditFilter, AuditList, UsageShow};
 pub(crate) use cel::{CelCommand, CelEval};
 pub(crate) use object::Selector;
 pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
+pub(crate) use policy::{PolicyCommand, PolicyEval};
 pub use role::{
     AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand, HubFlags, HubInit,
     HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat, OfflinePassphrase, UpArgs,
@@ -197,6 +199,9 @@ pub(crate) enum Command {
     /// Reads YAML and JSON as kubectl does, of one or many documents, also what Helm and kustomize print. It needs no hub and
     /// no cluster. What cannot be read is told, and the rest is still judged.
     Scan(Scan),
+    /// Requests under Kubernetes' own admission policies
+    #[command(subcommand, arg_required_else_help = true)]
+    Policy(PolicyCommand),
     /// Expressions in CEL, as the API server of a version understands them
     #[command(subcommand, arg_required_else_help = true)]
     Cel(CelCommand),

@@ -6,5 +6,6 @@ pub(crate) mod cel;
 pub(crate) mod cluster;
 pub(crate) mod objects;
 pub(crate) mod people;
+pub(crate) mod policy;
 pub(crate) mod scan;
 pub(crate) mod sign;

@@ -8,6 +8,7 @@ mod hub;
 mod kubeconfig;
 mod objects;
 mod person;
+mod policy;
 mod scan;
 mod shown;
 mod sign_in;

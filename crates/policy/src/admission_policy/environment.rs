@@ -9,8 +9,17 @@ pub(super) const VARIABLES: &str = "kubernetes.variables";
 #[derive(Debug)]
 pub(super) struct Environment {
     base: Env,
-    params: bool,
+    params: Params,
+    /// Whether there are variables at all: without, a policy that validates cannot name them.
+    composed: bool,
     variables: Vec<(String, Type)>,
+}
+
+/// Whether a policy takes parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Params {
+    Some,
+    None,
 }
 
 /// What an expression may name beside the objects.
@@ -28,8 +37,14 @@ pub(super) enum Reach {
 
 impl Environment {
     /// For a policy with or without parameters.
-    pub(super) fn new(version: Version, has_params: bool) -> Self {
-        Self { base: Env::kubernetes(version), params: has_params, variables: Vec::new() }
+    pub(super) fn new(version: Version, params: Params) -> Self {
+        let base = Env::kubernetes(version);
+        Self { base, params, composed: false, variables: Vec::new() }
+    }
+
+    /// Makes `variables` known, though there is none in it yet.
+    pub(super) fn compose(&mut self) {
+        self.composed = true;
     }
 
     /// Makes a variable known to the expressions after it.
@@ -63,7 +78,7 @@ impl Environment {
         let mut objects = Objects::default();
         declare_request(&mut objects);
         declare_namespace(&mut objects);
-        let has_variables = reach != Reach::Conditions;
+        let has_variables = self.composed && reach != Reach::Conditions;
         if has_variables {
             objects.declare(VARIABLES, self.variables.iter().cloned());
         }
@@ -78,7 +93,7 @@ impl Environment {
         if has_variables {
             env = env.with_variable("variables", object(VARIABLES));
         }
-        if self.params {
+        if self.params == Params::Some {
             env = env.with_variable("params", Type::Dyn);
         }
         if reach != Reach::Messages {

@@ -38,6 +38,8 @@ pub use selector::{Labels, Selector};
 pub use set::{PolicySet, Taken};
 pub use trace::{BindingTrace, ExpressionTrace, MatchTrace, PolicyTrace, RunTrace};
 
+use serde_json::Value as Json;
+
 use crate::go_text::go_quoted;
 use decision::Stop;
 use session::Session;
@@ -90,8 +92,14 @@ pub fn evaluate(set: &PolicySet, request: &Request, facts: &Facts<'_>) -> Evalua
             }
         }
     }
+    let named = with_made_name(request, decision.object.as_ref());
+    let (request, object) = match &named {
+        Some((request, object)) => (request, Some(object)),
+        None => (request, decision.object.as_ref()),
+    };
+    let session = Session::new(request, facts);
     let policies = set.validating(request, &session.equivalents);
-    match session.validate(&policies, decision.object.as_ref(), set.version()) {
+    match session.validate(&policies, object, set.version()) {
         Ok(validated) if !validated.needs.is_empty() => {
             return Evaluation::Needs(validated.needs.into_iter().collect());
         }
@@ -111,6 +119,29 @@ pub fn evaluate(set: &PolicySet, request: &Request, facts: &Facts<'_>) -> Evalua
         decision.patch = json_patch::between(old, new);
     }
     Evaluation::Decided(Box::new(decision))
+}
+
+/// What ends a name that the API server makes: it cannot be known before.
+const MADE: &str = "xxxxx";
+/// How much of `generateName` a made name keeps.
+const MADE_FROM: usize = 58;
+
+/// The request and its object with the name that the API server makes between mutation and validation.
+fn with_made_name(request: &Request, object: Option<&Json>) -> Option<(Request, Json)> {
+    let mut object = object.filter(|_| request.operation == Operation::Create)?.clone();
+    let metadata = object.get_mut("metadata")?.as_object_mut()?;
+    let text = |field: &str| metadata.get(field).and_then(Json::as_str).unwrap_or_default();
+    if !text("name").is_empty() || text("generateName").is_empty() {
+        return None;
+    }
+    let kept: String = text("generateName").chars().take(MADE_FROM).collect();
+    let name = format!("{kept}{MADE}");
+    metadata.insert("name".to_owned(), Json::from(name.as_str()));
+    let mut request = request.clone();
+    if request.name.is_empty() {
+        request.name = name;
+    }
+    Some((request, object))
 }
 
 fn is_exempt(request: &Request) -> bool {

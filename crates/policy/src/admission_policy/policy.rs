@@ -4,7 +4,7 @@ use nullius_cel::{Program, Type, Version};
 use serde_json::{Value as Json, json};
 
 use super::{
-    environment::{Environment, Reach},
+    environment::{Environment, Params, Reach},
     fault::{Fault, Faults},
     names,
     request::Kind,
@@ -197,6 +197,9 @@ pub(super) fn validating(
     spec.param_kind.iter().for_each(|kind| validation::param_kind(faults, kind));
     validation::constraints(faults, spec.match_constraints.as_ref());
     let conditions = maker.conditions(&spec.match_conditions);
+    if !spec.variables.is_empty() {
+        maker.environment.compose();
+    }
     let variables = maker.variables(&spec.variables);
     if spec.validations.is_empty() && spec.audit_annotations.is_empty() {
         let told = "validations or auditAnnotations must contain at least one item";
@@ -231,6 +234,7 @@ pub(super) fn mutating(object: &Json, version: Version) -> Result<Policy<Mutatin
         validation::mutating_operations(faults, constraints, "spec.matchConstraints");
     }
     let conditions = maker.conditions(&spec.match_conditions);
+    maker.environment.compose();
     let variables = maker.variables(&spec.variables);
     if spec.mutations.is_empty() {
         maker.faults.required("spec.mutations", "mutations must contain at least one item");
@@ -382,7 +386,8 @@ struct Parts<R> {
 
 impl Maker {
     fn new(version: Version, param_kind: Option<&wire::ParamKind>) -> Self {
-        let environment = Environment::new(version, param_kind.is_some());
+        let params = if param_kind.is_some() { Params::Some } else { Params::None };
+        let environment = Environment::new(version, params);
         Self { environment, faults: Faults::default() }
     }
 

@@ -257,3 +257,15 @@ fn requests_are_seen_as_the_api_server_shows_them() {
     holds("dyn(request).uid == \"\" && dyn(request).object == null");
     holds("!has(dyn(namespaceObject).kind)");
 }
+
+#[test]
+fn a_name_is_made_before_validation() {
+    let mut bench = Bench::new(&policy(
+        "validations:\n- {expression: 'request.name == object.metadata.name && request.name.startsWith(\"made-\")'}\n- {expression: 'false', message: end}",
+    ));
+    bench.request.name = String::new();
+    let metadata = &mut bench.request.object.as_mut().unwrap()["metadata"];
+    *metadata = json!({ "generateName": "made-" });
+    assert_eq!(bench.told(), "end");
+    assert_eq!(bench.decide().object.unwrap()["metadata"], json!({ "generateName": "made-" }));
+}

@@ -1,0 +1,176 @@
+//! What is known of kinds: Kubernetes' own by its field table, others by the definitions of a state.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use nullius_kinds as kinds;
+use nullius_policy::admission_policy::{
+    Equivalent, Existence, Kind, Kinds, Resource,
+    shape::{Atom, Field, ListMerge, ListShape, MapMerge, MapShape, Schemas, TypeRef},
+};
+use serde_json::Value as Json;
+
+use super::{Place, definitions::Definitions};
+
+/// Kubernetes' own kinds and those of a state.
+pub(super) struct Known<'a> {
+    pub(super) definitions: &'a Definitions,
+    /// Whether the state holds every definition: what it does not define does not exist.
+    pub(super) is_complete: bool,
+}
+
+/// How Kubernetes' own kinds merge.
+static SCHEMAS: LazyLock<Schemas> = LazyLock::new(builtin_schemas);
+
+/// Where objects of one of Kubernetes' own kinds are.
+pub(super) fn builtin(kind: &Kind) -> Option<Place> {
+    let found = kinds::Table::builtin().kind(&kind.api_version(), &kind.kind)?;
+    Some(Place {
+        resource: resource_of(found),
+        is_namespaced: found.scope == kinds::Scope::Namespaced,
+    })
+}
+
+fn resource_of(kind: &kinds::Kind) -> Resource {
+    let Kind { group, version, .. } = Kind::new(kind.api_version, kind.name);
+    let resource = kind.resource.split('/').next().unwrap_or_default().to_owned();
+    Resource { group, version, resource }
+}
+
+impl Kinds for Known<'_> {
+    fn existence(&self, kind: &Kind) -> Existence {
+        let place = self.definitions.place(kind).or_else(|| builtin(kind));
+        match place {
+            Some(Place { is_namespaced: true, .. }) => Existence::Namespaced,
+            Some(Place { is_namespaced: false, .. }) => Existence::Cluster,
+            None if self.is_complete => Existence::Absent,
+            None => Existence::Unknown,
+        }
+    }
+
+    fn equivalents(&self, resource: &Resource, subresource: &str) -> Vec<Equivalent> {
+        let defined = self.definitions.equivalents(resource, subresource);
+        if !defined.is_empty() || !subresource.is_empty() {
+            return defined;
+        }
+        let all = kinds::Table::builtin().kinds().filter(|kind| is_on(kind)).map(|kind| {
+            Equivalent { resource: resource_of(kind), kind: Kind::new(kind.api_version, kind.name) }
+        });
+        all.filter(|other| is_same(&other.resource, resource)).collect()
+    }
+
+    fn converted(&self, object: &Json, to: &Kind) -> Option<Json> {
+        self.definitions.converted(object, to)
+    }
+
+    fn schemas(&self, kind: &Kind) -> Option<&Schemas> {
+        if self.definitions.knows(kind) {
+            return Some(self.definitions.schemas());
+        }
+        Some(&*SCHEMAS).filter(|schemas| schemas.knows(kind))
+    }
+
+    fn normalized(&self, object: Json, kind: &Kind) -> Result<Json, String> {
+        if self.definitions.knows(kind) {
+            return Ok(self.definitions.normalized(object, kind));
+        }
+        let told = |faults: Vec<kinds::Fault>| {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            format!("strict decoding error: {}", faults.join(", "))
+        };
+        match kinds::normalize(&object) {
+            Ok(normalized) if normalized.dropped.is_empty() => Ok(normalized.object),
+            Ok(normalized) => Err(told(normalized.dropped)),
+            Err(faults) => Err(told(faults)),
+        }
+    }
+}
+
+/// Whether an API server serves the kind unless it is told otherwise: versions that are neither alpha nor beta.
+fn is_on(kind: &kinds::Kind) -> bool {
+    let version = kind.api_version.rsplit('/').next().unwrap_or_default();
+    !version.contains("alpha") && !version.contains("beta") && !kind.resource.contains('/')
+}
+
+/// Whether two resources are the same objects. Events are served by two groups.
+fn is_same(one: &Resource, two: &Resource) -> bool {
+    let is_events = |resource: &Resource| {
+        resource.resource == "events" && ["", "events.k8s.io"].contains(&resource.group.as_str())
+    };
+    one.resource == two.resource && (one.group == two.group || is_events(one) && is_events(two))
+}
+
+fn builtin_schemas() -> Schemas {
+    let table = kinds::Table::builtin();
+    let mut schemas = Schemas::default();
+    let mut roots: BTreeMap<&str, Vec<Kind>> = BTreeMap::new();
+    for kind in table.kinds() {
+        if let Some(root) = table.root(kind) {
+            roots.entry(root.name).or_default().push(Kind::new(kind.api_version, kind.name));
+        }
+    }
+    for of in table.types() {
+        let fields = of.fields().iter().map(|field| {
+            let of = field_type(table, field);
+            (field.name.to_owned(), Field { of, default: field.default().cloned() })
+        });
+        let map = MapShape { fields: fields.collect(), others: None, merge: map_merge(of.merge) };
+        let atom = Atom { map: Some(map), ..Atom::default() };
+        schemas.add(of.name, atom, roots.remove(of.name).unwrap_or_default());
+    }
+    schemas
+}
+
+fn field_type(table: &kinds::Table, field: &kinds::Field) -> TypeRef {
+    match table.shape(field) {
+        kinds::Shape::Struct(of) => {
+            let merge = (field.map == kinds::MapMerge::Atomic).then_some(MapMerge::Atomic);
+            TypeRef::Named(of.name.to_owned(), merge)
+        }
+        kinds::Shape::List(item) => {
+            let merge = match &field.list {
+                kinds::ListMerge::Atomic => ListMerge::Atomic,
+                kinds::ListMerge::Set => ListMerge::Set,
+                kinds::ListMerge::Map(keys) => {
+                    ListMerge::Keys(keys.iter().map(|key| (*key).to_owned()).collect())
+                }
+            };
+            let list = ListShape { items: item_type(item), merge };
+            TypeRef::Inline(Box::new(Atom { list: Some(list), ..Atom::default() }))
+        }
+        kinds::Shape::Map(item) => {
+            let map = MapShape {
+                fields: BTreeMap::new(),
+                others: Some(item_type(item)),
+                merge: map_merge(field.map),
+            };
+            TypeRef::Inline(Box::new(Atom { map: Some(map), ..Atom::default() }))
+        }
+        kinds::Shape::Scalar => TypeRef::Untyped,
+    }
+}
+
+fn item_type(item: kinds::Item<'_>) -> TypeRef {
+    match item.shape() {
+        kinds::Shape::Struct(of) => TypeRef::Named(of.name.to_owned(), None),
+        kinds::Shape::List(item) => {
+            let list = ListShape { items: item_type(item), merge: ListMerge::Atomic };
+            TypeRef::Inline(Box::new(Atom { list: Some(list), ..Atom::default() }))
+        }
+        kinds::Shape::Map(item) => {
+            let map = MapShape {
+                fields: BTreeMap::new(),
+                others: Some(item_type(item)),
+                merge: MapMerge::Granular,
+            };
+            TypeRef::Inline(Box::new(Atom { map: Some(map), ..Atom::default() }))
+        }
+        kinds::Shape::Scalar => TypeRef::Untyped,
+    }
+}
+
+fn map_merge(merge: kinds::MapMerge) -> MapMerge {
+    match merge {
+        kinds::MapMerge::Granular => MapMerge::Granular,
+        kinds::MapMerge::Atomic => MapMerge::Atomic,
+    }
+}

@@ -1,0 +1,260 @@
+//! What is known of a cluster from files: namespaces, parameters, roles and bindings, definitions of kinds.
+//!
+//! An evaluation asks a [`State`] for facts. What the state does not hold is no fact: it is told as lacking, unless the
+//! state says that it holds every object of a kind ([`HOLDS`]).
+
+mod definitions;
+mod known;
+mod request;
+mod rules;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nullius_model::API_VERSION;
+use nullius_policy::admission_policy::{
+    Decision, Evaluation, Facts, Kind, Need, ParamQuery, Pick, PolicySet, ROUNDS, Request,
+    Resource, Selector, evaluate,
+};
+use serde_json::Value as Json;
+
+pub use request::{NotSendable, Person, request_of};
+
+use definitions::Definitions;
+use known::Known;
+use rules::Rules;
+
+/// The kind of the document in which a state says what it holds completely.
+pub const HOLDS: &str = "RecordedState";
+
+/// A recorded state.
+#[derive(Debug, Default)]
+pub struct State {
+    /// By kind, then by namespace and name.
+    objects: BTreeMap<Kind, BTreeMap<(String, String), Json>>,
+    /// Kinds of which every object is here.
+    complete: BTreeSet<Kind>,
+    definitions: Definitions,
+    rules: Rules,
+}
+
+/// An object that cannot be part of a state, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotTaken(pub String);
+
+/// Facts that a state does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the state does not say {}", .0.iter().map(|lack| lack.what.as_str()).collect::<Vec<_>>().join("; "))]
+pub struct Lacking(pub Vec<Lack>);
+
+/// A fact that a state does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// The fact.
+    pub what: String,
+    /// What to add.
+    pub next: String,
+}
+
+/// Where the objects of a kind are, and whether they have namespaces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The resource.
+    pub resource: Resource,
+    /// Whether its objects have namespaces.
+    pub is_namespaced: bool,
+}
+
+impl State {
+    /// Takes an object; an earlier one of the same name goes.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with a role, a binding, a definition, or with what the state says of itself.
+    pub fn add(&mut self, object: &Json) -> Result<(), NotTaken> {
+        let text = |field: &str| object.get(field).and_then(Json::as_str).unwrap_or_default();
+        let (api_version, kind) = (text("apiVersion"), text("kind"));
+        if api_version == API_VERSION && kind == HOLDS {
+            return self.declare(object);
+        }
+        let kind = Kind::new(api_version, kind);
+        match (kind.group.as_str(), kind.kind.as_str()) {
+            ("rbac.authorization.k8s.io", _) => self.rules.add(&kind.kind, object)?,
+            ("apiextensions.k8s.io", "CustomResourceDefinition") => self.definitions.add(object)?,
+            _ => {}
+        }
+        let metadata = |field: &str| {
+            let value = object.pointer(&format!("/metadata/{field}")).and_then(Json::as_str);
+            value.unwrap_or_default().to_owned()
+        };
+        let key = (metadata("namespace"), metadata("name"));
+        self.objects.entry(kind).or_default().insert(key, object.clone());
+        Ok(())
+    }
+
+    /// Where the objects of a kind are; `None` for a kind that is neither Kubernetes' own nor defined in the state.
+    #[must_use]
+    pub fn place(&self, kind: &Kind) -> Option<Place> {
+        self.definitions.place(kind).or_else(|| known::builtin(kind))
+    }
+
+    /// Judges a request by policies and what the state holds.
+    ///
+    /// # Errors
+    ///
+    /// The facts that the evaluation asks for and the state lacks.
+    pub fn judge(&self, set: &PolicySet, request: &Request) -> Result<Decision, Lacking> {
+        let is_complete = self.complete.contains(&definition());
+        let known = Known { definitions: &self.definitions, is_complete };
+        let authorizer = self.rules.of(&request.user, &self.complete);
+        let mut facts = Facts {
+            namespaces: BTreeMap::new(),
+            params: BTreeMap::new(),
+            authorizer: &authorizer,
+            kinds: &known,
+            interrupt: None,
+        };
+        let mut asked = BTreeSet::new();
+        for _ in 0..ROUNDS {
+            let needs = match evaluate(set, request, &facts) {
+                Evaluation::Decided(mut decision) => {
+                    decision.trace.extend(set.passed_over(request, &known));
+                    return Ok(*decision);
+                }
+                Evaluation::Needs(needs) => needs,
+            };
+            let lacks: Vec<Lack> =
+                needs.iter().filter_map(|need| self.answer(need, &mut facts).err()).collect();
+            if !lacks.is_empty() {
+                return Err(Lacking(lacks));
+            }
+            asked.extend(needs);
+        }
+        let told = |need: &Need| Lack {
+            what: need.to_string(),
+            next: format!(
+                "policies ask for facts more than {ROUNDS} times; ask for less in one policy"
+            ),
+        };
+        Err(Lacking(asked.iter().map(told).collect()))
+    }
+
+    fn declare(&mut self, object: &Json) -> Result<(), NotTaken> {
+        let wrong = |told: &str| NotTaken(format!("`{HOLDS}`: {told}"));
+        let holds = object.get("holds").and_then(Json::as_array);
+        let holds = holds.ok_or_else(|| wrong("it needs `holds`, a list of kinds"))?;
+        for (index, kind) in holds.iter().enumerate() {
+            let text = |field: &str| kind.get(field).and_then(Json::as_str);
+            let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
+                return Err(wrong(&format!("holds[{index}] needs `apiVersion` and `kind`")));
+            };
+            self.complete.insert(Kind::new(api_version, kind));
+        }
+        Ok(())
+    }
+
+    fn answer(&self, need: &Need, facts: &mut Facts<'_>) -> Result<(), Lack> {
+        match need {
+            Need::Namespace(name) => {
+                let kind = Kind::new("v1", "Namespace");
+                let found = self.one(&kind, "", name, need)?;
+                facts.namespaces.insert(name.clone(), found);
+            }
+            Need::Params(query) => {
+                facts.params.insert(query.clone(), self.params(query, need)?);
+            }
+            Need::Kind(kind) => {
+                let next = format!(
+                    "add the `CustomResourceDefinition` of `{}` to the state; if the cluster does not have it, say that the \
+                     state holds them all: {}",
+                    kind.kind,
+                    holds([definition()])
+                );
+                return Err(Lack { what: need.to_string(), next });
+            }
+            Need::Access(_) => {
+                let next = format!(
+                    "add the cluster's roles and bindings to the state, and say that they are all there: {}",
+                    holds(rules::KINDS.map(|kind| Kind::new(rules::API_VERSION, kind)))
+                );
+                return Err(Lack { what: need.to_string(), next });
+            }
+            Need::Shape(kind) => {
+                let next =
+                    format!("add the `CustomResourceDefinition` of `{}` to the state", kind.kind);
+                return Err(Lack { what: need.to_string(), next });
+            }
+            Need::Conversion(kind) => {
+                let next = format!(
+                    "write the object as `{}`: only an API server converts it",
+                    kind.api_version()
+                );
+                return Err(Lack { what: need.to_string(), next });
+            }
+        }
+        Ok(())
+    }
+
+    /// An object by its name; `None` when the state holds all of the kind and it is not among them.
+    fn one(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        name: &str,
+        need: &Need,
+    ) -> Result<Option<Json>, Lack> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let found = self.objects.get(kind).and_then(|objects| objects.get(&key));
+        if found.is_none() && !self.complete.contains(kind) {
+            let next = format!(
+                "add it to the state; if the cluster does not have it, say that the state holds every `{}`: {}",
+                kind.kind,
+                holds([kind.clone()])
+            );
+            return Err(Lack { what: need.to_string(), next });
+        }
+        Ok(found.cloned())
+    }
+
+    fn params(&self, query: &ParamQuery, need: &Need) -> Result<Vec<Json>, Lack> {
+        let ParamQuery { kind, namespace, pick } = query;
+        let namespace = namespace.as_deref().unwrap_or_default();
+        match pick {
+            Pick::Named(name) => Ok(self.one(kind, namespace, name, need)?.into_iter().collect()),
+            Pick::Selected(_) if !self.complete.contains(kind) => {
+                let next = format!(
+                    "add them to the state, and say that it holds every `{}`: {}",
+                    kind.kind,
+                    holds([kind.clone()])
+                );
+                Err(Lack { what: need.to_string(), next })
+            }
+            Pick::Selected(selector) => {
+                let objects = self.objects.get(kind).into_iter().flatten();
+                let within = objects.filter(|((within, _), _)| within == namespace);
+                let selected = within.filter(|(_, object)| selects(selector, object));
+                Ok(selected.map(|(_, object)| object.clone()).collect())
+            }
+        }
+    }
+}
+
+/// The kind of definitions.
+fn definition() -> Kind {
+    Kind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+}
+
+fn selects(selector: &Selector, object: &Json) -> bool {
+    let labels = object.pointer("/metadata/labels").and_then(Json::as_object).into_iter().flatten();
+    let labels = labels.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+    selector.matches(&labels.collect())
+}
+
+/// The document with which a state says that it holds every object of kinds.
+fn holds(kinds: impl IntoIterator<Item = Kind>) -> String {
+    let kinds: Vec<String> = kinds
+        .into_iter()
+        .map(|kind| format!("{{apiVersion: {}, kind: {}}}", kind.api_version(), kind.kind))
+        .collect();
+    format!("`{{apiVersion: {API_VERSION}, kind: {HOLDS}, holds: [{}]}}`", kinds.join(", "))
+}

@@ -1,0 +1,204 @@
+//! Who may do what by the roles and bindings of a state, with the reasons that the API server gives.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nullius_model::PolicyRule;
+use nullius_policy::admission_policy::{
+    Kind, User,
+    authz::{AccessCheck, Authorizer, Subject, Target, Verdict},
+};
+use nullius_rbac::{Attributes, ResourceAttributes, Scope, first_match};
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::NotTaken;
+
+pub(super) const API_VERSION: &str = "rbac.authorization.k8s.io/v1";
+/// The kinds that say together who may do what.
+pub(super) const KINDS: [&str; 4] = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
+/// Members of this group may do everything, whatever roles say.
+const MASTERS: &str = "system:masters";
+
+/// Roles and bindings.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    cluster_roles: BTreeMap<String, Vec<PolicyRule>>,
+    roles: BTreeMap<(String, String), Vec<PolicyRule>>,
+    cluster_bindings: BTreeMap<String, Binding>,
+    bindings: BTreeMap<(String, String), Binding>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Binding {
+    role_ref: RoleRef,
+    #[serde(default)]
+    subjects: Option<Vec<BoundSubject>>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct RoleRef {
+    kind: String,
+    name: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct BoundSubject {
+    kind: String,
+    name: String,
+    #[serde(default)]
+    namespace: String,
+}
+
+#[derive(Deserialize)]
+struct Role {
+    #[serde(default)]
+    rules: Option<Vec<PolicyRule>>,
+}
+
+/// The rules for the one who makes a request.
+pub(super) struct For<'a> {
+    rules: &'a Rules,
+    user: &'a User,
+    /// Whether nothing is missing: only then is no rule a no.
+    is_complete: bool,
+}
+
+/// Somebody whom bindings name.
+struct Person<'a> {
+    name: &'a str,
+    groups: Vec<&'a str>,
+}
+
+impl Rules {
+    pub(super) fn add(&mut self, kind: &str, object: &Json) -> Result<(), NotTaken> {
+        let text = |field: &str| {
+            let value = object.pointer(&format!("/metadata/{field}")).and_then(Json::as_str);
+            value.unwrap_or_default().to_owned()
+        };
+        let (namespace, name) = (text("namespace"), text("name"));
+        let wrong = |error: serde_json::Error| NotTaken(format!("`{kind}` `{name}`: {error}"));
+        let rules = || Ok(Role::deserialize(object).map_err(wrong)?.rules.unwrap_or_default());
+        let binding = || Binding::deserialize(object).map_err(wrong);
+        match kind {
+            "ClusterRole" => {
+                self.cluster_roles.insert(name.clone(), rules()?);
+            }
+            "Role" => {
+                self.roles.insert((namespace, name.clone()), rules()?);
+            }
+            "ClusterRoleBinding" => {
+                self.cluster_bindings.insert(name.clone(), binding()?);
+            }
+            "RoleBinding" => {
+                self.bindings.insert((namespace, name.clone()), binding()?);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The rules for a user; `complete` are the kinds of which the state holds every object.
+    pub(super) fn of<'a>(&'a self, user: &'a User, complete: &BTreeSet<Kind>) -> For<'a> {
+        let holds = |kind: &str| complete.contains(&Kind::new(API_VERSION, kind));
+        For { rules: self, user, is_complete: KINDS.into_iter().all(holds) }
+    }
+
+    /// Why a person may do something.
+    fn allowed(&self, person: &Person<'_>, request: &Attributes<'_>) -> Option<String> {
+        let cluster_role = |name: &str| self.cluster_roles.get(name).map(Vec::as_slice);
+        let bound = |binding: &Binding, namespace: &str, rules: Option<&[PolicyRule]>, scope| {
+            let subject =
+                binding.subjects.iter().flatten().find(|subject| subject.is(person, namespace))?;
+            first_match(rules?, scope, request)?;
+            let RoleRef { kind, name } = &binding.role_ref;
+            Some(format!("of {kind} \"{name}\" to {}", subject.described(namespace)))
+        };
+        let everywhere = self.cluster_bindings.iter().find_map(|(name, binding)| {
+            let of = bound(binding, "", cluster_role(&binding.role_ref.name), Scope::Cluster)?;
+            Some(format!("RBAC: allowed by ClusterRoleBinding \"{name}\" {of}"))
+        });
+        let here = request.namespace();
+        everywhere.or_else(|| {
+            self.bindings.iter().filter(|((namespace, _), _)| namespace == here).find_map(
+                |((namespace, name), binding)| {
+                    let RoleRef { kind, name: role } = &binding.role_ref;
+                    let rules = if kind == "ClusterRole" {
+                        cluster_role(role)
+                    } else {
+                        self.roles.get(&(namespace.clone(), role.clone())).map(Vec::as_slice)
+                    };
+                    let of = bound(binding, namespace, rules, Scope::Namespace(namespace))?;
+                    Some(format!("RBAC: allowed by RoleBinding \"{name}/{namespace}\" {of}"))
+                },
+            )
+        })
+    }
+}
+
+impl BoundSubject {
+    fn is(&self, person: &Person<'_>, namespace: &str) -> bool {
+        match self.kind.as_str() {
+            "User" => self.name == person.name,
+            "Group" => person.groups.contains(&self.name.as_str()),
+            "ServiceAccount" => {
+                let account =
+                    format!("system:serviceaccount:{}:{}", self.within(namespace), self.name);
+                person.name == account
+            }
+            _ => false,
+        }
+    }
+
+    fn within<'a>(&'a self, namespace: &'a str) -> &'a str {
+        if self.namespace.is_empty() { namespace } else { &self.namespace }
+    }
+
+    fn described(&self, namespace: &str) -> String {
+        match self.kind.as_str() {
+            "ServiceAccount" => {
+                format!("{} \"{}/{}\"", self.kind, self.name, self.within(namespace))
+            }
+            kind => format!("{kind} \"{}\"", self.name),
+        }
+    }
+}
+
+impl Authorizer for For<'_> {
+    fn answer(&self, check: &AccessCheck) -> Option<Verdict> {
+        let (account, groups);
+        let person = match &check.subject {
+            Subject::Requester => Person {
+                name: &self.user.username,
+                groups: self.user.groups.iter().map(String::as_str).collect(),
+            },
+            Subject::ServiceAccount { namespace, name } => {
+                account = format!("system:serviceaccount:{namespace}:{name}");
+                groups = format!("system:serviceaccounts:{namespace}");
+                Person { name: &account, groups: vec!["system:serviceaccounts", &groups] }
+            }
+        };
+        if person.groups.contains(&MASTERS) {
+            return Some(Verdict::Allow { reason: String::new() });
+        }
+        let verb = check.verb.as_str();
+        let request = match &check.target {
+            Target::Path(path) => Attributes::url(verb, path),
+            Target::Resource(target) => Attributes::resource(
+                verb,
+                ResourceAttributes {
+                    group: &target.group,
+                    resource: &target.resource,
+                    subresource: &target.subresource,
+                    namespace: &target.namespace,
+                    name: &target.name,
+                },
+            ),
+        };
+        match self.rules.allowed(&person, &request) {
+            Some(reason) => Some(Verdict::Allow { reason }),
+            None if self.is_complete => Some(Verdict::Deny { reason: String::new() }),
+            None => None,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! `nullius policy`: requests judged by admission policies in files, without a hub and without a cluster.
+
+mod text;
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use nullius_admission::{Lacking, Person, State, request_of};
+use nullius_cel::Version;
+use nullius_manifest::{Found, Manifest, Source, objects, walk};
+use nullius_policy::admission_policy::{Decision, PolicySet, Refusal, Request, Taken};
+use serde_json::{Value as Json, json};
+
+use crate::{
+    args::{PolicyCommand, PolicyEval},
+    failure::{Exit, Failure},
+    output::{Printed, Single, json_value},
+    stage::Stage,
+};
+
+/// Judges.
+pub(crate) fn run(stage: &mut Stage, command: &PolicyCommand) -> Result<Exit, Failure> {
+    let PolicyCommand::Eval(args) = command;
+    let set = policies(&args.policies, args.env)?;
+    let state = state(&args.state)?;
+    let request = request(args, &state)?;
+    let decision = judge(&state, &set, &request)?;
+    let depth = if args.explain { text::Depth::Explained } else { text::Depth::Short };
+    let printed = Single {
+        kind: "PolicyDecision",
+        value: document(&decision)?,
+        text: text::decision(&decision, &request, depth),
+        name: if decision.refusal.is_some() { "denied" } else { "allowed" }.to_owned(),
+    };
+    let printed = printed.print(stage.global.output)?;
+    let err = beside(&set);
+    stage.print(&Printed { err, ..printed })?;
+    Ok(if decision.refusal.is_some() { Exit::Denied } else { Exit::Ok })
+}
+
+/// What a machine reads.
+fn document(decision: &Decision) -> Result<Json, Failure> {
+    let (code, reason, messages) = match &decision.refusal {
+        None => (200, "", Vec::new()),
+        Some(Refusal { code, reason, message, causes }) => {
+            let others = causes.iter().skip(1).cloned();
+            (*code, reason.as_str(), std::iter::once(message.clone()).chain(others).collect())
+        }
+    };
+    Ok(json!({
+        "allowed": decision.refusal.is_none(),
+        "code": code,
+        "reason": reason,
+        "messages": messages,
+        "warnings": decision.warnings,
+        "auditAnnotations": decision.audit_annotations,
+        "patch": decision.patch,
+        "trace": json_value(&decision.trace)?,
+    }))
+}
+
+/// What a person should know of the policies, whatever the request is.
+fn beside(set: &PolicySet) -> String {
+    let unbound = set
+        .unbound()
+        .map(|name| format!("note: no binding names the policy `{name}`: it is for nothing\n"));
+    let dangling = set.dangling().map(|(binding, policy)| {
+        format!("note: the binding `{binding}` names the policy `{policy}`, which is not there\n")
+    });
+    unbound.chain(dangling).collect()
+}
+
+/// A panic inside denies, as in the cluster.
+fn judge(state: &State, set: &PolicySet, request: &Request) -> Result<Decision, Failure> {
+    let judged = catch_unwind(AssertUnwindSafe(|| state.judge(set, request)));
+    match judged {
+        Ok(Ok(decision)) => Ok(decision),
+        Ok(Err(lacking)) => Err(lacks(&lacking)),
+        Err(_) => Err(Failure::new("the evaluation failed inside; such a request is denied")
+            .next("report the policies and the request, they show a fault of this program")
+            .exit_with(Exit::Denied)),
+    }
+}
+
+fn lacks(Lacking(lacks): &Lacking) -> Failure {
+    let what: Vec<&str> = lacks.iter().map(|lack| lack.what.as_str()).collect();
+    let next: Vec<&str> = lacks.iter().map(|lack| lack.next.as_str()).collect();
+    Failure::new("nothing can be said of the request: the state lacks what its policies ask for")
+        .why(what.join("\n       "))
+        .next(next.join("\n        "))
+}
+
+fn policies(paths: &[PathBuf], version: Version) -> Result<PolicySet, Failure> {
+    let mut set = PolicySet::new(version);
+    let mut wrong = Vec::new();
+    let read = each_object(paths, &mut |source, manifest| {
+        let Err(faults) = set.add(&json_of(manifest)).map(|_: Taken| ()) else { return };
+        let what = format!("{} `{}`", manifest.kind, manifest.name());
+        wrong.extend(faults.iter().map(|fault| {
+            let line = manifest.node().line_of(&fault.field);
+            let told = fault.to_string().replace('\n', "\n         ");
+            format!("{}:{line}: {what}: {told}", source.name)
+        }));
+    });
+    wrong.extend(read);
+    if !wrong.is_empty() {
+        return Err(Failure::new("the policies cannot be used; nothing was judged")
+            .why(wrong.join("\n       "))
+            .next("mend them; an API server would refuse them too"));
+    }
+    if set.is_empty() {
+        let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(Failure::new(format!("no policy stands in `{}`", names.join("`, `")))
+            .why("neither `ValidatingAdmissionPolicy` nor `MutatingAdmissionPolicy` is among its objects"));
+    }
+    Ok(set)
+}
+
+fn state(paths: &[PathBuf]) -> Result<State, Failure> {
+    let mut state = State::default();
+    let mut wrong = Vec::new();
+    let read = each_object(paths, &mut |source, manifest| {
+        if let Err(error) = state.add(&json_of(manifest)) {
+            wrong.push(format!("{}:{}: {error}", source.name, manifest.node().line));
+        }
+    });
+    wrong.extend(read);
+    if wrong.is_empty() {
+        return Ok(state);
+    }
+    Err(Failure::new("the state cannot be used; nothing was judged").why(wrong.join("\n       ")))
+}
+
+fn request(args: &PolicyEval, state: &State) -> Result<Request, Failure> {
+    if let Some(path) = &args.request {
+        let review = document_of(path)?;
+        return Request::of_review(&review).map_err(|wrong| {
+            Failure::new(format!("`{}` is no request", path.display()))
+                .why(wrong.to_string())
+                .next("give an `AdmissionReview` with its `request`, or an object by `--object`")
+        });
+    }
+    let read = |path: &Option<PathBuf>| path.as_ref().map(|path| single(path)).transpose();
+    let (object, old) = (read(&args.object)?, read(&args.old)?);
+    let json = |manifest: &Option<Manifest>| manifest.as_ref().map(json_of);
+    let (object, old) = (json(&object), json(&old));
+    let person = Person { username: &args.user, groups: &args.groups, namespace: &args.namespace };
+    request_of(state, object.as_ref(), old.as_ref(), &person).map_err(|wrong| {
+        let what = args.object.as_ref().or(args.old.as_ref());
+        let shown = what.map(|path| path.display().to_string()).unwrap_or_default();
+        Failure::new(format!("no request can be made of `{shown}`")).why(wrong.to_string())
+    })
+}
+
+/// The one document of a file that may be no object of Kubernetes with a name.
+fn document_of(path: &Path) -> Result<Json, Failure> {
+    single(path).map(|manifest| json_of(&manifest)).or_else(|failure| {
+        // An `AdmissionRequest` by itself says no kind of its own.
+        let text = std::fs::read_to_string(path).map_err(|_| failure)?;
+        serde_json::from_str(&text).map_err(|error| {
+            Failure::new(format!("`{}` is no JSON", path.display())).why(error.to_string())
+        })
+    })
+}
+
+/// The one object of a file.
+fn single(path: &Path) -> Result<Manifest, Failure> {
+    let mut found = Vec::new();
+    let mut wrong = Vec::new();
+    walk(&[path.to_owned()], &mut io::stdin().lock(), &mut |source| match source {
+        Err(unreadable) => wrong.push(format!("{}: {}", unreadable.name, unreadable.message)),
+        Ok(source) => objects(&source.text, |each| match each {
+            Found::Object(manifest) => found.push(manifest),
+            Found::Other(place) => {
+                wrong.push(format!("line {}: no object of Kubernetes", place.line))
+            }
+            Found::Fault(fault) => {
+                wrong.push(format!("line {}: {}", fault.place.line, fault.message))
+            }
+        }),
+    });
+    let shown = path.display();
+    match (found.pop(), found.is_empty(), wrong.is_empty()) {
+        (Some(manifest), true, true) => Ok(manifest),
+        (Some(_), false, true) => {
+            Err(Failure::new(format!("`{shown}` holds more than one object"))
+                .next("give one object a file"))
+        }
+        _ => Err(Failure::new(format!("`{shown}` holds no object that can be read"))
+            .why(wrong.join("\n       "))),
+    }
+}
+
+/// Hands over each object below the paths; what cannot be read is told.
+fn each_object(paths: &[PathBuf], each: &mut dyn FnMut(&Source, &Manifest)) -> Vec<String> {
+    let mut wrong = Vec::new();
+    walk(paths, &mut io::stdin().lock(), &mut |source| match source {
+        Err(unreadable) => wrong.push(format!("{}: {}", unreadable.name, unreadable.message)),
+        Ok(source) => objects(&source.text, |found| match found {
+            Found::Object(manifest) => each(&source, &manifest),
+            Found::Other(_) => {}
+            Found::Fault(fault) => {
+                wrong.push(format!("{}:{}: {}", source.name, fault.place.line, fault.message));
+            }
+        }),
+    });
+    wrong
+}
+
+/// An object that says what it is, also one that stood in a list.
+fn json_of(manifest: &Manifest) -> Json {
+    let mut object = manifest.to_json();
+    if let Json::Object(fields) = &mut object {
+        fields.insert("apiVersion".to_owned(), Json::from(manifest.api_version.as_str()));
+        fields.insert("kind".to_owned(), Json::from(manifest.kind.as_str()));
+    }
+    object
+}

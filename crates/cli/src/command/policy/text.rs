@@ -1,0 +1,109 @@
+//! A decision for people: the answer first, then what each policy came to.
+
+use nullius_policy::admission_policy::{
+    BindingTrace, Decision, ExpressionTrace, MatchTrace, PolicyTrace, Request, RunTrace,
+};
+
+use crate::output::escape;
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// The answer.
+    Short,
+    /// Every policy, binding and expression.
+    Explained,
+}
+
+/// The decision.
+pub(super) fn decision(decision: &Decision, request: &Request, depth: Depth) -> String {
+    let what = request.operation.as_str().to_lowercase();
+    let name = if request.name.is_empty() { String::new() } else { format!(" `{}`", request.name) };
+    let asked = format!("{what} {}{name}", request.kind.kind);
+    let mut text = match &decision.refusal {
+        None => format!("allowed: {}\n", escape::cell(&asked)),
+        Some(refusal) => {
+            let mut text = format!(
+                "denied: {} ({} {})\n  {}\n",
+                escape::cell(&asked),
+                refusal.code,
+                escape::cell(&refusal.reason),
+                escape::cell(&refusal.message)
+            );
+            for cause in refusal.causes.iter().skip(1) {
+                text.push_str(&format!("  {}\n", escape::cell(cause)));
+            }
+            text
+        }
+    };
+    for warning in &decision.warnings {
+        text.push_str(&format!("warning: {}\n", escape::cell(warning)));
+    }
+    for (key, value) in &decision.audit_annotations {
+        text.push_str(&format!("audit: {} = {}\n", escape::cell(key), escape::cell(value)));
+    }
+    for step in &decision.patch {
+        text.push_str(&format!("patch: {}\n", escape::cell(&step.to_string())));
+    }
+    if depth == Depth::Explained {
+        for policy in &decision.trace {
+            explain(policy, &mut text);
+        }
+    }
+    text
+}
+
+fn explain(policy: &PolicyTrace, text: &mut String) {
+    let again = if policy.reinvocation { ", once more" } else { "" };
+    text.push_str(&format!("\n{} `{}`{again}\n", policy.kind, escape::cell(&policy.policy)));
+    matched(&policy.matched, "  ", text);
+    for BindingTrace { binding, matched: of, error, runs } in &policy.bindings {
+        text.push_str(&format!("  binding `{}`\n", escape::cell(binding)));
+        matched(of, "    ", text);
+        if let Some(error) = error {
+            text.push_str(&format!("    error: {}\n", escape::cell(error)));
+        }
+        runs.iter().for_each(|each| run(each, text));
+    }
+}
+
+fn matched(matched: &MatchTrace, space: &str, text: &mut String) {
+    let word = if matched.matched { "is for it" } else { "is not for it" };
+    text.push_str(&format!("{space}{word}: {}\n", escape::cell(&matched.reason)));
+}
+
+fn run(run: &RunTrace, text: &mut String) {
+    if let Some(param) = &run.param {
+        text.push_str(&format!("    with the parameter `{}`\n", escape::cell(param)));
+    }
+    let groups = [
+        ("condition", &run.conditions),
+        ("variable", &run.variables),
+        ("", &run.validations),
+        ("", &run.messages),
+        ("audit annotation", &run.audit_annotations),
+        ("", &run.mutations),
+    ];
+    for (what, expressions) in groups {
+        expressions.iter().for_each(|each| expression(what, each, text));
+    }
+    if let Some(outcome) = &run.outcome {
+        text.push_str(&format!("    {}\n", escape::cell(outcome)));
+    }
+}
+
+fn expression(what: &str, trace: &ExpressionTrace, text: &mut String) {
+    let ExpressionTrace { name, expression, value, error, cost } = trace;
+    let name = if what.is_empty() { name.clone() } else { format!("{what} `{name}`") };
+    let came = match (value, error) {
+        (Some(value), _) => value.to_string(),
+        (None, Some(error)) => format!("error: {error}"),
+        (None, None) => String::new(),
+    };
+    text.push_str(&format!(
+        "    {}: {}\n      = {} (cost {cost})\n",
+        escape::cell(&name),
+        escape::cell(expression.trim()),
+        escape::cell(&came)
+    ));
+}
