@@ -117,7 +117,9 @@ fn failed(error: &anyhow::Error) -> ExitCode {
         failure = failure.why(why.join(": "));
     }
     if is_usage {
-        failure = failure.exit_with(Exit::Usage);
+        failure = failure
+            .next("mend it and start again; `--help` behind the command names every setting")
+            .exit_with(Exit::Usage);
     }
     tell(&mut io::stderr(), &failure.lines(Chain::Hidden));
     failure.exit().into()
