@@ -102,6 +102,15 @@ const CLOCK_HOME: &str = "crates/model/src/clock.rs";
 /// The one place of a pure crate that may start a thread: for its stack, which the parser of expressions needs.
 const STACK_HOME: &str = "crates/cel/src/stack.rs";
 
+/// What a floor of the hub may not name: inside the crate arrows point downward too, and HTTP ends in `web`.
+const FLOORS: &[(&str, &[&str])] = &[
+    ("crates/hub/src/acts/", &["axum", "hyper::", "http::", "tonic", "web::"]),
+    ("crates/hub/src/clusters/", &["acts::", "web::"]),
+    ("crates/hub/src/memory/", &["Hub", "acts::", "clusters::", "web::"]),
+    ("crates/hub/src/limits", &["Hub", "acts::", "clusters::", "memory::", "web::"]),
+    ("crates/hub/src/keys", &["acts::", "clusters::", "memory::", "start::", "web::"]),
+];
+
 /// Words that name nothing.
 const BANNED_WORDS: &[&str] = &["utils", "helpers", "Manager"];
 
@@ -308,6 +317,7 @@ fn check_sources(
                 ));
             }
         }
+        check_floor(&place, product, findings);
         if DECISION_CRATES.contains(&name.as_str()) {
             for lint in ["clippy::unwrap_used", "clippy::panic,", "clippy::indexing_slicing"] {
                 if product.contains(&format!("allow({lint}")) {
@@ -320,6 +330,18 @@ fn check_sources(
         warnings.push(format!("crate `{name}` has {lines} lines: a noun is missing"));
     }
     Ok(())
+}
+
+/// Finds what a file names that lies above its floor.
+fn check_floor(place: &str, product: &str, findings: &mut Vec<String>) {
+    let above = FLOORS.iter().filter(|(floor, _)| place.starts_with(floor));
+    for word in above.flat_map(|(_, words)| words.iter()) {
+        for (number, _) in code_lines(product).filter(|(_, line)| line.contains(word)) {
+            findings.push(format!(
+                "{place}:{number} names `{word}`, which lies above it: pass plain values in and errors out"
+            ));
+        }
+    }
 }
 
 fn is_pure(crate_dir: &str) -> bool {
@@ -413,6 +435,19 @@ mod tests {
         assert_eq!(words("let x = \"kube-controller Manager\";"), 0);
         assert_eq!(words("// the Manager of a cluster"), 0);
         assert_eq!(words("let coreutils_path = 1;"), 0);
+    }
+
+    #[test]
+    fn an_act_of_the_hub_does_not_know_http() {
+        let findings = |place: &str, text: &str| {
+            let mut findings = Vec::new();
+            check_floor(place, text, &mut findings);
+            findings.len()
+        };
+        assert_eq!(findings("crates/hub/src/acts/enrol.rs", "use http::StatusCode;"), 1);
+        assert_eq!(findings("crates/hub/src/acts/enrol.rs", "let url = \"http://x\";"), 0);
+        assert_eq!(findings("crates/hub/src/memory/usage.rs", "use crate::Hub;"), 1);
+        assert_eq!(findings("crates/hub/src/web/audit.rs", "use http::header;"), 0);
     }
 
     #[test]

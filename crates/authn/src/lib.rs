@@ -5,7 +5,6 @@
 //! thread that may block.
 
 mod device;
-mod enrolment;
 mod lockout;
 mod password;
 mod pkce;
@@ -16,7 +15,6 @@ pub use device::{
     DEVICE_CODE_TTL, DeviceAuthorization, DeviceGrant, DeviceState, PollAnswer, UserCode,
     UserCodeError,
 };
-pub use enrolment::{ENROLMENT_TTL, EnrolmentError, EnrolmentLink, StoredEnrolment};
 pub use lockout::{Lockout, SignInEvent, SourceNetwork, Verdict};
 pub use password::{
     PASSWORD_MAX, PASSWORD_MIN, PasswordError, PasswordHash, check_new_password, hash_password,

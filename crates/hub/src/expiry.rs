@@ -7,9 +7,7 @@ use nullius_access::session::{Event, Phase, advance, ends_at};
 use nullius_model::{AnyObject, Kind, Timestamp, Ttl};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Hub, SessionEndCause, logins::LOGIN_MEMORY, session_end::chain, sessions::session_settings,
-};
+use crate::{Hub, SessionEndCause, acts::logins::LOGIN_MEMORY, record::chain};
 
 /// Uses are written this often.
 const FLUSH_USES: Duration = Duration::from_secs(30);
@@ -30,7 +28,7 @@ impl Hub {
         let now = self.now();
         let mut ended = Vec::new();
         for session in self.sessions.all() {
-            let settings = session_settings(session.client(), &self.settings.lifetimes);
+            let settings = session.client().settings(&self.settings.lifetimes);
             if self.clusters.live_streams(session.id()) > 0 {
                 // A stream that runs is use.
                 session.touch(now);
@@ -47,7 +45,7 @@ impl Hub {
     /// The next instant after `acted` at which something runs out.
     fn next_instant(&self, acted: Timestamp) -> Option<Timestamp> {
         let sessions = self.sessions.all().into_iter().filter_map(|session| {
-            let settings = session_settings(session.client(), &self.settings.lifetimes);
+            let settings = session.client().settings(&self.settings.lifetimes);
             ends_at(&session.state(), &settings)
         });
         let snapshot = self.snapshot();
@@ -135,37 +133,16 @@ impl Hub {
         self.settle_repairs().await;
     }
 
-    /// Writes the uses that were counted; what cannot be written is kept for the next time.
-    pub(crate) async fn flush_uses(&self) {
-        let uses = self.usage.drain();
-        if uses.is_empty() {
-            return;
-        }
-        let written = async {
-            let mut tx = self.store.begin().await?;
-            tx.usage().merge(&uses).await?;
-            tx.commit().await
-        };
-        if let Err(error) = written.await {
-            tracing::warn!(error = %chain(&error), uses = uses.len(), "could not write uses, try again later");
-            self.usage.put_back(uses);
-        }
-    }
-
     async fn prune(&self) -> Result<(), nullius_store::StoreError> {
         let now = self.now();
-        let before = |ttl: Ttl| {
-            now.checked_sub(jiff::SignedDuration::from_secs(ttl.as_secs().into()))
-                .unwrap_or(Timestamp::MIN)
-        };
         let keep_uses = Ttl::from_secs(nullius_store::Usage::RETENTION_DAYS * 86_400);
         let mut tx = self.store.begin().await?;
         tx.sessions().end_expired(now).await?;
-        tx.sessions().prune(before(KEEP_ENDED)).await?;
-        tx.tokens().prune(before(KEEP_ENDED)).await?;
-        tx.logins().prune(before(LOGIN_MEMORY)).await?;
+        tx.sessions().prune(KEEP_ENDED.before(now)).await?;
+        tx.tokens().prune(KEEP_ENDED.before(now)).await?;
+        tx.logins().prune(LOGIN_MEMORY.before(now)).await?;
         tx.attempts().prune(now).await?;
-        tx.usage().prune(before(keep_uses)).await?;
+        tx.usage().prune(keep_uses.before(now)).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -4,8 +4,8 @@
 //! The offline key lies in the store, or only in a file that an operator keeps: then the store has its public half and
 //! the key set that it signed, and nothing here can name another signer.
 
-mod change;
-mod live;
+pub(crate) mod change;
+mod opening;
 mod operator;
 mod signing;
 
@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use change::ChangeError;
+pub use opening::OpenKeysError;
+pub(crate) use opening::open_or_make;
 pub(crate) use operator::audit_key;
 pub use operator::{
     KeyInventory, KeyRow, OperatorError, Rotated, Rotation, Uptake, export_offline_key, list_keys,
@@ -89,7 +91,7 @@ pub struct Keys {
 }
 
 /// Sealed private keys by name.
-pub(crate) type SealedKeys = BTreeMap<String, Vec<u8>>;
+type SealedKeys = BTreeMap<String, Vec<u8>>;
 
 /// Keys cannot be made or opened.
 #[derive(Debug, thiserror::Error)]
@@ -285,7 +287,7 @@ pub(crate) fn open(
 }
 
 /// Opens the facts.
-pub(crate) fn open_facts(sealed: &SealedKeys, sealer: &Sealer) -> Result<KeyFacts, KeysError> {
+fn open_facts(sealed: &SealedKeys, sealer: &Sealer) -> Result<KeyFacts, KeysError> {
     serde_json::from_slice(&open(sealed, sealer, FACTS)?).map_err(KeysError::Facts)
 }
 

@@ -4,15 +4,14 @@
 mod room;
 mod source;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Mutex};
 
 use nullius_model::Timestamp;
 
 pub(crate) use room::{Acquaintance, HashRoom, Turn, Visitor};
 pub(crate) use source::{Network, SourceLimit};
+
+use crate::lock::lock;
 
 /// How much may be written down for those whose words cost disk: so much at once, so much per minute on average.
 #[derive(Debug)]
@@ -54,11 +53,6 @@ impl<K: Ord + Clone> Budgets<K> {
 
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64().max(0.0)
-}
-
-/// Locks; a poisoned lock is used as it is, since each holder leaves its map whole.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ pub(crate) enum Purpose {
     UserCode,
     /// The name that somebody tried to sign in with.
     TriedName,
+    /// The refresh token of a session.
+    RefreshToken,
+    /// The form of a page that one browser got.
+    Form,
 }
 
 impl Purpose {
@@ -22,20 +26,26 @@ impl Purpose {
             Self::BrowserLogin => b"browser-login\0",
             Self::UserCode => b"user-code\0",
             Self::TriedName => b"tried-name\0",
+            Self::RefreshToken => b"refresh\0",
+            Self::Form => b"form\0",
         }
     }
 }
 
 /// The mark of a text, in base64url.
-pub(crate) fn mark(key: &[u8; 32], purpose: Purpose, text: &str) -> String {
-    let inner =
-        Sha256::new().chain_update(key).chain_update(purpose.label()).chain_update(text.as_bytes());
+pub(crate) fn mark(key: &[u8; 32], purpose: Purpose, text: impl AsRef<[u8]>) -> String {
+    let inner = Sha256::new().chain_update(key).chain_update(purpose.label()).chain_update(text);
     let outer = Sha256::new().chain_update(key).chain_update(inner.finalize());
     URL_SAFE_NO_PAD.encode(outer.finalize())
 }
 
 /// Whether a mark is the one of a text.
-pub(crate) fn is_marked(key: &[u8; 32], purpose: Purpose, text: &str, found: &str) -> bool {
+pub(crate) fn is_marked(
+    key: &[u8; 32],
+    purpose: Purpose,
+    text: impl AsRef<[u8]>,
+    found: &str,
+) -> bool {
     constant_time_eq(mark(key, purpose, text).as_bytes(), found.as_bytes())
 }
 

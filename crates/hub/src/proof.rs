@@ -8,7 +8,10 @@ use nullius_model::Clock;
 use nullius_pki::PublicKey;
 use nullius_store::{Store, VerifyError};
 
-use crate::{HubSettings, OperatorError, keys};
+use crate::{
+    keys::{self, OperatorError},
+    settings::HubSettings,
+};
 
 /// Verifies the trail of a store against the audit signer, and against checkpoints that were kept elsewhere.
 pub(crate) async fn prove_audit(

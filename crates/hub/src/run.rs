@@ -25,7 +25,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     FirstAdmin, Hub, HubSettings, InitError, SessionEndCause, SettingsError, clusters,
-    session_end::chain,
+    record::chain,
     start::{self, Relink},
     web::{self, Source},
 };

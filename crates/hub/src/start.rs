@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
 
@@ -14,31 +13,27 @@ use nullius_access::{
 use nullius_api::EnrolmentLink;
 use nullius_model::{
     AnyObject, AuditEvent, AuditKind, AuditOutcome, Clock, GrantSpec, GrantSubject, HubRole,
-    InfraId, Kind, Object, ObjectMeta, ParseNameError, Principal, Timestamp, UserName, UserSpec,
+    InfraId, Kind, Object, ObjectMeta, ParseNameError, Principal, UserName, UserSpec,
 };
-use nullius_pki::{
-    CertificateError, HUB_CERTIFICATE_TTL, KeySetSigner, KeySource, OfflineKeyError,
-    OfflineKeyFile, PrivateKey, RootError, SealError, Sealer,
-};
+use nullius_pki::{CertificateError, HUB_CERTIFICATE_TTL, OfflineKeyFile, PrivateKey, RootError};
 use nullius_policy::{Denial, decide_hub_process};
 use nullius_store::{
-    AuditOptions, FileSink, OpenError, Sealed, SessionRecord, SignError, StartError, Store,
-    StoreError, StoreUrl,
+    AuditOptions, FileSink, OpenError, SessionRecord, SignError, StartError, Store, StoreError,
+    StoreUrl,
 };
 use nullius_tls::{LiveCertificate, TlsError};
 use rustls_pki_types::ServerName;
 use tokio::sync::{Mutex, Notify};
 
 use crate::{
-    Client, Hub, HubSettings, Keys, KeysError, LiveSession, LiveSessions, Sealing, SettingsError,
+    Client, Hub, HubMetrics, HubSettings, Keys, LiveSession, LiveSessions, OpenKeysError,
+    SettingsError, UsageRecorder,
     clusters::Clusters,
-    keys::{SealedKeys, open_facts},
+    keys,
     limits::{Budgets, HashRoom, SourceLimit},
+    memory::Memory,
 };
 
-/// What opens the keys: a random key, or how a passphrase becomes one.
-const KEY_FILE: &str = "key";
-const KEY_DERIVATION: &str = "key-derivation.json";
 const FIRST_ADMIN: &str = "admin";
 const FIRST_GRANT: &str = "first-admin";
 /// Refusals to strangers that are written down at once, and per minute on average, of each kind.
@@ -56,32 +51,9 @@ pub enum InitError {
     /// The state directory cannot be used.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The key-encryption key is not there, though keys are sealed under it.
-    #[error(
-        "the key file `{}` is missing: without it the hub's keys stay sealed, so nothing was started or written; {hint}",
-        file.display()
-    )]
-    KeyFileGone {
-        /// What is missing.
-        file: PathBuf,
-        /// What to do.
-        hint: String,
-    },
-    /// The hub was made before.
-    #[error(
-        "the hub in `{}` has its keys already: carry the offline key away with `nullius hub keys export FILE`",
-        .0.display()
-    )]
-    MadeBefore(PathBuf),
-    /// The file of the offline key cannot be used.
+    /// The keys cannot be made or opened.
     #[error(transparent)]
-    Offline(#[from] OfflineKeyError),
-    /// The key-encryption key cannot be used.
-    #[error("the hub's keys cannot be unsealed")]
-    Seal(#[from] SealError),
-    /// The keys cannot be used.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
+    Keys(#[from] OpenKeysError),
     /// The store refuses.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -177,7 +149,7 @@ pub(crate) async fn open(
     settings.check()?;
     let url = StoreUrl::Directory(settings.state_dir.clone());
     let store = Store::open(&url, Arc::clone(&clock)).await?;
-    let (keys, sealer) = open_keys(&store, offline, &settings, clock.now()).await?;
+    let (keys, sealer) = keys::open_or_make(&store, offline, &settings, clock.now()).await?;
 
     let signer = keys.audit();
     let mut audit = AuditOptions::new(
@@ -210,19 +182,13 @@ pub(crate) async fn open(
         sealer,
         certificate,
         audit,
-        usage: crate::UsageRecorder::default(),
+        usage: UsageRecorder::default(),
         clusters: Clusters::new(),
-        metrics: crate::HubMetrics::default(),
-        verified: crate::authenticate::VerifiedTokens::default(),
-        browser_sessions: crate::authenticate::BrowserSessions::default(),
-        device_logins: crate::logins::DeviceLogins::default(),
-        enrolments: crate::people_state::Enrolments::default(),
-        lockouts: crate::people_state::Lockouts::default(),
-        repairs: crate::people::Repairs::default(),
+        metrics: HubMetrics::default(),
+        memory: Memory::default(),
         changing: Mutex::new(()),
         time_changed: Notify::new(),
         draining: AtomicBool::new(false),
-        unrecorded_ends: Default::default(),
     };
     hub.take_in_key_change().await;
     hub.care_for_keys().await;
@@ -230,91 +196,6 @@ pub(crate) async fn open(
     hub.load_attempts().await?;
     hub.load_repairs();
     Ok(Arc::new(hub))
-}
-
-fn key_source(settings: &HubSettings) -> KeySource {
-    match &settings.sealing {
-        Sealing::KeyFile => KeySource::File(settings.state_dir.join(KEY_FILE)),
-        Sealing::Passphrase(passphrase) => KeySource::Passphrase {
-            passphrase: passphrase.clone(),
-            parameters: settings.state_dir.join(KEY_DERIVATION),
-        },
-    }
-}
-
-/// What opens the keys of a hub that was started before; makes nothing, also where it is missing.
-pub(crate) fn find_sealer(settings: &HubSettings) -> Result<Sealer, InitError> {
-    if let Some(sealer) = Sealer::find(&key_source(settings))? {
-        return Ok(sealer);
-    }
-    let state = &settings.state_dir;
-    let (file, other, way) = match &settings.sealing {
-        Sealing::KeyFile => (
-            KEY_FILE,
-            KEY_DERIVATION,
-            "give their passphrase with `--key-passphrase-file FILE` or `--key-passphrase-command COMMAND`",
-        ),
-        Sealing::Passphrase(_) => (KEY_DERIVATION, KEY_FILE, "leave the passphrase out"),
-    };
-    let hint = if state.join(other).exists() {
-        format!("`{other}` is there, so the keys were sealed the other way: {way}")
-    } else {
-        format!(
-            "put `{file}` back from the backup that was made of this state directory, with mode 0600"
-        )
-    };
-    Err(InitError::KeyFileGone { file: state.join(file), hint })
-}
-
-/// The sealed keys of a store.
-pub(crate) async fn sealed_keys(store: &Store) -> Result<SealedKeys, StoreError> {
-    let mut reader = store.read().await?;
-    let mut sealed = SealedKeys::new();
-    for name in reader.keys().names().await? {
-        if let Some(key) = reader.keys().find(&name).await? {
-            sealed.insert(name, key.as_bytes().to_vec());
-        }
-    }
-    Ok(sealed)
-}
-
-async fn open_keys(
-    store: &Store,
-    offline: Option<&OfflineKeyFile>,
-    settings: &HubSettings,
-    now: Timestamp,
-) -> Result<(Keys, Sealer), InitError> {
-    let sealed = sealed_keys(store).await?;
-    if sealed.is_empty() {
-        let offline = offline.map(offline_key).transpose()?;
-        let (sealer, _) = Sealer::open(&key_source(settings))?;
-        let keys = Keys::create(now, offline.as_ref())?;
-        let mut tx = store.begin().await?;
-        for (name, blob) in keys.seal(&sealer)? {
-            tx.keys().put(&name, &Sealed::new(blob), now).await?;
-        }
-        tx.commit().await?;
-        return Ok((keys, sealer));
-    }
-    let sealer = find_sealer(settings)?;
-    let keys = Keys::open(open_facts(&sealed, &sealer)?, &sealed, &sealer, now)?;
-    if let Some(file) = offline
-        && keys.offline_public() != file.read()?.public().to_string()
-    {
-        return Err(InitError::MadeBefore(settings.state_dir.clone()));
-    }
-    Ok((keys, sealer))
-}
-
-/// The key of a file; a new one, on the disk before anything rests on it, where there is none.
-fn offline_key(file: &OfflineKeyFile) -> Result<KeySetSigner, InitError> {
-    match file.read() {
-        Err(OfflineKeyError::Missing(_)) => {}
-        key => return Ok(key?),
-    }
-    let key = KeySetSigner::generate().map_err(KeysError::from)?;
-    file.write(&key)?;
-    Ok(key)
 }
 
 /// A new certificate of the infrastructure root for this process.

@@ -7,6 +7,7 @@ mod guard;
 mod objects;
 mod pages;
 mod problem;
+mod refusals;
 mod sessions;
 mod sign_in;
 mod tokens;
@@ -24,11 +25,10 @@ use http::{StatusCode, header};
 use nullius_api::{HubInfo, route};
 use sha2::{Digest, Sha256};
 
-pub(crate) use call::{Call, field_problem, new_audit_id};
-pub(crate) use guard::Source;
-pub(crate) use problem::Problem;
+use self::problem::Problem;
+use crate::{Hub, MetricsFor, clusters::enrolment, metrics::Readings, record::Occasion};
 
-use crate::{Hub, MetricsFor, metrics::Readings};
+pub(crate) use guard::Source;
 
 /// All routes but those of Kubernetes.
 pub(crate) fn router(hub: &Arc<Hub>) -> Router {
@@ -68,7 +68,7 @@ pub(crate) fn router(hub: &Arc<Hub>) -> Router {
         })
         .with_state(Arc::clone(hub));
     routes
-        .merge(crate::clusters::routes(Arc::clone(hub)).reset_fallback())
+        .merge(enrolment::routes(Arc::clone(hub)).reset_fallback())
         .layer(middleware::from_fn_with_state(Arc::clone(hub), guard::around))
 }
 
@@ -93,8 +93,8 @@ async fn ready(State(hub): State<Arc<Hub>>) -> Response {
     "ready\n".into_response()
 }
 
-async fn metrics(State(hub): State<Arc<Hub>>, call: Call) -> Result<Response, Problem> {
-    let local = call.source.to_canonical().is_loopback();
+async fn metrics(State(hub): State<Arc<Hub>>, occasion: Occasion) -> Result<Response, Problem> {
+    let local = occasion.source.to_canonical().is_loopback();
     if hub.settings().metrics_for == MetricsFor::Loopback && !local {
         return Err(Problem::not_found("metrics are for callers on the hub's own machine"));
     }

@@ -46,6 +46,11 @@ impl Ttl {
         self.0
     }
 
+    /// The instant that lies this length before `end`; the first representable instant on overflow.
+    pub fn before(self, end: Timestamp) -> Timestamp {
+        end.checked_sub(jiff::SignedDuration::from_secs(self.0.into())).unwrap_or(Timestamp::MIN)
+    }
+
     /// The instant that lies this length after `start`; the last representable instant on overflow.
     pub fn after(self, start: Timestamp) -> Timestamp {
         start.checked_add(jiff::SignedDuration::from_secs(self.0.into())).unwrap_or(Timestamp::MAX)

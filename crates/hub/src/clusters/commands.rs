@@ -18,7 +18,7 @@ use nullius_pki::{Signer, random_bits};
 use nullius_proto::agent_v1::{self as wire, HubMessage, hub_message};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::limits::{Budgets, lock};
+use crate::{limits::Budgets, lock::lock};
 
 /// What the agents of a cluster may say unasked at once, and per minute on average.
 const WORDS_AT_ONCE: u32 = 200;

@@ -15,7 +15,7 @@ use nullius_model::{ClusterName, PermissionId, SessionId, Timestamp};
 use nullius_policy::{Denial, decide_kube};
 use nullius_rbac::RequestInfo;
 
-use crate::{limits::lock, sessions::LiveSessions};
+use crate::{lock::lock, memory::sessions::LiveSessions};
 
 /// One request.
 #[derive(Debug, Clone)]

@@ -3,15 +3,15 @@
 //! * [`kube`]: a person's request, from the header to the audit.
 //! * [`plans`]: what each session has in each cluster.
 //! * [`commands`]: orders to agents and their answers.
-//! * [`control`], [`enrolment`]: the gRPC services of `crates/proto`.
+//! * [`control`], [`enrolment`]: the gRPC services of `crates/proto`; [`joining`]: what the latter does.
 //! * [`agents`]: a connection of an agent, by its protocol.
 //! * [`live`]: long requests that run, judged again when something changes.
 
 pub(crate) mod agents;
-mod beside;
 mod commands;
 mod control;
-mod enrolment;
+pub(crate) mod enrolment;
+mod joining;
 pub(crate) mod kube;
 mod live;
 mod plans;
@@ -30,9 +30,6 @@ use nullius_model::{ClusterName, SessionId};
 use nullius_proto::agent_v1::{self as wire, HubMessage, hub_message};
 use nullius_tunnel::{TunnelOptions, Tunnels};
 use tokio::sync::RwLock;
-
-pub use beside::BesideError;
-pub(crate) use enrolment::{PeerAddress, routes};
 
 use self::{commands::Commands, live::LiveRequests, plans::Plans};
 

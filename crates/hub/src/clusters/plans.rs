@@ -14,7 +14,7 @@ use std::{
 
 use nullius_model::{Binding, ClusterName, Identity, SessionId, SessionPlan, Timestamp};
 
-use crate::limits::lock;
+use crate::lock::lock;
 
 /// What one session has in one cluster.
 #[derive(Debug, Default)]

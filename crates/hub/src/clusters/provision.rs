@@ -26,7 +26,7 @@ use super::{
     plans::{Making, Step},
     status::ceiling_refusal,
 };
-use crate::{Hub, limits::lock};
+use crate::{Hub, lock::lock};
 
 /// Orders to one cluster at the same time when many plans change.
 const ORDERS_AT_ONCE: usize = 16;
@@ -376,23 +376,6 @@ fn session_event(
     event.session = Some(session.clone());
     event.target = None;
     event
-}
-
-impl Hub {
-    /// Writes an event of something that has happened already and cannot be undone for lack of an audit. What was
-    /// refused to strangers is written within a budget, and beyond it counted: they must not fill the disk.
-    pub(crate) async fn note(&self, mut event: AuditEvent) {
-        let by_stranger = matches!(event.principal, Principal::Unproven { .. });
-        if by_stranger && event.outcome == AuditOutcome::Denied {
-            let Some(left_out) = self.strangers.take(&event.kind, event.at) else { return };
-            if left_out > 0 {
-                event.facts.insert("left-out-before".to_owned(), left_out.to_string());
-            }
-        }
-        if let Err(error) = self.audit().write(&event).await {
-            tracing::error!(%error, "cannot write an audit event");
-        }
-    }
 }
 
 /// Wakes whoever acts on the snapshot and the clock.

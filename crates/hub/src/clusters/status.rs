@@ -9,7 +9,7 @@ use nullius_model::{
 use nullius_store::StoreError;
 
 use super::{commands::AgentState, seen::Write};
-use crate::{Hub, limits::lock};
+use crate::{Hub, lock::lock};
 
 impl Hub {
     /// Notes that an agent came or went: at once, or together with what follows soon.

@@ -14,12 +14,10 @@ use super::{
     ACCESS, AUDIT, ChangeError, KeysError, OFFLINE, ROOT, SealedKeys, Signing,
     change::{self, KeyChange},
     open, open_facts,
+    opening::{OpenKeysError, find_sealer, sealed_keys},
     signing::{Before, NextSigner, SIGNER_TTL, SIGNS_AFTER},
 };
-use crate::{
-    HubSettings,
-    start::{self, InitError},
-};
+use crate::settings::HubSettings;
 
 /// How long a hub that runs may take to take in a change.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -107,7 +105,7 @@ pub enum OperatorError {
     Store(#[from] StoreError),
     /// The keys cannot be opened.
     #[error(transparent)]
-    Init(#[from] InitError),
+    OpenKeys(#[from] OpenKeysError),
     /// The keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -175,10 +173,10 @@ struct Opened {
 
 async fn read(settings: &HubSettings, clock: Arc<dyn Clock>) -> Result<Opened, OperatorError> {
     let store = Store::open_read_only(&settings.state_dir, clock).await?;
-    let sealed = start::sealed_keys(&store).await;
+    let sealed = sealed_keys(&store).await;
     store.close().await;
     let sealed = sealed?;
-    let sealer = start::find_sealer(settings)?;
+    let sealer = find_sealer(settings)?;
     let signing = Signing::open(open_facts(&sealed, &sealer)?, &sealed, &sealer)?;
     Ok(Opened { sealer, sealed, signing })
 }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 
-use super::{lock, source::Network};
+use super::source::Network;
+use crate::lock::lock;
 
 /// Places for one name, for strangers and for those who signed in from there before alike.
 const PLACES_FOR_NAME: usize = 4;

@@ -9,7 +9,8 @@ use std::{
 
 use nullius_model::Timestamp;
 
-use super::{lock, seconds};
+use super::seconds;
+use crate::lock::lock;
 
 /// Places of the table: sets that a source is found in by its hash, and the sources of a set at most.
 const SETS: usize = 4_096;

@@ -1,49 +1,25 @@
-//! What handlers take from a call: its Audit-ID and source, a body or query whose errors name the field, and the
-//! person that its bearer token proves.
+//! What handlers take from a call: the occasion (its Audit-ID and source), a body or query whose errors name the field,
+//! and the person that its bearer token proves.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
     extract::{FromRequest, FromRequestParts},
 };
 use http::{HeaderMap, Request, header, request::Parts};
-use nullius_model::{AuditId, Identity};
+use nullius_model::Identity;
 use serde::de::DeserializeOwned;
 
-use super::problem::Problem;
-use crate::{Hub, authenticate::bearer};
+use super::problem::{Problem, field_problem};
+use crate::{Hub, bearer::bearer, record::Occasion};
 
 /// The largest body that a call may have.
 pub(crate) const BODY_MAX: usize = 1 << 20;
 /// How long a body may take to arrive.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// One call: the id under which the audit knows it, and where it came from.
-#[derive(Debug, Clone)]
-pub(crate) struct Call {
-    pub(crate) id: AuditId,
-    pub(crate) source: IpAddr,
-}
-
-impl Call {
-    pub(crate) fn new(source: IpAddr) -> Self {
-        Self { id: new_audit_id(), source }
-    }
-}
-
-/// A new Audit-ID: a random UUID, as the API server makes them.
-#[expect(clippy::expect_used, reason = "a UUID is made of the letters that an Audit-ID allows")]
-pub(crate) fn new_audit_id() -> AuditId {
-    uuid::Builder::from_random_bytes(nullius_pki::random_bytes())
-        .into_uuid()
-        .hyphenated()
-        .to_string()
-        .parse()
-        .expect("a UUID is an Audit-ID")
-}
-
-impl<S: Sync> FromRequestParts<S> for Call {
+impl<S: Sync> FromRequestParts<S> for Occasion {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let call = parts.extensions.get::<Self>().cloned();
@@ -110,15 +86,6 @@ where
         let path = error.path().to_string();
         field_problem(&path, &error.into_inner().to_string())
     })
-}
-
-/// A problem with one field, or with the whole where there is no path.
-pub(crate) fn field_problem(path: &str, message: &str) -> Problem {
-    if path.is_empty() || path == "." {
-        return Problem::invalid(message);
-    }
-    let fields = BTreeMap::from([(path.to_owned(), message.to_owned())]);
-    Problem::fields(format!("{path}: {message}"), fields)
 }
 
 /// A query string.

@@ -10,8 +10,8 @@ use axum::{
 };
 use http::{HeaderValue, Request, header};
 
-use super::{call::Call, problem::Problem};
-use crate::{Hub, clusters::PeerAddress};
+use super::problem::Problem;
+use crate::{Hub, clusters::enrolment::PeerAddress, record::Occasion};
 
 /// Where a connection comes from, put into its requests by the listener.
 #[derive(Debug, Clone, Copy)]
@@ -25,13 +25,13 @@ pub(crate) async fn around(
     let Some(Source(source)) = request.extensions().get::<Source>().copied() else {
         return Problem::unavailable("the call could not be attributed", 1).into_response();
     };
-    let call = Call::new(source);
-    request.extensions_mut().insert(call.clone());
+    let occasion = Occasion::new(source);
+    request.extensions_mut().insert(occasion.clone());
     request.extensions_mut().insert(PeerAddress(source));
     let mut response = next.run(request).await;
     hub.metrics().api_call(response.status());
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(call.id.as_str()) {
+    if let Ok(id) = HeaderValue::from_str(occasion.id.as_str()) {
         headers.insert("audit-id", id);
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));

@@ -8,23 +8,23 @@ use axum::{
     extract::{Path, State},
 };
 use http::{Request, StatusCode};
-use nullius_access::{HubAction, ReadScope};
 use nullius_api::{
     ApiError, DeletedObject, List, MOST_REHEARSED, ObjectChange, RehearsalAnswer, RehearsalRequest,
     Rehearsed,
 };
-use nullius_model::{API_VERSION, AnyObject, ClusterName, Identity, Kind, ObjectName, UserName};
-use nullius_store::{Precondition, StoreError};
+use nullius_model::{API_VERSION, AnyObject, Identity, Kind, ObjectName};
+use nullius_store::Precondition;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{
-    call::{Call, Json, Person, Query, field_problem, json_bytes, parse, path_name},
-    problem::Problem,
+    call::{Json, Person, Query, json_bytes, parse, path_name},
+    problem::{Problem, field_problem},
 };
 use crate::{
     Hub,
-    changes::{Changed, Wanted},
+    acts::objects::{Changed, Wanted},
+    record::Occasion,
 };
 
 #[derive(Debug, Default, Deserialize)]
@@ -46,60 +46,41 @@ fn kind_of(plural: &str) -> Result<Kind, Problem> {
 
 pub(super) async fn list(
     State(hub): State<Arc<Hub>>,
-    call: Call,
+    occasion: Occasion,
     Person(identity): Person,
     Path(plural): Path<String>,
 ) -> Result<Answer<List<AnyObject>>, Problem> {
     let kind = kind_of(&plural)?;
-    let permit = hub.allow(&identity, &HubAction::List { kind }, &call).await?;
-    let mut objects = hub.store().read().await?.objects().list(kind).await?;
-    if permit.scope() == ReadScope::Own {
-        objects.retain(|object| may_see(&hub, &identity, kind, object.name()));
-    }
-    let items = hub.shown(objects).await?;
+    let items = hub.list_objects(&identity, kind, &occasion).await?;
     Ok(Answer(List { items, next: None }))
-}
-
-/// Whether somebody may read one object; no use of its own, it is part of the list.
-fn may_see(hub: &Hub, identity: &Identity, kind: Kind, name: &ObjectName) -> bool {
-    let caller = nullius_access::Caller::new(identity);
-    let action = HubAction::Get { kind, name };
-    nullius_policy::decide_hub(&hub.snapshot(), &caller, &action, hub.now()).is_allowed()
 }
 
 pub(super) async fn read(
     State(hub): State<Arc<Hub>>,
-    call: Call,
+    occasion: Occasion,
     Person(identity): Person,
     Path((plural, name)): Path<(String, String)>,
 ) -> Result<Answer<AnyObject>, Problem> {
     let (kind, name) = (kind_of(&plural)?, path_name::<ObjectName>(&name)?);
-    hub.allow(&identity, &HubAction::Get { kind, name: &name }, &call).await?;
-    let object = hub.store().read().await?.objects().get(kind, name.as_str()).await?;
-    one(&hub, object).await
-}
-
-async fn one(hub: &Hub, object: AnyObject) -> Result<Answer<AnyObject>, Problem> {
-    let shown = hub.shown(vec![object]).await?.pop();
-    shown.map(Answer).ok_or_else(|| Problem::not_found("the object is gone"))
+    Ok(Answer(hub.read_object(&identity, kind, &name, &occasion).await?))
 }
 
 pub(super) async fn create(
     State(hub): State<Arc<Hub>>,
-    call: Call,
+    occasion: Occasion,
     Person(identity): Person,
     Path(plural): Path<String>,
     Query(query): Query<ChangeQuery>,
     request: Request<Body>,
 ) -> Result<(StatusCode, Answer<AnyObject>), Problem> {
     let object = read_object(kind_of(&plural)?, request).await?;
-    let made = change(&hub, &identity, Wanted::Create(object), &query, &call).await?;
-    Ok((StatusCode::CREATED, one(&hub, made.object).await?))
+    let made = change(&hub, &identity, Wanted::Create(object), &query, &occasion).await?;
+    Ok((StatusCode::CREATED, Answer(hub.shown_one(made.object).await?)))
 }
 
 pub(super) async fn update(
     State(hub): State<Arc<Hub>>,
-    call: Call,
+    occasion: Occasion,
     Person(identity): Person,
     Path((plural, name)): Path<(String, String)>,
     Query(query): Query<ChangeQuery>,
@@ -110,13 +91,13 @@ pub(super) async fn update(
         let message = format!("it says `{}`, the path says another name", object.name());
         return Err(field_problem("metadata.name", &message));
     }
-    let changed = change(&hub, &identity, Wanted::Update(object), &query, &call).await?;
-    one(&hub, changed.object).await
+    let changed = change(&hub, &identity, Wanted::Update(object), &query, &occasion).await?;
+    Ok(Answer(hub.shown_one(changed.object).await?))
 }
 
 pub(super) async fn delete(
     State(hub): State<Arc<Hub>>,
-    call: Call,
+    occasion: Occasion,
     Person(identity): Person,
     Path((plural, name)): Path<(String, String)>,
     Query(query): Query<ChangeQuery>,
@@ -124,7 +105,7 @@ pub(super) async fn delete(
     let (kind, name) = (kind_of(&plural)?, path_name::<ObjectName>(&name)?);
     let precondition = Precondition { uid: None, resource_version: query.resource_version.clone() };
     let wanted = Wanted::Delete { kind, name, precondition };
-    let Changed { object, warnings } = change(&hub, &identity, wanted, &query, &call).await?;
+    let Changed { object, warnings } = change(&hub, &identity, wanted, &query, &occasion).await?;
     Ok(Answer(DeletedObject { object, warnings }))
 }
 
@@ -133,19 +114,19 @@ async fn change(
     identity: &Identity,
     wanted: Wanted,
     query: &ChangeQuery,
-    call: &Call,
+    occasion: &Occasion,
 ) -> Result<Changed, Problem> {
     if !query.dry_run {
-        return hub.change(identity, wanted, call).await;
+        return Ok(hub.change(identity, wanted, occasion).await?);
     }
-    let outcomes = hub.rehearse(identity, &[wanted], call).await?;
-    outcomes.into_iter().next().unwrap_or_else(|| Err(Problem::invalid("nothing was asked")))
+    let outcome = hub.rehearse(identity, &[wanted], occasion).await?.into_iter().next();
+    Ok(outcome.ok_or_else(|| Problem::invalid("nothing was asked"))??)
 }
 
 /// Several changes as one dry run: what the later ones need may come from the earlier ones.
 pub(super) async fn rehearse(
     State(hub): State<Arc<Hub>>,
-    call: Call,
+    occasion: Occasion,
     Person(identity): Person,
     Json(request): Json<RehearsalRequest>,
 ) -> Result<Answer<RehearsalAnswer>, Problem> {
@@ -154,10 +135,10 @@ pub(super) async fn rehearse(
         return Err(Problem::invalid(message).next("try them in several parts"));
     }
     let changes: Vec<Wanted> = request.changes.into_iter().map(Wanted::from).collect();
-    let outcomes = hub.rehearse(&identity, &changes, &call).await?;
+    let outcomes = hub.rehearse(&identity, &changes, &occasion).await?;
     let told = |outcome| match outcome {
         Ok(Changed { object, warnings }) => Rehearsed::Done { object, warnings },
-        Err(problem) => Rehearsed::Refused { error: ApiError::from(problem) },
+        Err(refusal) => Rehearsed::Refused { error: ApiError::from(Problem::from(refusal)) },
     };
     Ok(Answer(RehearsalAnswer { outcomes: outcomes.into_iter().map(told).collect() }))
 }
@@ -194,34 +175,4 @@ async fn read_object(kind: Kind, request: Request<Body>) -> Result<AnyObject, Pr
     let body = serde_path_to_error::Deserializer::new(Value::Object(map), &mut track);
     AnyObject::from_parts(kind, body)
         .map_err(|error| field_problem(&track.path().to_string(), &error.to_string()))
-}
-
-impl Hub {
-    /// Objects as somebody reads them, with what is true this moment.
-    async fn shown(&self, objects: Vec<AnyObject>) -> Result<Vec<AnyObject>, StoreError> {
-        let mut shown = Vec::with_capacity(objects.len());
-        let people = objects.iter().any(|object| object.kind() == Kind::User);
-        let (enrolled, last_sign_ins) = if people {
-            let mut reader = self.store().read().await?;
-            (reader.credentials().enrolled().await?, reader.sessions().last_sign_ins().await?)
-        } else {
-            Default::default()
-        };
-        for mut object in objects {
-            if let AnyObject::User(user) = &mut object
-                && let Ok(name) = user.metadata.name.as_str().parse::<UserName>()
-            {
-                let status = user.status.get_or_insert_default();
-                status.enrolled = enrolled.contains(&name);
-                status.last_sign_in = last_sign_ins.get(&name).copied();
-            }
-            shown.push(self.with_live_status(object));
-        }
-        Ok(shown)
-    }
-
-    /// Whether there is such a cluster, and its object.
-    pub(crate) async fn cluster_object(&self, name: &ClusterName) -> Result<AnyObject, StoreError> {
-        self.store().read().await?.objects().get(Kind::Cluster, name.as_str()).await
-    }
 }

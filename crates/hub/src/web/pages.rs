@@ -21,11 +21,8 @@ use nullius_model::{Identity, Timestamp};
 use serde::de::DeserializeOwned;
 
 use self::forms::FormKey;
-use super::{
-    call::{BODY_TIMEOUT, Call},
-    problem::Problem,
-};
-use crate::Hub;
+use super::{call::BODY_TIMEOUT, problem::Problem};
+use crate::{Hub, record::Occasion};
 
 /// What a page may load and where its forms may go; nothing may frame it.
 const POLICY: &str = "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
@@ -55,9 +52,9 @@ async fn style() -> Response {
     (headers, include_str!("../../templates/style.css")).into_response()
 }
 
-/// A browser that asks: its call, its form key, and who is signed in there.
+/// A browser that asks: its occasion, its form key, and who is signed in there.
 pub(crate) struct Browser {
-    pub(crate) call: Call,
+    pub(crate) occasion: Occasion,
     pub(crate) form: FormKey,
     pub(crate) identity: Option<Identity>,
     host: Option<String>,
@@ -67,7 +64,7 @@ pub(crate) struct Browser {
 impl FromRequestParts<Arc<Hub>> for Browser {
     type Rejection = Problem;
     async fn from_request_parts(parts: &mut Parts, hub: &Arc<Hub>) -> Result<Self, Problem> {
-        let call = Call::from_request_parts(parts, hub).await?;
+        let occasion = Occasion::from_request_parts(parts, hub).await?;
         let host = match parts.uri.authority() {
             Some(authority) => Some(authority.to_string()),
             None => parts
@@ -79,7 +76,7 @@ impl FromRequestParts<Arc<Hub>> for Browser {
         let identity = forms::cookie(&parts.headers, forms::SESSION_COOKIE)
             .and_then(|cookie| hub.authenticate_browser(cookie));
         let form = FormKey::of(&parts.headers);
-        Ok(Self { call, form, identity, host, headers: parts.headers.clone() })
+        Ok(Self { occasion, form, identity, host, headers: parts.headers.clone() })
     }
 }
 

@@ -6,9 +6,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use nullius_api::ApiError;
 use nullius_model::{Explanation, Reason};
-use nullius_store::StoreError;
 
-use crate::session_end::chain;
+use crate::record::chain;
 
 /// A failed call.
 #[derive(Debug)]
@@ -131,25 +130,6 @@ impl From<Problem> for ApiError {
     }
 }
 
-impl From<StoreError> for Problem {
-    fn from(error: StoreError) -> Self {
-        let text = error.to_string();
-        match error {
-            StoreError::Exists { .. } | StoreError::Conflict { .. } => Self::conflict(text),
-            StoreError::NotFound { .. } => Self::not_found(text),
-            StoreError::Busy => Self::unavailable(text, 2),
-            StoreError::Audit(_) => Self::unavailable(text, 10)
-                .next("ask whoever runs the hub to look at its disk and log"),
-            error @ StoreError::Database { .. } => {
-                tracing::error!(error = %chain(&error), "could not use the store");
-                Self::unavailable("the hub's store does not work at present", 10)
-                    .next("try again; if it stays, ask whoever runs the hub to look at its disk")
-            }
-            error => Self::internal(&error),
-        }
-    }
-}
-
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, body) = *self.0;
@@ -164,4 +144,13 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+
+/// A problem with one field, or with the whole where there is no path.
+pub(crate) fn field_problem(path: &str, message: &str) -> Problem {
+    if path.is_empty() || path == "." {
+        return Problem::invalid(message);
+    }
+    let fields = BTreeMap::from([(path.to_owned(), message.to_owned())]);
+    Problem::fields(format!("{path}: {message}"), fields)
 }

@@ -8,50 +8,50 @@ use nullius_api::{
     BrowserLogin, BrowserLoginRequest, DeviceLogin, SignInRequest, TokenRequest, Tokens,
 };
 use nullius_authn::DEVICE_CODE_TTL;
-use nullius_model::Principal;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    call::{Call, Json},
-    problem::Problem,
+    call::Json,
+    problem::{Problem, field_problem},
 };
 use crate::{
-    Client, Hub, SessionEndCause,
-    logins::{BROWSER_LOGIN_TTL, DeviceCodes, LoginError, Poll, Redeemed},
-    sessions,
+    Client, Hub,
+    acts::{
+        logins::{BROWSER_LOGIN_TTL, DeviceCodes, Poll},
+        people::Redeemed,
+        sessions,
+    },
+    record::Occasion,
 };
 
 pub(super) async fn at_terminal(
     State(hub): State<Arc<Hub>>,
-    call: Call,
+    occasion: Occasion,
     Json(request): Json<SignInRequest>,
 ) -> Result<Answer<Tokens>, Problem> {
     let SignInRequest { user, password, code, client } = request;
     let mark = promised(&client)?;
-    let proven = hub.prove(&user, SecretString::from(password), &code, &call).await?;
-    let tokens = hub.open_session(proven, Client::Terminal, mark, &call).await?;
-    Ok(warmed(&hub, tokens))
+    let proven = hub.prove(&user, SecretString::from(password), &code, &occasion).await?;
+    Ok(Answer(hub.open_session(proven, Client::Terminal, mark, &occasion).await?))
 }
 
 pub(super) async fn begin_in_browser(
     State(hub): State<Arc<Hub>>,
-    call: Call,
+    occasion: Occasion,
     Json(request): Json<BrowserLoginRequest>,
 ) -> Result<Answer<BrowserLogin>, Problem> {
-    hold_back(&hub, &call)?;
     let BrowserLoginRequest { challenge, redirect_uri, state } = request;
-    let id = hub.begin_browser_login(&challenge, state, &redirect_uri, call.source)?;
+    let id = hub.begin_browser_login(&challenge, state, &redirect_uri, occasion.source)?;
     let url = format!("{}/cli?id={id}", hub.origin());
     Ok(Answer(BrowserLogin { url, expires_in: BROWSER_LOGIN_TTL.as_secs() }))
 }
 
 pub(super) async fn begin_on_device(
     State(hub): State<Arc<Hub>>,
-    call: Call,
+    occasion: Occasion,
 ) -> Result<Answer<DeviceLogin>, Problem> {
-    hold_back(&hub, &call)?;
     let DeviceCodes { device_code, user_code, interval } =
-        hub.begin_device_login(call.source).await?;
+        hub.begin_device_login(occasion.source).await?;
     Ok(Answer(DeviceLogin {
         device_code: device_code.expose_secret().to_owned(),
         user_code: user_code.to_string(),
@@ -63,56 +63,31 @@ pub(super) async fn begin_on_device(
 
 pub(super) async fn exchange(
     State(hub): State<Arc<Hub>>,
-    call: Call,
+    occasion: Occasion,
     Json(request): Json<TokenRequest>,
 ) -> Result<Answer<Tokens>, Problem> {
-    match request {
+    let (redeemed, client, mark) = match request {
         TokenRequest::AuthorizationCode { code, verifier, redirect_uri, client } => {
             let mark = promised(&client)?;
-            let redeemed = redeem(&hub, &call, &code, verifier.into(), &redirect_uri).await?;
-            let way = Client::BrowserLogin;
-            let tokens = hub.open_approved_session(redeemed, way, mark, &call).await?;
-            Ok(warmed(&hub, tokens))
+            let (verifier, to) = (SecretString::from(verifier), &redirect_uri);
+            let redeemed = hub.exchange_code(&code, &verifier, to, &occasion).await?;
+            (redeemed, Client::BrowserLogin, mark)
         }
         TokenRequest::DeviceCode { device_code, client } => {
             let mark = promised(&client)?;
-            let redeemed = poll(&hub, &call, &device_code).await?;
-            let way = Client::Device;
-            let tokens = hub.open_approved_session(redeemed, way, mark, &call).await?;
-            Ok(warmed(&hub, tokens))
+            let polled = hub.poll_device_login(&device_code, occasion.source).await?;
+            (approved(polled)?, Client::Device, mark)
         }
         TokenRequest::RefreshToken { refresh_token, client_secret } => {
-            hub.refresh(&refresh_token, &client_secret.into(), &call).await.map(Answer)
+            let tokens = hub.refresh(&refresh_token, &client_secret.into(), &occasion).await?;
+            return Ok(Answer(tokens));
         }
-    }
+    };
+    Ok(Answer(hub.open_approved_session(redeemed, client, mark, &occasion).await?))
 }
 
-async fn redeem(
-    hub: &Arc<Hub>,
-    call: &Call,
-    code: &str,
-    verifier: SecretString,
-    redirect_uri: &str,
-) -> Result<Redeemed, Problem> {
-    hold_back(hub, call)?;
-    match hub.exchange_code(code, &verifier, redirect_uri).await {
-        Ok(redeemed) => Ok(redeemed),
-        Err(error) => {
-            if let LoginError::CodeReused(Some(session)) = &error {
-                // RFC 6749, section 4.1.2: what the first use gave may be in the wrong hands.
-                let by = Principal::Hub;
-                let cause = SessionEndCause::Reused;
-                hub.end_session_by(session, cause, by, Some(call)).await?;
-            }
-            hub.note_failed_exchange(call, &error).await;
-            Err(error.into())
-        }
-    }
-}
-
-async fn poll(hub: &Arc<Hub>, call: &Call, device_code: &str) -> Result<Redeemed, Problem> {
-    hold_back(hub, call)?;
-    match hub.poll_device_login(device_code).await? {
+fn approved(polled: Poll) -> Result<Redeemed, Problem> {
+    match polled {
         Poll::Pending => Err(Problem::pending("nobody has confirmed the code yet", 5)),
         Poll::SlowDown => {
             Err(Problem::wait("asked too soon: wait five seconds more each time", 10))
@@ -127,36 +102,6 @@ fn promised(client: &str) -> Result<ClientMark, Problem> {
     sessions::promised(client).map_err(|_| {
         let message =
             "it is not 43 characters of base64url: it must be the SHA-256 of the client's secret";
-        super::field_problem("client", message)
+        field_problem("client", message)
     })
-}
-
-fn hold_back(hub: &Hub, call: &Call) -> Result<(), Problem> {
-    hub.take_source(call.source)
-        .map_err(|seconds| Problem::wait(format!("too many tries: wait {seconds} s"), seconds))
-}
-
-impl From<LoginError> for Problem {
-    fn from(error: LoginError) -> Self {
-        let text = error.to_string();
-        match error {
-            LoginError::Challenge => super::field_problem("challenge", &text),
-            LoginError::State => super::field_problem("state", &text),
-            LoginError::Redirect => super::field_problem("redirectUri", &text),
-            LoginError::Full => Self::unavailable(text, 60),
-            LoginError::Unknown => Self::not_found(text),
-            LoginError::Code
-            | LoginError::CodeReused(_)
-            | LoginError::Verifier
-            | LoginError::OtherRedirect
-            | LoginError::Outdated => Self::unauthenticated(text),
-            LoginError::Store(error) => error.into(),
-        }
-    }
-}
-
-/// The tokens of a new session, whose person's clusters are made ready meanwhile.
-fn warmed(hub: &Arc<Hub>, tokens: Tokens) -> Answer<Tokens> {
-    hub.warm(tokens.session.clone());
-    Answer(tokens)
 }

@@ -3,7 +3,7 @@
 mod lab;
 
 use nullius_pki::PrivateKey;
-use nullius_proto::agent_v1::AgentShape as Shape;
+use nullius_proto::agent_v1::{AgentRole, AgentShape as Shape};
 use tonic::Code;
 
 use super::*;

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, header};
-use nullius_model::{AnyObject, Kind, Principal, SessionId};
+use nullius_model::SessionId;
 use serde::Deserialize;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     go, shown_time,
     sign_in::{Next, ask},
 };
-use crate::{Hub, SessionEndCause, sessions::Client};
+use crate::{Client, Hub, web::problem::Problem};
 
 #[derive(Template)]
 #[template(path = "account.html")]
@@ -52,13 +52,7 @@ pub(super) struct SignOutForm {
 
 pub(super) async fn page(State(hub): State<Arc<Hub>>, browser: Browser) -> Response {
     let Some(identity) = &browser.identity else { return ask(&hub, &browser, &Next::Account) };
-    let snapshot = hub.snapshot();
     let user = identity.user.to_string();
-    let object = user.parse().ok().and_then(|name| snapshot.object(Kind::User, &name));
-    let display_name = match object {
-        Some(AnyObject::User(user)) => user.spec.display_name.clone(),
-        _ => None,
-    };
     let sessions = hub.sessions().of_user(&identity.user).into_iter().map(|session| {
         let clusters = hub.clusters().clusters_of(session.id());
         SessionRow {
@@ -78,7 +72,7 @@ pub(super) async fn page(State(hub): State<Arc<Hub>>, browser: Browser) -> Respo
         }
     });
     let page = AccountPage {
-        name: display_name.unwrap_or_else(|| user.clone()),
+        name: hub.display_name(&identity.user).unwrap_or_else(|| user.clone()),
         groups: identity.groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         user,
         sessions: sessions.collect(),
@@ -96,15 +90,14 @@ pub(super) async fn end_session(
         return refused;
     }
     let Some(identity) = &browser.identity else { return ask(&hub, &browser, &Next::Account) };
-    let own = hub.sessions().of_user(&identity.user).iter().any(|own| *own.id() == session);
-    if !own {
-        let page = Message::new("Nothing to end", "This session has ended, or it is not yours.");
-        return browser.show(StatusCode::NOT_FOUND, &page.link("/account", "Back"));
-    }
-    let by = Principal::Person { user: identity.user.clone() };
-    match hub.end_session_by(&session, SessionEndCause::Ended, by, Some(&browser.call)).await {
-        Ok(()) => go("/account"),
-        Err(problem) => problem.into_response(),
+    match hub.end_own_session(identity, &session, &browser.occasion).await {
+        Ok(true) => go("/account"),
+        Ok(false) => {
+            let text = "This session has ended, or it is not yours.";
+            let page = Message::new("Nothing to end", text).link("/account", "Back");
+            browser.show(StatusCode::NOT_FOUND, &page)
+        }
+        Err(error) => Problem::from(error).into_response(),
     }
 }
 
@@ -116,13 +109,10 @@ pub(super) async fn sign_out(
     if let Some(refused) = browser.refuse_form(&hub, &form) {
         return refused;
     }
-    if let Some(identity) = &browser.identity {
-        let by = Principal::Person { user: identity.user.clone() };
-        let cause = SessionEndCause::Logout;
-        let ended = hub.end_session_by(&identity.session, cause, by, Some(&browser.call)).await;
-        if let Err(problem) = ended {
-            return problem.into_response();
-        }
+    if let Some(identity) = &browser.identity
+        && let Err(error) = hub.log_out(identity, &browser.occasion).await
+    {
+        return Problem::from(error).into_response();
     }
     let page = Message::new("Signed out", "This browser is signed out.");
     let mut response = browser.show(StatusCode::OK, &page.link("/login", "Sign in again"));

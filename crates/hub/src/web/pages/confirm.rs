@@ -8,6 +8,7 @@ use axum::{
     response::Response,
 };
 use http::StatusCode;
+use nullius_model::Identity;
 use serde::Deserialize;
 
 use super::{
@@ -16,8 +17,11 @@ use super::{
 };
 use crate::{
     Hub,
-    logins::{BrowserRequest, DeviceRequest, LoginError, Loopback, Proven},
-    session_end::chain,
+    acts::{
+        logins::{BrowserRequest, DeviceRequest, LoginError, Loopback},
+        people::Proven,
+    },
+    record::chain,
 };
 
 #[derive(Template)]
@@ -65,6 +69,12 @@ pub(super) struct CodeForm {
     code: String,
 }
 
+/// Who approves with an answer; nobody where it refuses.
+fn approver(answer: &str, identity: Identity) -> Option<Proven> {
+    let Identity { user, proof, .. } = identity;
+    (answer == "approve").then_some(Proven { user, proof })
+}
+
 fn ended(browser: &Browser) -> Response {
     let text = "This sign-in has ended or was completed. Run `nullius login` again.";
     browser.show(StatusCode::NOT_FOUND, &Message::new("Nothing to confirm", text))
@@ -90,7 +100,7 @@ pub(super) async fn cli_page(
     };
     let Some(identity) = &browser.identity else { return ask(&hub, &browser, &Next::Cli(id)) };
     let BrowserRequest { redirect, source } = request;
-    let elsewhere = source != browser.call.source;
+    let elsewhere = source != browser.occasion.source;
     let warning = if elsewhere {
         format!(
             "It was begun on another machine ({source}), not on the one of this browser. Approve only if that machine is yours."
@@ -131,9 +141,7 @@ pub(super) async fn cli_answer(
     let Some(identity) = browser.identity.clone() else {
         return ask(&hub, &browser, &Next::Cli(id));
     };
-    let approve = answer == "approve";
-    let proven = approve.then_some(Proven { user: identity.user, proof: identity.proof });
-    match hub.answer_browser_login(&id, proven).await {
+    match hub.answer_browser_login(&id, approver(&answer, identity)).await {
         Ok((redirect, to)) => go_back(&browser, &redirect, to),
         Err(error) => fault(&browser, error),
     }
@@ -184,7 +192,7 @@ pub(super) async fn device_code(
     let Some(identity) = &browser.identity else {
         return ask(&hub, &browser, &Next::Device(None));
     };
-    if let Err(seconds) = hub.take_source(browser.call.source) {
+    if let Err(seconds) = hub.take_source(browser.occasion.source) {
         let problem = format!("too many tries: wait {seconds} s");
         return device_form(&hub, &browser, StatusCode::TOO_MANY_REQUESTS, code, Some(problem));
     }
@@ -228,11 +236,11 @@ pub(super) async fn device_answer(
     let Some(identity) = browser.identity.clone() else {
         return ask(&hub, &browser, &Next::Device(None));
     };
-    let approve = answer == "approve";
-    let proven = approve.then_some(Proven { user: identity.user, proof: identity.proof });
+    let proven = approver(&answer, identity);
+    let approved = proven.is_some();
     let Ok(code) = id.parse() else { return ended(&browser) };
     match hub.answer_device_login(&code, proven).await {
-        Ok(()) if approve => {
+        Ok(()) if approved => {
             let text = "The device is signed in. You can close this page.";
             let page = Message::new("Done", text).link("/account", "See your sessions");
             browser.show(StatusCode::OK, &page)

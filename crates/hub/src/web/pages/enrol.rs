@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{Browser, Form, Message, qr, sentence};
-use crate::{Hub, people::EnrolError};
+use crate::{Hub, acts::enrol::EnrolError};
 
 #[derive(Template)]
 #[template(path = "enrol.html")]
@@ -58,7 +58,20 @@ pub(super) struct FactorForm {
 
 fn unusable(browser: &Browser, error: &EnrolError) -> Response {
     let text = format!("{error}. Ask an admin for a new one.");
-    browser.show(error.status(), &Message::new("This link cannot be used", text))
+    browser.show(status_of(error), &Message::new("This link cannot be used", text))
+}
+
+fn status_of(error: &EnrolError) -> StatusCode {
+    match error {
+        EnrolError::Link => StatusCode::NOT_FOUND,
+        EnrolError::Password(_)
+        | EnrolError::Code
+        | EnrolError::TooManyCodes
+        | EnrolError::NotBegun => StatusCode::UNPROCESSABLE_ENTITY,
+        EnrolError::Wait(_) => StatusCode::TOO_MANY_REQUESTS,
+        EnrolError::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+        EnrolError::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
 }
 
 pub(super) async fn page(
@@ -66,7 +79,7 @@ pub(super) async fn page(
     browser: Browser,
     Query(TokenQuery { token }): Query<TokenQuery>,
 ) -> Response {
-    match hub.enrolment_of(&token, &browser.call).await {
+    match hub.enrolment_of(&token, &browser.occasion).await {
         Ok(user) => {
             let form = browser.form_token(&hub);
             let page = EnrolPage { form, token, user: user.to_string(), problem: None };
@@ -87,7 +100,7 @@ pub(super) async fn password(
     let PasswordForm { token, password, again, .. } = fields;
     let same = password == again;
     let password = SecretString::from(password);
-    let user = match hub.enrolment_of(&token, &browser.call).await {
+    let user = match hub.enrolment_of(&token, &browser.occasion).await {
         Ok(user) => user,
         Err(error) => return unusable(&browser, &error),
     };
@@ -101,9 +114,9 @@ pub(super) async fn password(
         let problem = "the two passwords are not the same".to_owned();
         return retry(StatusCode::UNPROCESSABLE_ENTITY, problem);
     }
-    match hub.begin_enrolment(&token, password, &browser.call).await {
+    match hub.begin_enrolment(&token, password, &browser.occasion).await {
         Ok(begun) => factor_page(&hub, &browser, token, &begun, StatusCode::OK, None),
-        Err(error) if error.is_retryable() => retry(error.status(), error.to_string()),
+        Err(error) if error.is_retryable() => retry(status_of(&error), error.to_string()),
         Err(error) => unusable(&browser, &error),
     }
 }
@@ -136,7 +149,7 @@ pub(super) async fn factor(
     if let Some(refused) = browser.refuse_form(&hub, &form) {
         return refused;
     }
-    match hub.confirm_enrolment(&token, &code, &browser.call).await {
+    match hub.confirm_enrolment(&token, &code, &browser.occasion).await {
         Ok(user) => {
             let text = format!(
                 "The sign-in of {user} is set up. Wait for the next code before you use it."
@@ -147,7 +160,7 @@ pub(super) async fn factor(
         Err(error) if error.is_retryable() => match hub.begun_enrolment(&token) {
             Some(begun) => {
                 let problem = Some(error.to_string());
-                factor_page(&hub, &browser, token, &begun, error.status(), problem)
+                factor_page(&hub, &browser, token, &begun, status_of(&error), problem)
             }
             None => unusable(&browser, &error),
         },

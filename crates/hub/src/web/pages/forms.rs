@@ -2,8 +2,9 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, header};
-use nullius_pki::{constant_time_eq, random_bytes};
-use sha2::{Digest, Sha256};
+use nullius_pki::random_bytes;
+
+use crate::mark::{Purpose, is_marked, mark};
 
 /// Binds forms to a browser that is not signed in.
 pub(crate) const FORM_COOKIE: &str = "__Host-nullius-form";
@@ -52,10 +53,7 @@ impl FormKey {
 
     /// What the form carries; nobody else can know it, nor make it fit another browser.
     pub(crate) fn token(&self, key: &[u8; 32]) -> String {
-        let inner =
-            Sha256::new().chain_update(key).chain_update(b"form\0").chain_update(&self.value);
-        let outer = Sha256::new().chain_update(key).chain_update(inner.finalize());
-        URL_SAFE_NO_PAD.encode(outer.finalize())
+        mark(key, Purpose::Form, &self.value)
     }
 }
 
@@ -86,7 +84,7 @@ pub(crate) fn check(
         return Err(FormError::Origin);
     }
     let form = FormKey::of(headers);
-    let fits = constant_time_eq(form.token(key).as_bytes(), token.as_bytes());
+    let fits = is_marked(key, Purpose::Form, &form.value, token);
     if form.is_new || !fits { Err(FormError::Token) } else { Ok(()) }
 }
 

@@ -16,7 +16,7 @@ use super::{
     forms::{SESSION_COOKIE, set_cookie},
     go, sentence,
 };
-use crate::Hub;
+use crate::{Hub, acts::people::SignInRefusal};
 
 /// Where a person goes after sign-in: pages of our own by name, so that no address can be smuggled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,8 +140,9 @@ pub(super) async fn submit(
     }
     let SignInForm { user, password, code, .. } = form;
     let opened = async {
-        let proven = hub.prove(&user, SecretString::from(password), &code, &browser.call).await?;
-        hub.open_browser_session(proven, &browser.call).await
+        let proven =
+            hub.prove(&user, SecretString::from(password), &code, &browser.occasion).await?;
+        hub.open_browser_session(proven, &browser.occasion).await
     };
     match opened.await {
         Ok(cookie) => {
@@ -153,7 +154,17 @@ pub(super) async fn submit(
         Err(refusal) => {
             let text = sentence(&refusal.to_string());
             let user = user.chars().take(128).collect();
-            show(&hub, &browser, &next, refusal.status(), user, Some(text))
+            show(&hub, &browser, &next, status_of(&refusal), user, Some(text))
         }
+    }
+}
+
+fn status_of(refusal: &SignInRefusal) -> StatusCode {
+    match refusal {
+        SignInRefusal::Wrong | SignInRefusal::WrongCode => StatusCode::UNAUTHORIZED,
+        SignInRefusal::Wait(_) => StatusCode::TOO_MANY_REQUESTS,
+        SignInRefusal::Busy(_) | SignInRefusal::Unrecorded(_) => StatusCode::SERVICE_UNAVAILABLE,
+        SignInRefusal::Stopped(_) => StatusCode::FORBIDDEN,
+        SignInRefusal::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -7,11 +7,14 @@ use nullius_pki::Signer;
 use nullius_store::Sealed;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    KeysError, PASSING, Signing,
-    change::{self, ChangeError, KeyChange},
+use crate::{
+    ChangeError, Hub, KeysError,
+    keys::{
+        PASSING, Signing,
+        change::{self, KeyChange},
+    },
+    record::chain,
 };
-use crate::{Hub, session_end::chain};
 
 /// A change is looked for this often.
 const LOOK: Duration = Duration::from_secs(1);

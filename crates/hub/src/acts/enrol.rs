@@ -1,22 +1,20 @@
 //! Enrolment by a single-use link: a password first, then a code that proves the authenticator; both are stored and
 //! the link is used up in one transaction.
 
+mod first_link;
+
 use std::sync::Arc;
 
-use http::StatusCode;
+use nullius_access::HubAction;
 use nullius_api::EnrolAnswer;
 use nullius_authn::{PasswordError, TotpSecret, hash_password};
-use nullius_model::{AuditKind, AuditOutcome, Principal, Timestamp, UserName};
+use nullius_model::{AuditKind, AuditOutcome, Identity, Kind, Principal, Timestamp, UserName};
 use nullius_pki::{random_token, token_hash};
 use nullius_store::{EnrolmentLink, Redemption, Sealed, StoreError, TokenHash, Tx};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::totp_name;
-use crate::{
-    Hub, SessionEndCause,
-    people_state::Begun,
-    web::{Call, Problem},
-};
+use super::people::totp_name;
+use crate::{Hub, SessionEndCause, decide::Refusal, memory::enrolments::Begun, record::Occasion};
 
 /// What authenticators show beside the person's name.
 const ISSUER: &str = "Nullius";
@@ -45,18 +43,6 @@ pub(crate) enum EnrolError {
 }
 
 impl EnrolError {
-    pub(crate) fn status(&self) -> StatusCode {
-        match self {
-            Self::Link => StatusCode::NOT_FOUND,
-            Self::Password(_) | Self::Code | Self::TooManyCodes | Self::NotBegun => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
-            Self::Wait(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
     /// Whether the same person can try again with the same link at this step.
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
@@ -89,22 +75,29 @@ impl From<StoreError> for EnrolError {
     }
 }
 
-impl From<EnrolError> for Problem {
-    fn from(error: EnrolError) -> Self {
-        let text = error.to_string();
-        match error {
-            EnrolError::Link => Self::not_found(text).next("ask an admin for a new link"),
-            EnrolError::Password(_) => crate::web::field_problem("password", &text),
-            EnrolError::Code => crate::web::field_problem("code", &text),
-            EnrolError::TooManyCodes | EnrolError::NotBegun => Self::invalid(text),
-            EnrolError::Wait(seconds) => Self::wait(text, seconds),
-            EnrolError::Busy(seconds) => Self::unavailable(text, seconds),
-            EnrolError::Fault(error) => Self::internal(error.as_ref()),
-        }
-    }
-}
-
 impl Hub {
+    /// Makes a link for a person, for somebody who may.
+    pub(crate) async fn issue_enrolment(
+        &self,
+        identity: &Identity,
+        user: &UserName,
+        occasion: &Occasion,
+    ) -> Result<nullius_api::EnrolmentLink, Refusal> {
+        self.audit_works()?;
+        let permit = self.allow(identity, &HubAction::IssueEnrolment { user }, occasion).await?;
+        if !self.snapshot().may_sign_in(user) {
+            return Err(StoreError::NotFound { kind: Kind::User, name: user.to_string() }.into());
+        }
+        let (kind, begun) = (AuditKind::Enrol, AuditOutcome::Begun);
+        let mut event = self.event_under(&permit, identity, occasion, kind, begun);
+        event.target = Some(format!("User/{user}"));
+        let mut tx = self.store.begin().await?;
+        let link = self.create_enrolment(&mut tx, user).await?;
+        tx.audit(&event)?;
+        tx.commit().await?;
+        Ok(link)
+    }
+
     /// Makes a link for a person within a transaction.
     pub(crate) async fn create_enrolment(
         &self,
@@ -131,19 +124,22 @@ impl Hub {
     pub(crate) async fn enrolment_of(
         &self,
         token: &str,
-        call: &Call,
+        occasion: &Occasion,
     ) -> Result<UserName, EnrolError> {
-        self.take_source(call.source).map_err(EnrolError::Wait)?;
+        self.take_source(occasion.source).map_err(EnrolError::Wait)?;
         self.link(token).await.map(|link| link.user)
     }
 
     async fn link(&self, token: &str) -> Result<EnrolmentLink, EnrolError> {
-        let mut reader = self.store.read().await?;
-        let link = reader.tokens().find_enrolment(&TokenHash::of(token)).await?;
+        let good = self.good_link(token).await?;
+        good.filter(|link| self.snapshot().may_sign_in(&link.user)).ok_or(EnrolError::Link)
+    }
+
+    /// The link of a token while it can be used.
+    async fn good_link(&self, token: &str) -> Result<Option<EnrolmentLink>, StoreError> {
+        let link = self.store.read().await?.tokens().find_enrolment(&TokenHash::of(token)).await?;
         let now = self.now();
-        let good = link.filter(|link| link.used_at.is_none() && now < link.expires_at);
-        let exists = |user: &UserName| self.snapshot().may_sign_in(user);
-        good.filter(|link| exists(&link.user)).ok_or(EnrolError::Link)
+        Ok(link.filter(|link| link.used_at.is_none() && now < link.expires_at))
     }
 
     /// First step: takes the password and gives the second factor to set up.
@@ -151,12 +147,12 @@ impl Hub {
         &self,
         token: &str,
         password: SecretString,
-        call: &Call,
+        occasion: &Occasion,
     ) -> Result<EnrolAnswer, EnrolError> {
-        self.take_source(call.source).map_err(EnrolError::Wait)?;
+        self.take_source(occasion.source).map_err(EnrolError::Wait)?;
         let link = self.link(token).await?;
         let user = link.user;
-        let visitor = self.visitor(user.as_str(), call.source, self.now());
+        let visitor = self.visitor(user.as_str(), occasion.source, self.now());
         let turn = self.hash_room.enter(visitor).await;
         let turn = turn.map_err(|busy| EnrolError::Busy(busy.retry_after))?;
         let name = user.clone();
@@ -173,7 +169,7 @@ impl Hub {
             totp_uri: enrolment.uri.expose_secret().to_owned(),
         };
         let begun = Begun::new(user, password, totp, answer.clone());
-        if self.enrolments.keep(token_hash(token), begun, link.expires_at, self.now()) {
+        if self.memory.enrolments.keep(token_hash(token), begun, link.expires_at, self.now()) {
             Ok(answer)
         } else {
             Err(EnrolError::Busy(60))
@@ -182,7 +178,7 @@ impl Hub {
 
     /// What the first step gave, to show it again.
     pub(crate) fn begun_enrolment(&self, token: &str) -> Option<EnrolAnswer> {
-        self.enrolments.with(&token_hash(token), |begun| begun.answer.clone())
+        self.memory.enrolments.with(&token_hash(token), |begun| begun.answer.clone())
     }
 
     /// Second step: checks a code, stores both factors and uses up the link. Sessions of the old factors end.
@@ -190,9 +186,9 @@ impl Hub {
         self: &Arc<Self>,
         token: &str,
         code: &str,
-        call: &Call,
+        occasion: &Occasion,
     ) -> Result<UserName, EnrolError> {
-        match self.finish_enrolment(token, code, call).await {
+        match self.finish_enrolment(token, code, occasion).await {
             Ok(user) => {
                 self.forgive(&user).await;
                 self.tidy_first_link().await;
@@ -204,10 +200,8 @@ impl Hub {
             }
             Err(error @ (EnrolError::Wait(_) | EnrolError::Busy(_))) => Err(error),
             Err(error) => {
-                let mut event = self.event_of(call, AuditKind::Enrol, AuditOutcome::Denied);
-                event.principal = super::unproven("");
-                event.facts.insert("reason".to_owned(), error.word().to_owned());
-                self.note(event).await;
+                let kind = AuditKind::Enrol;
+                self.note(self.event_of_stranger("", occasion, kind, error.word())).await;
                 Err(error)
             }
         }
@@ -217,22 +211,24 @@ impl Hub {
         &self,
         token: &str,
         code: &str,
-        call: &Call,
+        occasion: &Occasion,
     ) -> Result<UserName, EnrolError> {
-        self.take_source(call.source).map_err(EnrolError::Wait)?;
+        self.take_source(occasion.source).map_err(EnrolError::Wait)?;
         let now = self.now();
         let hash = token_hash(token);
         let code: String = code.split_whitespace().collect();
-        let checked = self.enrolments.with(&hash, |begun| check(begun, &code, now));
+        let checked = self.memory.enrolments.with(&hash, |begun| check(begun, &code, now));
         let step = match checked {
             None => return Err(EnrolError::NotBegun),
             Some(Err(EnrolError::TooManyCodes)) => {
-                self.enrolments.take(&hash);
+                self.memory.enrolments.take(&hash);
                 return Err(EnrolError::TooManyCodes);
             }
             Some(checked) => checked?,
         };
-        let Some(begun) = self.enrolments.take(&hash) else { return Err(EnrolError::NotBegun) };
+        let Some(begun) = self.memory.enrolments.take(&hash) else {
+            return Err(EnrolError::NotBegun);
+        };
         let user = begun.user.clone();
         if !self.snapshot().may_sign_in(&user) {
             return Err(EnrolError::Link);
@@ -241,7 +237,7 @@ impl Hub {
         let sealed = Sealed::new(sealed.map_err(EnrolError::fault)?);
         let password = SecretString::from(begun.password.as_str().to_owned());
 
-        let mut event = self.event_of(call, AuditKind::Enrol, AuditOutcome::Done);
+        let mut event = self.event_of(occasion, AuditKind::Enrol, AuditOutcome::Done);
         event.principal = Principal::Person { user: user.clone() };
         event.target = Some(format!("User/{user}"));
         event.facts.insert("factors".to_owned(), "password,totp".to_owned());

@@ -10,7 +10,7 @@ use std::{
 
 use nullius_model::{AuditId, PermissionId, Plane, Timestamp, Use, UseKey};
 
-use crate::limits::lock;
+use crate::lock::lock;
 
 const SHARDS: usize = 16;
 

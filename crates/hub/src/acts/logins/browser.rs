@@ -1,20 +1,21 @@
 //! A command line signed in by a browser on the same machine. The request travels with the browser, marked by the hub,
 //! so that nothing is kept of requests that nobody answers; the answer is stored, once, with the hash of its code.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use nullius_authn::PkceChallenge;
-use nullius_model::Timestamp;
+use nullius_model::{AuditKind, Principal, Timestamp};
 use nullius_pki::random_token;
 use nullius_store::{LoginCode, LoginKind, Redemption, TokenHash};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::{BROWSER_LOGIN_TTL, CODE_TTL, LoginError, Loopback, Proven, Redeemed, hash_of};
+use super::{BROWSER_LOGIN_TTL, CODE_TTL, LoginError, Loopback, Proven, Redeemed};
 use crate::{
-    Hub,
+    Hub, SessionEndCause,
     mark::{Purpose, is_marked, mark},
+    record::Occasion,
 };
 
 /// Longest request as it travels: all its parts are bounded.
@@ -67,6 +68,7 @@ impl Hub {
         redirect: &str,
         source: IpAddr,
     ) -> Result<String, LoginError> {
+        self.take_source(source).map_err(LoginError::Wait)?;
         let challenge: PkceChallenge = challenge.parse().map_err(|_| LoginError::Challenge)?;
         if state.is_empty() || state.len() > 512 || !state.bytes().all(|c| c.is_ascii_graphic()) {
             return Err(LoginError::State);
@@ -92,7 +94,7 @@ impl Hub {
         let Some(found) = Travelling::decode(request, self.keys.forms(), self.now()) else {
             return Ok(None);
         };
-        if self.store.read().await?.logins().is_answered(&hash_of(request)).await? {
+        if self.store.read().await?.logins().is_answered(&TokenHash::of(request)).await? {
             return Ok(None);
         }
         let redirect = Loopback::parse(&found.redirect)?;
@@ -113,9 +115,9 @@ impl Hub {
         let redirect = Loopback::parse(&redirect)?;
         let denied_at = proven.is_none().then_some(now);
         let login = LoginCode {
-            hash: hash_of(code.expose_secret()),
+            hash: TokenHash::of(code.expose_secret()),
             kind: LoginKind::Browser,
-            user_code: Some(hash_of(request)),
+            user_code: Some(TokenHash::of(request)),
             challenge,
             redirect_uri: Some(redirect.as_str().to_owned()),
             source: Some(source),
@@ -141,15 +143,37 @@ impl Hub {
         Ok((redirect, to))
     }
 
-    /// Exchanges a code, once; a second time names the session that the first gave. What nobody was given costs no
-    /// write.
+    /// Exchanges a code, once; a second time ends the session that the first gave.
     pub(crate) async fn exchange_code(
+        self: &Arc<Self>,
+        code: &str,
+        verifier: &SecretString,
+        redirect: &str,
+        occasion: &Occasion,
+    ) -> Result<Redeemed, LoginError> {
+        self.take_source(occasion.source).map_err(LoginError::Wait)?;
+        let error = match self.redeem_code(code, verifier, redirect).await {
+            Ok(redeemed) => return Ok(redeemed),
+            Err(error) => error,
+        };
+        if let LoginError::CodeReused(Some(session)) = &error {
+            // RFC 6749, section 4.1.2: what the first use gave may be in the wrong hands.
+            let cause = SessionEndCause::Reused;
+            self.end_session_by(session, cause, Principal::Hub, occasion).await?;
+        }
+        let kind = AuditKind::SignIn;
+        self.note(self.event_of_stranger("", occasion, kind, error.to_string())).await;
+        Err(error)
+    }
+
+    /// Takes a code, once. What nobody was given costs no write.
+    async fn redeem_code(
         &self,
         code: &str,
         verifier: &SecretString,
         redirect: &str,
     ) -> Result<Redeemed, LoginError> {
-        let hash: TokenHash = hash_of(code);
+        let hash: TokenHash = TokenHash::of(code);
         let found = self.store.read().await?.logins().find(&hash).await?;
         if found.is_none_or(|login| login.kind != LoginKind::Browser) {
             return Err(LoginError::Code);

@@ -1,21 +1,14 @@
-//! What the hub remembers for minutes about people who try to sign in or enrol.
+//! Attempts to sign in, by name and network: who has to wait before the next.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    sync::Mutex,
-};
+use std::{collections::HashMap, net::IpAddr, sync::Mutex};
 
-use nullius_api::EnrolAnswer;
-use nullius_authn::{Lockout, PasswordHash, SignInEvent, SourceNetwork, TotpSecret, Verdict};
-use nullius_model::{Timestamp, UserName};
+use nullius_authn::{Lockout, SignInEvent, SourceNetwork, Verdict};
+use nullius_model::Timestamp;
 
-use crate::limits::lock;
+use crate::lock::lock;
 
 /// Names remembered at most; the ones quiet for longest are forgotten beyond it.
 const NAMES: usize = 50_000;
-/// Enrolments under way at most.
-const ENROLMENTS: usize = 10_000;
 
 /// Attempts by a mark of the name that was typed, whether there is such a person or not.
 #[derive(Debug, Default)]
@@ -77,66 +70,4 @@ fn forget_some(by_name: &mut HashMap<String, (Lockout, Timestamp)>) {
     ranks.sort_unstable();
     let Some(least) = ranks.get(ranks.len() / 10).copied() else { return };
     by_name.retain(|_, entry| rank(entry) > least);
-}
-
-/// The first step of an enrolment, kept until the second.
-pub(crate) struct Begun {
-    pub(crate) user: UserName,
-    pub(crate) password: PasswordHash,
-    pub(crate) totp: TotpSecret,
-    pub(crate) answer: EnrolAnswer,
-    pub(crate) wrong_codes: u32,
-    ends: Timestamp,
-}
-
-/// Enrolments between their two steps, by the hash of the link's token; they end with the process.
-#[derive(Default)]
-pub(crate) struct Enrolments {
-    by_token: Mutex<BTreeMap<String, Begun>>,
-}
-
-impl Enrolments {
-    pub(crate) fn keep(
-        &self,
-        token_hash: String,
-        mut begun: Begun,
-        ends: Timestamp,
-        now: Timestamp,
-    ) -> bool {
-        let mut by_token = lock(&self.by_token);
-        by_token.retain(|_, begun| now < begun.ends);
-        if by_token.len() >= ENROLMENTS {
-            return false;
-        }
-        begun.ends = ends;
-        by_token.insert(token_hash, begun);
-        true
-    }
-
-    pub(crate) fn with<T>(
-        &self,
-        token_hash: &str,
-        look: impl FnOnce(&mut Begun) -> T,
-    ) -> Option<T> {
-        lock(&self.by_token).get_mut(token_hash).map(look)
-    }
-
-    pub(crate) fn take(&self, token_hash: &str) -> Option<Begun> {
-        lock(&self.by_token).remove(token_hash)
-    }
-
-    pub(crate) fn forget(&self, user: &UserName) {
-        lock(&self.by_token).retain(|_, begun| begun.user != *user);
-    }
-}
-
-impl Begun {
-    pub(crate) fn new(
-        user: UserName,
-        password: PasswordHash,
-        totp: TotpSecret,
-        answer: EnrolAnswer,
-    ) -> Self {
-        Self { user, password, totp, answer, wrong_codes: 0, ends: Timestamp::MAX }
-    }
 }

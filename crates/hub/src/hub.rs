@@ -1,29 +1,27 @@
 //! What every part of the hub process shares.
 
 use std::{
-    collections::BTreeMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex as StdMutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
 use nullius_access::Snapshot;
-use nullius_model::{AuditKind, Clock, SessionId, Timestamp};
+use nullius_model::{AuditKind, Clock, Timestamp};
 use nullius_store::{AuditWriter, Store};
 use nullius_tls::LiveCertificate;
 use tokio::sync::{Mutex, Notify};
 
 use crate::{
-    HubMetrics, HubSettings, Keys, LiveSessions, SessionEndCause, UsageRecorder,
-    authenticate::{BrowserSessions, VerifiedTokens},
     clusters::Clusters,
+    keys::Keys,
     limits::{Budgets, HashRoom, SourceLimit},
-    logins::DeviceLogins,
-    people::Repairs,
-    people_state::{Enrolments, Lockouts},
+    memory::{Memory, sessions::LiveSessions, usage::UsageRecorder},
+    metrics::HubMetrics,
+    settings::HubSettings,
 };
 
 /// The hub: one per process, shared by everything in it.
@@ -40,12 +38,7 @@ pub struct Hub {
     pub(crate) usage: UsageRecorder,
     pub(crate) clusters: Clusters,
     pub(crate) metrics: HubMetrics,
-    pub(crate) verified: VerifiedTokens,
-    pub(crate) browser_sessions: BrowserSessions,
-    pub(crate) device_logins: DeviceLogins,
-    pub(crate) enrolments: Enrolments,
-    pub(crate) lockouts: Lockouts,
-    pub(crate) repairs: Repairs,
+    pub(crate) memory: Memory,
     pub(crate) sources: SourceLimit,
     /// What is written down of strangers, by kind.
     pub(crate) strangers: Budgets<AuditKind>,
@@ -57,8 +50,6 @@ pub struct Hub {
     /// Wakes the task that acts on the clock.
     pub(crate) time_changed: Notify,
     pub(crate) draining: AtomicBool,
-    /// Ends of sessions that could not be stored yet.
-    pub(crate) unrecorded_ends: StdMutex<BTreeMap<SessionId, SessionEndCause>>,
 }
 
 impl Hub {
@@ -128,27 +119,9 @@ impl Hub {
         &self.address
     }
 
-    /// A new random 128-bit id.
-    pub fn random_bits(&self) -> u128 {
-        nullius_pki::random_bits()
-    }
-
-    /// A new Audit-ID.
-    pub fn new_audit_id(&self) -> nullius_model::AuditId {
-        crate::web::new_audit_id()
-    }
-
     /// Whether the hub is going away and takes no new work.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn verified_tokens(&self) -> &VerifiedTokens {
-        &self.verified
-    }
-
-    pub(crate) fn browser_sessions(&self) -> &BrowserSessions {
-        &self.browser_sessions
     }
 
     /// Counts one call without a proven identity; the error says after how many seconds to come back.

@@ -2,75 +2,15 @@
 
 use std::sync::Arc;
 
-use nullius_access::{Caller, judge_standing, session};
-use nullius_model::{
-    AuditKind, AuditOutcome, Explanation, Identity, Principal, Reason, SessionId, Timestamp,
-};
-use nullius_store::EndReason;
+use nullius_access::{Caller, judge_standing};
+use nullius_model::{AuditKind, AuditOutcome, Principal, Reason, SessionId};
+use nullius_store::StoreError;
 
 use crate::{
-    Hub, LiveSession,
-    limits::lock,
-    web::{Call, Problem},
+    Hub, LiveSession, SessionEndCause,
+    lock::lock,
+    record::{Occasion, chain},
 };
-
-/// Why a session ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SessionEndCause {
-    /// The person logged out.
-    Logout,
-    /// Somebody with the right to ended it.
-    Ended,
-    /// Its time was over.
-    Expired,
-    /// It was not used for too long.
-    Idle,
-    /// A refresh token or sign-in code came a second time.
-    Reused,
-    /// The person was disabled or deleted.
-    UserGone,
-    /// The person set new factors.
-    Reenrolled,
-    /// The hub stopped, and the session lived in its process alone.
-    Stopped,
-}
-
-impl SessionEndCause {
-    /// The cause as the stable kebab-case word of the audit.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Logout => "logout",
-            Self::Ended => "ended",
-            Self::Expired => "expired",
-            Self::Idle => "idle",
-            Self::Reused => "reused",
-            Self::UserGone => "user-gone",
-            Self::Reenrolled => "reenrolled",
-            Self::Stopped => "hub-stopped",
-        }
-    }
-
-    pub(crate) fn of(why: session::EndReason) -> Self {
-        match why {
-            session::EndReason::LoggedOut => Self::Logout,
-            session::EndReason::Revoked => Self::Ended,
-            session::EndReason::Expired => Self::Expired,
-            session::EndReason::Idle => Self::Idle,
-            session::EndReason::TokenReused => Self::Reused,
-        }
-    }
-
-    fn stored(self) -> EndReason {
-        match self {
-            Self::Logout => EndReason::Logout,
-            Self::Ended => EndReason::Revoked,
-            Self::Expired | Self::Idle | Self::Stopped => EndReason::Expired,
-            Self::Reused => EndReason::TokenReused,
-            Self::UserGone => EndReason::UserGone,
-            Self::Reenrolled => EndReason::Reenrolled,
-        }
-    }
-}
 
 impl Hub {
     /// Ends a session for a reason of the hub's own.
@@ -78,7 +18,7 @@ impl Hub {
         self: &Arc<Self>,
         session: &SessionId,
         why: SessionEndCause,
-    ) -> Result<(), nullius_store::StoreError> {
+    ) -> Result<(), StoreError> {
         self.finish(session, why, Principal::Hub, None).await
     }
 
@@ -88,9 +28,9 @@ impl Hub {
         session: &SessionId,
         why: SessionEndCause,
         by: Principal,
-        call: Option<&Call>,
-    ) -> Result<(), Problem> {
-        self.finish(session, why, by, call).await.map_err(Problem::from)
+        occasion: &Occasion,
+    ) -> Result<(), StoreError> {
+        self.finish(session, why, by, Some(occasion)).await
     }
 
     /// Refuses the session from here on; the rest goes on also when the caller goes away.
@@ -99,17 +39,17 @@ impl Hub {
         id: &SessionId,
         why: SessionEndCause,
         by: Principal,
-        call: Option<&Call>,
-    ) -> Result<(), nullius_store::StoreError> {
+        occasion: Option<&Occasion>,
+    ) -> Result<(), StoreError> {
         let session = self.sessions.remove(id);
-        self.browser_sessions.forget(id);
-        let (hub, id, call) = (Arc::clone(self), id.clone(), call.cloned());
+        self.memory.browser_sessions.forget(id);
+        let (hub, id, occasion) = (Arc::clone(self), id.clone(), occasion.cloned());
         let rest = tokio::spawn(async move {
             // Streams are cut while the end is written: neither waits for the other.
-            let record = hub.record_end(&id, session.as_deref(), why, by, call.as_ref());
+            let record = hub.record_end(&id, session.as_deref(), why, by, occasion.as_ref());
             let ((), recorded) = tokio::join!(hub.clusters.flush(&hub, &id), record);
             if recorded.is_err() {
-                lock(&hub.unrecorded_ends).insert(id, why);
+                lock(&hub.memory.unrecorded_ends).insert(id, why);
             }
             recorded
         });
@@ -125,11 +65,11 @@ impl Hub {
         session: Option<&LiveSession>,
         why: SessionEndCause,
         by: Principal,
-        call: Option<&Call>,
-    ) -> Result<(), nullius_store::StoreError> {
+        occasion: Option<&Occasion>,
+    ) -> Result<(), StoreError> {
         let now = self.now();
-        let mut event = match call {
-            Some(call) => self.event_of(call, AuditKind::SessionEnd, AuditOutcome::Done),
+        let mut event = match occasion {
+            Some(occasion) => self.event_of(occasion, AuditKind::SessionEnd, AuditOutcome::Done),
             None => self.own_event(AuditKind::SessionEnd, AuditOutcome::Done),
         };
         event.principal = by;
@@ -154,7 +94,7 @@ impl Hub {
         tx.audit(&event)?;
         match tx.commit().await {
             Ok(_) => Ok(()),
-            Err(nullius_store::StoreError::Audit(error)) => {
+            Err(StoreError::Audit(error)) => {
                 tracing::warn!(%error, session = %id, "ended a session without an audit event");
                 let mut tx = self.store.begin().await?;
                 tx.sessions().end(id, why.stored(), now).await?;
@@ -167,21 +107,13 @@ impl Hub {
     /// Stores the ends that could not be stored when they came, so that no session is back after the next start.
     pub(crate) async fn retry_ends(&self) {
         let waiting: Vec<_> =
-            lock(&self.unrecorded_ends).iter().map(|(id, why)| (id.clone(), *why)).collect();
+            lock(&self.memory.unrecorded_ends).iter().map(|(id, why)| (id.clone(), *why)).collect();
         for (id, why) in waiting {
             let stored = self.record_end(&id, None, why, Principal::Hub, None).await;
             if stored.is_err() {
                 return;
             }
-            lock(&self.unrecorded_ends).remove(&id);
-        }
-    }
-
-    /// Why a person with a session may do nothing at all.
-    pub(crate) fn standing(&self, identity: &Identity, now: Timestamp) -> Result<(), Explanation> {
-        match judge_standing(&self.snapshot(), &Caller::new(identity), now) {
-            Some(judgement) => Err(judgement.explanation),
-            None => Ok(()),
+            lock(&self.memory.unrecorded_ends).remove(&id);
         }
     }
 
@@ -220,16 +152,4 @@ impl Hub {
         });
         futures::future::join_all(ends).await;
     }
-}
-
-/// An error with its causes in one line, for the log.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -8,19 +8,15 @@ use std::{
     },
 };
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use nullius_access::{
     Snapshot,
-    session::{ClientMark, Phase, SessionSettings, SessionState},
+    session::{self, Phase, SessionSettings, SessionState},
 };
-use nullius_authn::{PkceChallenge, PkceError};
 use nullius_model::{Identity, SessionId, Timestamp, UserName};
-use nullius_pki::constant_time_eq;
-use secrecy::SecretString;
+use nullius_store::EndReason;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::limits::lock;
+use crate::{lock::lock, settings::Lifetimes};
 
 /// How a session was opened, and so what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,6 +58,15 @@ impl Client {
             Self::Terminal | Self::BrowserLogin | Self::Device => true,
             Self::Pages | Self::Repair => false,
         }
+    }
+
+    /// How long sessions of it live.
+    pub(crate) fn settings(self, lifetimes: &Lifetimes) -> SessionSettings {
+        let life = match self {
+            Self::Pages => lifetimes.browser_session,
+            Self::Terminal | Self::BrowserLogin | Self::Device | Self::Repair => lifetimes.session,
+        };
+        SessionSettings { life, idle: lifetimes.idle, ..SessionSettings::default() }
     }
 }
 
@@ -221,88 +226,62 @@ impl LiveSessions {
     }
 }
 
-/// A refresh token: session, generation and a code over both that only the hub can make, so that nothing
-/// of it has to be stored and the one of a generation can be given again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RefreshToken {
-    pub(crate) session: SessionId,
-    pub(crate) generation: u64,
+/// Why a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SessionEndCause {
+    /// The person logged out.
+    Logout,
+    /// Somebody with the right to ended it.
+    Ended,
+    /// Its time was over.
+    Expired,
+    /// It was not used for too long.
+    Idle,
+    /// A refresh token or sign-in code came a second time.
+    Reused,
+    /// The person was disabled or deleted.
+    UserGone,
+    /// The person set new factors.
+    Reenrolled,
+    /// The hub stopped, and the session lived in its process alone.
+    Stopped,
 }
 
-const REFRESH_PREFIX: &str = "nlr1";
-
-impl RefreshToken {
-    pub(crate) fn encode(&self, key: &[u8; 32]) -> String {
-        let Self { session, generation } = self;
-        format!("{REFRESH_PREFIX}.{session}.{generation}.{}", self.code(key))
-    }
-
-    /// Reads a token that this hub made; anything else is nothing.
-    pub(crate) fn decode(text: &str, key: &[u8; 32]) -> Option<Self> {
-        let mut parts = text.split('.');
-        let (prefix, session, generation, code) =
-            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-        if prefix != REFRESH_PREFIX || parts.next().is_some() || generation.starts_with(['+', '0'])
-        {
-            return None;
+impl SessionEndCause {
+    /// The cause as the stable kebab-case word of the audit.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Logout => "logout",
+            Self::Ended => "ended",
+            Self::Expired => "expired",
+            Self::Idle => "idle",
+            Self::Reused => "reused",
+            Self::UserGone => "user-gone",
+            Self::Reenrolled => "reenrolled",
+            Self::Stopped => "hub-stopped",
         }
-        let token = Self { session: session.parse().ok()?, generation: generation.parse().ok()? };
-        constant_time_eq(token.code(key).as_bytes(), code.as_bytes()).then_some(token)
     }
 
-    fn code(&self, key: &[u8; 32]) -> String {
-        let inner = Sha256::new()
-            .chain_update(key)
-            .chain_update(b"refresh\0")
-            .chain_update(self.session.as_str())
-            .chain_update(self.generation.to_be_bytes());
-        let outer = Sha256::new().chain_update(key).chain_update(inner.finalize());
-        URL_SAFE_NO_PAD.encode(outer.finalize())
-    }
-}
-
-/// What a client promises at sign-in to prove at each refresh: the hash of a secret that it keeps (as in RFC 7636,
-/// S256). The address does not count: a laptop moves.
-pub(crate) fn promised(challenge: &str) -> Result<ClientMark, PkceError> {
-    challenge.parse::<PkceChallenge>().map(|challenge| ClientMark(challenge.to_text()))
-}
-
-/// What a client proves that shows its secret.
-pub(crate) fn proven(secret: &SecretString) -> ClientMark {
-    ClientMark(PkceChallenge::of(secret).to_text())
-}
-
-/// The mark of the pages' own sessions, which get no refresh token; no secret has it.
-pub(crate) fn no_client() -> ClientMark {
-    ClientMark(String::new())
-}
-
-/// How long sessions of a client live.
-pub(crate) fn session_settings(client: Client, lifetimes: &crate::Lifetimes) -> SessionSettings {
-    let life = match client {
-        Client::Pages => lifetimes.browser_session,
-        Client::Terminal | Client::BrowserLogin | Client::Device | Client::Repair => {
-            lifetimes.session
+    /// The cause for which a session ended by itself.
+    pub(crate) fn of(why: session::EndReason) -> Self {
+        match why {
+            session::EndReason::LoggedOut => Self::Logout,
+            session::EndReason::Revoked => Self::Ended,
+            session::EndReason::Expired => Self::Expired,
+            session::EndReason::Idle => Self::Idle,
+            session::EndReason::TokenReused => Self::Reused,
         }
-    };
-    SessionSettings { life, idle: lifetimes.idle, ..SessionSettings::default() }
-}
+    }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "test")]
-    use super::*;
-
-    #[test]
-    fn a_refresh_token_reads_back_and_nothing_forged_does() {
-        let key = [1; 32];
-        let token = RefreshToken { session: SessionId::from_bits(5), generation: 7 };
-        let text = token.encode(&key);
-        assert_eq!(RefreshToken::decode(&text, &key), Some(token));
-        assert_eq!(RefreshToken::decode(&text, &[2; 32]), None);
-        assert_eq!(RefreshToken::decode(&text.replace(".7.", ".8."), &key), None);
-        assert_eq!(RefreshToken::decode(&text.replace(".7.", ".07."), &key), None);
-        assert_eq!(RefreshToken::decode(&format!("{text}.x"), &key), None);
-        assert_eq!(RefreshToken::decode("", &key), None);
+    /// The cause as the store knows it.
+    pub(crate) fn stored(self) -> EndReason {
+        match self {
+            Self::Logout => EndReason::Logout,
+            Self::Ended => EndReason::Revoked,
+            Self::Expired | Self::Idle | Self::Stopped => EndReason::Expired,
+            Self::Reused => EndReason::TokenReused,
+            Self::UserGone => EndReason::UserGone,
+            Self::Reenrolled => EndReason::Reenrolled,
+        }
     }
 }

@@ -1,27 +1,21 @@
 //! A machine without a browser, signed in by a person on another one who types a short code there.
 
-use std::{collections::HashMap, net::IpAddr, sync::Mutex, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use nullius_authn::{
-    DEVICE_CODE_TTL, DeviceAuthorization, DeviceGrant, DeviceState, PollAnswer, UserCode,
-};
+use nullius_authn::{DeviceAuthorization, PollAnswer, UserCode};
 use nullius_model::Timestamp;
 use nullius_store::{LoginCode, LoginKind, Redemption, TokenHash};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::{LOGIN_MEMORY, LoginError, Proven, Redeemed, hash_of};
+use super::{LOGIN_MEMORY, LoginError, Proven, Redeemed};
 use crate::{
     Hub,
-    limits::{SourceLimit, lock},
     mark::{Purpose, mark},
 };
 
 /// Sign-ins of one source, and of all, that may wait; the oldest of whoever has most goes first.
 const OF_SOURCE: u32 = 64;
 const OF_ALL: u32 = 10_000;
-/// How many a source may begin at once, and per second on average: each is written down.
-const BURST: u32 = 20;
-const PER_SECOND: u32 = 1;
 /// How long one waits for its turn to be written down.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Short codes that are drawn anew when one is taken.
@@ -52,46 +46,27 @@ pub(crate) struct DeviceCodes {
     pub(crate) interval: u32,
 }
 
-/// How devices are kept from asking too much; what they wait for stands in the store.
-pub(crate) struct DeviceLogins {
-    begins: SourceLimit,
-    /// One at a time is written down, so that a flood of them never stands before other writes.
-    writing: tokio::sync::Mutex<()>,
-    /// When each device asked last, and how long it was told to wait.
-    asked: Mutex<HashMap<TokenHash, Asked>>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Asked {
-    at: Timestamp,
-    interval_secs: u32,
-}
-
-impl Default for DeviceLogins {
-    fn default() -> Self {
-        let begins = SourceLimit::new(BURST, PER_SECOND);
-        Self { begins, writing: tokio::sync::Mutex::default(), asked: Mutex::default() }
-    }
-}
-
 impl Hub {
     /// Begins one.
     pub(crate) async fn begin_device_login(
         &self,
         source: IpAddr,
     ) -> Result<DeviceCodes, LoginError> {
+        self.take_source(source).map_err(LoginError::Wait)?;
         let now = self.now();
-        let logins = &self.device_logins;
+        let logins = &self.memory.devices;
         logins.begins.take(source, now).map_err(|_| LoginError::Full)?;
         let turn = tokio::time::timeout(PATIENCE, logins.writing.lock()).await;
         let _turn = turn.map_err(|_| LoginError::Full)?;
         let mut tx = self.store.begin().await?;
-        tx.logins().make_room(LoginKind::Device, source, OF_SOURCE, OF_ALL, before(now)).await?;
+        tx.logins()
+            .make_room(LoginKind::Device, source, OF_SOURCE, OF_ALL, LOGIN_MEMORY.before(now))
+            .await?;
         for _ in 0..DRAWS {
             let DeviceAuthorization { device_code, user_code, grant } =
                 DeviceAuthorization::begin(now);
             let login = LoginCode {
-                hash: hash_of(secrecy::ExposeSecret::expose_secret(&device_code)),
+                hash: TokenHash::of(device_code.expose_secret()),
                 kind: LoginKind::Device,
                 user_code: Some(self.user_code_hash(&user_code)),
                 challenge: String::new(),
@@ -147,13 +122,18 @@ impl Hub {
     }
 
     /// Asks for the outcome; approval is given once. A device that waits costs no write.
-    pub(crate) async fn poll_device_login(&self, device_code: &str) -> Result<Poll, LoginError> {
-        let (hash, now) = (hash_of(device_code), self.now());
+    pub(crate) async fn poll_device_login(
+        &self,
+        device_code: &str,
+        source: IpAddr,
+    ) -> Result<Poll, LoginError> {
+        self.take_source(source).map_err(LoginError::Wait)?;
+        let (hash, now) = (TokenHash::of(device_code), self.now());
         let found = self.store.read().await?.logins().find(&hash).await?;
         let Some(login) = found.filter(|login| login.kind == LoginKind::Device) else {
             return Ok(Poll::Ended);
         };
-        match self.device_logins.ask(&login, now) {
+        match self.memory.devices.ask(&login, now) {
             PollAnswer::Pending => Ok(Poll::Pending),
             PollAnswer::SlowDown => Ok(Poll::SlowDown),
             PollAnswer::Denied => Ok(Poll::Refused),
@@ -174,43 +154,6 @@ impl Hub {
 
     /// What stands for a short code in the store: few enough letters to guess, so that a plain hash would not do.
     fn user_code_hash(&self, user_code: &UserCode) -> TokenHash {
-        TokenHash::of(mark(self.keys.forms(), Purpose::UserCode, &user_code.to_string()))
+        TokenHash::of(mark(self.keys.forms(), Purpose::UserCode, user_code.to_string()))
     }
-}
-
-impl DeviceLogins {
-    fn ask(&self, login: &LoginCode, now: Timestamp) -> PollAnswer {
-        let mut asked = lock(&self.asked);
-        asked.retain(|_, asked| now < DEVICE_CODE_TTL.after(asked.at));
-        let known = asked.get(&login.hash).copied();
-        let state = match (&login.approval, login.denied_at, login.used_at) {
-            (_, _, Some(_)) => DeviceState::Spent,
-            (_, Some(_), None) => DeviceState::Denied,
-            (Some(approval), None, None) => DeviceState::Approved { user: approval.user.clone() },
-            (None, None, None) => DeviceState::Pending,
-        };
-        let grant = DeviceGrant {
-            device_code_hash: login.hash.to_string(),
-            expires_at: login.expires_at,
-            interval_secs: known.map_or(DeviceGrant::INTERVAL_SECS, |known| known.interval_secs),
-            polled_at: known.map(|known| known.at),
-            state,
-        };
-        let (grant, answer) = grant.poll(now);
-        match &answer {
-            PollAnswer::Pending | PollAnswer::SlowDown => {
-                asked.insert(login.hash, Asked { at: now, interval_secs: grant.interval_secs });
-            }
-            PollAnswer::Denied | PollAnswer::Expired | PollAnswer::Approved(_) => {
-                asked.remove(&login.hash);
-            }
-        }
-        answer
-    }
-}
-
-/// What ended before this is forgotten.
-fn before(now: Timestamp) -> Timestamp {
-    let memory = jiff::SignedDuration::from_secs(LOGIN_MEMORY.as_secs().into());
-    now.checked_sub(memory).unwrap_or(Timestamp::MIN)
 }

@@ -7,12 +7,11 @@ use nullius_authn::{SignInEvent, SourceNetwork};
 use nullius_model::{Timestamp, UserName};
 use nullius_store::StoreError;
 
-use super::seconds_until;
 use crate::{
     Hub,
     limits::{Acquaintance, Network, Visitor},
     mark::{Purpose, mark},
-    session_end::chain,
+    record::chain,
 };
 
 /// Longest name that is told apart from others.
@@ -27,7 +26,7 @@ impl Hub {
         now: Timestamp,
     ) -> Result<(), u32> {
         let name = self.tried(name);
-        let counted = self.lockouts.on(&name, SignInEvent::Attempt, source, now);
+        let counted = self.memory.lockouts.on(&name, SignInEvent::Attempt, source, now);
         counted.map_err(|until| seconds_until(until, now))?;
         self.store_attempts(&name, now).await;
         Ok(())
@@ -36,14 +35,14 @@ impl Hub {
     /// Notes that the attempt that was counted proved all factors.
     pub(crate) async fn count_success(&self, name: &str, source: IpAddr, now: Timestamp) {
         let name = self.tried(name);
-        let success = self.lockouts.on(&name, SignInEvent::Success, source, now);
+        let success = self.memory.lockouts.on(&name, SignInEvent::Success, source, now);
         debug_assert!(success.is_ok(), "a success is never held back");
         self.store_attempts(&name, now).await;
     }
 
     /// How many seconds a name is held back from there, without counting an attempt.
     pub(crate) fn held_back(&self, name: &str, source: IpAddr, now: Timestamp) -> Option<u32> {
-        let held = self.lockouts.read(&self.tried(name), |lockout| {
+        let held = self.memory.lockouts.read(&self.tried(name), |lockout| {
             lockout.held_until(SourceNetwork::from(source), now)
         });
         held.flatten().map(|until| seconds_until(until, now))
@@ -53,7 +52,7 @@ impl Hub {
     pub(crate) fn visitor(&self, name: &str, source: IpAddr, now: Timestamp) -> Visitor {
         let name = self.tried(name);
         let network = SourceNetwork::from(source);
-        let known = self.lockouts.read(&name, |lockout| lockout.knows(network, now));
+        let known = self.memory.lockouts.read(&name, |lockout| lockout.knows(network, now));
         let acquaintance = match known {
             Some(true) => Acquaintance::Known,
             Some(false) | None => Acquaintance::Stranger,
@@ -64,7 +63,7 @@ impl Hub {
     /// Forgets what was counted against a person who set new factors, or is gone.
     pub(crate) async fn forgive(&self, user: &UserName) {
         let name = self.tried(user.as_str());
-        self.lockouts.forget(&name);
+        self.memory.lockouts.forget(&name);
         let forgotten = async {
             let mut tx = self.store.begin().await?;
             tx.attempts().forget(&name).await?;
@@ -79,17 +78,17 @@ impl Hub {
     pub(crate) async fn load_attempts(&self) -> Result<(), StoreError> {
         let now = self.now();
         let kept = self.store.read().await?.attempts().load(now).await?;
-        self.lockouts.load(kept, now);
+        self.memory.lockouts.load(kept, now);
         Ok(())
     }
 
     /// Stores what is counted of a name at this moment; whoever stores later stores what is newer. Where the store
     /// does not take it, memory still counts.
     async fn store_attempts(&self, name: &str, now: Timestamp) {
-        let Some((_, _)) = self.lockouts.worth_keeping(name) else { return };
+        let Some((_, _)) = self.memory.lockouts.worth_keeping(name) else { return };
         let stored = async {
             let mut tx = self.store.begin().await?;
-            if let Some((state, until)) = self.lockouts.worth_keeping(name) {
+            if let Some((state, until)) = self.memory.lockouts.worth_keeping(name) {
                 tx.attempts().keep(name, &state, until).await?;
             }
             tx.attempts().prune(now).await?;
@@ -104,4 +103,9 @@ impl Hub {
         let name: String = name.chars().take(NAME_MAX).collect();
         mark(self.keys.forms(), Purpose::TriedName, &name)
     }
+}
+
+fn seconds_until(until: Timestamp, now: Timestamp) -> u32 {
+    let seconds = until.duration_since(now).as_secs() + 1;
+    u32::try_from(seconds).unwrap_or(1).max(1)
 }

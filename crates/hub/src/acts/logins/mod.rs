@@ -5,13 +5,14 @@ mod browser;
 mod device;
 mod loopback;
 
-use nullius_model::{Proof, SessionId, Ttl, UserName};
-use nullius_store::{Approval, Credential, LoginCode, StoreError, TokenHash};
+use nullius_model::{SessionId, Ttl};
+use nullius_store::{Approval, Credential, LoginCode, StoreError};
 
-use crate::{Hub, people::SignInRefusal};
+use super::people::{Proven, Redeemed};
+use crate::Hub;
 
 pub(crate) use browser::BrowserRequest;
-pub(crate) use device::{DeviceCodes, DeviceLogins, DeviceRequest, Poll};
+pub(crate) use device::{DeviceCodes, DeviceRequest, Poll};
 pub(crate) use loopback::Loopback;
 
 /// How long a browser has to complete a sign-in.
@@ -20,20 +21,6 @@ pub(crate) const BROWSER_LOGIN_TTL: Ttl = Ttl::from_secs(600);
 const CODE_TTL: Ttl = Ttl::from_secs(60);
 /// How long an ended sign-in is remembered, so that its code or request is known when it comes again.
 pub(crate) const LOGIN_MEMORY: Ttl = Ttl::from_secs(600);
-
-/// Somebody who proved who they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Proven {
-    pub(crate) user: UserName,
-    pub(crate) proof: Proof,
-}
-
-/// Somebody who proved who they are elsewhere and agreed to this sign-in, with the code that says so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Redeemed {
-    pub(crate) proven: Proven,
-    pub(crate) login: LoginCode,
-}
 
 /// Why a sign-in cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +33,8 @@ pub(crate) enum LoginError {
     State,
     #[error("the redirect must be `http://127.0.0.1:PORT/` or `http://[::1]:PORT/`")]
     Redirect,
+    #[error("too many tries: wait {0} s")]
+    Wait(u32),
     #[error("too many sign-ins are under way")]
     Full,
     #[error("this sign-in is unknown, has ended or was completed")]
@@ -90,19 +79,5 @@ impl Hub {
     fn approval(&self, proven: Proven) -> Approval {
         let Proven { user, proof } = proven;
         Approval { user, proof, signed_in_at: self.this_second(), session: None }
-    }
-}
-
-/// The hash of a code that somebody holds.
-fn hash_of(code: &str) -> TokenHash {
-    TokenHash::of(code)
-}
-
-impl From<LoginError> for SignInRefusal {
-    fn from(error: LoginError) -> Self {
-        match error {
-            LoginError::Store(error) => error.into(),
-            error => Self::fault(error),
-        }
     }
 }

@@ -3,18 +3,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use nullius_access::{Caller, Change, HubAction, Snapshot, left_without, validate};
+use nullius_access::{Change, HubAction, Snapshot, left_without, validate};
 use nullius_model::{
-    AnyObject, AuditKind, AuditOutcome, ClusterName, Explanation, Identity, Kind, ObjectName,
-    PermissionId, Plane, Principal, UserName,
+    AnyObject, AuditKind, AuditOutcome, ClusterName, Identity, Kind, ObjectName, UserName,
 };
-use nullius_policy::{HubDecision, HubPermit, decide_hub};
+use nullius_policy::HubPermit;
 use nullius_store::{Precondition, StoreError, Tx};
 
-use crate::{
-    Hub, UseRef,
-    web::{Call, Problem},
-};
+use crate::{Hub, decide::Refusal, record::Occasion};
 
 /// A change that somebody asks for.
 #[derive(Debug)]
@@ -73,102 +69,46 @@ impl Wanted {
     }
 }
 
+/// Why a change is not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeRefusal {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Fields of the object are wrong: which, and how.
+    #[error("{kind} `{name}`: {}", first(.fields))]
+    Invalid { kind: Kind, name: ObjectName, fields: BTreeMap<String, String> },
+    #[error("after this change nobody would be admin of the hub")]
+    NobodyInCharge,
+}
+
+impl From<StoreError> for ChangeRefusal {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+fn first(fields: &BTreeMap<String, String>) -> String {
+    let first = fields.iter().next();
+    first.map(|(field, message)| format!("{field}: {message}")).unwrap_or_default()
+}
+
 impl Hub {
-    /// Decides on an action at the hub, counts the use, and records a denial.
-    pub(crate) async fn allow(
-        &self,
-        identity: &Identity,
-        action: &HubAction<'_>,
-        call: &Call,
-    ) -> Result<HubPermit, Problem> {
-        self.allow_in(&self.snapshot(), identity, action, call).await
-    }
-
-    async fn allow_in(
-        &self,
-        snapshot: &Snapshot,
-        identity: &Identity,
-        action: &HubAction<'_>,
-        call: &Call,
-    ) -> Result<HubPermit, Problem> {
-        if action.verb().is_change() {
-            self.not_for_looking(identity)?;
-        }
-        let decided = self.decide(snapshot, identity, action, call);
-        let HubDecision { explanation, permission, .. } = &decided;
-        let (explanation, permission) = (explanation.clone(), permission.clone());
-        match decided.into_result() {
-            Ok(permit) => Ok(permit),
-            Err(denial) => {
-                self.note_denial(identity, action, call, &explanation, permission.as_ref()).await;
-                Err(Problem::denied(denial.explanation().clone()))
-            }
-        }
-    }
-
-    fn decide(
-        &self,
-        snapshot: &Snapshot,
-        identity: &Identity,
-        action: &HubAction<'_>,
-        call: &Call,
-    ) -> HubDecision {
-        let caller = Caller { identity, source: Some(call.source) };
-        let now = self.now();
-        let decided = decide_hub(snapshot, &caller, action, now);
-        let principal = caller.principal().label();
-        let resource = action.kind().map_or("hub", Kind::plural);
-        let used = UseRef {
-            plane: Plane::Hub,
-            principal: &principal,
-            cluster: "hub",
-            action: action.verb().as_str(),
-            resource,
-            allowed: decided.is_allowed(),
-            permission: decided.permission.as_ref(),
-        };
-        self.usage.record(used, now, &call.id);
-        decided
-    }
-
-    async fn note_denial(
-        &self,
-        identity: &Identity,
-        action: &HubAction<'_>,
-        call: &Call,
-        explanation: &Explanation,
-        permission: Option<&PermissionId>,
-    ) {
-        let kind =
-            if action.verb().is_change() { AuditKind::ObjectChange } else { AuditKind::Read };
-        let mut event = self.event_of(call, kind, AuditOutcome::Denied);
-        event.principal = Principal::Person { user: identity.user.clone() };
-        event.session = Some(identity.session.clone());
-        event.permission = permission.cloned();
-        event.explanation = Some(explanation.clone());
-        event.target = target_of(action);
-        event.facts.insert("verb".to_owned(), action.verb().to_string());
-        self.note(event).await;
-    }
-
     /// Carries out a change for somebody, if they may; gives the object as it is stored, or was.
     pub(crate) async fn change(
         self: &Arc<Self>,
         identity: &Identity,
         wanted: Wanted,
-        call: &Call,
-    ) -> Result<Changed, Problem> {
+        occasion: &Occasion,
+    ) -> Result<Changed, ChangeRefusal> {
         self.audit_works()?;
         let _turn = self.changing.lock().await;
         let (kind, name) = (wanted.kind(), wanted.name().clone());
         let before = self.store.read().await?.objects().find(kind, name.as_str()).await?;
         let snapshot = self.snapshot();
-        let permit = self.judge(&snapshot, identity, &wanted, before.as_ref(), call).await?;
+        let permit = self.judge(&snapshot, identity, &wanted, before.as_ref(), occasion).await?;
 
-        let mut event = self.event_of(call, AuditKind::ObjectChange, AuditOutcome::Done);
-        event.principal = permit.by().clone();
-        event.session = Some(identity.session.clone());
-        event.permission = permit.permission().cloned();
+        let (event_kind, done) = (AuditKind::ObjectChange, AuditOutcome::Done);
+        let mut event = self.event_under(&permit, identity, occasion, event_kind, done);
         event.target = Some(format!("{kind}/{name}"));
         event.facts.insert("verb".to_owned(), wanted.word().to_owned());
 
@@ -193,8 +133,8 @@ impl Hub {
         &self,
         identity: &Identity,
         changes: &[Wanted],
-        call: &Call,
-    ) -> Result<Vec<Result<Changed, Problem>>, Problem> {
+        occasion: &Occasion,
+    ) -> Result<Vec<Result<Changed, ChangeRefusal>>, ChangeRefusal> {
         self.audit_works()?;
         let _turn = self.changing.lock().await;
         let mut snapshot = self.snapshot();
@@ -204,7 +144,7 @@ impl Hub {
             let groups = snapshot.groups_of(&identity.user);
             let identity = Identity { groups, ..identity.clone() };
             let before = snapshot.object(wanted.kind(), wanted.name());
-            let outcome = self.judge(&snapshot, &identity, wanted, before, call).await;
+            let outcome = self.judge(&snapshot, &identity, wanted, before, occasion).await;
             if outcome.is_ok() {
                 snapshot = Arc::new(snapshot.with(wanted.change()));
             }
@@ -219,7 +159,7 @@ impl Hub {
                     Ok(object) => Ok(Changed { object, warnings }),
                     Err(error) => Err(error.into()),
                 },
-                Err(problem) => Err(problem),
+                Err(refusal) => Err(refusal),
             });
         }
         tx.rollback().await?;
@@ -233,27 +173,29 @@ impl Hub {
         identity: &Identity,
         wanted: &Wanted,
         before: Option<&AnyObject>,
-        call: &Call,
-    ) -> Result<HubPermit, Problem> {
+        occasion: &Occasion,
+    ) -> Result<HubPermit, ChangeRefusal> {
         let (kind, name) = (wanted.kind(), wanted.name());
         let permit = match wanted {
             Wanted::Create(object) => {
                 // Who may not make it does not learn whether there is one.
                 let action = HubAction::Create { object };
-                let permit = self.allow_in(snapshot, identity, &action, call).await?;
+                let permit = self.allow_in(snapshot, identity, &action, occasion).await?;
                 if before.is_some() {
                     return Err(StoreError::Exists { kind, name: name.to_string() }.into());
                 }
                 permit
             }
             Wanted::Update(object) => {
-                let before = self.seen_before(snapshot, identity, kind, name, before, call).await?;
+                let before =
+                    self.seen_before(snapshot, identity, kind, name, before, occasion).await?;
                 let action = HubAction::Update { before, after: object };
-                self.allow_in(snapshot, identity, &action, call).await?
+                self.allow_in(snapshot, identity, &action, occasion).await?
             }
             Wanted::Delete { .. } => {
-                let object = self.seen_before(snapshot, identity, kind, name, before, call).await?;
-                self.allow_in(snapshot, identity, &HubAction::Delete { object }, call).await?
+                let object =
+                    self.seen_before(snapshot, identity, kind, name, before, occasion).await?;
+                self.allow_in(snapshot, identity, &HubAction::Delete { object }, occasion).await?
             }
         };
         self.check(snapshot, wanted)?;
@@ -268,34 +210,29 @@ impl Hub {
         kind: Kind,
         name: &ObjectName,
         before: Option<&'o AnyObject>,
-        call: &Call,
-    ) -> Result<&'o AnyObject, Problem> {
+        occasion: &Occasion,
+    ) -> Result<&'o AnyObject, ChangeRefusal> {
         if let Some(before) = before {
             return Ok(before);
         }
-        self.allow_in(snapshot, identity, &HubAction::Get { kind, name }, call).await?;
+        self.allow_in(snapshot, identity, &HubAction::Get { kind, name }, occasion).await?;
         Err(StoreError::NotFound { kind, name: name.to_string() }.into())
     }
 
     /// Refuses an object with errors, and a change that would leave nobody in charge.
-    fn check(&self, snapshot: &Snapshot, wanted: &Wanted) -> Result<(), Problem> {
+    fn check(&self, snapshot: &Snapshot, wanted: &Wanted) -> Result<(), ChangeRefusal> {
         if let Wanted::Create(object) | Wanted::Update(object) = wanted
             && let Err(errors) = validate(object, snapshot)
         {
             let fields: BTreeMap<String, String> =
                 errors.into_iter().map(|error| (error.field, error.message)).collect();
-            let first = fields.iter().next();
-            let said = first.map(|(field, message)| format!("{field}: {message}"));
-            let kind = object.kind();
-            let message = format!("{kind} `{}`: {}", object.name(), said.unwrap_or_default());
-            return Err(Problem::fields(message, fields));
+            let (kind, name) = (object.kind(), object.name().clone());
+            return Err(ChangeRefusal::Invalid { kind, name, fields });
         }
         let after = snapshot.with(wanted.change());
         let now = self.now();
         if after.admins(now).is_empty() && !snapshot.admins(now).is_empty() {
-            let message = "after this change nobody would be admin of the hub";
-            return Err(Problem::conflict(message)
-                .next("grant the hub role `admin` to somebody else first"));
+            return Err(ChangeRefusal::NobodyInCharge);
         }
         Ok(())
     }
@@ -327,20 +264,12 @@ impl Hub {
         }
     }
 
-    /// Compiles the objects as they are stored now.
-    pub(crate) async fn reload(&self) -> Result<(), StoreError> {
-        let (revision, objects) = self.store.read().await?.objects().load_all().await?;
-        self.snapshot.store(Arc::new(Snapshot::compile(&objects, revision)));
-        self.time_changed.notify_one();
-        Ok(())
-    }
-
     async fn follow_up(self: &Arc<Self>, wanted: &Wanted) {
         if let Wanted::Delete { kind, name, .. } = wanted {
             match kind {
                 Kind::User => {
                     if let Ok(user) = name.as_str().parse::<UserName>() {
-                        self.enrolments.forget(&user);
+                        self.memory.enrolments.forget(&user);
                         self.forgive(&user).await;
                     }
                 }
@@ -361,28 +290,5 @@ impl Hub {
         if let Err(error) = settled.await {
             tracing::error!(%error, "could not settle sessions after a change");
         }
-    }
-
-    /// Refuses what must be recorded while nothing can be.
-    pub(crate) fn audit_works(&self) -> Result<(), Problem> {
-        if self.audit.check().is_ok() {
-            return Ok(());
-        }
-        self.metrics.audit_refusal();
-        let message = "the audit cannot be written, so nothing is changed";
-        Err(Problem::unavailable(message, 10)
-            .next("ask whoever runs the hub to look at its disk and log"))
-    }
-}
-
-fn target_of(action: &HubAction<'_>) -> Option<String> {
-    match (action.kind(), action.name()) {
-        (Some(kind), Some(name)) => Some(format!("{kind}/{name}")),
-        (Some(kind), None) => Some(kind.to_string()),
-        (None, Some(name)) => match action {
-            HubAction::IssueJoinToken { .. } => Some(format!("Cluster/{name}")),
-            _ => Some(format!("User/{name}")),
-        },
-        (None, None) => None,
     }
 }

@@ -9,9 +9,8 @@ use std::{
 };
 
 use nullius_api::EnrolmentLink;
-use nullius_store::TokenHash;
 
-use crate::{Hub, session_end::chain};
+use crate::{Hub, record::chain};
 
 const FILE: &str = "first-admin-link";
 
@@ -32,7 +31,7 @@ impl Hub {
         let path = self.first_link_file();
         let Ok(text) = fs::read_to_string(&path) else { return };
         let good = match text.trim().split_once("token=") {
-            Some((_, token)) => self.is_good_link(token).await,
+            Some((_, token)) => self.good_link(token).await.map(|link| link.is_some()),
             None => Ok(false),
         };
         match good {
@@ -46,11 +45,6 @@ impl Hub {
                 tracing::warn!(error = %chain(&error), "could not look up the first link")
             }
         }
-    }
-
-    async fn is_good_link(&self, token: &str) -> Result<bool, nullius_store::StoreError> {
-        let link = self.store.read().await?.tokens().find_enrolment(&TokenHash::of(token)).await?;
-        Ok(link.is_some_and(|link| link.used_at.is_none() && self.now() < link.expires_at))
     }
 
     fn first_link_file(&self) -> PathBuf {
