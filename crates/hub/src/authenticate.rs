@@ -1,13 +1,10 @@
 //! Who asks: checks tokens and cookies, and each time that the session behind them lives.
 
-use std::net::IpAddr;
-
-use http::HeaderMap;
 use nullius_access::{Caller, judge_standing};
 use nullius_model::{Identity, KubeStatus, SessionId, UserName};
 use nullius_pki::{AccessClaims, AccessTokenError, Audience, token_hash};
 
-use crate::{BearerError, Hub, bearer::bearer};
+use crate::{BearerError, Hub};
 
 /// Why a call to a Kubernetes path is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,12 +35,8 @@ impl KubeRefusal {
 impl Hub {
     /// The person behind a call to a Kubernetes path: a bearer token with audience `kubernetes` of a session that
     /// lives. Cookies and tokens of the hub's own API are not looked at.
-    pub(crate) fn authenticate_kube(
-        &self,
-        headers: &HeaderMap,
-        _peer: IpAddr,
-    ) -> Result<Identity, KubeRefusal> {
-        let claims = self.claims(bearer(headers)?, Audience::Kubernetes)?;
+    pub(crate) fn authenticate_kube(&self, token: &str) -> Result<Identity, KubeRefusal> {
+        let claims = self.claims(token, Audience::Kubernetes)?;
         self.identity_of(&claims)
     }
 

@@ -28,8 +28,6 @@ mod settings;
 mod start;
 mod web;
 
-pub(crate) use memory::usage;
-
 pub use acts::joins::BesideError;
 pub use authenticate::KubeRefusal;
 pub use bearer::BearerError;

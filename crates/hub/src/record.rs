@@ -32,11 +32,6 @@ pub(crate) fn new_audit_id() -> AuditId {
 }
 
 impl Hub {
-    /// A new Audit-ID.
-    pub(crate) fn new_audit_id(&self) -> AuditId {
-        new_audit_id()
-    }
-
     /// An event of the hub itself, to be completed.
     pub(crate) fn own_event(&self, kind: AuditKind, outcome: AuditOutcome) -> AuditEvent {
         AuditEvent::new(new_audit_id(), self.now(), kind, outcome, Principal::Hub)

@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use nullius_access::{Caller, without_protected};
 use nullius_audit::fact;
 use nullius_model::{
-    AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, GroupName, Identity,
-    KubeCall, PermissionId, Plane, Principal, Reason, RequestAssertion, Timestamp,
+    AuditEvent, AuditKind, AuditOutcome, ClusterName, Explanation, GroupName, Identity, KubeCall,
+    PermissionId, Plane, Principal, Reason, RequestAssertion, Timestamp,
 };
 use nullius_pki::{connection_id, path_hash, random_bits};
 use nullius_policy::{Denial, KubePermit, Verdict, decide_kube, decide_review};
@@ -28,7 +28,7 @@ use super::{
     live::{LiveRequest, NoMore},
     reviews::{self, Question},
 };
-use crate::{Hub, usage::UseRef};
+use crate::{Hub, KubeRefusal, UseRef, bearer::bearer, record::Occasion};
 
 /// Seconds that an assertion lives: longer than any queue in a tunnel, shorter than a coffee.
 const ASSERTION_SECONDS: i64 = 30;
@@ -43,12 +43,12 @@ pub(crate) async fn handle(
     request: Request<Incoming>,
     peer: IpAddr,
 ) -> Response<TunnelBody> {
-    let call = Call { hub, peer, audit_id: hub.new_audit_id(), received: hub.now() };
+    let call = Call { hub, occasion: Occasion::new(peer), received: hub.now() };
     let mut response = match call.run(request).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(),
     };
-    if let Ok(value) = call.audit_id.as_str().parse() {
+    if let Ok(value) = call.occasion.id.as_str().parse() {
         response.headers_mut().insert("audit-id", value);
     }
     response
@@ -57,8 +57,7 @@ pub(crate) async fn handle(
 /// What is known of a request before anybody is.
 struct Call<'a> {
     hub: &'a Arc<Hub>,
-    peer: IpAddr,
-    audit_id: AuditId,
+    occasion: Occasion,
     received: Timestamp,
 }
 
@@ -81,11 +80,12 @@ enum Asking {
 impl Call<'_> {
     async fn run(&self, request: Request<Incoming>) -> Result<Response<TunnelBody>, Refusal> {
         let hub = self.hub;
-        let identity = match hub.authenticate_kube(request.headers(), self.peer) {
+        let token = bearer(request.headers()).map_err(KubeRefusal::from);
+        let identity = match token.and_then(|token| hub.authenticate_kube(token)) {
             Ok(identity) => identity,
             Err(refused) => {
                 // Strangers have a small allowance in the audit: a flood of them must not fill it.
-                if let Err(seconds) = hub.take_source(self.peer) {
+                if let Err(seconds) = hub.take_source(self.occasion.source) {
                     let message =
                         format!("too many requests without a credential; come back in {seconds} s");
                     return Err(Refusal::new(429, message));
@@ -127,7 +127,7 @@ impl Call<'_> {
         })?;
         let mark = hub.clusters().tunnels.mark();
         let snapshot = hub.snapshot();
-        let caller = Caller { identity: &asked.identity, source: Some(self.peer) };
+        let caller = Caller { identity: &asked.identity, source: Some(self.occasion.source) };
         let decision = decide_kube(&snapshot, &caller, &asked.cluster, &asked.info, hub.now());
         let explanation = decision.explanation;
         let permit = match decision.verdict {
@@ -235,13 +235,13 @@ impl Call<'_> {
             told,
         };
         if long {
-            super::provision::wake(hub);
+            hub.time_changed.notify_one();
         }
         let assert = Asserter { hub, generation };
         let forward = Forward {
             permit: &permit,
             mark,
-            audit_id: &self.audit_id,
+            audit_id: &self.occasion.id,
             assert: &assert,
             on_end: Some(Box::new(move |report| ending.tell(report))),
             on_cut: Some(Box::new(on_cut)),
@@ -261,7 +261,7 @@ impl Call<'_> {
         let question = Question::read(&parts.headers, &body)
             .map_err(|error| Refusal::new(400, error.to_string()))?;
         let snapshot = self.hub.snapshot();
-        let caller = Caller { identity: &asked.identity, source: Some(self.peer) };
+        let caller = Caller { identity: &asked.identity, source: Some(self.occasion.source) };
         if let Some(attributes) = question.spec.attributes() {
             let decision =
                 decide_review(&snapshot, &caller, &asked.cluster, &attributes, self.hub.now());
@@ -352,14 +352,12 @@ impl Call<'_> {
             allowed,
             permission,
         };
-        self.hub.usage().record(used, self.received, &self.audit_id);
+        self.hub.usage().record(used, self.received, &self.occasion.id);
     }
 
     fn blank(&self, outcome: AuditOutcome, principal: Principal) -> AuditEvent {
-        let (id, kind) = (self.audit_id.clone(), AuditKind::KubeRequest);
-        let mut event = AuditEvent::new(id, self.hub.now(), kind, outcome, principal);
-        event.source = Some(self.peer);
-        event
+        let event = self.hub.event_of(&self.occasion, AuditKind::KubeRequest, outcome);
+        AuditEvent { principal, ..event }
     }
 
     fn event(

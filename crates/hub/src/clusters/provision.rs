@@ -377,8 +377,3 @@ fn session_event(
     event.target = None;
     event
 }
-
-/// Wakes whoever acts on the snapshot and the clock.
-pub(crate) fn wake(hub: &Arc<Hub>) {
-    hub.time_changed.notify_one();
-}
