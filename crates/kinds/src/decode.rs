@@ -154,7 +154,7 @@ impl<'t> Decoder<'t> {
             (ShapeId::Map(item), Value::Object(values)) => Some(self.map(item, values, at)),
             (ShapeId::Struct(_), Value::Object(fields)) => match self.table.shape_at(shape) {
                 Shape::Struct(of) => Some(Value::Object(self.structure(of, fields, at))),
-                Shape::List(_) | Shape::Map(_) | Shape::Scalar => None,
+                Shape::List(_) | Shape::Map(_) | Shape::Scalar(_) => None,
             },
             (_, value) => {
                 self.fault(Fault::wrong_type(&at.path(), expected(shape), value));
@@ -187,7 +187,7 @@ impl<'t> Decoder<'t> {
                 self.fill(of, &mut empty);
                 Value::Object(empty)
             }
-            Shape::List(_) | Shape::Map(_) | Shape::Scalar => zero(shape),
+            Shape::List(_) | Shape::Map(_) | Shape::Scalar(_) => zero(shape),
         })
     }
 

@@ -19,5 +19,6 @@ mod table;
 pub use fault::{Fault, FaultKind, Found, Meant};
 pub use normalize::{Form, Normalized, normalize};
 pub use table::{
-    Field, Item, Kind, ListMerge, MapMerge, Patch, Retain, Scope, Shape, Table, Type, Written,
+    Field, Item, Kind, ListMerge, MapMerge, Patch, Retain, Scalar, Scope, Shape, Table, Type,
+    Written,
 };

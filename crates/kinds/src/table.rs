@@ -145,7 +145,22 @@ pub enum Shape<'t> {
     /// Such values by key.
     Map(Item<'t>),
     /// A single value, or JSON of any shape.
-    Scalar,
+    Scalar(Scalar),
+}
+
+/// Which single values a field has, as server-side apply tells them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scalar {
+    /// True or false.
+    Truth,
+    /// Numbers.
+    Number,
+    /// Text.
+    Text,
+    /// Any of these: amounts, times, a number or text.
+    Any,
+    /// JSON of any shape.
+    Raw,
 }
 
 /// What stands in a list or a mapping.
@@ -220,10 +235,18 @@ impl Table {
 
     pub(crate) fn shape_at<'t>(&'t self, shape: &'t ShapeId) -> Shape<'t> {
         match shape {
-            ShapeId::Struct(index) => self.types.get(*index).map_or(Shape::Scalar, Shape::Struct),
+            ShapeId::Struct(index) => {
+                self.types.get(*index).map_or(Shape::Scalar(Scalar::Raw), Shape::Struct)
+            }
             ShapeId::List(shape) => Shape::List(Item { table: self, shape }),
             ShapeId::Map(shape) => Shape::Map(Item { table: self, shape }),
-            _ => Shape::Scalar,
+            ShapeId::Bool => Shape::Scalar(Scalar::Truth),
+            ShapeId::Integer { .. } | ShapeId::Float => Shape::Scalar(Scalar::Number),
+            ShapeId::Text | ShapeId::Bytes | ShapeId::Duration => Shape::Scalar(Scalar::Text),
+            ShapeId::Quantity | ShapeId::Time | ShapeId::MicroTime | ShapeId::IntOrString => {
+                Shape::Scalar(Scalar::Any)
+            }
+            ShapeId::Raw => Shape::Scalar(Scalar::Raw),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 use nullius_kinds as kinds;
 use nullius_policy::admission_policy::{
     Equivalent, Existence, Kind, Kinds, Resource,
-    shape::{Atom, Field, ListMerge, ListShape, MapMerge, MapShape, Schemas, TypeRef},
+    shape::{Atom, Field, ListMerge, ListShape, MapMerge, MapShape, Scalar, Schemas, TypeRef},
 };
 use serde_json::Value as Json;
 
@@ -74,7 +74,11 @@ impl Kinds for Known<'_> {
             return Ok(self.definitions.normalized(object, kind));
         }
         let told = |faults: Vec<kinds::Fault>| {
-            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            let told = |fault: &kinds::Fault| match &fault.kind {
+                kinds::FaultKind::Unknown { .. } => format!("unknown field \"{}\"", fault.path),
+                _ => fault.to_string(),
+            };
+            let faults: Vec<String> = faults.iter().map(told).collect();
             format!("strict decoding error: {}", faults.join(", "))
         };
         match kinds::normalize(&object) {
@@ -111,7 +115,8 @@ fn builtin_schemas() -> Schemas {
     for of in table.types() {
         let fields = of.fields().iter().map(|field| {
             let of = field_type(table, field);
-            (field.name.to_owned(), Field { of, default: field.default().cloned() })
+            let default = field.default().cloned().or_else(|| zero(table, field));
+            (field.name.to_owned(), Field { of, default })
         });
         let map = MapShape { fields: fields.collect(), others: None, merge: map_merge(of.merge) };
         let atom = Atom { map: Some(map), ..Atom::default() };
@@ -145,7 +150,7 @@ fn field_type(table: &kinds::Table, field: &kinds::Field) -> TypeRef {
             };
             TypeRef::Inline(Box::new(Atom { map: Some(map), ..Atom::default() }))
         }
-        kinds::Shape::Scalar => TypeRef::Untyped,
+        kinds::Shape::Scalar(scalar) => scalar_type(scalar),
     }
 }
 
@@ -164,7 +169,31 @@ fn item_type(item: kinds::Item<'_>) -> TypeRef {
             };
             TypeRef::Inline(Box::new(Atom { map: Some(map), ..Atom::default() }))
         }
-        kinds::Shape::Scalar => TypeRef::Untyped,
+        kinds::Shape::Scalar(scalar) => scalar_type(scalar),
+    }
+}
+
+fn scalar_type(of: kinds::Scalar) -> TypeRef {
+    let scalar = match of {
+        kinds::Scalar::Truth => Scalar::Boolean,
+        kinds::Scalar::Number => Scalar::Numeric,
+        kinds::Scalar::Text => Scalar::Text,
+        kinds::Scalar::Any => Scalar::Untyped,
+        kinds::Scalar::Raw => return TypeRef::Untyped,
+    };
+    TypeRef::Inline(Box::new(Atom { scalar: Some(scalar), ..Atom::default() }))
+}
+
+/// What a missing field that is always written means: its API says that nothing is its default.
+fn zero(table: &kinds::Table, field: &kinds::Field) -> Option<Json> {
+    match table.shape(field) {
+        kinds::Shape::Scalar(scalar) if field.written == kinds::Written::Always => match scalar {
+            kinds::Scalar::Truth => Some(Json::from(false)),
+            kinds::Scalar::Number => Some(Json::from(0)),
+            kinds::Scalar::Text => Some(Json::from("")),
+            kinds::Scalar::Any | kinds::Scalar::Raw => None,
+        },
+        _ => None,
     }
 }
 

@@ -329,7 +329,7 @@ impl Random {
                     .map(|key| ((*key).to_owned(), self.value(table, field, item.shape(), depth)));
                 Value::Object(entries.collect())
             }
-            Shape::Scalar => self.scalar(field),
+            Shape::Scalar(_) => self.scalar(field),
         }
     }
 

@@ -9,7 +9,7 @@ use nullius_cel::{
 use serde_json::Value as Json;
 
 use super::{
-    decision::Stop,
+    decision::{Refusal, Stop},
     facts::Need,
     policy::{Expression, Named},
     trace::ExpressionTrace,
@@ -97,7 +97,7 @@ impl<'a> Variables<'a> {
     fn make(&'a self, named: &'a Named) -> Result<Value<'a>, EvalError> {
         let program = &named.expression.program;
         let outcome = program.evaluate(&self.activation(), self.inputs.budget());
-        if let Err(EvalError::Needs(_)) = &outcome.result {
+        if is_end(&outcome.result) {
             return outcome.result;
         }
         self.cost.set(self.cost.get().saturating_add(outcome.cost));
@@ -123,7 +123,7 @@ impl<'a> LazyFields for Handle<'a> {
             return Some(made.clone());
         }
         let made = variables.make(named);
-        if !matches!(made, Err(EvalError::Needs(_))) {
+        if !is_end(&made) {
             let _ = cell.set(made.clone());
         }
         Some(made)
@@ -168,8 +168,15 @@ impl<'a> Phase<'a> {
     ) -> Result<Result<Evaluated<'a>, OutOfBudget>, Stop> {
         let budget = self.variables.inputs.budget();
         let outcome = expression.program.evaluate(&self.variables.activation(), budget);
-        if let Err(EvalError::Needs(check)) = outcome.result {
-            return Err(Stop::needs(Need::Access(*check)));
+        match outcome.result {
+            Err(EvalError::Needs(check)) => return Err(Stop::needs(Need::Access(*check))),
+            // Whoever is out of time has no answer; a failure policy is not asked.
+            Err(EvalError::Interrupted) => {
+                return Err(Stop::refused(Refusal::internal(
+                    "the evaluation of policies took too long",
+                )));
+            }
+            _ => {}
         }
         let variables = self.variables.cost.take();
         let spent = variables.saturating_add(outcome.cost);
@@ -184,6 +191,11 @@ impl<'a> Phase<'a> {
         let trace = trace(name.into(), expression, &result.as_ref(), outcome.cost);
         Ok(Ok(Evaluated { result, trace }))
     }
+}
+
+/// Whether an evaluation ended before it had a value or an error of its own.
+fn is_end(result: &Result<Value<'_>, EvalError>) -> bool {
+    matches!(result, Err(EvalError::Needs(_) | EvalError::Interrupted))
 }
 
 fn trace<E: ToString>(

@@ -27,15 +27,15 @@ fn merged(
     object: &Json,
     configuration: &Json,
 ) -> Result<Json, String> {
-    let check = |value, duplicates, what: &str| {
+    let check = |value, origin, what: &str| {
         let mut errors = Vec::new();
-        Checker { schemas, duplicates }.check(root, value, &mut Vec::new(), &mut errors);
+        Checker { schemas, origin }.check(root, value, &mut Vec::new(), &mut errors);
         if errors.is_empty() {
             return Ok(());
         }
         Err(format!("failed to convert {what} object to typed object: {}", listed(&errors)))
     };
-    check(configuration, Duplicates::Refused, "patch")?;
+    check(configuration, Origin::Configuration, "patch")?;
     let mut atomics = Vec::new();
     find_atomics(schemas, root, configuration, &mut String::new(), &mut atomics);
     if !atomics.is_empty() {
@@ -44,7 +44,7 @@ fn merged(
             atomics.join(", ")
         ));
     }
-    check(object, Duplicates::Taken, "original")?;
+    check(object, Origin::Object, "original")?;
     let merger = Merger { schemas };
     let merged = merger.merge(root, Some(object), Some(configuration));
     Ok(merged.map_err(|error| format!("failed to merge patch: {error}"))?.unwrap_or_default())
@@ -101,6 +101,23 @@ fn scalar_error(of: Scalar, value: &Json) -> Option<String> {
         (Scalar::Untyped, _) => "any scalar",
     };
     Some(format!("expected {expected}, got {}", go_shown(value)))
+}
+
+/// What structured merge says of the `null` of an expression.
+fn null_error(atom: &Atom) -> String {
+    let Atom { scalar, list, map } = atom;
+    match (map, scalar, list) {
+        (Some(_), _, _) => "expected map, got &{NULL_VALUE}".to_owned(),
+        (None, Some(Scalar::Numeric), _) => {
+            "expected numeric (int or float), got structpb.NullValue".to_owned()
+        }
+        (None, Some(Scalar::Text), _) => {
+            "expected string, got &value.valueUnstructured{Value:0}".to_owned()
+        }
+        (None, Some(Scalar::Boolean), _) => "expected boolean, got &{NULL_VALUE}".to_owned(),
+        (None, Some(Scalar::Untyped), _) => "expected any scalar, got &{NULL_VALUE}".to_owned(),
+        (None, None, _) => "expected list, got &{NULL_VALUE}".to_owned(),
+    }
 }
 
 fn go_type(value: &Json) -> &'static str {
@@ -214,17 +231,17 @@ impl std::fmt::Display for Identity {
     }
 }
 
-/// Whether an item of a keyed list may stand twice.
+/// Where a value comes from. An object may have an item twice; what an expression calls `null` is no value of any type.
 #[derive(Clone, Copy, PartialEq)]
-enum Duplicates {
-    Refused,
-    Taken,
+enum Origin {
+    Configuration,
+    Object,
 }
 
 /// Checks a value against its type.
 struct Checker<'s> {
     schemas: &'s Schemas,
-    duplicates: Duplicates,
+    origin: Origin,
 }
 
 impl Checker<'_> {
@@ -237,6 +254,9 @@ impl Checker<'_> {
             return errors
                 .push(at(path, &format!("schema error: no type found matching: {}", name(of))));
         };
+        if value.is_null() && self.origin == Origin::Configuration {
+            return errors.push(at(path, &null_error(&atom)));
+        }
         let fit = fitting(&atom, Some(value));
         if let Some(shape) = fit.map {
             let entries = match value {
@@ -277,7 +297,7 @@ impl Checker<'_> {
                         }
                         Ok(identity) => {
                             let step = identity.to_string();
-                            if seen.contains(&identity) && self.duplicates == Duplicates::Refused {
+                            if seen.contains(&identity) && self.origin == Origin::Configuration {
                                 errors.push(at(path, &format!("duplicate entries for key {step}")));
                             }
                             seen.push(identity);

@@ -21,7 +21,7 @@ use super::{
     request::Kind,
     session::{Conditions, Param, Session, bare, param_name},
     trace::{BindingTrace, MatchTrace, PolicyTrace, RunTrace},
-    values,
+    values::{self, Unfit},
 };
 
 const KIND: &str = "MutatingAdmissionPolicy";
@@ -77,6 +77,21 @@ enum Failed {
     /// The policy's failure policy decides.
     Policy(String),
     Stop(Stop),
+}
+
+impl From<String> for Failed {
+    fn from(told: String) -> Self {
+        Self::Policy(told)
+    }
+}
+
+impl From<Unfit> for Failed {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            Unfit::Refused(told) => Self::Policy(told),
+            Unfit::Fatal(told) => Self::Stop(Stop::refused(Refusal::internal(told))),
+        }
+    }
 }
 
 impl From<Stop> for Failed {
@@ -358,7 +373,7 @@ impl<'a> Session<'a> {
         let value = evaluated.result.map_err(Failed::Policy)?;
         match mutation.form {
             PatchForm::JsonPatch => {
-                let steps = steps(&value).map_err(Failed::Policy)?;
+                let steps = steps(&value)?;
                 let patched = json_patch::apply(object, &steps)
                     .map_err(|told| Failed::Policy(format!("JSON Patch: {told}")))?;
                 let patched = match patched {
@@ -420,16 +435,18 @@ fn denial(
 }
 
 /// The operations that an expression yielded.
-fn steps(value: &Value<'_>) -> Result<Vec<Step>, String> {
+fn steps(value: &Value<'_>) -> Result<Vec<Step>, Failed> {
     let Value::List(list) = value else {
-        return Err("type mismatch: JSONPatchType.expression should evaluate to array".to_owned());
+        let told = "type mismatch: JSONPatchType.expression should evaluate to array";
+        return Err(told.to_owned().into());
     };
     let step = |item: Value<'_>| {
         let Value::Object(object) = &item else {
             let of = item.type_name();
-            return Err(format!(
+            let told = format!(
                 "type mismatch: JSONPatchType.expression should evaluate to array of JSONPatch, got element of {of}"
-            ));
+            );
+            return Err(told.into());
         };
         let text = |field: &str| match object.field(field) {
             None => Ok(String::new()),

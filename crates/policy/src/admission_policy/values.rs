@@ -9,24 +9,51 @@ const EXACT: u64 = 1 << 53;
 /// The most characters of text that a trace shows.
 const SHOWN: usize = 400;
 
-/// The value of a patch's operation. Whole numbers beyond what JSON readers keep exact become text, as in the API server.
-pub(super) fn patch_value(value: &Value<'_>) -> Result<Json, String> {
+/// Why a value cannot stand in a patch.
+pub(super) enum Unfit {
+    /// The API server says so.
+    Refused(String),
+    /// The API server ends the request without an answer.
+    Fatal(&'static str),
+}
+
+/// The value of a patch's operation. Whole numbers beyond what JSON readers keep exact become text, within an `Object{…}` the
+/// nearest double, as in the API server.
+pub(super) fn patch_value(value: &Value<'_>) -> Result<Json, Unfit> {
     const WRONG: &str =
         "JSONPath valueExpression evaluated to a type that could not marshal to JSON";
-    if let Value::Object(object) = value {
-        object.check_paths().map_err(|told| format!("type mismatch: {told}"))?;
+    const FATAL: &str = "the value of a JSON patch is a list or a map with `Object{…}` in it, on which API servers fail; write the \
+                         items as maps, or put them into an `Object{…}`";
+    let form = match value {
+        Value::Object(object) => {
+            let mismatch = |told| Unfit::Refused(format!("type mismatch: {told}"));
+            object.check_paths().map_err(mismatch)?;
+            Form::WithinObject
+        }
+        value if holds_object(value) => return Err(Unfit::Fatal(FATAL)),
+        _ => Form::Patch,
+    };
+    convert(value, form).map_err(|told| Unfit::Refused(format!("{WRONG}: {told}")))
+}
+
+/// Whether an object stands in a list or a map, however deep.
+fn holds_object(value: &Value<'_>) -> bool {
+    let is_one = |item: &Value<'_>| matches!(item, Value::Object(_)) || holds_object(item);
+    match value {
+        Value::List(list) => list.iter().any(|item| is_one(&item)),
+        Value::Map(map) => map.entries().iter().any(|(_, item)| is_one(item)),
+        _ => false,
     }
-    convert(value, Whole::ExactOrText).map_err(|told| format!("{WRONG}: {told}"))
 }
 
 /// The fields of an `Object{…}` as an object.
 pub(super) fn object(object: &Object<'_>) -> Result<JsonMap<String, Json>, String> {
-    fields(object, Whole::AsIs)
+    fields(object, Form::AsIs)
 }
 
 /// A value for people who read a trace.
 pub(super) fn shown(value: &Value<'_>) -> Json {
-    match convert(value, Whole::AsIs) {
+    match convert(value, Form::AsIs) {
         Ok(json) if json.as_str().is_some_and(|text| text.chars().count() > SHOWN) => {
             let text: String = json.as_str().unwrap_or_default().chars().take(SHOWN).collect();
             Json::from(format!("{text}…"))
@@ -36,16 +63,20 @@ pub(super) fn shown(value: &Value<'_>) -> Json {
     }
 }
 
-/// What becomes of a large whole number.
+/// What becomes of a whole number that JSON readers do not keep exact.
 #[derive(Clone, Copy, PartialEq)]
-enum Whole {
+enum Form {
+    /// It stays.
     AsIs,
-    ExactOrText,
+    /// It becomes text.
+    Patch,
+    /// It becomes the nearest double.
+    WithinObject,
 }
 
-fn fields(object: &Object<'_>, whole: Whole) -> Result<JsonMap<String, Json>, String> {
+fn fields(object: &Object<'_>, form: Form) -> Result<JsonMap<String, Json>, String> {
     let fields = object.fields.iter().map(|(name, value)| {
-        let value = convert(value, whole);
+        let value = convert(value, form);
         Ok((
             name.to_string(),
             value.map_err(|told| format!("fail to convert field \"{name}\": {told}"))?,
@@ -54,23 +85,22 @@ fn fields(object: &Object<'_>, whole: Whole) -> Result<JsonMap<String, Json>, St
     fields.collect()
 }
 
-fn convert(value: &Value<'_>, whole: Whole) -> Result<Json, String> {
+fn convert(value: &Value<'_>, form: Form) -> Result<Json, String> {
     Ok(match value {
+        Value::Null if form == Form::WithinObject => {
+            return Err("proto: invalid type: structpb.NullValue".to_owned());
+        }
         Value::Null => Json::Null,
         Value::Bool(truth) => Json::Bool(*truth),
-        Value::Int(number) if whole == Whole::ExactOrText && number.unsigned_abs() >= EXACT => {
-            Json::String(number.to_string())
-        }
+        Value::Int(number) if number.unsigned_abs() >= EXACT => large(*number, form)?,
         Value::Int(number) => Json::from(*number),
-        Value::Uint(number) if whole == Whole::ExactOrText && *number >= EXACT => {
-            Json::String(number.to_string())
-        }
+        Value::Uint(number) if *number >= EXACT => large(*number, form)?,
         Value::Uint(number) => Json::from(*number),
         Value::Double(number) => double(*number)?,
         Value::String(text) => Json::from(text.as_str()),
         Value::Bytes(octets) => Json::String(STANDARD.encode(&**octets)),
         Value::List(list) => {
-            Json::Array(list.iter().map(|item| convert(&item, whole)).collect::<Result<_, _>>()?)
+            Json::Array(list.iter().map(|item| convert(&item, form)).collect::<Result<_, _>>()?)
         }
         Value::Map(map) => {
             let mut entries = JsonMap::new();
@@ -82,17 +112,33 @@ fn convert(value: &Value<'_>, whole: Whole) -> Result<Json, String> {
                     Value::Uint(number) => number.to_string(),
                     other => return Err(format!("a key of type {} is no text", other.type_name())),
                 };
-                entries.insert(key, convert(&value, whole)?);
+                entries.insert(key, convert(&value, form)?);
             }
             Json::Object(entries)
         }
-        Value::Object(object) => Json::Object(fields(object, whole)?),
+        Value::Object(object) => Json::Object(fields(object, form)?),
         Value::Timestamp(time) => Json::String(time.to_string()),
         Value::Duration(span) => Json::String(span.to_string()),
-        Value::Optional(Some(value)) => convert(value, whole)?,
+        Value::Optional(Some(value)) => convert(value, form)?,
         Value::Optional(None) => Json::Null,
         other => return Err(format!("unsupported type {}", other.type_name())),
     })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "the API server goes through doubles")]
+fn large<N: Copy + Into<Number> + Into<i128> + ToString>(
+    number: N,
+    form: Form,
+) -> Result<Json, String> {
+    match form {
+        Form::AsIs => Ok(Json::Number(number.into())),
+        Form::Patch => Ok(Json::String(number.to_string())),
+        Form::WithinObject => {
+            let whole: i128 = number.into();
+            let number = Number::from_f64(whole as f64);
+            number.map(Json::Number).ok_or_else(|| format!("unsupported value: {whole}"))
+        }
+    }
 }
 
 /// A whole double is written without a fraction, as Go's encoder writes it.

@@ -84,6 +84,7 @@ struct Bench {
     namespaces: BTreeMap<String, Option<Json>>,
     params: BTreeMap<ParamQuery, Vec<Json>>,
     known: Known,
+    interrupt: Option<fn() -> bool>,
 }
 
 fn yaml(text: &str) -> Json {
@@ -131,6 +132,7 @@ impl Bench {
             ]),
             params: BTreeMap::new(),
             known: Known { schemas },
+            interrupt: None,
         }
     }
 
@@ -152,7 +154,7 @@ impl Bench {
             params: self.params.clone(),
             authorizer: &Rules,
             kinds: &self.known,
-            interrupt: None,
+            interrupt: self.interrupt.as_ref().map(|interrupt| interrupt as &dyn Fn() -> bool),
         };
         evaluate(&self.set, &self.request, &facts)
     }

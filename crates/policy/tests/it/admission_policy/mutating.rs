@@ -63,6 +63,12 @@ fn patches_carry_values_of_all_kinds() {
     assert_eq!(value("Object{a: 1, b: Object.b{c: \"d\"}}"), json!({ "a": 1, "b": { "c": "d" } }));
     assert_eq!(value("object.metadata.labels"), json!({ "app": "web" }));
     assert_eq!(value("b\"hi\""), json!("aGk="));
+    assert_eq!(value("Object{a: 9007199254740993}"), json!({ "a": 9_007_199_254_740_992.0 }));
+    assert_eq!(value("Object{a: [Object.a{b: 1}]}"), json!({ "a": [{ "b": 1 }] }));
+    // An API server ends such a request without an answer.
+    let (code, _, message) =
+        told(&patch("[JSONPatch{op: \"add\", path: \"/spec/x\", value: [Object{a: 1}]}]"));
+    assert!(code == 500 && message.contains("on which API servers fail"), "{message}");
 }
 
 #[test]

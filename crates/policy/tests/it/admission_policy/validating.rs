@@ -269,3 +269,25 @@ fn a_name_is_made_before_validation() {
     assert_eq!(bench.told(), "end");
     assert_eq!(bench.decide().object.unwrap()["metadata"], json!({ "generateName": "made-" }));
 }
+
+#[test]
+fn who_is_out_of_time_is_refused_whatever_the_failure_policy_says() {
+    let all = "object.spec.all.all(a, object.spec.all.all(b, a + b >= 0))";
+    for spec in [
+        format!("failurePolicy: Ignore\nvalidations:\n- {{expression: '{all}'}}"),
+        format!(
+            "failurePolicy: Ignore\nvariables:\n- {{name: v, expression: '{all}'}}\nvalidations:\n- {{expression: 'true || variables.v'}}\n- {{expression: 'variables.v || true'}}"
+        ),
+    ] {
+        let mut bench = Bench::new(&policy(&spec));
+        let numbers: Vec<u64> = (0..100).collect();
+        bench.request.object.as_mut().unwrap()["spec"]["all"] = json!(numbers);
+        assert_eq!(bench.refusal(), None);
+        bench.interrupt = Some(|| true);
+        let (code, _, message) = bench.refusal().unwrap();
+        assert_eq!(
+            (code, message.as_str()),
+            (500, "Internal error occurred: the evaluation of policies took too long")
+        );
+    }
+}
