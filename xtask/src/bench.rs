@@ -3,9 +3,11 @@
 //! Prints rows and rewrites their table in BENCHMARKS.md. A goal that is missed is a row that says so, not an error.
 
 mod access;
+mod cel;
 mod client;
 mod process;
 mod report;
+mod scan;
 mod stats;
 mod upgrade;
 mod world;
@@ -34,7 +36,7 @@ pub(crate) struct Arguments {
     /// The form of the rows on standard output.
     #[arg(short, long, default_value = "text")]
     output: Form,
-    /// Only these parts; BENCHMARKS.md is left alone.
+    /// Only these parts of `access`; BENCHMARKS.md is left alone.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
     /// Small sizes, to see that it works; BENCHMARKS.md is left alone.
@@ -68,12 +70,25 @@ pub(crate) struct Arguments {
 enum Name {
     /// What hub and agent cost between a person and an API server.
     Access,
+    /// What an expression costs, beside cel-go.
+    Cel,
+    /// What a scan of files costs.
+    Scan,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Form {
     Text,
     Json,
+}
+
+/// How long a bench that has no sizes of its own goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// To see that it works.
+    Quick,
+    /// For figures.
+    Full,
 }
 
 /// How much is measured.
@@ -102,19 +117,28 @@ pub(crate) struct StubArguments {
 /// Measures; builds everything for release first, the load generator too.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     if cfg!(debug_assertions) {
-        return again_as_release(root);
+        return again_as_release(root, arguments.name);
     }
-    let sizes = arguments.sizes();
     let busy = process::busy_percent();
     let began = Instant::now();
-    let world = World::start(release_binary(root, "nullius"), sizes)?;
-    let rows = access::run(&world, &arguments.only)?;
-    drop(world);
-    let mut machine = format!(
-        "Measured on {}, with Kubernetes {}.",
-        process::machine(),
-        KubernetesVersion::V1_36.full()
-    );
+    let (words, rows) = match arguments.name {
+        Name::Access => {
+            let world = World::start(release_binary(root, "nullius"), arguments.sizes())?;
+            (access::WORDS, access::run(&world, &arguments.only)?)
+        }
+        Name::Cel => (cel::WORDS, cel::run(root, arguments.effort())?),
+        Name::Scan => {
+            let binary = release_binary(root, "nullius");
+            (scan::WORDS, scan::run(&binary, arguments.effort())?)
+        }
+    };
+    let mut machine = format!("Measured on {}", process::machine());
+    match arguments.name {
+        Name::Access => {
+            machine.push_str(&format!(", with Kubernetes {}.", KubernetesVersion::V1_36.full()));
+        }
+        Name::Cel | Name::Scan => machine.push('.'),
+    }
     if busy > QUIET_PERCENT {
         machine.push_str(&format!(" Other work took {busy:.0} % of it before the run."));
     }
@@ -123,7 +147,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         Form::Text => println!("{}\n{machine}", report::text(&rows)),
     }
     if arguments.only.is_empty() && !arguments.quick {
-        report::rewrite(root, "access", &format!("{}\n\n{machine}", access::WORDS), &rows)?;
+        report::rewrite(root, arguments.name.word(), &format!("{words}\n\n{machine}"), &rows)?;
     }
     eprintln!("bench: done in {:.0} s", began.elapsed().as_secs_f32());
     Ok(())
@@ -139,7 +163,22 @@ pub(crate) fn stub(arguments: &StubArguments) -> Result<()> {
     })
 }
 
+impl Name {
+    /// The name in BENCHMARKS.md and on the command line.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Cel => "cel",
+            Self::Scan => "scan",
+        }
+    }
+}
+
 impl Arguments {
+    fn effort(&self) -> Effort {
+        if self.quick { Effort::Quick } else { Effort::Full }
+    }
+
     fn sizes(&self) -> Sizes {
         let streams = if self.streams.is_empty() { vec![1, 8, 64] } else { self.streams.clone() };
         let usual = if self.quick {
@@ -162,9 +201,12 @@ impl Arguments {
 }
 
 /// A load generator without optimisation would measure itself.
-fn again_as_release(root: &Path) -> Result<()> {
-    let packages = ["--package", "nullius", "--package", "xtask"];
-    crate::ci::cargo(root, &[&["build", "--release", "--locked"][..], &packages].concat())?;
+fn again_as_release(root: &Path, name: Name) -> Result<()> {
+    let packages: &[&str] = match name {
+        Name::Access | Name::Scan => &["--package", "nullius", "--package", "xtask"],
+        Name::Cel => &["--package", "xtask"],
+    };
+    crate::ci::cargo(root, &[&["build", "--release", "--locked"][..], packages].concat())?;
     let status = Command::new(release_binary(root, "xtask"))
         .args(std::env::args_os().skip(1))
         .status()

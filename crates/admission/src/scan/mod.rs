@@ -8,6 +8,7 @@ mod snippet;
 mod waiver;
 
 use jiff::civil::Date;
+use nullius_kinds::Form;
 use nullius_manifest::{ApiObject, Fault, Found, Manifest, Place, Source, Unreadable, objects};
 use nullius_model::FieldPath;
 use nullius_policy::pod_security::{
@@ -170,6 +171,8 @@ pub struct Counts {
     pub objects: usize,
     /// Those that are pods or make pods.
     pub checked: usize,
+    /// Those of kinds that clusters define themselves, which are taken as they are written.
+    pub custom: usize,
     /// Documents that are something else.
     pub other: usize,
 }
@@ -234,7 +237,8 @@ impl Scan {
 
     fn object(&mut self, lines: &Lines<'_>, manifest: &Manifest) {
         self.report.counts.objects += 1;
-        let ApiObject { object, faults, .. } = manifest.as_api_object();
+        let ApiObject { object, faults, form } = manifest.as_api_object();
+        self.report.counts.custom += usize::from(form == Form::AsWritten);
         for Fault { place, message, next } in faults {
             self.fault(lines.source, place, message, next);
         }
