@@ -329,3 +329,70 @@ fn push(path: &mut String, key: &str) {
     path.push('/');
     path.push_str(&key.replace('~', "~0").replace('/', "~1"));
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
+
+    use proptest::{collection, prelude::*};
+
+    use super::*;
+
+    fn document() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![
+            Just(Json::Null),
+            any::<bool>().prop_map(Json::from),
+            (-3_i64..3).prop_map(Json::from),
+            "[a-c~/]{0,2}".prop_map(Json::from),
+        ];
+        leaf.prop_recursive(4, 40, 4, |inner| {
+            prop_oneof![
+                collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+                collection::btree_map("[a-c~/0-2]{0,2}", inner, 0..4)
+                    .prop_map(|entries| Json::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn object() -> impl Strategy<Value = Json> {
+        collection::btree_map("[a-c~/]{1,2}", document(), 0..4)
+            .prop_map(|entries| Json::Object(entries.into_iter().collect()))
+    }
+
+    fn steps(patch: &[Json]) -> Vec<Step> {
+        let text = |step: &Json, field: &str| {
+            step.get(field).and_then(Json::as_str).unwrap_or_default().to_owned()
+        };
+        patch
+            .iter()
+            .map(|step| Step {
+                op: text(step, "op"),
+                path: text(step, "path"),
+                from: text(step, "from"),
+                value: step.get("value").cloned(),
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_patch_between_two_objects_makes_one_of_the_other(old in object(), new in object()) {
+            let patch = between(&old, &new);
+            prop_assert_eq!(apply(&old, &steps(&patch)), Ok(Patched::Changed(new.clone())));
+            prop_assert_eq!(patch.is_empty(), old == new);
+        }
+
+        #[test]
+        fn any_step_applies_or_is_refused(
+            old in document(),
+            op in "add|remove|replace|move|copy|test|x",
+            path in "(/[a-c0-2~-]{0,2}){0,3}",
+            from in "(/[a-c0-2~-]{0,2}){0,3}",
+            value in proptest::option::of(document()),
+        ) {
+            let step = Step { op, path, from, value };
+            let once = apply(&old, std::slice::from_ref(&step));
+            prop_assert_eq!(apply(&old, &[step]), once);
+        }
+    }
+}

@@ -10,6 +10,7 @@ mod expressions;
 mod facts;
 mod fault;
 mod json_patch;
+mod making;
 mod matching;
 mod merge;
 mod mutate;

@@ -8,7 +8,8 @@ use serde_json::Value as Json;
 use super::{
     facts::{Equivalent, Kinds},
     fault::Fault,
-    policy::{self, Binding, Constraints, Mutating, Policy, Validating},
+    making,
+    policy::{Binding, Constraints, Mutating, Policy, Validating},
     request::Request,
     trace::{MatchTrace, PolicyTrace},
     wire,
@@ -88,15 +89,15 @@ impl PolicySet {
         }
         match kind {
             "ValidatingAdmissionPolicy" => {
-                self.validating.add(policy::validating(object, self.version)?)?;
+                self.validating.add(making::validating(object, self.version)?)?;
             }
             "MutatingAdmissionPolicy" => {
-                self.mutating.add(policy::mutating(object, self.version)?)?;
+                self.mutating.add(making::mutating(object, self.version)?)?;
             }
             "ValidatingAdmissionPolicyBinding" => {
-                self.validating.bind(policy::validating_binding(object)?)?;
+                self.validating.bind(making::validating_binding(object)?)?;
             }
-            _ => self.mutating.bind(policy::mutating_binding(object)?)?,
+            _ => self.mutating.bind(making::mutating_binding(object)?)?,
         }
         Ok(Taken::Added)
     }

@@ -4,6 +4,7 @@ mod load;
 mod matching;
 mod mutating;
 mod params;
+mod properties;
 mod validating;
 
 use std::collections::BTreeMap;
