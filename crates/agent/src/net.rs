@@ -23,7 +23,7 @@ pub(crate) async fn dial(address: &Address) -> io::Result<TcpStream> {
     let late = || io::Error::new(io::ErrorKind::TimedOut, format!("`{address}` does not answer"));
     let connect = TcpStream::connect((address.host.as_str(), address.port));
     let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(|_| late())??;
-    nullius_tls::tcp::prepare(&stream)?;
+    nullius_tls::tcp::prepare(&stream);
     Ok(stream)
 }
 

@@ -212,7 +212,7 @@ impl Server {
     }
 
     async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
-        let _ = nullius_tls::tcp::prepare(&stream);
+        nullius_tls::tcp::prepare(&stream);
         match self.acceptor.accept(stream).await {
             Ok(Accepted::Public(stream)) => {
                 let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);

@@ -89,9 +89,13 @@ impl Config {
         let text = fs::read_to_string(path)
             .with_context(|| format!("cannot read `{}`", path.display()))
             .context(Misconfigured)?;
-        toml::from_str(&text)
+        let config: Self = toml::from_str(&text)
             .with_context(|| format!("`{}` is no configuration", path.display()))
-            .context(Misconfigured)
+            .context(Misconfigured)?;
+        if config.key_passphrase_command.is_some() {
+            ours_alone(path).context(Misconfigured)?;
+        }
+        Ok(config)
     }
 
     /// The form of log lines.
@@ -106,6 +110,23 @@ impl Config {
     pub(crate) fn log_level(&self) -> Option<&str> {
         self.log_level.as_deref()
     }
+}
+
+/// A command in the file runs as the hub does, so nobody else may write the file.
+fn ours_alone(path: &Path) -> Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    let file = fs::metadata(path);
+    let file = file.with_context(|| format!("cannot look at `{}`", path.display()))?;
+    let me = rustix::process::getuid().as_raw();
+    if file.permissions().mode() & 0o022 != 0 || ![0, me].contains(&file.uid()) {
+        anyhow::bail!(
+            "`{}` has `key-passphrase-command` and can be written by others; `chmod go-w` it, owned by root or \
+             the hub's user",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// The settings of flags, environment and file together.

@@ -2,13 +2,22 @@
 //! environment, or from a command that asks the key store of the operating system.
 
 use std::{
+    io::Read as _,
     path::PathBuf,
     process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use nullius_hub::Sealing;
 use zeroize::Zeroizing;
+
+/// How long a key store may take, also one that asks a person.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// More than any passphrase.
+const PRINTED_MAX: usize = 64 * 1024;
 
 /// Where the passphrase of the keys stands, as one place says it: flags, or the file of settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,45 +42,64 @@ impl PassphraseFrom {
     }
 
     fn read(&self) -> Result<Zeroizing<String>> {
-        match self {
+        let text = match self {
             Self::File(file) => {
                 let text = std::fs::read_to_string(file);
                 text.map(Zeroizing::new)
-                    .with_context(|| format!("cannot read `{}`", file.display()))
+                    .with_context(|| format!("cannot read `{}`", file.display()))?
             }
-            Self::Command(command) => printed(command),
-        }
+            Self::Command(command) => printed(command)
+                .context("`key-passphrase-command` does not print the passphrase of the keys")?,
+        };
+        Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 }
 
-/// What seals the keys: what was given, then `NULLIUS_KEY_PASSPHRASE`, else the key file.
+/// What seals the keys: what was given, then `NULLIUS_KEY_PASSPHRASE` as it stands, else the key file.
 pub(crate) fn sealing(given: Option<&PassphraseFrom>) -> Result<Sealing> {
     let text = match given {
         Some(from) => Some(from.read()?),
         None => std::env::var("NULLIUS_KEY_PASSPHRASE").ok().map(Zeroizing::new),
     };
     let Some(text) = text else { return Ok(Sealing::KeyFile) };
-    let line = text.trim_end_matches(['\r', '\n']);
-    if line.is_empty() {
+    if text.is_empty() {
         bail!("the passphrase of the keys is empty; give one, or leave its setting out");
     }
-    Ok(Sealing::Passphrase(line.to_owned().into()))
+    Ok(Sealing::Passphrase(text.as_str().into()))
 }
 
-/// What a command prints. It may ask at the terminal, where its messages go as well.
+/// What a command prints; it may ask at the terminal, where its messages go as well. The command line is not told in
+/// errors: it may hold a credential.
 fn printed(command: &str) -> Result<Zeroizing<String>> {
-    let output = Command::new("/bin/sh")
+    let mut child = Command::new("/bin/sh")
         .args(["-c", command])
         .stdin(Stdio::inherit())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run the command that prints the passphrase of the keys")?;
-    let text = String::from_utf8(output.stdout).map(Zeroizing::new);
-    if !output.status.success() {
-        let how = output.status;
-        bail!("the command that prints the passphrase of the keys failed ({how}): `{command}`");
+        .spawn()
+        .context("`/bin/sh` cannot be run")?;
+    let stdout = child.stdout.take().context("it has no output")?;
+    let (sender, read) = mpsc::channel();
+    thread::spawn(move || {
+        // One piece of memory, so that no copy stays behind.
+        let mut text = Zeroizing::new(Vec::with_capacity(PRINTED_MAX));
+        let whole = stdout.take(PRINTED_MAX as u64).read_to_end(&mut text);
+        let _ = sender.send(whole.map(|_| text));
+    });
+    let text = match read.recv_timeout(PATIENCE) {
+        Ok(text) => text.context("its output cannot be read")?,
+        Err(_) => {
+            let _ = child.kill();
+            let _ = child.wait();
+            bail!("it printed nothing whole within {} s", PATIENCE.as_secs());
+        }
+    };
+    let status = child.wait().context("its end cannot be seen")?;
+    if !status.success() {
+        bail!("it failed: {status}");
     }
-    text.map_err(|_| anyhow::anyhow!("what `{command}` prints as a passphrase is no UTF-8"))
+    let text = std::str::from_utf8(&text).map_err(|_| anyhow::anyhow!("it prints no UTF-8"))?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 #[cfg(test)]

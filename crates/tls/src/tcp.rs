@@ -3,7 +3,7 @@
 //! A laptop that sleeps or a NAT that forgets sends no FIN. Exec, attach and watches may be idle for hours, so the
 //! kernel asks the peer (RFC 9293, section 3.8.4), which also keeps the path through NAT and load balancers open.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -14,20 +14,15 @@ const IDLE: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Questions without an answer, after which the connection is dead.
 const QUESTIONS: u32 = 3;
-/// What was sent may stay unacknowledged for as long as questions may.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
-
-/// Prepares a new connection, dialled or accepted, for streams that live long.
-pub fn prepare(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
+/// Prepares a new connection, dialled or accepted, for streams that live long; what the system does not offer is left.
+///
+/// There is no limit to unacknowledged data (`TCP_USER_TIMEOUT`): it would also end a live peer that does not read.
+pub fn prepare(stream: &TcpStream) {
     let keepalive =
         TcpKeepalive::new().with_time(IDLE).with_interval(INTERVAL).with_retries(QUESTIONS);
-    socket.set_tcp_keepalive(&keepalive)?;
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-    Ok(())
+    let asked = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    // Without it small writes are slower and a dead peer is noticed later, no more.
+    let _ = stream.set_nodelay(true).and(asked);
 }
 
 #[cfg(test)]
@@ -43,7 +38,7 @@ mod tests {
         let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();
         for stream in [&dialled, &accepted] {
-            prepare(stream).unwrap();
+            prepare(stream);
             let socket = SockRef::from(stream);
             assert!(stream.nodelay().unwrap() && socket.keepalive().unwrap());
             let dead_after = socket.tcp_keepalive_time().unwrap()

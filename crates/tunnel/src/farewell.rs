@@ -31,6 +31,9 @@ pub(crate) struct Farewell {
     payload: u64,
     /// A message of several frames has begun and has not ended.
     in_message: bool,
+    /// The next byte names the channel of a message.
+    at_channel: bool,
+    /// The other side has said how it ended.
     closed: bool,
     /// Bytes are being sent: perhaps a part of them only.
     sending: bool,
@@ -54,6 +57,9 @@ impl Farewell {
         self.sending = false;
         while !bytes.is_empty() {
             if self.payload > 0 {
+                if std::mem::take(&mut self.at_channel) && bytes.first() == Some(&ERROR_CHANNEL) {
+                    self.closed = true;
+                }
                 let skipped = self.payload.min(bytes.len() as u64);
                 self.payload -= skipped;
                 bytes = bytes.get(skipped as usize..).unwrap_or_default();
@@ -90,9 +96,17 @@ impl Farewell {
         match first & 0x0f {
             CLOSE => self.closed = true,
             // Continuation, text and binary; control frames may stand in the middle of a message.
-            0..=2 => self.in_message = first & FIN == 0,
+            opcode @ 0..=2 => {
+                self.at_channel = opcode != 0;
+                self.in_message = first & FIN == 0;
+            }
             _ => {}
         }
+    }
+
+    /// Nothing more goes to the client.
+    pub(crate) fn ends(&mut self) {
+        self.closed = true;
     }
 
     /// What tells the client, where there is a place for it now.
@@ -147,7 +161,8 @@ mod tests {
         // A message in two frames, with a pong between them.
         assert!(!speaks_after(&[&[0x02, 1, 1], &[0x8a, 0]]));
         assert!(speaks_after(&[&[0x02, 1, 1], &[0x8a, 0], &[0x80, 1, 2]]));
-        // It was closed before.
+        // It has its status already, or was closed.
+        assert!(!speaks_after(&[&[0x82, 3, 3, b'{', b'}']]));
         assert!(!speaks_after(&[&[0x88, 2, 3, 232]]));
     }
 
@@ -185,7 +200,7 @@ mod tests {
                         wire.extend((long as u64).to_be_bytes());
                     }
                 }
-                wire.extend(vec![0x88; *length + if *masked { 4 } else { 0 }]);
+                wire.extend(vec![1; *length + if *masked { 4 } else { 0 }]);
             }
             let pieces: Vec<&[u8]> = wire.chunks(cut).collect();
             prop_assert!(speaks_after(&pieces));

@@ -2,7 +2,7 @@
 //!
 //! Each direction ends by itself (half-close). A cut or a reset ends both at once, without a clean end that the other
 //! side could take for one. A connection to the API server that breaks is told in trailers, behind all that came from
-//! it before: the client gets each byte first. Reading waits for the writer: neither side is buffered beyond a chunk.
+//! it before: the client gets each byte first, and no clean end either. Reading waits for the writer: neither side is buffered beyond a chunk.
 
 use std::{
     future::{Future, poll_fn},
@@ -31,8 +31,9 @@ use crate::{
 const CHUNK: usize = 32 * 1024;
 /// How long one direction may stay silent after the other has ended.
 const LINGER: Duration = Duration::from_secs(60);
-/// How long a client may send to nobody: closing before it has would throw away what is on its way to it.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long what a client still sends is read after the API server broke: closing before that would throw away what is
+/// on its way to the client.
+const FAREWELL: Duration = Duration::from_millis(250);
 /// How long a client that was cut may take to hear why.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -233,10 +234,8 @@ where
 {
     while let Some(frame) = poll_fn(|cx| inbound.poll_frame(cx)).await {
         let frame = frame.map_err(|error| Stop::Stream(error.to_string()))?;
-        let Ok(data) = frame.into_data() else {
-            write.shutdown().await.map_err(gone)?;
-            return Err(Stop::Server);
-        };
+        // Without a close: what was cut short must not look whole.
+        let Ok(data) = frame.into_data() else { return Err(Stop::Server) };
         if let Some(place) = &mut place {
             place.sends();
         }
@@ -262,7 +261,13 @@ where
         moved.fetch_add(1, Ordering::Relaxed);
         to_connection.fetch_add(data.len() as u64, Ordering::Relaxed);
     }
-    write.shutdown().await.map_err(gone)
+    if let Some(place) = place {
+        place.ends();
+    }
+    match tokio::time::timeout(LINGER, write.shutdown()).await {
+        Ok(closed) => closed.map_err(gone),
+        Err(_) => Err(Stop::Silence),
+    }
 }
 
 /// Resolves when the other side resets the stream or the connection under it breaks.

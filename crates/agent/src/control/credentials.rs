@@ -53,8 +53,7 @@ pub(crate) fn serve(
 }
 
 async fn serve_one(stream: TcpStream, acceptor: &PartAcceptor, core: Arc<Core>) {
-    // Without it the first byte is slower and a dead peer noticed later, no more.
-    let _ = nullius_tls::tcp::prepare(&stream);
+    nullius_tls::tcp::prepare(&stream);
     let proven = match acceptor.accept(stream).await {
         Ok(proven) => proven,
         Err(error) => {

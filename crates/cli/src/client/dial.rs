@@ -119,7 +119,7 @@ impl Dialer {
         for address in addresses {
             match within(ADDRESS_WITHIN, TcpStream::connect(address)).await {
                 Ok(Ok(tcp)) => {
-                    let _ = nullius_tls::tcp::prepare(&tcp);
+                    nullius_tls::tcp::prepare(&tcp);
                     return self.handshake(tcp, host).await;
                 }
                 Ok(Err(error)) => last = error,

@@ -458,7 +458,10 @@ impl Ending {
             Ended::Cut => Some("cut".to_owned()),
             Ended::Unread => Some("unread".to_owned()),
             Ended::ClientGone => Some("client-gone".to_owned()),
-            Ended::ServerGone => Some("server-gone".to_owned()),
+            Ended::ServerGone => {
+                self.event.outcome = AuditOutcome::Failed;
+                Some("server-gone".to_owned())
+            }
             Ended::Broken(why) => {
                 self.event.outcome = AuditOutcome::Failed;
                 Some(format!("broken: {why}"))

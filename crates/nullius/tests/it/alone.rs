@@ -92,13 +92,22 @@ fn the_keys_are_opened_by_what_a_key_store_prints_and_by_nothing_else() {
     assert!(!home.path().join("state/key").exists());
     for (command, exit, told) in [
         ("echo another passphrase", 1, "the passphrase is wrong"),
-        ("exit 1", 64, "`exit 1`"),
+        ("exit 1", 64, "it failed: exit status: 1"),
         ("", 64, "passphrase of the keys is empty"),
     ] {
         let (code, said) = Running::start("hub", hub(&[], command)).wait_end(SOON);
         assert_eq!(code, exit, "`{command}`: {said}");
         assert!(said.contains(told), "`{command}`: {said}");
     }
+    // A command in a file that others may write would be theirs.
+    let config = path("hub.toml");
+    std::fs::write(&config, "key-passphrase-command = \"true\"\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    std::fs::set_permissions(&config, mode).unwrap();
+    let (code, said) = run(home.path(), &["hub", "--config", &config, "--state", &state]);
+    assert_eq!(code, 64, "{said}");
+    assert!(said.contains("can be written by others"), "{said}");
+
     let mut running = Running::start("hub", hub(&[], &asks));
     running.wait_line("listen");
     running.signal(Signal::TERM);

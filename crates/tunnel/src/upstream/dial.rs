@@ -51,7 +51,7 @@ impl Dial for ApiServer {
     ) -> Pin<Box<dyn Future<Output = io::Result<Dialled>> + Send + '_>> {
         Box::pin(async move {
             let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
-            nullius_tls::tcp::prepare(&tcp)?;
+            nullius_tls::tcp::prepare(&tcp);
             let (tls, speaks) = self.connector.connect(tcp, &self.host, offer).await?;
             Ok(Dialled { io: Box::new(tls), speaks })
         })
