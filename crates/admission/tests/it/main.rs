@@ -8,3 +8,4 @@ mod manifests;
 mod policies;
 mod properties;
 mod scan;
+mod state;

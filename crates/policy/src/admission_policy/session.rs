@@ -231,17 +231,19 @@ pub(super) fn narrowed(namespace: &Json) -> Json {
     let mut shown = bare(namespace);
     if let Some(Json::Object(metadata)) = shown.get_mut("metadata") {
         metadata.remove("ownerReferences");
-        metadata.remove("managedFields");
     }
     shown
 }
 
-/// A namespace without its kind, as expressions see it.
+/// A namespace as the API server remembers it: without its kind and who manages which field.
 pub(super) fn bare(namespace: &Json) -> Json {
     let mut shown = namespace.clone();
     if let Json::Object(fields) = &mut shown {
         fields.remove("apiVersion");
         fields.remove("kind");
+        if let Some(Json::Object(metadata)) = fields.get_mut("metadata") {
+            metadata.remove("managedFields");
+        }
     }
     shown
 }
