@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     api::Api,
     audit::AuditLog,
-    config::{ClusterConfig, Dns},
+    config::{ClusterConfig, Dns, FoundBy},
     control_plane::{ControlPlane, first_objects},
     dns,
     image::{Image, busybox_image, pause_image},
@@ -96,7 +96,8 @@ impl Cluster {
             progress,
             began: Instant::now(),
         };
-        let mut record = ClusterRecord::new(&config.name, config.profile.as_str());
+        let profile = (config.found_by == FoundBy::Profile).then_some(config.profile.as_str());
+        let mut record = ClusterRecord::new(&config.name, profile);
         record.missing = missing;
         match start.run(record) {
             Ok(record) => Ok(Self { directory: Some(directory), record }),
@@ -135,7 +136,7 @@ impl Cluster {
         let text = |pointer: &str| view.pointer(pointer).and_then(Value::as_str);
         let server = text("/clusters/0/cluster/server").with_context(no_context)?;
         let mut record =
-            ClusterRecord::new(text("/clusters/0/name").unwrap_or("external"), "external");
+            ClusterRecord::new(text("/clusters/0/name").unwrap_or("external"), Some("external"));
         server.clone_into(&mut record.server);
         record.kubeconfig.clone_from(&kubeconfig);
         record.kubectl = Some(kubectl.program().to_owned());

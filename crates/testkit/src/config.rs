@@ -13,6 +13,8 @@ pub struct ClusterConfig {
     pub name: String,
     /// The profile it comes from, by which tests find it.
     pub profile: Profile,
+    /// Whether other tests find it by its profile.
+    pub found_by: FoundBy,
     /// The Kubernetes version.
     pub kubernetes: KubernetesVersion,
     /// How many nodes: 0 is a control plane only.
@@ -25,6 +27,15 @@ pub struct ClusterConfig {
     pub feature_gates: BTreeMap<String, bool>,
     /// What is special about the API server.
     pub api_server: ApiServerConfig,
+}
+
+/// How tests find a running cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundBy {
+    /// All that ask for its profile share it.
+    Profile,
+    /// It is a test's own.
+    Name,
 }
 
 /// What is special about a cluster's API server.
@@ -126,6 +137,7 @@ impl ClusterConfig {
         Self {
             name: name.to_owned(),
             profile,
+            found_by: FoundBy::Profile,
             kubernetes: KubernetesVersion::V1_36,
             nodes: u8::from(profile != Profile::ControlPlane),
             addresses: match profile {
@@ -136,6 +148,13 @@ impl ClusterConfig {
             feature_gates: BTreeMap::new(),
             api_server: ApiServerConfig::default(),
         }
+    }
+
+    /// The same for one test alone, which may set it up otherwise and break it.
+    #[must_use]
+    pub fn own(mut self) -> Self {
+        self.found_by = FoundBy::Name;
+        self
     }
 
     /// The same with this number of nodes.

@@ -34,7 +34,7 @@ mod wait;
 pub use api::{Api, Response};
 pub use audit::{AuditEntry, AuditLog};
 pub use cluster::{Cluster, up_all};
-pub use config::{AddressFamilies, ApiServerConfig, ClusterConfig, Dns, Profile};
+pub use config::{AddressFamilies, ApiServerConfig, ClusterConfig, Dns, FoundBy, Profile};
 pub use environment::{
     AgentPlace, Environment, EnvironmentCluster, EnvironmentConfig, Person, totp_code,
 };

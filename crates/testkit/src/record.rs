@@ -55,8 +55,8 @@ pub struct ClusterRecord {
     pub kind: String,
     /// The cluster's name, unique in its state directory.
     pub name: String,
-    /// The profile it was started with.
-    pub profile: String,
+    /// The profile by which tests find it; none where it is a test's own.
+    pub profile: Option<String>,
     /// The Kubernetes version, such as `v1.36.3`.
     pub kubernetes: String,
     /// The API server's URL.
@@ -82,12 +82,12 @@ pub struct ClusterRecord {
 }
 
 impl ClusterRecord {
-    pub(crate) fn new(name: &str, profile: &str) -> Self {
+    pub(crate) fn new(name: &str, profile: Option<&str>) -> Self {
         Self {
             api_version: API_VERSION.to_owned(),
             kind: "DevCluster".to_owned(),
             name: name.to_owned(),
-            profile: profile.to_owned(),
+            profile: profile.map(str::to_owned),
             kubernetes: String::new(),
             server: String::new(),
             kubeconfig: PathBuf::new(),

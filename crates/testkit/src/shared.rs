@@ -73,7 +73,7 @@ pub fn environment() -> Option<(Environment, PathBuf)> {
 
 fn find(state: &Path, profile: Profile) -> Result<Vec<Cluster>> {
     let mut clusters = StateDir::open(state)?.clusters()?;
-    clusters.retain(|cluster| cluster.record().profile == profile.as_str());
+    clusters.retain(|cluster| cluster.record().profile.as_deref() == Some(profile.as_str()));
     Ok(clusters)
 }
 

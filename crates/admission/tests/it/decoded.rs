@@ -36,7 +36,7 @@ fn plane() -> Option<Cluster> {
     if let Some(running) = state.cluster("decoded").unwrap().filter(Cluster::is_ready) {
         return Some(running);
     }
-    let mut config = ClusterConfig::new("decoded", Profile::ControlPlane);
+    let mut config = ClusterConfig::new("decoded", Profile::ControlPlane).own();
     config.api_server.audit_policy = Some(AUDIT.to_owned());
     config.api_server.args = vec!["--runtime-config=api/all=true".to_owned()];
     Some(Cluster::up(&state, config, Progress::Silent).unwrap())

@@ -49,7 +49,7 @@ impl Plane {
         let state = StateDir::open(Path::new(&std::env::var_os("NULLIUS_TEST_STATE")?)).unwrap();
         let running = state.cluster("second").unwrap().filter(Cluster::is_ready);
         let cluster = running.unwrap_or_else(|| {
-            let config = ClusterConfig::new("second", Profile::ControlPlane);
+            let config = ClusterConfig::new("second", Profile::ControlPlane).own();
             Cluster::up(&state, config, Progress::Silent).unwrap()
         });
         Some(Self { cluster, _turn: turn })

@@ -560,14 +560,29 @@ fn policies_decide_as_on_the_api_server() {
     }
     let ids: BTreeSet<String> = sent.iter().map(|sent| sent.audit_id.clone()).collect();
     let log = bench.cluster.audit_log().unwrap();
+    let mut last = Ok(BTreeSet::new());
     let entries = wait_until(Duration::from_secs(20), "the audit log", || {
-        let entries =
-            log.entries_where(|line| ids.iter().any(|id| line.contains(id.as_str()))).ok()?;
-        let entries: BTreeMap<String, Json> =
-            entries.into_iter().map(|entry| (entry.text("/auditID").to_owned(), entry.0)).collect();
+        let entries = log.entries_where(|line| ids.iter().any(|id| line.contains(id.as_str())));
+        let entries: BTreeMap<String, Json> = match entries {
+            Ok(entries) => entries
+                .into_iter()
+                .map(|entry| (entry.text("/auditID").to_owned(), entry.0))
+                .filter(|(id, _)| ids.contains(id))
+                .collect(),
+            Err(error) => {
+                last = Err(error);
+                return None;
+            }
+        };
+        last = Ok(ids.iter().filter(|id| !entries.contains_key(*id)).cloned().collect());
         (entries.len() == ids.len()).then_some(entries)
-    })
-    .unwrap();
+    });
+    let entries = entries.unwrap_or_else(|error| {
+        let missing = |id: &String| last.as_ref().is_ok_and(|missing| missing.contains(id));
+        let whose: Vec<_> =
+            sent.iter().filter(|sent| missing(&sent.audit_id)).map(|sent| &sent.case).collect();
+        panic!("{error}: {last:?} of {whose:?}")
+    });
     let mut different = Vec::new();
     for Sent { case, ours, mut theirs, audit_id } in sent {
         let annotations =
