@@ -245,6 +245,13 @@ impl Drop for Scaled<'_> {
         self.scale("1");
         if !std::thread::panicking() {
             ended_with(&self.rolled_out(), 0);
+            // A pod that is to go still runs for a while.
+            let label = format!("app.kubernetes.io/component={}", self.deployment);
+            let pods = ["-n", "nullius-system", "get", "pods", "-l", &label, "-o", "name"];
+            wait_until(Duration::from_secs(60), "one pod alone", || {
+                (self.world.direct().ok(&pods).ok()?.lines().count() == 1).then_some(())
+            })
+            .unwrap();
         }
     }
 }
