@@ -66,6 +66,7 @@ impl Daemon<'_> {
             .with_context(|| format!("cannot start `{}`", self.program.display()))?;
         let pid = child.id();
         let started = start_time(pid).unwrap_or_default();
+        wait_for_environment(pid);
         // Somebody has to take the exit status, else an ended process stays behind as a zombie of this one.
         thread::spawn(move || child.wait());
         Ok(ProcessRecord { name: self.name.to_owned(), pid, started, log: self.log })
@@ -119,6 +120,17 @@ fn send(pid: u32, signal: Signal) {
     let own = std::process::id();
     if let Some(pid) = i32::try_from(pid).ok().filter(|_| pid != own).and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
+    }
+}
+
+/// Waits until a process that was just started shows its environment, or is gone.
+///
+/// `spawn` returns when the old memory was given up, which is a moment before the kernel has laid out the new one: until
+/// then `/proc/PID/environ` is empty, and who looks for a cluster's processes would miss this one.
+fn wait_for_environment(pid: u32) {
+    let shown = || fs::read(format!("/proc/{pid}/environ")).map_or(true, |environment| !environment.is_empty());
+    while cfg!(target_os = "linux") && !shown() && start_time(pid).is_some() {
+        thread::yield_now();
     }
 }
 
