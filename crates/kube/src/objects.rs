@@ -196,24 +196,25 @@ pub(crate) fn check_pair(
     marker: &Secret,
 ) -> Result<(), &'static str> {
     check_marker(session, marker)?;
-    check_account(session, account)?;
-    let known =
-        account.metadata.annotations.as_ref().and_then(|all| all.get(MARKER_UID_ANNOTATION));
-    match (known, &marker.metadata.uid) {
-        (Some(known), Some(uid)) if known == uid => Ok(()),
-        _ => Err("its record does not name the UID of its marker"),
-    }
+    check_account(session, account, Some(marker.metadata.uid.as_deref().unwrap_or_default()))
 }
 
-/// Whether an account has the form of this session's, whoever holds its marker.
+/// Whether an account has the form of this session's, and names this marker; any marker, where none is known.
 pub(crate) fn check_account(
     session: &SessionId,
     account: &ServiceAccount,
+    marker_uid: Option<&str>,
 ) -> Result<(), &'static str> {
     check_meta(session, &account.metadata)?;
     let notes = account.metadata.annotations.as_ref();
-    let names_marker = notes.is_some_and(|all| all.contains_key(MARKER_UID_ANNOTATION));
-    if names_marker { Ok(()) } else { Err("its record names no marker") }
+    let named = notes.and_then(|all| all.get(MARKER_UID_ANNOTATION)).filter(|uid| !uid.is_empty());
+    match (named, marker_uid) {
+        (None, _) => Err("its record names no marker"),
+        (Some(named), Some(uid)) if named != uid => {
+            Err("its record does not name the UID of its marker")
+        }
+        (Some(_), _) => Ok(()),
+    }
 }
 
 /// Whether a Secret has the form of this session's marker.

@@ -23,7 +23,8 @@ use crate::{
     StandingSession, Step, account_name,
     names::SESSION_LABEL,
     objects::{
-        account, account_ref, binding_ref, check_pair, marker, marker_ref, read_record, record_of,
+        account, account_ref, binding_ref, check_account, check_marker, marker, marker_ref,
+        read_record, record_of,
     },
     role_object_name,
     roles::Roles,
@@ -161,17 +162,22 @@ impl Sessions {
         mint_bound(&self.provisioner, &account_name(&standing.session), &marker_uid).await
     }
 
-    /// What the cluster knows of one session; `None` when nothing of ours stands.
+    /// What the cluster knows of one session, complete or not; `None` when nothing of ours stands.
     pub async fn load(&self, session: &SessionId) -> Result<Option<StandingSession>, KubeError> {
         let name = account_name(session);
         let (accounts, secrets) = (self.accounts(), self.secrets());
         let (account, marker) = join(accounts.get_opt(&name), secrets.get_opt(&name)).await;
         let account = account.map_err(KubeError::at(Step::Read(account_ref(session))))?;
         let marker = marker.map_err(KubeError::at(Step::Read(marker_ref(session))))?;
-        let (Some(account), Some(marker)) = (account, marker) else { return Ok(None) };
-        check_pair(session, &account, &marker)
-            .map_err(|why| KubeError::Foreign { object: account_ref(session), why })?;
-        Ok(Some(read_record(session, &account, Some(&marker))))
+        let mut found = sort(Listed {
+            accounts: account.into_iter().collect(),
+            markers: marker.into_iter().collect(),
+            ..Listed::default()
+        });
+        match found.foreign.pop() {
+            Some((object, why)) => Err(KubeError::Foreign { object, why }),
+            None => Ok(found.sessions.remove(session)),
+        }
     }
 
     /// Removes a session's objects by recorded UID: bindings, then the marker, then the account.
@@ -223,6 +229,7 @@ impl Sessions {
         Api::namespaced(self.provisioner.clone(), SESSIONS_NAMESPACE)
     }
 
+    /// The session's marker and account: known, made now, or left by a making whose answer was lost.
     async fn account(
         &self,
         plan: &SessionPlan,
@@ -232,54 +239,58 @@ impl Sessions {
         if uids(standing).is_ok() {
             return Ok(());
         }
-        let marker_object = marker_ref(session);
-        let marker_uid = match standing.objects.get(&marker_object) {
-            Some(uid) => uid.clone(),
-            None => match self.secrets().create(&PostParams::default(), &marker(session)).await {
-                Ok(made) => {
-                    let uid = uid_of(made.metadata.uid, &marker_object)?;
-                    standing.objects.insert(marker_object, uid.clone());
-                    uid
-                }
-                Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                    return self.adopt(session, standing).await;
-                }
-                Err(error) => return Err(KubeError::from_kube(Step::Create(marker_object), error)),
-            },
-        };
-        let account_object = account_ref(session);
+        let marker_uid = self.marker(session, standing).await?;
+        let object = account_ref(session);
         match self.accounts().create(&PostParams::default(), &account(plan, &marker_uid)).await {
             Ok(made) => {
-                let uid = uid_of(made.metadata.uid, &account_object)?;
-                standing.objects.insert(account_object, uid);
+                let uid = uid_of(made.metadata.uid, &object)?;
+                standing.objects.insert(object, uid);
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                Err(KubeError::Foreign {
-                    object: account_object,
-                    why: "it stood before its marker was made",
-                })
+                let name = account_name(session);
+                let found = self.accounts().get_opt(&name).await;
+                let found = found
+                    .map_err(KubeError::at(Step::Read(object.clone())))?
+                    .ok_or_else(|| vanished(&object))?;
+                check_account(session, &found, Some(&marker_uid))
+                    .map_err(|why| KubeError::Foreign { object, why })?;
+                standing.objects.extend(read_record(session, &found, None).objects);
+                Ok(())
             }
-            Err(error) => Err(KubeError::from_kube(Step::Create(account_object), error)),
+            Err(error) => Err(KubeError::from_kube(Step::Create(object), error)),
         }
     }
 
-    /// A marker stands that this process did not make: ours only together with an account that names its UID.
-    async fn adopt(
+    /// The UID of the session's marker.
+    ///
+    /// One that stands already is taken if it is nothing but a marker of this session: it holds nothing and gives no
+    /// right, so that it matters little who made it. What an account must name is its UID.
+    async fn marker(
         &self,
         session: &SessionId,
         standing: &mut StandingSession,
-    ) -> Result<(), KubeError> {
-        match self.load(session).await? {
-            Some(found) => {
-                standing.objects.extend(found.objects);
-                Ok(())
-            }
-            None => Err(KubeError::Foreign {
-                object: marker_ref(session),
-                why: "no account names its UID",
-            }),
+    ) -> Result<String, KubeError> {
+        let object = marker_ref(session);
+        if let Some(uid) = standing.objects.get(&object) {
+            return Ok(uid.clone());
         }
+        let stands = match self.secrets().create(&PostParams::default(), &marker(session)).await {
+            Ok(made) => made,
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let found = self.secrets().get_opt(&account_name(session)).await;
+                let found = found
+                    .map_err(KubeError::at(Step::Read(object.clone())))?
+                    .ok_or_else(|| vanished(&object))?;
+                check_marker(session, &found)
+                    .map_err(|why| KubeError::Foreign { object: object.clone(), why })?;
+                found
+            }
+            Err(error) => return Err(KubeError::from_kube(Step::Create(object), error)),
+        };
+        let uid = uid_of(stands.metadata.uid, &object)?;
+        standing.objects.insert(object, uid.clone());
+        Ok(uid)
     }
 
     async fn remove_surplus(
@@ -390,6 +401,11 @@ fn is_binding(object: &ObjectRef) -> bool {
 
 fn uid_of(uid: Option<String>, object: &ObjectRef) -> Result<String, KubeError> {
     uid.ok_or_else(|| KubeError::Incomplete { step: Step::Create(object.clone()), what: "a UID" })
+}
+
+/// It stood a moment ago and does not any more: the next attempt makes it.
+fn vanished(object: &ObjectRef) -> KubeError {
+    KubeError::Incomplete { step: Step::Read(object.clone()), what: "the object" }
 }
 
 /// UIDs of account and marker.

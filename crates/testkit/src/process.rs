@@ -128,7 +128,9 @@ fn send(pid: u32, signal: Signal) {
 /// `spawn` returns when the old memory was given up, which is a moment before the kernel has laid out the new one: until
 /// then `/proc/PID/environ` is empty, and who looks for a cluster's processes would miss this one.
 fn wait_for_environment(pid: u32) {
-    let shown = || fs::read(format!("/proc/{pid}/environ")).map_or(true, |environment| !environment.is_empty());
+    let shown = || {
+        fs::read(format!("/proc/{pid}/environ")).map_or(true, |environment| !environment.is_empty())
+    };
     while cfg!(target_os = "linux") && !shown() && start_time(pid).is_some() {
         thread::yield_now();
     }

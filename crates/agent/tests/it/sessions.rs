@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use nullius_kube::{Credential, MintedToken};
+use nullius_kube::{Credential, MintedToken, ObjectRef};
 use secrecy::ExposeSecret;
 
 use crate::plane::{Plane, binding, left_of, plan, plane, pods_reader, rule};
@@ -146,6 +146,30 @@ async fn what_a_killed_agent_left_is_found_by_the_next_and_nobody_elses_is_touch
         left_of(&plane, &plan.session).trim(),
         format!("rolebinding.rbac.authorization.k8s.io/{theirs}")
     );
+}
+
+#[tokio::test]
+async fn a_session_half_made_is_made_whole_or_flushed_like_any_other() {
+    let Some(plane) = plane().await else { return };
+    let sessions = plane.sessions().await;
+    let mut plan = plan([pods_reader(Some("default"))]);
+    plan.session = plane.half_made().await;
+    let mut standing = sessions.begin(&plan.session);
+    let token = sessions.ensure(&plan, &mut standing).await.unwrap().token.unwrap();
+    assert!(can(&plane, &token, &["list", "pods", "-n", "default"]));
+    // The account's making was not answered: only the marker is known.
+    let mut forgetful = standing.clone();
+    forgetful.objects.retain(|object, _| matches!(object, ObjectRef::Secret { .. }));
+    sessions.ensure(&plan, &mut forgetful).await.unwrap();
+    assert_eq!(forgetful.objects, standing.objects);
+    sessions.flush(&mut standing).await.unwrap();
+    assert_eq!(left_of(&plane, &plan.session), "");
+
+    let begun = plane.half_made().await;
+    let mut found = sessions.load(&begun).await.unwrap().unwrap();
+    assert!(!found.is_complete());
+    sessions.flush(&mut found).await.unwrap();
+    assert_eq!(left_of(&plane, &begun), "");
 }
 
 #[tokio::test]

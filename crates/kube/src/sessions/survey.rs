@@ -21,6 +21,7 @@ use crate::{
 const NO_SESSION: &str = "its label names no session";
 
 /// What the API server listed.
+#[derive(Default)]
 pub(super) struct Listed {
     pub(super) accounts: Vec<ServiceAccount>,
     pub(super) markers: Vec<Secret>,
@@ -91,7 +92,7 @@ fn sort_account(
         // Without a marker it is one whose flush was cut off between marker and account.
         match marker {
             Some(marker) => check_pair(&session, account, marker)?,
-            None => check_account(&session, account)?,
+            None => check_account(&session, account, None)?,
         }
         Ok((read_record(&session, account, marker), session))
     });

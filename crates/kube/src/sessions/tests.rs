@@ -128,6 +128,8 @@ async fn ensure(server: &Server) -> (Result<Ensured, KubeError>, StandingSession
 }
 
 const BINDINGS: &str = "/namespaces/shop/rolebindings";
+const MARKER: &str = "/secrets/session-00000000000000000000000000000005";
+const ACCOUNT: &str = "/serviceaccounts/session-00000000000000000000000000000005";
 
 #[tokio::test]
 async fn the_record_is_written_last_and_only_onto_the_account_that_was_made() {
@@ -211,20 +213,93 @@ async fn the_binder_list_is_written_again_when_somebody_was_faster() {
     assert!(rule["resourceNames"][0].as_str().unwrap().starts_with("nullius:role:view-"));
 }
 
+/// What a create answers when the object stands already.
+fn exists() -> Value {
+    failure(409, "AlreadyExists", "already exists")
+}
+
+/// An object as it stands in the cluster, with a UID.
+fn standing_object<T: serde::Serialize>(object: &T, uid: &str) -> Value {
+    let mut object = serde_json::to_value(object).unwrap();
+    object["metadata"]["uid"] = json!(uid);
+    object
+}
+
 #[tokio::test]
-async fn a_marker_without_its_account_is_not_adopted() {
-    let exists = failure(409, "AlreadyExists", "already exists");
-    let gone = failure(404, "NotFound", "not found");
-    let server = Server::default().answer(Method::POST, "/secrets", 409, exists).answer(
+async fn a_marker_whose_making_was_not_answered_is_taken_up() {
+    let left = standing_object(&marker(&plan().session), "uid-left");
+    let server = Server::default().answer(Method::POST, "/secrets", 409, exists()).answer(
         Method::GET,
-        "/serviceaccounts/session-00000000000000000000000000000005",
-        404,
-        gone,
+        MARKER,
+        200,
+        left,
+    );
+    let (ensured, standing) = ensure(&server).await;
+    ensured.unwrap();
+    assert_eq!(standing.objects[&marker_ref(&plan().session)], "uid-left");
+    let asked = server.asked.lock().unwrap();
+    let made = asked.iter().find(|a| a.path.ends_with("/serviceaccounts")).unwrap();
+    assert_eq!(made.body["metadata"]["annotations"]["nullius.dev/marker-uid"], "uid-left");
+    let bound = asked.iter().find(|a| a.path.ends_with("/token")).unwrap();
+    assert_eq!(bound.body["spec"]["boundObjectRef"]["uid"], "uid-left");
+}
+
+#[tokio::test]
+async fn an_account_whose_making_was_not_answered_is_taken_up() {
+    let left = standing_object(&account(&plan(), "uid-of-secrets"), "uid-left");
+    let server = Server::default().answer(Method::POST, "/serviceaccounts", 409, exists()).answer(
+        Method::GET,
+        ACCOUNT,
+        200,
+        left,
+    );
+    let (ensured, standing) = ensure(&server).await;
+    ensured.unwrap();
+    assert_eq!(standing.objects[&account_ref(&plan().session)], "uid-left");
+}
+
+#[tokio::test]
+async fn what_stands_under_a_sessions_name_and_is_not_its_own_is_left_alone() {
+    let session = plan().session;
+    let mut holds_data = standing_object(&marker(&session), "u");
+    holds_data["data"] = json!({ "a": "Yg==" });
+    let mut other_labels = standing_object(&marker(&session), "u");
+    other_labels["metadata"]["labels"]["theirs"] = json!("yes");
+    for found in [holds_data, other_labels] {
+        let server = Server::default().answer(Method::POST, "/secrets", 409, exists()).answer(
+            Method::GET,
+            MARKER,
+            200,
+            found,
+        );
+        let (ensured, standing) = ensure(&server).await;
+        assert!(matches!(ensured.unwrap_err(), KubeError::Foreign { .. }));
+        assert!(standing.objects.is_empty(), "nothing of it is ours to remove");
+        assert!(server.asked(&Method::DELETE).is_empty());
+    }
+    // Made before the marker: it names another, and whoever made it may hold a token of it.
+    let server = Server::default().answer(Method::POST, "/serviceaccounts", 409, exists()).answer(
+        Method::GET,
+        ACCOUNT,
+        200,
+        standing_object(&account(&plan(), "u"), "v"),
     );
     let (ensured, standing) = ensure(&server).await;
     assert!(matches!(ensured.unwrap_err(), KubeError::Foreign { .. }));
-    assert!(standing.objects.is_empty(), "nothing of it is ours to remove");
-    assert!(server.asked(&Method::DELETE).is_empty());
+    assert!(!standing.objects.contains_key(&account_ref(&session)));
+}
+
+#[tokio::test]
+async fn an_object_that_vanishes_while_it_is_looked_at_is_made_by_the_next_attempt() {
+    let gone = failure(404, "NotFound", "not found");
+    let server = Server::default().answer(Method::POST, "/secrets", 409, exists()).answer(
+        Method::GET,
+        MARKER,
+        404,
+        gone,
+    );
+    let (ensured, _) = ensure(&server).await;
+    assert!(!ensured.unwrap_err().is_refused());
 }
 
 #[tokio::test]
