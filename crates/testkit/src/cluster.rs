@@ -22,13 +22,13 @@ use crate::{
     leftovers, network,
     network::Plan,
     node::{self, Node},
-    packages,
+    owned, packages,
     process::{Daemon, log_tail},
     programs::{Component, Programs},
     progress::Progress,
     record::{ClusterRecord, Entry, Journal, ProcessRecord},
     shared::TestNamespace,
-    slot::{Slot, private_directory},
+    slot::Slot,
     state::StateDir,
     wait::wait_until,
 };
@@ -87,7 +87,7 @@ impl Cluster {
         let _lock = state.lock(&config.name, progress)?;
         let directory = state.directory(&config.name);
         leftovers::clear(&directory, None);
-        private_directory(&directory)?;
+        owned::make(&directory)?;
         let start = Start {
             directory: &directory,
             config: &config,
@@ -421,8 +421,7 @@ fn explain(mut error: Error, directory: &Path, kept: &Path) -> Error {
     for process in processes.iter().filter(|process| !process.is_alive()) {
         error = error.context(format!("`{}` said:\n{}", process.name, log_tail(&process.log)));
     }
-    let _ = fs::remove_dir_all(kept);
-    if fs::create_dir(kept).is_err() {
+    if owned::remove(kept).and_then(|()| owned::make(kept)).is_err() {
         return error;
     }
     for process in &processes {

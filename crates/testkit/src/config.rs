@@ -165,13 +165,7 @@ impl ClusterConfig {
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if self.name.is_empty() || self.name.len() > 20 || !self.name.bytes().all(good) {
-            bail!(
-                "`{}` is no name for a cluster: use at most 20 lower case letters, digits and `-`",
-                self.name
-            );
-        }
+        check_name(&self.name)?;
         if self.nodes > MOST_NODES {
             bail!("a cluster has at most {MOST_NODES} nodes, not {}", self.nodes);
         }
@@ -184,6 +178,17 @@ impl ClusterConfig {
             self.feature_gates.iter().map(|(gate, on)| format!("{gate}={on}")).collect();
         (!gates.is_empty()).then(|| gates.join(","))
     }
+}
+
+/// Refuses what is no name for a cluster.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let good = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if name.is_empty() || name.len() > 20 || !name.bytes().all(good) {
+        bail!(
+            "`{name}` is no name for a cluster: use at most 20 lower case letters, digits and `-`"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use crate::{
     cluster::Cluster,
     image::{Image, image_from_binary},
     kubectl::{Kubectl, Output},
+    owned,
     process::{MARKER, kill, log_tail, marked, terminate, wait_gone},
     progress::Progress,
     record::ProcessRecord,
@@ -36,6 +37,10 @@ use crate::{
 
 const API_VERSION: &str = "nullius.dev/v1alpha1";
 const RECORD: &str = "environment.json";
+/// What else stands in an environment's directory.
+const FILES: [&str; 5] = ["hub", "homes", "hub.log", "hub-ca.pem", "kubeconfig"];
+/// The directory of an environment in its state directory.
+pub(crate) const DIRECTORY: &str = "nullius";
 const IMAGE: &str = "localhost/nullius:dev";
 const OBJECTS: &str = include_str!("../../../dev/environment/objects.yaml");
 const SAMPLE: &str = include_str!("../../../dev/cluster/sample.yaml");
@@ -122,7 +127,7 @@ impl Environment {
         let agents = agents_of(&clusters)?;
         let began = Instant::now();
         let directory = directory(&config.state);
-        fs::create_dir_all(&directory)?;
+        owned::make(&directory)?;
         let start =
             Start { directory: &directory, config: &config, clusters: &clusters, agents, progress };
         match start.run() {
@@ -154,14 +159,16 @@ impl Environment {
     /// Ends what [`Self::start`] started outside of the clusters, also what a killed run left behind.
     pub fn stop(state: &Path, progress: Progress) -> Result<()> {
         let directory = directory(state);
-        if !directory.exists() {
+        if owned::is_marked(&directory) {
+            say_goodbye(state);
+            end_processes(&directory);
+            owned::remove(&directory)?;
+            progress.say("the hub has ended");
             return Ok(());
         }
-        say_goodbye(state);
+        owned::remove(&directory)?;
+        // Somebody may have removed the directory of a hub that runs.
         end_processes(&directory);
-        fs::remove_dir_all(&directory)
-            .with_context(|| format!("cannot remove `{}`", directory.display()))?;
-        progress.say("the hub has ended");
         Ok(())
     }
 
@@ -408,7 +415,20 @@ impl Environment {
 }
 
 fn directory(state: &Path) -> PathBuf {
-    state.join("nullius")
+    state.join(DIRECTORY)
+}
+
+/// Whether an older version, which left no mark, made this directory of an environment.
+pub(crate) fn is_of_older_version(directory: &Path) -> bool {
+    let record = fs::read(directory.join(RECORD)).unwrap_or_default();
+    owned::is_directory(directory) && serde_json::from_slice::<Environment>(&record).is_ok()
+}
+
+/// Whether this may be what an older version left of an environment that did not get ready.
+pub(crate) fn may_be_of_older_version(directory: &Path) -> bool {
+    let own = |name: &String| FILES.contains(&name.as_str());
+    owned::is_directory(directory)
+        && owned::names(directory).is_ok_and(|names| names.iter().all(own))
 }
 
 /// Where the agents of these clusters run: in them, or of the only one beside it.

@@ -11,14 +11,15 @@ use std::{
 };
 
 use crate::{
-    cgroup, network, process,
+    cgroup, network, owned, process,
     record::{Entry, Journal},
     slot::Slot,
 };
 
 /// Ends all processes of the cluster in `directory`, and removes all that it made on this machine.
 ///
-/// `slot` names a slot besides those in the journal: for a directory that is gone already.
+/// `slot` names a slot besides those in the journal: for a directory that is gone already. Files are removed only from a
+/// directory that is ours, and not while anything is mounted in it.
 pub(crate) fn clear(directory: &Path, slot: Option<Slot>) {
     let slots = slots(directory, slot);
     let namespaces: Vec<_> =
@@ -49,7 +50,10 @@ pub(crate) fn clear(directory: &Path, slot: Option<Slot>) {
         remove_traces(Slot(*slot), directory);
         Slot(*slot).remove_sockets();
     }
-    let _ = fs::remove_dir_all(directory);
+    if mounts_below(directory).is_empty() {
+        // What stays is told by `remaining`.
+        let _ = owned::remove(directory);
+    }
     for slot in &slots {
         Slot(*slot).release(directory);
     }

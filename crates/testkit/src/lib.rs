@@ -18,6 +18,7 @@ mod kubectl;
 mod leftovers;
 mod network;
 mod node;
+mod owned;
 mod packages;
 mod pki;
 mod process;

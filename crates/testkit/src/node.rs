@@ -14,9 +14,9 @@ use crate::{
     cgroup,
     config::{AddressFamilies, Dns},
     control_plane::{Arguments, ControlPlane, node_name},
+    owned::private_directory,
     process::Daemon,
     record::NodeRecord,
-    slot::private_directory,
     wait::wait_until,
 };
 

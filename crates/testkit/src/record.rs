@@ -14,6 +14,10 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::owned;
+
+/// The file that the journal is.
+pub(crate) const JOURNAL: &str = "journal.jsonl";
 /// The version of the record's form.
 const API_VERSION: &str = "nullius.dev/v1alpha1";
 
@@ -141,8 +145,7 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn create(directory: &Path) -> Result<Self> {
-        let file =
-            OpenOptions::new().create(true).append(true).open(directory.join("journal.jsonl"))?;
+        let file = OpenOptions::new().create(true).append(true).open(directory.join(JOURNAL))?;
         Ok(Self { file: Mutex::new(file) })
     }
 
@@ -156,7 +159,10 @@ impl Journal {
 
     /// Reads what an earlier run wrote; a line that was cut off by its end is left out.
     pub(crate) fn read(directory: &Path) -> Vec<Entry> {
-        let text = fs::read_to_string(directory.join("journal.jsonl")).unwrap_or_default();
+        if !owned::is_directory(directory) {
+            return Vec::new();
+        }
+        let text = fs::read_to_string(directory.join(JOURNAL)).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 

@@ -6,13 +6,12 @@
 use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::{leftovers, packages::is_root};
+use crate::{leftovers, owned::private_directory, packages::is_root};
 
 /// Where root keeps claims and sockets.
 const ROOT_DIRECTORY: &str = "/run/nullius-dev";
@@ -124,21 +123,4 @@ fn directory_of_slots() -> Result<PathBuf> {
     };
     private_directory(&slots)?;
     Ok(slots)
-}
-
-/// Makes a directory that is ours alone, and refuses one that somebody else has put there.
-pub(crate) fn private_directory(path: &Path) -> Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("cannot make the directory `{}`", path.display()))?;
-    let found = fs::symlink_metadata(path)?;
-    if !found.is_dir() || found.uid() != rustix::process::getuid().as_raw() {
-        bail!(
-            "`{}` is not a directory of this user; remove it or name another one",
-            path.display()
-        );
-    }
-    Ok(())
 }

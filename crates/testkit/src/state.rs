@@ -1,22 +1,29 @@
 //! The directory that a developer's or a test run's clusters live in: one below it for each cluster.
+//!
+//! It is ours from the moment it is new or empty; anything else is refused, so that nobody's files go with the clusters.
 
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::{
     cluster::Cluster,
-    leftovers,
+    config::check_name,
+    environment, leftovers,
+    owned::{self, private_directory},
     packages::is_root,
     progress::Progress,
-    record::{ClusterRecord, Journal, ProcessRecord},
-    slot::private_directory,
+    record::{ClusterRecord, JOURNAL, Journal, ProcessRecord},
 };
 
+/// How the name of a cluster's lock ends.
+const LOCK: &str = ".lock";
+/// How the name of the directory ends in which the logs of a failed start are kept.
+const FAILED: &str = ".failed";
 /// The kubelet's sockets stand some 45 bytes deeper, and a Unix socket's path has 107 bytes at most.
 const LONGEST_PATH: usize = 55;
 
@@ -48,10 +55,11 @@ impl StateDir {
         PathBuf::from(format!("/tmp/nullius-dev-{}", rustix::process::getuid().as_raw()))
     }
 
-    /// Opens a state directory and makes it if need be.
+    /// Opens a state directory and makes it if need be; one that holds anything but clusters is refused.
     pub fn open(path: &Path) -> Result<Self> {
         private_directory(path)?;
         let path = fs::canonicalize(path)?;
+        take(&path)?;
         if is_root() && path.as_os_str().len() > LONGEST_PATH {
             bail!(
                 "`{}` is too long a path for the sockets below it ({LONGEST_PATH} bytes at most): name another \
@@ -69,14 +77,11 @@ impl StateDir {
 
     /// The clusters that were started here, by name, running or not.
     pub fn names(&self) -> Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            if entry.path().join("journal.jsonl").exists() {
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        names.sort();
+        let mut names = owned::names(&self.path)?;
+        names.retain(|name| {
+            let directory = self.directory(name);
+            owned::is_marked(&directory) && directory.join(JOURNAL).exists()
+        });
         Ok(names)
     }
 
@@ -112,10 +117,11 @@ impl StateDir {
     /// Ends the cluster of this name and removes all that it made; one that does not exist is fine.
     pub fn down(&self, name: &str, progress: Progress) -> Result<()> {
         let start = std::time::Instant::now();
+        check_name(name)?;
         let _lock = self.lock(name, progress)?;
         let directory = self.directory(name);
-        if !directory.exists() {
-            return Ok(());
+        if !owned::is_marked(&directory) {
+            return owned::remove(&directory);
         }
         leftovers::clear(&directory, None);
         let remaining = leftovers::remaining(&directory, None);
@@ -126,20 +132,18 @@ impl StateDir {
         Ok(())
     }
 
-    /// Ends all clusters here.
+    /// Ends all clusters here, and removes the directory unless somebody has put files of their own into it.
     pub fn down_all(&self, progress: Progress) -> Result<()> {
         self.names()?.iter().try_for_each(|name| self.down(name, progress))?;
-        for entry in fs::read_dir(&self.path)?.flatten() {
-            let extension = entry.path().extension().map(std::ffi::OsStr::to_owned);
-            if extension.as_ref().is_some_and(|extension| extension == "lock") {
-                let _ = fs::remove_file(entry.path());
-            } else if extension.is_some_and(|extension| extension == "failed") {
-                let _ = fs::remove_dir_all(entry.path());
+        for name in owned::names(&self.path)? {
+            let path = self.path.join(&name);
+            if name.ends_with(LOCK) && owned::is_lock(&path) {
+                let _ = fs::remove_file(path);
+            } else if name.ends_with(FAILED) && owned::is_marked(&path) {
+                let _ = owned::remove(&path);
             }
         }
-        // Only if nothing else is in it.
-        let _ = fs::remove_dir(&self.path);
-        Ok(())
+        owned::remove_if_bare(&self.path)
     }
 
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
@@ -148,23 +152,111 @@ impl StateDir {
 
     /// Where the logs of a start that failed are kept.
     pub(crate) fn failed(&self, name: &str) -> PathBuf {
-        self.path.join(format!("{name}.failed"))
+        self.path.join(format!("{name}{FAILED}"))
     }
 
     /// Keeps two runs from starting or ending the same cluster at the same time.
     pub(crate) fn lock(&self, name: &str, progress: Progress) -> Result<File> {
-        let path = self.path.join(format!("{name}.lock"));
-        let file = File::create(&path)
-            .with_context(|| format!("cannot make the lock `{}`", path.display()))?;
+        let mut file = owned::open_lock(&self.path.join(format!("{name}{LOCK}")))?;
         if file.try_lock().is_err() {
             progress.say(&format!("waiting for another run that starts or ends cluster `{name}`"));
             file.lock()?;
         }
+        owned::sign_lock(&mut file)?;
         Ok(file)
     }
 
     fn lock_is_held(&self, name: &str) -> bool {
-        File::open(self.path.join(format!("{name}.lock")))
+        File::open(self.path.join(format!("{name}{LOCK}")))
             .is_ok_and(|file| file.try_lock().is_err())
     }
 }
+
+/// What an entry of a state directory without our mark looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unmarked {
+    /// A cluster or environment that an older version made: nobody else writes such a record.
+    Ours,
+    /// What may be from an older version, in company of the above: a lock, logs of a failed start.
+    MaybeOurs,
+    /// Anything else.
+    Foreign,
+}
+
+/// Takes a directory that is empty, ours, or from an older version, which left no marks.
+fn take(path: &Path) -> Result<()> {
+    let found: Vec<_> = owned::names(path)?
+        .into_iter()
+        .map(|name| (unmarked(path, &name), name))
+        .filter(|(_, name)| name != owned::MARK)
+        .collect();
+    let is = |kind: Unmarked| found.iter().filter(move |(found, _)| *found == Some(kind));
+    let marked = owned::is_marked(path);
+    if !marked && !found.is_empty() {
+        let foreign: Vec<_> = is(Unmarked::Foreign).map(|(_, name)| name.clone()).collect();
+        let known = is_default_place(path)
+            || found.iter().any(|(kind, _)| matches!(kind, None | Some(Unmarked::Ours)));
+        if !foreign.is_empty() || !known {
+            let all = || found.iter().map(|(_, name)| name.clone()).collect();
+            bail!("{}", owned::refusal(path, &if known { foreign } else { all() }));
+        }
+        for (_, name) in is(Unmarked::MaybeOurs) {
+            let entry = path.join(name);
+            if owned::is_directory(&entry) {
+                owned::mark(&entry)?;
+            } else {
+                let mut lock = owned::open_lock(&entry)?;
+                if lock.try_lock().is_ok() {
+                    owned::sign_lock(&mut lock)?;
+                }
+            }
+        }
+    }
+    for (_, name) in is(Unmarked::Ours) {
+        owned::mark(&path.join(name))?;
+    }
+    if marked { Ok(()) } else { owned::mark(path) }
+}
+
+/// How an entry looks that carries no mark; nothing for one that does.
+fn unmarked(state: &Path, name: &str) -> Option<Unmarked> {
+    let path = state.join(name);
+    if owned::is_marked(&path) || owned::is_lock(&path) {
+        return None;
+    }
+    let of_cluster =
+        |ending: &str| name.strip_suffix(ending).is_some_and(|cluster| check_name(cluster).is_ok());
+    let ours = if name == environment::DIRECTORY {
+        environment::is_of_older_version(&path)
+    } else {
+        of_cluster("") && !Journal::read(&path).is_empty()
+    };
+    let maybe = || {
+        (of_cluster(LOCK) && is_empty_file(&path))
+            || (of_cluster(FAILED) && holds_logs_alone(&path))
+            || (name == environment::DIRECTORY && environment::may_be_of_older_version(&path))
+    };
+    Some(match ours {
+        true => Unmarked::Ours,
+        false if maybe() => Unmarked::MaybeOurs,
+        false => Unmarked::Foreign,
+    })
+}
+
+fn is_empty_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
+}
+
+fn holds_logs_alone(path: &Path) -> bool {
+    let log = |name: &String| Path::new(name).extension().is_some_and(|ending| ending == "log");
+    owned::is_directory(path) && owned::names(path).is_ok_and(|names| names.iter().all(log))
+}
+
+/// Whether only our own commands name such a place: `/tmp/nullius-dev-0`, `/tmp/nullius-test-0`.
+fn is_default_place(path: &Path) -> bool {
+    path.parent() == StateDir::default_path().parent()
+        && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("nullius-"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,35 @@ fn without_go_it_is_told_where_to_get_it_and_what_works_without() {
 }
 
 #[test]
+fn a_directory_with_files_of_ones_own_is_refused_and_stays_as_it_is() {
+    let machine = Machine::with(&[]);
+    let state = machine.state();
+    // A clone of this repository, with other things beside it: `--state ..` from inside of it.
+    let files = ["nullius/src/main.rs", "Cargo.lock", "x.failed/notes", "x.lock"];
+    for file in files {
+        let file = Path::new(&state).join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "mine").unwrap();
+    }
+    for task in [
+        &["down", "--state", &state][..],
+        &["up", "--state", &state],
+        &["cluster", "down", "--state", &state],
+        &["cluster", "up", "--state", &state],
+    ] {
+        let (code, said) = machine.xtask(task);
+        assert_eq!(code, 1, "{task:?}: {said}");
+        for part in ["`Cargo.lock`", "`nullius`", "no development cluster made", "name a new or"] {
+            assert!(said.contains(part), "{task:?}: `{part}` is not in: {said}");
+        }
+        for file in files {
+            let text = fs::read_to_string(Path::new(&state).join(file));
+            assert_eq!(text.unwrap_or_default(), "mine", "{task:?} touched {file}");
+        }
+    }
+}
+
+#[test]
 fn a_cluster_of_ones_own_needs_kubectl_and_says_so() {
     let machine = Machine::with(&[]);
     let kubeconfig = machine.home.path().join("config").display().to_string();
