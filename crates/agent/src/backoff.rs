@@ -65,4 +65,13 @@ mod tests {
         backoff.reset();
         assert!(backoff.after_failure(u64::MAX) <= FIRST);
     }
+
+    #[test]
+    fn two_agents_that_lost_the_same_hub_do_not_come_back_together() {
+        let waits = || {
+            let mut backoff = Backoff::default();
+            (0..20).map(|_| backoff.after_failure(random())).collect::<Vec<_>>()
+        };
+        assert_ne!(waits(), waits());
+    }
 }

@@ -4,7 +4,7 @@
 //! that credential is dropped. From there on the process is its own accounts, which renew their tokens themselves,
 //! and it enrols at the hub once as control and once as proxy.
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use nullius_kube::{
     Administrator, ApiServer, Credential, JoinManifest, MintedToken, OwnAccount, OwnTokens, Shape,
@@ -41,6 +41,13 @@ pub async fn run_beside(
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
     unless_stopped(serve(settings, shutdown).await)
+}
+
+/// Reads a kubeconfig and asks its API server whether it is there, before anything is made.
+pub async fn check_kubeconfig(path: &Path, context: Option<&str>) -> Result<(), AgentError> {
+    nullius_tls::install_provider();
+    let (_, administrator) = Administrator::from_kubeconfig(path, context).await?;
+    Ok(administrator.greet().await?)
 }
 
 async fn serve(settings: BesideSettings, shutdown: CancellationToken) -> Result<(), AgentError> {

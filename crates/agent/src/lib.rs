@@ -20,7 +20,7 @@ mod proxy;
 mod settings;
 mod tasks;
 
-pub use beside::run_beside;
+pub use beside::{check_kubeconfig, run_beside};
 pub use control::run_control;
 pub use error::AgentError;
 pub use proxy::run_proxy;

@@ -113,6 +113,7 @@ impl Hub {
                 _ = uses.tick() => {
                     self.flush_uses().await;
                     self.retry_ends().await;
+                    self.clusters.retry_flushes(&self).await;
                     self.settle_repairs().await;
                     self.tidy_first_link().await;
                 }

@@ -292,9 +292,7 @@ impl Hub {
     async fn end_browser_sessions(self: &Arc<Self>) {
         let pages = self.sessions.all().into_iter();
         for session in pages.filter(|session| !session.client().is_stored()) {
-            if let Err(error) = self.end_session(session.id(), SessionEndCause::Stopped).await {
-                tracing::warn!(error = %chain(&error), "could not record the end of a browser's session");
-            }
+            self.end_session(session.id(), SessionEndCause::Stopped).await;
         }
     }
 

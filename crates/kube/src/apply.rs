@@ -24,6 +24,9 @@ pub enum ApplyError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// The API server did not say who it is.
+    #[error("the API server of the kubeconfig does not answer its user")]
+    Silent(#[source] Box<kube::Error>),
     /// The first token of an own account was not given.
     #[error("the agent's own account got no token")]
     Token(#[source] KubeError),
@@ -42,6 +45,12 @@ impl Administrator {
     ) -> Result<(ApiServer, Self), ConnectError> {
         let (server, client) = ApiServer::from_kubeconfig(path, context).await?;
         Ok((server, Self { client }))
+    }
+
+    /// Asks for the API server's version: whether it is there, and takes this user.
+    pub async fn greet(&self) -> Result<(), ApplyError> {
+        let version = self.client.apiserver_version().await;
+        version.map(|_| ()).map_err(|error| ApplyError::Silent(Box::new(error)))
     }
 
     /// Applies all objects of the manifest, in order; applying again changes nothing.

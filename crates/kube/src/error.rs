@@ -67,7 +67,7 @@ pub enum KubeError {
     Foreign { object: ObjectRef, why: &'static str },
     /// The admission policies of the join manifest do not answer.
     #[error(
-        "{0}, so no session is made in this cluster: apply the join manifest again as one of its administrators, `nullius cluster add NAME --ceiling CEILING --manifest --image IMAGE | kubectl apply -f -`, or `nullius up`"
+        "{0}, so no session is made in this cluster: apply the join manifest again as one of its administrators, `nullius cluster add NAME --manifest --image IMAGE | kubectl apply -f -`, or `nullius up`"
     )]
     Unguarded(String),
     /// The API server said no for another reason.

@@ -44,6 +44,19 @@ pub struct UseKey {
     pub permission: Option<PermissionId>,
 }
 
+impl UseKey {
+    /// What stands for place, verb and resource where somebody did too many different things to keep each apart.
+    pub const FOLDED: &str = "(other)";
+
+    /// The same principal, permission and outcome, with all else unknown. No cluster has this name, so that whoever
+    /// asks what was never used reads an `unknown` here and no `no`.
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        let folded = || Self::FOLDED.to_owned();
+        Self { cluster: folded(), action: folded(), resource: folded(), ..self.clone() }
+    }
+}
+
 /// A merged use: exact count, first and last, and one event that shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

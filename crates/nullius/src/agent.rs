@@ -2,7 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, str::FromStr};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use nullius_agent::{Address, ControlSettings, HubSettings, ProxySettings, TunnelCount};
 use nullius_cli::AgentCommand;
 use nullius_kube::{InCluster, env};
@@ -27,7 +27,7 @@ pub(crate) async fn run(command: AgentCommand, shutdown: CancellationToken) -> R
             .await
         }
     };
-    ended.map_err(|error| anyhow!(error.chain()))
+    Ok(ended?)
 }
 
 fn control_settings(cluster: ClusterName) -> Result<ControlSettings> {

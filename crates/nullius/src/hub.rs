@@ -4,7 +4,7 @@ use std::{io::IsTerminal as _, sync::Arc};
 
 use anyhow::Result;
 use nullius_cli::{Exit, Fingerprint, HubArgs, HubCommand, HubInit};
-use nullius_hub::{FirstAdmin, HubSettings};
+use nullius_hub::{FirstAdmin, HubSettings, RunningHub};
 use nullius_model::SystemClock;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -71,26 +71,30 @@ async fn make(settings: HubSettings, args: HubInit, form: nullius_cli::ResultFor
 
 async fn serve(settings: HubSettings, shutdown: CancellationToken) -> Result<Exit> {
     let running = nullius_hub::run(settings, Arc::new(SystemClock), shutdown).await?;
-    if let Some(first) = running.first_admin() {
-        // A link in the output of a service stays in its log: there only the file is named.
-        match running.first_link_file() {
-            _ if std::io::stderr().is_terminal() => eprintln!("{}", first_steps(first)),
-            Some(file) => {
-                eprintln!("{}", steps(first, &format!("the link in `{}`", file.display())))
-            }
-            None => eprintln!(
-                "the first admin `{}` has a link that could not be written to the state directory: \
-                 stop the hub and print a new one with `nullius hub init`",
-                first.user
-            ),
-        }
-    }
+    tell_first_steps(&running);
     running.stopped().await;
     Ok(Exit::Ok)
 }
 
+/// Tells the operator of a new hub what to do first.
+pub(crate) fn tell_first_steps(running: &RunningHub) {
+    let Some(first) = running.first_admin() else { return };
+    // A link in the output of a service stays in its log: there only the file is named.
+    match running.first_link_file() {
+        _ if std::io::stderr().is_terminal() => eprintln!("{}", first_steps(first)),
+        Some(file) => {
+            eprintln!("{}", steps(first, &format!("the link in `{}`", file.display())));
+        }
+        None => eprintln!(
+            "the first admin `{}` has a link that could not be written to the state directory: \
+             stop the hub and print a new one with `nullius hub init`",
+            first.user
+        ),
+    }
+}
+
 /// What the operator does first; told once, never logged.
-pub(crate) fn first_steps(first: &FirstAdmin) -> String {
+fn first_steps(first: &FirstAdmin) -> String {
     steps(first, &first.link.url)
 }
 

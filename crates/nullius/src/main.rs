@@ -25,6 +25,7 @@ use nullius_cli::{
 use tokio_util::sync::CancellationToken;
 
 /// It gives back what a sign-in took: the 19 MiB of a password's hash stay with glibc's for good, once for each thread.
+/// Its second version, which does so after 10 ms; the third waits a second, and for somebody to allocate.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -112,7 +113,13 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     let is_usage = settings || error.downcast_ref::<config::Misconfigured>().is_some();
     let mut chain = error.chain().map(|cause| cause.to_string().trim_end().to_owned());
     let mut failure = Failure::new(chain.next().unwrap_or_default());
-    let why: Vec<String> = chain.collect();
+    let mut why: Vec<String> = Vec::new();
+    for cause in chain {
+        // Some libraries repeat their cause in their own text.
+        if !why.last().is_some_and(|before| before.ends_with(&cause)) {
+            why.push(cause);
+        }
+    }
     if !why.is_empty() {
         failure = failure.why(why.join(": "));
     }

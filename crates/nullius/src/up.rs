@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result, anyhow};
-use nullius_agent::{Address, BesideSettings, HubSettings, TunnelCount};
+use anyhow::{Context as _, Result};
+use nullius_agent::{
+    Address, AgentError, BesideSettings, HubSettings, TunnelCount, check_kubeconfig,
+};
 use nullius_cli::{Exit, UpArgs};
 use nullius_model::{Ceiling, SystemClock};
 use nullius_tls::InfraRoots;
@@ -11,15 +13,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{self, Config},
-    hub::first_steps,
+    hub::tell_first_steps,
 };
 
 /// Runs both until `shutdown`; the agent goes first, so that it can still take back what sessions had.
 pub(crate) async fn run(args: UpArgs, shutdown: CancellationToken) -> Result<Exit> {
     let settings = config::hub_settings(&args.hub, Config::read(args.hub.config.as_deref())?)?;
+    // Before there is a hub: what cannot work must leave nothing behind.
+    check_kubeconfig(&args.kubeconfig, args.kube_context.as_deref()).await.map_err(unusable)?;
+    let ceiling = Ceiling::try_from(args.ceiling.clone())
+        .context("`--ceiling` is no ClusterRole")
+        .context(config::Misconfigured)?;
     let stop_hub = CancellationToken::new();
     let running = nullius_hub::run(settings, Arc::new(SystemClock), stop_hub.clone()).await?;
-    let outcome = beside(&args, &running, shutdown).await;
+    let outcome = beside(&args, ceiling, &running, shutdown).await;
     stop_hub.cancel();
     running.stopped().await;
     outcome.map(|()| Exit::Ok)
@@ -27,18 +34,15 @@ pub(crate) async fn run(args: UpArgs, shutdown: CancellationToken) -> Result<Exi
 
 async fn beside(
     args: &UpArgs,
+    ceiling: Ceiling,
     running: &nullius_hub::RunningHub,
     shutdown: CancellationToken,
 ) -> Result<()> {
     let hub = running.hub();
-    let ceiling =
-        Ceiling::try_from(args.ceiling.clone()).context("`--ceiling` is no ClusterRole")?;
     let join_token = hub.bring_cluster(&args.cluster, ceiling.clone()).await?;
     eprintln!("hub      {}", hub.origin());
     eprintln!("cluster  {}", args.cluster);
-    if let Some(first) = running.first_admin() {
-        eprintln!("{}", first_steps(first));
-    }
+    tell_first_steps(running);
     let keys = hub.keys();
     let settings = BesideSettings {
         cluster: args.cluster.clone(),
@@ -59,5 +63,13 @@ async fn beside(
         drain: Duration::from_secs(hub.settings().drain.as_secs().into()),
         health: None,
     };
-    nullius_agent::run_beside(settings, shutdown).await.map_err(|error| anyhow!(error.chain()))
+    Ok(nullius_agent::run_beside(settings, shutdown).await?)
+}
+
+/// A kubeconfig that cannot be read is a wrong setting; an API server that is away is not.
+fn unusable(error: AgentError) -> anyhow::Error {
+    match error {
+        AgentError::Connect(error) => anyhow::Error::new(error).context(config::Misconfigured),
+        error => error.into(),
+    }
 }

@@ -56,7 +56,7 @@ pub enum AccessTokenError {
     #[error("the access token is for another use")]
     Audience,
     /// Over.
-    #[error("the access token ended {0} s ago")]
+    #[error("the access token ended {0} s ago by the hub's clock")]
     Expired(i64),
     /// Issued in the future, or for too long.
     #[error("the access token's times are impossible; check the hub's clock")]

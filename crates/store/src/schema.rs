@@ -10,6 +10,7 @@ const STEPS: &[(i64, &str)] = &[
     (2, include_str!("../migrations/0002_sign_in.sql")),
     (3, include_str!("../migrations/0003_agent_shape.sql")),
     (4, include_str!("../migrations/0004_audit_search.sql")),
+    (5, include_str!("../migrations/0005_uses_of_principal.sql")),
 ];
 
 /// The schema that this binary writes.

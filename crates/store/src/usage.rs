@@ -1,5 +1,7 @@
 //! Uses of permissions, merged: one row for each (who, where, what, by which permission), with an exact count.
 
+use std::collections::HashMap;
+
 use nullius_model::{PermissionId, Timestamp, Use, UseKey};
 
 use crate::{
@@ -35,6 +37,8 @@ pub struct UseFilter {
 impl Usage<'_> {
     /// How long a use is kept after it was last seen.
     pub const RETENTION_DAYS: u32 = 90;
+    /// Different uses that are kept of one principal; what comes beyond is folded, see [`UseKey::folded`].
+    pub const ROWS_OF_PRINCIPAL: u64 = 10_000;
 
     /// The uses that a filter wants, the newest first.
     pub async fn list(&mut self, filter: &UseFilter) -> Result<Vec<Use>, StoreError> {
@@ -67,34 +71,84 @@ impl Usage<'_> {
 
 impl UsageMut<'_> {
     /// Adds uses to those known: counts add up, the first stays first, the last and its sample are the newest.
+    ///
+    /// A principal that does too many different things gets no further rows: nobody fills the store by asking.
     pub async fn merge(&mut self, uses: &[Use]) -> Result<(), StoreError> {
+        let mut rows: HashMap<&str, u64> = HashMap::new();
         for it in uses {
-            let UseKey { plane, principal, cluster, action, resource, allowed, permission } =
-                &it.key;
-            sqlx::query(
-                "INSERT INTO uses (plane, principal, cluster, action, resource, allowed, permission, \
-                 first_at, last_at, count, sample) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-                 ON CONFLICT (cluster, principal, action, resource, permission, allowed, plane) DO UPDATE SET \
-                 sample = CASE WHEN excluded.last_at >= uses.last_at THEN excluded.sample ELSE uses.sample END, \
-                 first_at = CASE WHEN excluded.first_at < uses.first_at THEN excluded.first_at ELSE uses.first_at END, \
-                 last_at = CASE WHEN excluded.last_at > uses.last_at THEN excluded.last_at ELSE uses.last_at END, \
-                 count = uses.count + excluded.count",
-            )
-            .bind(plane.as_str())
-            .bind(principal.as_str())
-            .bind(cluster.as_str())
-            .bind(action.as_str())
-            .bind(resource.as_str())
-            .bind(i64::from(*allowed))
-            .bind(permission.as_ref().map_or("", |id| id.as_str()))
-            .bind(key(it.first))
-            .bind(key(it.last))
-            .bind(stored(it.count))
-            .bind(it.sample.as_str())
-            .execute(self.conn())
-            .await
-            .during("merge uses")?;
+            if self.is_known(&it.key).await? {
+                self.add(&it.key, it).await?;
+                continue;
+            }
+            let principal = it.key.principal.as_str();
+            let known = match rows.get(principal) {
+                Some(known) => *known,
+                None => self.rows_of(principal).await?,
+            };
+            if known < Usage::ROWS_OF_PRINCIPAL {
+                rows.insert(principal, known + 1);
+                self.add(&it.key, it).await?;
+            } else {
+                rows.insert(principal, known);
+                self.add(&it.key.folded(), it).await?;
+            }
         }
+        Ok(())
+    }
+
+    async fn is_known(&mut self, key: &UseKey) -> Result<bool, StoreError> {
+        let UseKey { plane, principal, cluster, action, resource, allowed, permission } = key;
+        let row = sqlx::query(
+            "SELECT 1 FROM uses WHERE cluster = $1 AND principal = $2 AND action = $3 AND resource = $4 \
+             AND permission = $5 AND allowed = $6 AND plane = $7",
+        )
+        .bind(cluster.as_str())
+        .bind(principal.as_str())
+        .bind(action.as_str())
+        .bind(resource.as_str())
+        .bind(permission.as_ref().map_or("", |id| id.as_str()))
+        .bind(i64::from(*allowed))
+        .bind(plane.as_str())
+        .fetch_optional(self.conn())
+        .await
+        .during("look up a use")?;
+        Ok(row.is_some())
+    }
+
+    async fn rows_of(&mut self, principal: &str) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT COUNT(*) AS rows FROM uses WHERE principal = $1")
+            .bind(principal)
+            .fetch_one(self.conn())
+            .await
+            .during("count uses")?;
+        Columns::new(&row, "use").count("rows")
+    }
+
+    async fn add(&mut self, to: &UseKey, it: &Use) -> Result<(), StoreError> {
+        let UseKey { plane, principal, cluster, action, resource, allowed, permission } = to;
+        sqlx::query(
+            "INSERT INTO uses (plane, principal, cluster, action, resource, allowed, permission, \
+             first_at, last_at, count, sample) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+             ON CONFLICT (cluster, principal, action, resource, permission, allowed, plane) DO UPDATE SET \
+             sample = CASE WHEN excluded.last_at >= uses.last_at THEN excluded.sample ELSE uses.sample END, \
+             first_at = CASE WHEN excluded.first_at < uses.first_at THEN excluded.first_at ELSE uses.first_at END, \
+             last_at = CASE WHEN excluded.last_at > uses.last_at THEN excluded.last_at ELSE uses.last_at END, \
+             count = uses.count + excluded.count",
+        )
+        .bind(plane.as_str())
+        .bind(principal.as_str())
+        .bind(cluster.as_str())
+        .bind(action.as_str())
+        .bind(resource.as_str())
+        .bind(i64::from(*allowed))
+        .bind(permission.as_ref().map_or("", |id| id.as_str()))
+        .bind(key(it.first))
+        .bind(key(it.last))
+        .bind(stored(it.count))
+        .bind(it.sample.as_str())
+        .execute(self.conn())
+        .await
+        .during("merge uses")?;
         Ok(())
     }
 

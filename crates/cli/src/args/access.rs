@@ -40,9 +40,10 @@ pub(crate) enum ClusterCommand {
 pub(crate) struct ClusterAdd {
     /// The cluster's name, as people will type it
     pub(crate) name: ClusterName,
-    /// The ClusterRole above which nothing can ever be granted in the cluster; the cluster itself enforces it
-    #[arg(long, value_name = "CLUSTERROLE", default_value = "admin")]
-    pub(crate) ceiling: String,
+    /// The ClusterRole above which nothing can ever be granted in the cluster; the cluster itself enforces it [default
+    /// for a new cluster: admin]
+    #[arg(long, value_name = "CLUSTERROLE")]
+    pub(crate) ceiling: Option<String>,
     /// A label, `KEY=VALUE`, that grants may select by; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,

@@ -39,11 +39,11 @@ pub(crate) fn object_name(name: &impl AsRef<str>) -> Result<ObjectName, Failure>
 
 async fn add(stage: &mut Stage, args: ClusterAdd) -> Result<Exit, Failure> {
     let hub = stage.hub()?;
-    let ceiling = Ceiling::try_from(args.ceiling.clone()).map_err(|error| {
+    let ceiling = args.ceiling.clone().map(Ceiling::try_from).transpose().map_err(|error| {
         Failure::usage(format!("`--ceiling` is no ClusterRole: {error}"))
             .next("name a ClusterRole of the cluster, such as `view`, `edit` or `cluster-admin`")
     })?;
-    known(&hub, &args, ceiling.clone()).await?;
+    let ceiling = known(&hub, &args, ceiling).await?;
     let what = format!("cannot make a join token for `{}`", args.name);
     let call = Call::post_empty(what, fill(route::JOIN_TOKEN, &[args.name.as_str()]));
     let join: JoinToken = hub.read(&call).await?;
@@ -51,36 +51,42 @@ async fn add(stage: &mut Stage, args: ClusterAdd) -> Result<Exit, Failure> {
         return manifest(stage, &args, ceiling, join);
     }
     let text = format!(
-        "cluster     {}\njoin token  {}\n            single use, ends {}\nceiling     {}\nhub         {}\n\n\
-         Join the cluster from a machine whose kubectl may administer it:\n\n    \
-         nullius cluster add {} --manifest --image IMAGE | kubectl apply -f -\n",
+        "cluster  {}\nceiling  {}\nhub      {}\n\n\
+         Join it from a machine whose kubectl may administer the cluster:\n\n    \
+         nullius cluster add {} --manifest --image {} | kubectl apply -f -\n\n\
+         The manifest brings a join token of its own. For an agent that you deploy yourself, single use, ends {}:\n\n    \
+         {}\n",
         join.cluster,
-        join.token,
-        relative(join.expires_at, stage.now()),
         join.ceiling,
         join.hub_address,
         join.cluster,
+        args.image.as_deref().unwrap_or("IMAGE"),
+        relative(join.expires_at, stage.now()),
+        join.token,
     );
     let name = join.cluster.to_string();
     stage.single(Single { kind: "JoinToken", value: json_value(&join)?, text, name })
 }
 
-/// Makes the cluster known, or finds it as it is wanted.
-async fn known(hub: &Hub, args: &ClusterAdd, ceiling: Ceiling) -> Result<(), Failure> {
+/// Makes the cluster known, or finds it as it is wanted; gives its ceiling.
+async fn known(hub: &Hub, args: &ClusterAdd, ceiling: Option<Ceiling>) -> Result<Ceiling, Failure> {
     let name = object_name(&args.name)?;
     match remote::find(hub, Kind::Cluster, &name).await? {
         None => {
             let mut metadata = ObjectMeta::named(name);
             metadata.labels = args.labels.iter().cloned().collect();
-            let object = Object { metadata, spec: ClusterSpec { ceiling }, status: None };
-            remote::create(hub, &object.into()).await.map(|_| ())
+            let spec = ClusterSpec { ceiling: ceiling.unwrap_or_default() };
+            let ceiling = spec.ceiling.clone();
+            let object = Object { metadata, spec, status: None };
+            remote::create(hub, &object.into()).await.map(|_| ceiling)
         }
         Some(AnyObject::Cluster(found)) => {
             let labels_differ = args
                 .labels
                 .iter()
                 .any(|(key, value)| found.metadata.labels.get(key) != Some(value));
-            if found.spec.ceiling != ceiling || labels_differ {
+            let ceiling_differs = ceiling.is_some_and(|wanted| wanted != found.spec.ceiling);
+            if ceiling_differs || labels_differ {
                 return Err(Failure::new(format!(
                     "the cluster `{}` is known with other settings",
                     args.name
@@ -91,7 +97,7 @@ async fn known(hub: &Hub, args: &ClusterAdd, ceiling: Ceiling) -> Result<(), Fai
                     args.name
                 )));
             }
-            Ok(())
+            Ok(found.spec.ceiling)
         }
         Some(_) => Err(Failure::new(format!(
             "the hub answered something else than the cluster `{}`",

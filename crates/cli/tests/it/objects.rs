@@ -185,13 +185,21 @@ async fn people_clusters_and_locks_have_words_of_their_own() {
     assert_eq!(person.run(&["lock", "remove", "user-eve"]).await.ok(), "Lock/user-eve removed\n");
 
     let join = json!({ "cluster": "dev", "token": "join-me", "expiresAt": ends, "hubAddress": "hub.example:8443",
-                       "hubCa": hub.ca, "ceiling": "admin", "offlineKey": "k", "hubId": "h" });
+                       "hubCa": hub.ca, "ceiling": "view", "offlineKey": "k", "hubId": "h" });
     hub.script("POST /v1/clusters/dev/join-token", 200, join);
-    let out = person.run(&["cluster", "add", "dev", "--label", "env=dev"]).await.ok();
+    let out = person
+        .run(&["cluster", "add", "dev", "--label", "env=dev", "--ceiling", "view"])
+        .await
+        .ok();
     assert!(out.contains("join-me") && out.contains("kubectl apply -f -"), "{out}");
-    assert_eq!(hub.state().objects["clusters/dev"]["metadata"]["labels"], json!({ "env": "dev" }));
-    let words = ["cluster", "add", "dev", "--manifest", "--image", "registry.example/nullius:1"];
-    let out = person.run(&words).await.ok();
+    let made = hub.state().objects["clusters/dev"].clone();
+    assert_eq!(made["metadata"]["labels"], json!({ "env": "dev" }));
+    assert_eq!(made["spec"]["ceiling"], "view");
+    // What is printed is what joins it.
+    let printed = out.lines().find_map(|line| line.trim().strip_prefix("nullius ")).unwrap();
+    let command =
+        printed.split_once(" | ").unwrap().0.replace("IMAGE", "registry.example/nullius:1");
+    let out = person.run(&command.split(' ').collect::<Vec<_>>()).await.ok();
     let in_base64 = "am9pbi1tZQ==";
     assert!(out.contains(in_base64) && out.contains("registry.example/nullius:1"), "{out}");
     let err =

@@ -193,8 +193,7 @@ impl Hub {
                 self.forgive(&user).await;
                 self.tidy_first_link().await;
                 for session in self.sessions.of_user(&user) {
-                    let ended = self.end_session(session.id(), SessionEndCause::Reenrolled).await;
-                    ended.map_err(EnrolError::from)?;
+                    self.end_session(session.id(), SessionEndCause::Reenrolled).await;
                 }
                 Ok(user)
             }

@@ -158,15 +158,34 @@ impl Clusters {
         }
         // A request that was let in just before may have opened a stream meanwhile.
         self.tunnels.cut(session);
-        match begin_flush(hub, session).await {
-            Ok(standing) => {
-                let flushes = standing.iter().map(|record| self.flush_in(hub, record));
-                futures::future::join_all(flushes).await;
-            }
+        let standing = match begin_flush(hub, session).await {
+            Ok(standing) => standing,
             Err(error) => {
-                tracing::error!(%error, session = %session, "cannot note a flush; try again at the next start");
+                // A credential must not outlive its session because a disk is full.
+                tracing::error!(%error, session = %session, "flush without a note; note it when that is possible");
+                lock(&hub.memory.unnoted_flushes).insert(session.clone());
+                records_of(hub, session).await.unwrap_or_else(|error| {
+                    tracing::error!(%error, session = %session, "cannot read what a session has");
+                    Vec::new()
+                })
             }
+        };
+        self.flush_all(hub, &standing).await;
+    }
+
+    /// Notes the flushes that could not be noted when they came, and orders them again: where an agent was away then,
+    /// nobody else would.
+    pub(crate) async fn retry_flushes(&self, hub: &Hub) {
+        let waiting = lock(&hub.memory.unnoted_flushes).clone();
+        for session in waiting {
+            let Ok(standing) = begin_flush(hub, &session).await else { return };
+            lock(&hub.memory.unnoted_flushes).remove(&session);
+            self.flush_all(hub, &standing).await;
         }
+    }
+
+    async fn flush_all(&self, hub: &Hub, standing: &[Provisioned]) {
+        futures::future::join_all(standing.iter().map(|record| self.flush_in(hub, record))).await;
     }
 
     /// Flushes one session from one cluster; what fails stays noted and is tried again when an agent attaches.
@@ -351,6 +370,11 @@ async fn begin_flush(hub: &Hub, session: &SessionId) -> Result<Vec<Provisioned>,
     let standing = tx.clusters().begin_flush(session, hub.now()).await?;
     tx.commit().await?;
     Ok(standing)
+}
+
+async fn records_of(hub: &Hub, session: &SessionId) -> Result<Vec<Provisioned>, StoreError> {
+    let mut reader = hub.store().read().await?;
+    reader.clusters().provisioned_of(session).await
 }
 
 async fn records_in(hub: &Hub, cluster: &ClusterName) -> Result<Vec<Provisioned>, StoreError> {

@@ -9,7 +9,10 @@ pub(crate) mod repairs;
 pub(crate) mod sessions;
 pub(crate) mod usage;
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Mutex,
+};
 
 use nullius_model::SessionId;
 
@@ -34,4 +37,6 @@ pub(crate) struct Memory {
     pub(crate) repairs: Repairs,
     /// Ends of sessions that could not be stored yet.
     pub(crate) unrecorded_ends: Mutex<BTreeMap<SessionId, SessionEndCause>>,
+    /// Sessions whose credentials go, though it could not be noted yet that they must.
+    pub(crate) unnoted_flushes: Mutex<BTreeSet<SessionId>>,
 }

@@ -13,6 +13,8 @@ use nullius_model::{AuditId, PermissionId, Plane, Timestamp, Use, UseKey};
 use crate::lock::lock;
 
 const SHARDS: usize = 16;
+/// Different uses that one shard keeps apart until the next flush; what comes beyond is folded.
+const USES_OF_SHARD: usize = 4_096;
 
 /// What makes two uses the same, borrowed from the decision at hand; see [`UseKey`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,24 +69,41 @@ pub struct UsageRecorder {
 impl UsageRecorder {
     /// Counts one use.
     pub fn record(&self, used: UseRef<'_>, at: Timestamp, sample: &AuditId) {
+        if self.count(used, at, sample, USES_OF_SHARD) {
+            return;
+        }
+        // Of these there are as many as principals and permissions: that needs no bound.
+        let other = UseKey::FOLDED;
+        let folded = UseRef { cluster: other, action: other, resource: other, ..used };
+        self.count(folded, at, sample, usize::MAX);
+    }
+
+    /// Counts one use, unless it is a new one where there is no room.
+    fn count(&self, used: UseRef<'_>, at: Timestamp, sample: &AuditId, room: usize) -> bool {
         let hash = self.hasher.hash_one(used);
         #[expect(clippy::cast_possible_truncation, reason = "only the low bits choose a shard")]
         let shard = &self.shards[hash as usize % SHARDS];
         let mut uses = lock(shard);
-        let same_hash = uses.entry(hash).or_default();
-        if let Some(known) = same_hash.iter_mut().find(|known| used.is(&known.key)) {
+        let known = uses
+            .get_mut(&hash)
+            .and_then(|same_hash| same_hash.iter_mut().find(|known| used.is(&known.key)));
+        if let Some(known) = known {
             known.count += 1;
             known.first = known.first.min(at);
             known.last = known.last.max(at);
-            return;
+            return true;
         }
-        same_hash.push(Use {
+        if uses.len() >= room {
+            return false;
+        }
+        uses.entry(hash).or_default().push(Use {
             key: used.to_key(),
             first: at,
             last: at,
             count: 1,
             sample: sample.clone(),
         });
+        true
     }
 
     /// Takes what was counted, in the order of its keys.
@@ -157,5 +176,29 @@ mod tests {
         recorder.record(read, at(20), &sample);
         assert_eq!(recorder.drain()[1].count, 3);
         assert!(recorder.drain().is_empty());
+    }
+
+    #[test]
+    fn who_does_too_many_different_things_costs_a_bounded_memory_and_every_use_is_counted() {
+        let recorder = UsageRecorder::default();
+        let sample: AuditId = "a-1".parse().unwrap();
+        let asked = 2 * SHARDS * USES_OF_SHARD;
+        for number in 0..asked {
+            let used = UseRef {
+                plane: Plane::Access,
+                principal: "person:eve",
+                cluster: "dev",
+                action: "get",
+                resource: &format!("/made-up/{number}"),
+                allowed: false,
+                permission: None,
+            };
+            recorder.record(used, Timestamp::from_second(1).unwrap(), &sample);
+        }
+        let uses = recorder.drain();
+        assert!(uses.len() <= SHARDS * USES_OF_SHARD + 1, "{}", uses.len());
+        assert_eq!(uses.iter().map(|used| used.count).sum::<u64>(), asked as u64);
+        let folded = uses.iter().find(|used| used.key.resource == UseKey::FOLDED).unwrap();
+        assert_eq!(folded.key.principal, "person:eve");
     }
 }

@@ -112,12 +112,57 @@ fn every_request_is_in_both_audits_under_one_id_and_as_the_session() {
         }
     }
     in_kubernetes_form(&world, &user, &theirs);
+    nothing_else_was_done_as(&world, &account, &user);
     // The account that forwards is never seen by the API server.
     let forwarder = "system:serviceaccount:nullius-system:nullius-agent-proxy";
     let log = world.cluster.audit_log().unwrap();
     let mut seen = log.entries_where(|line| line.contains(forwarder)).unwrap();
     seen.retain(|entry| entry.text("/user/username") == forwarder);
     assert!(seen.is_empty(), "{seen:?}");
+}
+
+/// Whatever the API server saw of a session's account is in ours too, but for what the agent asks when it makes it.
+fn nothing_else_was_done_as(world: &World, account: &str, user: &[&str]) {
+    let log = world.cluster.audit_log().unwrap();
+    let mut seen = log.entries_where(|line| line.contains(account)).unwrap();
+    seen.retain(|entry| {
+        entry.text("/user/username") == account
+            && !entry.text("/userAgent").starts_with("nullius-agent/")
+    });
+    assert!(!seen.is_empty());
+    let mut strange = Vec::new();
+    let joined = wait_until(Duration::from_secs(10), "ours to hold all of theirs", || {
+        let ours = events(world, user);
+        let ids: BTreeSet<&str> = ours.iter().map(|event| text(event, "/auditId")).collect();
+        strange = seen
+            .iter()
+            .filter(|entry| !ids.contains(entry.text("/auditID")))
+            .map(|entry| entry.0.clone())
+            .collect();
+        strange.is_empty().then_some(())
+    });
+    joined.unwrap_or_else(|error| panic!("{error}: {strange:#?}"));
+}
+
+#[test]
+fn a_review_that_cannot_be_read_is_refused_and_in_the_audit() {
+    let Some(world) = World::together() else { return };
+    let (_namespace, worker) = world.worker("unreadable");
+    let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let large = format!("{{\"kind\": \"{}\"}}", "x".repeat(100_000));
+    for body in ["{ no review", &large] {
+        let create = ["create", "--raw", path, "-f", "-"];
+        let refused = worker.kubectl().run_with_input(&create, body).unwrap();
+        ended_with(&refused, 1);
+    }
+    let of_it = ["--user", worker.name.as_str(), "--outcome", "failed"];
+    let both = wait_until(Duration::from_secs(10), "both refusals in the audit", || {
+        let refused =
+            |event: &Value| text(event, "/kube/requestUri") == path && event["kube"]["code"] == 400;
+        let found = events(&world, &of_it).into_iter().filter(refused).count();
+        (found == 2).then_some(())
+    });
+    both.unwrap_or_else(|error| panic!("{error}: {:#?}", events(&world, &of_it)));
 }
 
 /// Our events in the form of Kubernetes say what the API server's own say, but for who: it knows the session alone.
@@ -216,7 +261,7 @@ fn the_audit_is_filtered_shown_and_verified() {
 #[test]
 fn uses_are_merged_with_the_permission_that_allowed_them() {
     let Some(world) = World::together() else { return };
-    let (namespace, worker) = world.worker("uses");
+    let (namespace, mut worker) = world.worker("uses");
     let kubectl = worker.kubectl();
     for _ in 0..3 {
         kubectl.ok(&["get", "configmap", "kube-root-ca.crt"]).unwrap();
@@ -244,4 +289,14 @@ fn uses_are_merged_with_the_permission_that_allowed_them() {
     let shown = world.admin(&["audit", "show", allowed["sample"].as_str().unwrap()]);
     assert!(shown.contains("configmaps"), "{shown}");
     assert_eq!(row("core/secrets@ops")["allowed"], false);
+
+    // Where somebody worked lately, what their next session needs stands before its first request.
+    worker.nullius_ok(&["logout"]);
+    worker.person.sign_in(&world.environment).unwrap();
+    let session = worker.session_now();
+    wait_until(Duration::from_secs(10), "the new session's account and bindings", || {
+        let made = world.session_objects(&session);
+        made.iter().any(|object| object.starts_with("RoleBinding")).then_some(())
+    })
+    .unwrap();
 }

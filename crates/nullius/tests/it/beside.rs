@@ -51,6 +51,26 @@ impl Newcomer {
         rest.split_whitespace().next().unwrap().to_owned()
     }
 
+    /// A second one on the same address or the same state says so, and makes nothing.
+    #[track_caller]
+    fn is_alone_at(&self, address: &str, plane: &Plane) {
+        let kubeconfig = plane.cluster.kubeconfig();
+        let fresh = self.files.path().join("fresh");
+        let state = self.files.path().join("state");
+        for (listen, state, told) in [
+            (address, &fresh, format!("`{address}` is in use by another program")),
+            ("127.0.0.1:0", &state, "is in use by process".to_owned()),
+        ] {
+            let mut command = Command::new(NULLIUS);
+            command.args(["up", "--listen", listen, "--kubeconfig"]).arg(kubeconfig);
+            command.arg("--state").arg(state).env("NO_COLOR", "1");
+            let (code, said) = Running::start("a second `up`", command).wait_end(ENDS_WITHIN);
+            assert_eq!(code, 1, "{said}");
+            assert!(said.contains(&told), "{said}");
+        }
+        assert!(!fresh.exists());
+    }
+
     fn home(&self, person: &str) -> PathBuf {
         self.files.path().join(person)
     }
@@ -118,10 +138,15 @@ fn a_newcomer_gets_from_a_kubeconfig_to_kubectl_through_the_hub() {
     let mut newcomer = Newcomer::start(&plane);
 
     // The link and the sign-in are as printed; the browser's warning shows the root that was printed too.
-    let token = newcomer.printed("/enrol?token=");
+    // Where the output is no terminal, the link stands in a file: not in a service's log.
+    let file = newcomer.printed("the link in `");
+    let link = fs::read_to_string(file.trim_end_matches('`')).unwrap();
+    let token = link.trim().split("/enrol?token=").nth(1).unwrap().to_owned();
+    assert!(!newcomer.up.said().contains(&token));
     let hub = newcomer.printed("nullius login --hub ");
     let fingerprint = newcomer.printed("--ca-fingerprint ");
     let address = hub.trim_start_matches("https://");
+    newcomer.is_alone_at(address, &plane);
     let root = claimed_root(address);
     assert_eq!(Fingerprint::of_pem(&root).unwrap().to_string(), fingerprint);
     let ca = newcomer.files.path().join("ca.pem");
@@ -182,7 +207,7 @@ fn a_newcomer_gets_from_a_kubeconfig_to_kubectl_through_the_hub() {
     let kubeconfig = plane.cluster.kubeconfig();
     newcomer.up = up(newcomer.files.path(), address, kubeconfig, "again.log");
     works(&kubectl);
-    assert!(!newcomer.up.said().contains("/enrol?token="), "{}", newcomer.up.said());
+    assert!(!newcomer.up.said().contains("the link in"), "{}", newcomer.up.said());
 
     // A removed cluster: its streams are cut, what was made in it goes, and it is unknown.
     let mut watch = Running::start("watch", kubectl.command(&["get", "configmaps", "--watch"]));

@@ -67,6 +67,8 @@ fn a_full_disk_closes_the_way_to_clusters_until_there_is_room() {
     let (_control, _proxy) = agent.start();
     let ada = lab.clerk("ada", "plane", namespace.name());
     ada.works(PATIENCE);
+    let ben = lab.clerk("ben", "plane", namespace.name());
+    ben.works(PATIENCE);
     let kubectl = ada.kubectl();
     kubectl.ok(&["create", "configmap", "before"]).unwrap();
     let mut watch = Running::start("watch", kubectl.command(&["get", "configmaps", "--watch"]));
@@ -101,6 +103,15 @@ fn a_full_disk_closes_the_way_to_clusters_until_there_is_room() {
     let bob = lab.environment.nullius("admin", &["user", "add", "bob"]).unwrap();
     ended_with(&bob, 1);
     assert!(bob.stderr.contains("look at its disk"), "{}", bob.stderr);
+    // Who leaves has left, though it cannot be written down: nothing of theirs stays in the cluster.
+    let session = ben.me()["session"].as_str().unwrap().to_owned();
+    assert!(!plane.session_objects(&session).is_empty());
+    let logout = ben.nullius(&["logout"]);
+    ended_with(&logout, 0);
+    nullius_testkit::wait_until(PATIENCE, "the flush", || {
+        plane.session_objects(&session).is_empty().then_some(())
+    })
+    .unwrap();
     let code = ada.person.next_code().unwrap();
     let login = lab.login("elsewhere", "ada", &ada.person.password, &code);
     ended_with(&login, 1);

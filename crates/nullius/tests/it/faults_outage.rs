@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
+
 use crate::{
     faults_agents::{Agent, Plane},
     faults_lab::{Lab, PATIENCE},
@@ -47,6 +49,9 @@ fn a_hub_that_is_down_is_told_soon_and_agents_come_back_by_themselves() {
         (waits(proxy.said()).len() >= 5).then_some(())
     })
     .unwrap();
+    let doubled: BTreeSet<String> = (0..10).map(|n| (200_u32 << n).to_string()).collect();
+    let waited = waits(proxy.said());
+    assert!(!waited.is_subset(&doubled), "without jitter: {waited:?}");
 
     lab.start_hub();
     let began = Instant::now();
@@ -88,4 +93,27 @@ fn a_cluster_whose_agent_is_away_is_named_to_those_who_want_it() {
     let back = ada.works(BACK_WITHIN);
     eprintln!("proxy is back after {back:?}");
     drop(control);
+}
+
+#[test]
+fn a_request_given_up_before_it_was_forwarded_is_in_the_audit() {
+    let Some(plane) = Plane::shared() else { return };
+    let lab = Lab::new("");
+    let agent = Agent::install(&lab, &plane, "plane");
+    let namespace = plane.cluster.namespace("given-up").unwrap();
+    let (control, _proxy) = agent.start();
+    lab.clerk("bob", "plane", namespace.name()).works(PATIENCE);
+    let ada = lab.clerk("ada", "plane", namespace.name());
+    // Whoever makes credentials does not answer, and the client does not wait for it.
+    control.signal(Signal::STOP);
+    let path = format!("/api/v1/namespaces/{}/configmaps?limit=7", namespace.name());
+    let given_up = ada.kubectl().run(&["get", "--raw", &path, "--request-timeout=2s"]).unwrap();
+    ended_with(&given_up, 1);
+    let event = lab.wait_event("the request that was given up", &["--user", "ada"], |event| {
+        event["kube"]["requestUri"].as_str().is_some_and(|uri| uri.starts_with(&path))
+    });
+    control.signal(Signal::CONT);
+    assert_eq!(event["outcome"], "failed", "{event:#}");
+    assert_eq!(event["facts"]["ended"], "client-gone", "{event:#}");
+    ada.works(PATIENCE);
 }

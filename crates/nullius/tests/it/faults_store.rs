@@ -57,20 +57,46 @@ fn a_port_in_use_and_a_state_in_use_are_told_before_anything_is_touched() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let fresh = lab.files.path().join("fresh");
-    let kubeconfig = lab.files.path().join("kubeconfig").display().to_string();
-    let up = ["up", "--kubeconfig", &kubeconfig];
-    for command in [&["hub"][..], &up] {
-        let (code, said) = start(&[command, &["--listen", &address]].concat(), &fresh);
-        assert_eq!(code, 1, "{said}");
-        assert!(said.contains(&format!("`{address}` is in use by another program")), "{said}");
-        assert!(said.contains("listen elsewhere"), "{said}");
-        assert!(!fresh.exists(), "{command:?}");
+    let (code, said) = start(&["hub", "--listen", &address], &fresh);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains(&format!("`{address}` is in use by another program")), "{said}");
+    assert!(said.contains("listen elsewhere"), "{said}");
+    assert!(!fresh.exists());
 
-        let listen = ["--listen", "127.0.0.1:0"];
-        let (code, said) = start(&[command, &listen].concat(), &lab.environment.hub_state);
-        assert_eq!(code, 1, "{said}");
-        assert!(said.contains("is in use by process"), "{said}");
-    }
+    let (code, said) = start(&["hub", "--listen", "127.0.0.1:0"], &lab.environment.hub_state);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("is in use by process"), "{said}");
     // The one that was there is none the worse.
     lab.admin(&["whoami"]);
+}
+
+#[test]
+fn a_kubeconfig_that_leads_nowhere_is_told_before_there_is_a_hub() {
+    let files = tempfile::tempdir().unwrap();
+    let fresh = files.path().join("fresh");
+    let kubeconfig = files.path().join("kubeconfig");
+    let path = kubeconfig.display().to_string();
+    let up = ["up", "--listen", "127.0.0.1:0", "--kubeconfig", &path];
+    let attempt = |exit, told: &str| {
+        let (code, said) = start(&up, &fresh);
+        assert_eq!(code, exit, "{said}");
+        assert!(said.contains(told), "{said}");
+        assert!(!fresh.exists(), "{said}");
+        said
+    };
+    let said = attempt(64, &format!("the kubeconfig `{path}` cannot be used"));
+    assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    assert!(said.contains("next: "), "{said}");
+    fs::write(&kubeconfig, "clusters: 7\n").unwrap();
+    attempt(64, &format!("the kubeconfig `{path}` cannot be used"));
+
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+         clusters: [{{name: c, cluster: {{server: \"https://{closed}\"}}}}]\n\
+         users: [{{name: u, user: {{token: t}}}}]\n\
+         contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
+    );
+    fs::write(&kubeconfig, text).unwrap();
+    attempt(1, "the API server of the kubeconfig does not answer its user");
 }

@@ -8,7 +8,7 @@ use std::{
 use nullius_testkit::{Output, TestNamespace, wait_until};
 
 use crate::{
-    people::Worker,
+    people::{Worker, team_of},
     running::{Running, get_page, port_of},
     trail::{text, wait_event},
     world::{World, ended_with},
@@ -71,6 +71,7 @@ enum End {
     UserDeleted,
     UserDisabled,
     UserLocked,
+    GroupLocked,
     SessionLocked,
 }
 
@@ -83,18 +84,20 @@ impl fmt::Display for End {
             Self::UserDeleted => "deleted",
             Self::UserDisabled => "disabled",
             Self::UserLocked => "user-locked",
+            Self::GroupLocked => "group-locked",
             Self::SessionLocked => "session-locked",
         })
     }
 }
 
-const ENDS: [End; 7] = [
+const ENDS: [End; 8] = [
     End::Logout,
     End::SessionEnded,
     End::GrantDeleted,
     End::UserDeleted,
     End::UserDisabled,
     End::UserLocked,
+    End::GroupLocked,
     End::SessionLocked,
 ];
 
@@ -118,13 +121,14 @@ impl End {
                 "apiVersion: nullius.dev/v1alpha1\nkind: User\nmetadata: {{name: {name}}}\nspec: {{disabled: true}}\n"
             )),
             Self::UserLocked => lock("--user", name),
+            Self::GroupLocked => lock("--group", &team_of(name)),
             Self::SessionLocked => lock("--session", &worker.session),
         }
         began
     }
 
     fn is_lock(self) -> bool {
-        matches!(self, Self::UserLocked | Self::SessionLocked)
+        matches!(self, Self::UserLocked | Self::GroupLocked | Self::SessionLocked)
     }
 
     /// What kubectl prints of an exec that is cut by it.
@@ -134,7 +138,7 @@ impl End {
                 "error: your session has ended"
             }
             Self::GrantDeleted => "no grant of yours names it",
-            Self::UserLocked | Self::SessionLocked => "call security",
+            Self::UserLocked | Self::GroupLocked | Self::SessionLocked => "call security",
         }
     }
 
@@ -142,12 +146,11 @@ impl End {
     fn is_told(self, refused: &Output) {
         ended_with(refused, 1);
         let wanted: &[&str] = match self {
-            Self::Logout => &["nullius login"],
-            Self::SessionEnded | Self::UserDeleted | Self::UserDisabled => {
-                &["nullius login", "nauthorized", "logged in"]
+            Self::Logout | Self::SessionEnded | Self::UserDeleted | Self::UserDisabled => {
+                &["nullius login"]
             }
             Self::GrantDeleted => &["no grant of yours names it"],
-            Self::UserLocked | Self::SessionLocked => &["call security"],
+            Self::UserLocked | Self::GroupLocked | Self::SessionLocked => &["call security"],
         };
         let told = wanted.iter().any(|part| refused.stderr.contains(part));
         assert!(told, "{self}: none of {wanted:?} in: {}", refused.stderr);
@@ -184,7 +187,7 @@ fn every_end_of_a_right_cuts_its_streams_and_leaves_nothing() {
         end.is_told(&refused);
         match end {
             // Locks are lifted again: what the session has stays, but for its rights.
-            End::UserLocked | End::SessionLocked => {}
+            End::UserLocked | End::GroupLocked | End::SessionLocked => {}
             End::GrantDeleted => no_bindings_stay(&world, &worker, &decoy),
             End::Logout | End::SessionEnded | End::UserDeleted | End::UserDisabled => {
                 nothing_stays(&world, &worker, &decoy);

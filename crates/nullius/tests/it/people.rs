@@ -28,11 +28,16 @@ pub(crate) struct Worker<'w> {
     world: &'w World,
 }
 
+/// The group that somebody is in, alone.
+pub(crate) fn team_of(name: &str) -> String {
+    format!("team-{name}")
+}
+
 impl<'w> Worker<'w> {
     /// Enrols somebody, lets them work as a developer in a namespace, and signs them in.
     pub(crate) fn hire(world: &'w World, purpose: &str, namespace: &str) -> Self {
         let name = name_for(purpose);
-        let person = world.environment.new_person(&name, &[]).unwrap();
+        let person = world.environment.new_person(&name, &[&team_of(&name)]).unwrap();
         let mut worker = Self::appoint(world, person, namespace);
         worker.person.sign_in(&world.environment).unwrap();
         worker.arrive();

@@ -1,7 +1,7 @@
 //! Uses add up exactly, whatever the order in which they come.
 
 use nullius_model::{PermissionId, Plane, Use, UseKey};
-use nullius_store::UseFilter;
+use nullius_store::{Usage, UseFilter};
 
 use crate::{both, later};
 
@@ -63,5 +63,39 @@ async fn uses_of_one_key_become_one_row() {
         drop(reader);
         let mut tx = store.begin().await.unwrap();
         assert_eq!(tx.usage().prune(later(15)).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn nobody_fills_the_store_by_asking() {
+    for (store, _directory) in both().await {
+        let made_up = |number: u64| {
+            let mut used = a_use("person:eve", None, 1, 2, 1);
+            used.key.resource = format!("/made-up/{number}");
+            used
+        };
+        let asked: Vec<Use> = (0..Usage::ROWS_OF_PRINCIPAL + 50).map(made_up).collect();
+        let mut tx = store.begin().await.unwrap();
+        tx.usage().merge(&asked).await.unwrap();
+        // Again: what has a row keeps it, and nobody else pays for it.
+        tx.usage().merge(&asked[..10]).await.unwrap();
+        tx.usage()
+            .merge(&[made_up(u64::MAX), a_use("person:ada", Some(1), 1, 2, 1)])
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+        let of = |name: &str| UseFilter {
+            principal: Some(name.into()),
+            limit: Some(1_000_000),
+            ..UseFilter::default()
+        };
+        let mut reader = store.read().await.unwrap();
+        let all = reader.usage().list(&of("person:eve")).await.unwrap();
+        assert_eq!(all.len() as u64, Usage::ROWS_OF_PRINCIPAL + 1);
+        let folded = all.iter().find(|used| used.key.cluster == UseKey::FOLDED).unwrap();
+        assert_eq!(folded.count, 51);
+        assert_eq!(all.iter().map(|used| used.count).sum::<u64>(), asked.len() as u64 + 11);
+        let ada = reader.usage().list(&of("person:ada")).await.unwrap();
+        assert_eq!(ada, [a_use("person:ada", Some(1), 1, 2, 1)]);
     }
 }

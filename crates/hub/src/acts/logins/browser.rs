@@ -159,7 +159,7 @@ impl Hub {
         if let LoginError::CodeReused(Some(session)) = &error {
             // RFC 6749, section 4.1.2: what the first use gave may be in the wrong hands.
             let cause = SessionEndCause::Reused;
-            self.end_session_by(session, cause, Principal::Hub, occasion).await?;
+            self.end_session_by(session, cause, Principal::Hub, occasion).await;
         }
         let kind = AuditKind::SignIn;
         self.note(self.event_of_stranger("", occasion, kind, error.to_string())).await;

@@ -14,12 +14,10 @@ use crate::{
 
 impl Hub {
     /// Ends a session for a reason of the hub's own.
-    pub async fn end_session(
-        self: &Arc<Self>,
-        session: &SessionId,
-        why: SessionEndCause,
-    ) -> Result<(), StoreError> {
-        self.finish(session, why, Principal::Hub, None).await
+    ///
+    /// That cannot fail: it is refused from here on. What the store does not take is kept and stored later.
+    pub async fn end_session(self: &Arc<Self>, session: &SessionId, why: SessionEndCause) {
+        self.finish(session, why, Principal::Hub, None).await;
     }
 
     /// Ends a session for somebody.
@@ -29,8 +27,8 @@ impl Hub {
         why: SessionEndCause,
         by: Principal,
         occasion: &Occasion,
-    ) -> Result<(), StoreError> {
-        self.finish(session, why, by, Some(occasion)).await
+    ) {
+        self.finish(session, why, by, Some(occasion)).await;
     }
 
     /// Refuses the session from here on; the rest goes on also when the caller goes away.
@@ -40,7 +38,7 @@ impl Hub {
         why: SessionEndCause,
         by: Principal,
         occasion: Option<&Occasion>,
-    ) -> Result<(), StoreError> {
+    ) {
         let session = self.sessions.remove(id);
         self.memory.browser_sessions.forget(id);
         let (hub, id, occasion) = (Arc::clone(self), id.clone(), occasion.cloned());
@@ -48,15 +46,14 @@ impl Hub {
             // Streams are cut while the end is written: neither waits for the other.
             let record = hub.record_end(&id, session.as_deref(), why, by, occasion.as_ref());
             let ((), recorded) = tokio::join!(hub.clusters.flush(&hub, &id), record);
-            if recorded.is_err() {
+            if let Err(error) = recorded {
+                tracing::error!(error = %chain(&error), session = %id, "store a session's end later");
                 lock(&hub.memory.unrecorded_ends).insert(id, why);
             }
-            recorded
         });
-        rest.await.unwrap_or_else(|error| {
+        if let Err(error) = rest.await {
             tracing::error!(%error, "could not finish ending a session");
-            Ok(())
-        })
+        }
     }
 
     async fn record_end(
@@ -145,11 +142,6 @@ impl Hub {
         for (id, _) in &ended {
             self.sessions.condemn(id);
         }
-        let ends = ended.iter().map(|(id, why)| async move {
-            if let Err(error) = self.end_session(id, *why).await {
-                tracing::error!(error = %chain(&error), session = %id, "could not store a session's end");
-            }
-        });
-        futures::future::join_all(ends).await;
+        futures::future::join_all(ended.iter().map(|(id, why)| self.end_session(id, *why))).await;
     }
 }

@@ -95,7 +95,8 @@ impl Hub {
         };
         let action = HubAction::EndSession { of: session.user() };
         let by = self.allow(identity, &action, occasion).await?.by().clone();
-        Ok(self.end_session_by(id, SessionEndCause::Ended, by, occasion).await?)
+        self.end_session_by(id, SessionEndCause::Ended, by, occasion).await;
+        Ok(())
     }
 
     /// Ends a session of one's own; false where it has ended, or is not theirs.
@@ -104,22 +105,18 @@ impl Hub {
         identity: &Identity,
         id: &SessionId,
         occasion: &Occasion,
-    ) -> Result<bool, StoreError> {
+    ) -> bool {
         if !self.sessions.of_user(&identity.user).iter().any(|own| own.id() == id) {
-            return Ok(false);
+            return false;
         }
         let by = Principal::Person { user: identity.user.clone() };
-        self.end_session_by(id, SessionEndCause::Ended, by, occasion).await?;
-        Ok(true)
+        self.end_session_by(id, SessionEndCause::Ended, by, occasion).await;
+        true
     }
 
     /// Ends the session with which somebody asks for it.
-    pub(crate) async fn log_out(
-        self: &Arc<Self>,
-        identity: &Identity,
-        occasion: &Occasion,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn log_out(self: &Arc<Self>, identity: &Identity, occasion: &Occasion) {
         let by = Principal::Person { user: identity.user.clone() };
-        self.end_session_by(&identity.session, SessionEndCause::Logout, by, occasion).await
+        self.end_session_by(&identity.session, SessionEndCause::Logout, by, occasion).await;
     }
 }

@@ -63,7 +63,7 @@ impl Hub {
         if let Phase::Ended { why, .. } = after.phase {
             let cause = SessionEndCause::of(why);
             let by = Principal::Person { user: session.user().clone() };
-            self.end_session_by(&id, cause, by, occasion).await?;
+            self.end_session_by(&id, cause, by, occasion).await;
             return Err(self.no_session(&id, occasion).await);
         }
         let identity = session.identity(&self.snapshot());

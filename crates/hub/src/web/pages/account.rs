@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use askama::Template;
-use axum::{
-    extract::State,
-    response::{IntoResponse, Response},
-};
+use axum::{extract::State, response::Response};
 use http::{StatusCode, header};
 use nullius_model::SessionId;
 use serde::Deserialize;
@@ -17,7 +14,7 @@ use super::{
     go, shown_time,
     sign_in::{Next, ask},
 };
-use crate::{Client, Hub, web::problem::Problem};
+use crate::{Client, Hub};
 
 #[derive(Template)]
 #[template(path = "account.html")]
@@ -90,15 +87,12 @@ pub(super) async fn end_session(
         return refused;
     }
     let Some(identity) = &browser.identity else { return ask(&hub, &browser, &Next::Account) };
-    match hub.end_own_session(identity, &session, &browser.occasion).await {
-        Ok(true) => go("/account"),
-        Ok(false) => {
-            let text = "This session has ended, or it is not yours.";
-            let page = Message::new("Nothing to end", text).link("/account", "Back");
-            browser.show(StatusCode::NOT_FOUND, &page)
-        }
-        Err(error) => Problem::from(error).into_response(),
+    if hub.end_own_session(identity, &session, &browser.occasion).await {
+        return go("/account");
     }
+    let text = "This session has ended, or it is not yours.";
+    let page = Message::new("Nothing to end", text).link("/account", "Back");
+    browser.show(StatusCode::NOT_FOUND, &page)
 }
 
 pub(super) async fn sign_out(
@@ -109,10 +103,8 @@ pub(super) async fn sign_out(
     if let Some(refused) = browser.refuse_form(&hub, &form) {
         return refused;
     }
-    if let Some(identity) = &browser.identity
-        && let Err(error) = hub.log_out(identity, &browser.occasion).await
-    {
-        return Problem::from(error).into_response();
+    if let Some(identity) = &browser.identity {
+        hub.log_out(identity, &browser.occasion).await;
     }
     let page = Message::new("Signed out", "This browser is signed out.");
     let mut response = browser.show(StatusCode::OK, &page.link("/login", "Sign in again"));
