@@ -2,17 +2,22 @@
 //! admission policies with what a [`State`] of files knows of the cluster.
 //!
 //! [`Scan`] takes texts one at a time and ends in a [`Report`], which [`sarif`] and [`junit`] write for other tools.
-//! [`Waivers`] are findings that somebody has accepted, with a reason and until a day.
+//! [`Policies`] are what it asks beside the Pod Security Standards: those of files, and good practice ([`PRACTICE`]).
+//! [`Waivers`] are findings that somebody has accepted, with an owner, a reason and until a day.
 
 #![forbid(unsafe_code)]
 
+mod policies;
+mod practice;
 mod report;
 mod scan;
 mod state;
 
-pub use report::{junit, sarif};
-pub use scan::{
-    BrokenObject, Counts, Finding, Location, ObjectRef, Report, Scan, ScanFault, Severity, SpotAt,
-    Waived, Waivers, WaiversError,
+pub use policies::{Policies, PolicyAbout};
+pub use practice::PRACTICE;
+pub use report::{
+    BrokenObject, Counts, Enforcement, FaultKind, Finding, Location, ObjectRef, ObjectTrace,
+    Report, ScanFault, Severity, SpotAt, Waived, junit, sarif,
 };
+pub use scan::{Depth, Scan, Sender, Waivers, WaiversError};
 pub use state::{HOLDS, Lack, Lacking, NotSendable, NotTaken, Person, Place, State, request_of};

@@ -134,7 +134,12 @@ impl Node {
 
     /// The line of a field as text names it, `spec.rules[0].verbs`; of the nearest parent where it does not stand.
     pub fn line_of(&self, path: &str) -> usize {
-        self.follow(path.split('.').flat_map(steps)).line
+        self.place_of_text(path).line
+    }
+
+    /// Where a field stands as text names it: `spec.rules[0].verbs`, `metadata.labels[example.com/name]`.
+    pub fn place_of_text(&self, path: &str) -> Place {
+        self.follow(steps(path))
     }
 
     fn follow<'a>(&self, steps: impl Iterator<Item = Step<'a>>) -> Place {
@@ -162,12 +167,45 @@ enum Step<'a> {
     Index(usize),
 }
 
-/// `rules[0]` as a name and an index.
-fn steps(part: &str) -> impl Iterator<Item = Step<'_>> {
-    part.split('[').filter(|piece| !piece.is_empty()).map(|piece| {
-        match piece.strip_suffix(']').and_then(|digits| digits.parse().ok()) {
-            Some(index) => Step::Index(index),
-            None => Step::Name(piece),
+/// `rules[0].verbs` as names and indices; in brackets a dot is part of a name.
+fn steps(path: &str) -> impl Iterator<Item = Step<'_>> {
+    let mut rest = path;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start_matches('.');
+        if rest.is_empty() {
+            return None;
         }
+        if let Some((inner, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            rest = after;
+            return Some(inner.parse().map_or(Step::Name(inner), Step::Index));
+        }
+        let end = rest.find(['.', '[']).filter(|end| *end > 0).unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        rest = after;
+        Some(Step::Name(name))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+
+    use crate::{Dialect, Place, parse};
+
+    #[test]
+    fn fields_are_found_as_text_names_them() {
+        let text = "a:\n  b:\n  - c: 1\n  - {c: 2, d.e/f: 3}\n";
+        let [node] = parse(text, Dialect::Kubernetes).unwrap().try_into().unwrap();
+        let at = |path: &str| {
+            let Place { line, column } = node.place_of_text(path);
+            (line, column)
+        };
+        assert_eq!(at("a.b[0].c"), (3, 5));
+        assert_eq!(at("a.b[1][d.e/f]"), (4, 12));
+        assert_eq!(at("a.b[1].x"), (4, 5));
+        assert_eq!(at("a.b[7]"), (2, 3));
+        for odd in ["", ".", "[", "a[", "a.[b", "]", "a.b[", "[[]]"] {
+            assert!(node.place_of_text(odd).line >= 1, "{odd}");
+        }
+    }
 }

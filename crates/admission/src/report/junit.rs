@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::scan::{Finding, Report, ScanFault, Waived};
+use super::{Finding, Report, ScanFault, SpotAt, Waived};
 
 /// The report as JUnit XML.
 pub fn junit(report: &Report) -> String {
@@ -28,7 +28,7 @@ pub fn junit(report: &Report) -> String {
         count(|suite| suite.waived.len()),
     );
     for (file, suite) in &suites {
-        suite.write(file, &report.pod_security, &mut xml);
+        suite.write(file, &report.measures(), &mut xml);
     }
     xml.push_str("</testsuites>\n");
     xml
@@ -58,10 +58,11 @@ impl Suite<'_> {
         for finding in &self.findings {
             let (at, text) = (&finding.location, details(finding));
             xml.push_str(&format!(
-                "    <testcase classname=\"{}\" name=\"{}\">\n      <failure type=\"{}\" message=\"{}\">{}:{}:{}: {}</failure>\n    </testcase>\n",
+                "    <testcase classname=\"{}\" name=\"{}\" file=\"{}\">\n      <failure type=\"{}\" message=\"{}\">{}:{}:{}: {}</failure>\n    </testcase>\n",
                 escaped(&finding.object.label()),
-                finding.check,
-                finding.check,
+                escaped(&finding.check),
+                escaped(&at.file),
+                escaped(&finding.check),
                 escaped(&finding.message),
                 escaped(&at.file),
                 at.line,
@@ -71,10 +72,12 @@ impl Suite<'_> {
         }
         for waived in &self.waived {
             xml.push_str(&format!(
-                "    <testcase classname=\"{}\" name=\"{}\">\n      <skipped message=\"waived until {}: {}\"/>\n    </testcase>\n",
+                "    <testcase classname=\"{}\" name=\"{}\" file=\"{}\">\n      <skipped message=\"waived until {} by {}: {}\"/>\n    </testcase>\n",
                 escaped(&waived.finding.object.label()),
-                waived.finding.check,
+                escaped(&waived.finding.check),
+                escaped(&waived.finding.location.file),
                 escaped(&waived.expires),
+                escaped(&waived.owner),
                 escaped(&waived.reason),
             ));
         }
@@ -82,7 +85,8 @@ impl Suite<'_> {
             let place = fault.line.map(|line| format!("line {line}: ")).unwrap_or_default();
             let next = fault.next.as_deref().unwrap_or_default();
             xml.push_str(&format!(
-                "    <testcase classname=\"{}\" name=\"reading\">\n      <error message=\"{}{}\">{}</error>\n    </testcase>\n",
+                "    <testcase classname=\"{}\" name=\"reading\" file=\"{}\">\n      <error message=\"{}{}\">{}</error>\n    </testcase>\n",
+                escaped(file),
                 escaped(file),
                 place,
                 escaped(&fault.message),
@@ -100,8 +104,14 @@ impl Suite<'_> {
 }
 
 fn details(finding: &Finding) -> String {
-    let spots = finding.spots.iter();
-    spots.map(|spot| format!("{}: {}", spot.path, spot.fix)).collect::<Vec<_>>().join("\n")
+    let spot = |spot: &SpotAt| match spot.fix.as_str() {
+        "" => spot.path.clone(),
+        fix => format!("{}: {fix}", spot.path),
+    };
+    if finding.spots.is_empty() {
+        return finding.fix.clone();
+    }
+    finding.spots.iter().map(spot).collect::<Vec<_>>().join("\n")
 }
 
 /// Text for XML 1.0: what it cannot hold becomes a replacement character.

@@ -6,7 +6,8 @@ use nullius_policy::pod_security::{Level, all_checks};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use crate::scan::{Finding, Report, ScanFault, Severity};
+use super::{Enforcement, Finding, Report, ScanFault, Severity};
+use crate::PolicyAbout;
 
 /// What a path in a URI keeps.
 const PATH: &AsciiSet = &CONTROLS
@@ -29,7 +30,7 @@ const PATH: &AsciiSet = &CONTROLS
 
 /// The report as a SARIF document of this version of the program.
 pub fn sarif(report: &Report, version: &str) -> Value {
-    let rules: Vec<Value> = all_checks()
+    let mut rules: Vec<Value> = all_checks()
         .map(|check| {
             json!({
                 "id": check.id,
@@ -43,10 +44,14 @@ pub fn sarif(report: &Report, version: &str) -> Value {
             })
         })
         .collect();
+    let policies = report.policies.iter().zip(&report.abouts);
+    rules.extend(policies.map(|(name, about)| policy_rule(name, about)));
+    let result = |finding| result(finding, &rules);
     let mut results: Vec<Value> = report.findings.iter().map(result).collect();
     results.extend(report.waived.iter().map(|waived| {
         let mut result = result(&waived.finding);
-        let justification = format!("{} (until {})", waived.reason, waived.expires);
+        let justification =
+            format!("{} ({}, until {})", waived.reason, waived.owner, waived.expires);
         result["suppressions"] = json!([{ "kind": "external", "justification": justification }]);
         result
     }));
@@ -78,18 +83,46 @@ fn level_of(level: Level) -> &'static str {
     }
 }
 
-fn result(finding: &Finding) -> Value {
+fn policy_rule(name: &str, about: &PolicyAbout) -> Value {
+    let text =
+        if about.about.is_empty() { format!("the policy `{name}`") } else { about.about.clone() };
+    let mut rule = json!({
+        "id": name,
+        "shortDescription": { "text": text },
+        "fullDescription": { "text": format!("Policy `{name}`: {text}.") },
+        "defaultConfiguration": { "level": level_of_severity(about.severity.unwrap_or(Severity::High)) },
+        "properties": { "tags": ["kubernetes", "policy"] },
+    });
+    if !about.fix.is_empty() {
+        rule["help"] = json!({ "text": about.fix });
+    }
+    rule
+}
+
+fn level_of_severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::High => "error",
+        Severity::Medium => "warning",
+        Severity::Low => "note",
+    }
+}
+
+fn result(finding: &Finding, rules: &[Value]) -> Value {
     let (object, at) = (&finding.object, &finding.location);
-    let index = all_checks().position(|check| check.id == finding.check);
     let qualified = format!("{} {}", object.label(), finding.path);
-    json!({
+    let fix = match finding.fix.as_str() {
+        "" => String::new(),
+        fix => format!(" Fix: {fix}."),
+    };
+    // What only warns fails no build, however bad it is.
+    let level = match finding.enforcement {
+        Enforcement::Deny => level_of_severity(finding.severity),
+        Enforcement::Warn | Enforcement::Audit => "note",
+    };
+    let mut result = json!({
         "ruleId": finding.check,
-        "ruleIndex": index,
-        "level": match finding.severity {
-            Severity::High => "error",
-            Severity::Medium => "warning",
-        },
-        "message": { "text": format!("{}: {}. Fix: {}.", object.label(), finding.message, finding.fix) },
+        "level": level,
+        "message": { "text": format!("{}: {}.{fix}", object.label(), finding.message) },
         "locations": [{
             "physicalLocation": {
                 "artifactLocation": { "uri": uri(&at.file) },
@@ -99,7 +132,7 @@ fn result(finding: &Finding) -> Value {
                     "snippet": { "text": at.snippet },
                 },
             },
-            "logicalLocations": [{ "fullyQualifiedName": qualified, "kind": "resource" }],
+            "logicalLocations": [{ "fullyQualifiedName": qualified.trim_end(), "kind": "resource" }],
         }],
         "relatedLocations": finding.spots.iter().skip(1).enumerate().map(|(id, spot)| json!({
             "id": id + 1,
@@ -107,13 +140,17 @@ fn result(finding: &Finding) -> Value {
                 "artifactLocation": { "uri": uri(&at.file) },
                 "region": { "startLine": spot.line, "startColumn": spot.column },
             },
-            "message": { "text": format!("{}: {}", spot.path, spot.fix) },
+            "message": { "text": format!("{}: {}", spot.path, spot.fix).trim_end_matches(": ") },
         })).collect::<Vec<_>>(),
         // What stays the same when lines move.
         "partialFingerprints": { "object/v1": format!(
             "{}|{}|{}|{}|{}", finding.check, object.kind, object.namespace, object.name, finding.path
         ) },
-    })
+    });
+    if let Some(index) = rules.iter().position(|rule| rule["id"] == finding.check.as_str()) {
+        result["ruleIndex"] = json!(index);
+    }
+    result
 }
 
 fn notification(fault: &ScanFault) -> Value {

@@ -1,191 +1,87 @@
 //! Objects in files, judged one text after another.
 //!
 //! Every finding names its object, its check in Kubernetes' words, and each place that must change with line, column and
-//! fix. What is judged is what an API server would make of the object, with its defaults. What cannot be read, and fields
-//! that no API server takes, are faults of their own and hide nothing else.
+//! fix. What is judged is what an API server would make of the object, with its defaults and what policies change. What
+//! cannot be read, and fields that no API server takes, are faults of their own and hide nothing else.
 
+mod judging;
+mod places;
 mod snippet;
 mod waiver;
+
+use std::rc::Rc;
 
 use jiff::civil::Date;
 use nullius_kinds::Form;
 use nullius_manifest::{ApiObject, Fault, Found, Manifest, Place, Source, Unreadable, objects};
 use nullius_model::FieldPath;
-use nullius_policy::pod_security::{
-    CheckId, Evaluation, Level, LevelVersion, PodTemplate, Violation, Workload, evaluate,
+use nullius_policy::{
+    admission_policy::Version,
+    pod_security::{Evaluation, Level, LevelVersion, PodTemplate, Violation, Workload, evaluate},
 };
-use serde::Serialize;
+use serde_json::Value as Json;
 
+use crate::{
+    Policies,
+    report::{
+        BrokenObject, Counts, Enforcement, FaultKind, Finding, Location, ObjectRef, Report,
+        ScanFault, Severity, SpotAt,
+    },
+};
+use judging::{Judged, Pass};
 use snippet::Lines;
-pub use waiver::{Waived, Waivers, WaiversError};
+pub use waiver::{Waivers, WaiversError};
 
 /// A scan under way.
 #[derive(Debug)]
 pub struct Scan {
     policy: LevelVersion,
     waivers: Waivers,
+    policies: Policies,
+    sender: Sender,
+    depth: Depth,
+    /// Objects that cannot be judged before everything was read.
+    waiting: Vec<(Rc<Source>, Manifest)>,
+    unjudged: judging::Unjudged,
     report: Report,
 }
 
-/// What a scan found.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// What it was measured by: `restricted:latest`.
-    pub pod_security: String,
-    /// What is broken: one for each object and check.
-    pub findings: Vec<Finding>,
-    /// Objects that break something, with the API server's sentence about each.
-    pub objects: Vec<BrokenObject>,
-    /// Findings that somebody has accepted.
-    pub waived: Vec<Waived>,
-    /// What could not be read, or is nothing that an API server takes.
-    pub errors: Vec<ScanFault>,
-    /// Waivers that are of no use any more: expired, or for nothing that was found.
-    pub notes: Vec<String>,
-    /// How much was looked at.
-    pub counts: Counts,
-}
-
-/// A check that an object does not pass.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Finding {
-    /// The check.
-    pub check: CheckId,
-    /// The level that was asked for.
-    pub level: &'static str,
-    /// Its version.
-    pub version: String,
-    /// How bad it is.
-    pub severity: Severity,
-    /// The object.
-    pub object: ObjectRef,
-    /// What the API server says of this check.
-    pub message: String,
-    /// The first field that must change.
-    pub path: String,
-    /// How.
-    pub fix: String,
-    /// Where that is.
-    #[serde(flatten)]
-    pub location: Location,
-    /// Every field that must change.
-    pub spots: Vec<SpotAt>,
-}
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// It is not hardened: a check of the restricted level.
-    Medium,
-    /// It opens a known way to the node: a check of the baseline level.
-    High,
-}
-
-/// Which object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ObjectRef {
-    /// `apps/v1`.
-    pub api_version: String,
-    /// `Deployment`.
-    pub kind: String,
-    /// Empty where the object says none.
+/// Who is taken to send the objects, and where they go when they do not say.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    /// The name.
+    pub username: String,
+    /// The groups.
+    pub groups: Vec<String>,
+    /// The namespace of objects that say none.
     pub namespace: String,
-    /// The name, or what it will begin with.
-    pub name: String,
 }
 
-/// Where something stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Location {
-    /// The file, or `stdin`.
-    pub file: String,
-    /// Counted from 1.
-    pub line: usize,
-    /// Counted from 1.
-    pub column: usize,
-    /// The line itself.
-    pub snippet: String,
-}
-
-/// A field that must change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SpotAt {
-    /// The field.
-    pub path: String,
-    /// What to do.
-    pub fix: String,
-    /// Counted from 1; of the nearest field above where it is missing.
-    pub line: usize,
-    /// Counted from 1.
-    pub column: usize,
-}
-
-/// An object that breaks something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BrokenObject {
-    /// The object.
-    pub object: ObjectRef,
-    /// Where it begins.
-    #[serde(flatten)]
-    pub location: Location,
-    /// What the API server says of it as a whole.
-    pub message: String,
-    /// How many of the findings, in their order, are of it.
-    #[serde(skip)]
-    pub findings: usize,
-}
-
-/// Something that could not be read, or that an API server would not take.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ScanFault {
-    /// The file or folder.
-    pub file: String,
-    /// Counted from 1; absent for a file as a whole.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub line: Option<usize>,
-    /// Counted from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub column: Option<usize>,
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<String>,
-}
-
-/// How much was looked at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Counts {
-    /// Texts.
-    pub files: usize,
-    /// Objects of Kubernetes.
-    pub objects: usize,
-    /// Those that are pods or make pods.
-    pub checked: usize,
-    /// Those of kinds that clusters define themselves, which are taken as they are written.
-    pub custom: usize,
-    /// Documents that are something else.
-    pub other: usize,
-}
-
-impl ObjectRef {
-    /// `Deployment shop/web`.
-    pub fn label(&self) -> String {
-        let name = if self.name.is_empty() { "(without a name)" } else { &self.name };
-        match self.namespace.as_str() {
-            "" => format!("{} {name}", self.kind),
-            namespace => format!("{} {namespace}/{name}", self.kind),
+impl Default for Sender {
+    fn default() -> Self {
+        Self {
+            username: "kubernetes-admin".to_owned(),
+            groups: Vec::new(),
+            namespace: "default".to_owned(),
         }
     }
+}
+
+/// How much a report says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Depth {
+    /// What was found.
+    #[default]
+    Findings,
+    /// What each object came to, also where nothing was found.
+    Traces,
+}
+
+/// An object under judgement.
+struct Subject<'a> {
+    lines: &'a Lines<'a>,
+    manifest: &'a Manifest,
+    name: ObjectRef,
 }
 
 impl Scan {
@@ -193,158 +89,243 @@ impl Scan {
     pub fn new(policy: LevelVersion, waivers: Waivers, today: Date) -> Self {
         let report = Report {
             pod_security: policy.to_string(),
+            policies: Vec::new(),
             findings: Vec::new(),
             objects: Vec::new(),
             waived: Vec::new(),
             errors: Vec::new(),
             notes: Vec::new(),
             counts: Counts::default(),
+            traces: Vec::new(),
+            abouts: Vec::new(),
         };
-        Self { policy, waivers: waivers.on_day(today), report }
+        Self {
+            policy,
+            waivers: waivers.on_day(today),
+            policies: Policies::new(Version::LATEST),
+            sender: Sender::default(),
+            depth: Depth::default(),
+            waiting: Vec::new(),
+            unjudged: judging::Unjudged::default(),
+            report,
+        }
+    }
+
+    /// Asks policies too, about requests of a sender.
+    #[must_use]
+    pub fn with_policies(mut self, mut policies: Policies, sender: Sender) -> Self {
+        self.report.errors.extend(policies.take_faults());
+        self.report.notes.extend(policies.notes());
+        for (name, about) in policies.abouts() {
+            self.report.policies.push(name.to_owned());
+            self.report.abouts.push(about.clone());
+        }
+        Self { policies, sender, ..self }
+    }
+
+    /// Says more, or less.
+    #[must_use]
+    pub fn with_depth(self, depth: Depth) -> Self {
+        Self { depth, ..self }
     }
 
     /// Judges one text, or notes why there is none.
     pub fn source(&mut self, source: Result<Source, Unreadable>) {
         let source = match source {
-            Ok(source) => source,
-            Err(Unreadable { name, message }) => {
-                let fault = ScanFault { file: name, line: None, column: None, message, next: None };
-                return self.report.errors.push(fault);
+            Ok(source) => Rc::new(source),
+            Err(unreadable) => {
+                return self.report.errors.push(ScanFault::unreadable(unreadable));
             }
         };
         self.report.counts.files += 1;
         let lines = Lines::of(&source);
         objects(&source.text, |found| match found {
-            Found::Object(object) => self.object(&lines, &object),
-            Found::Other(_) => self.report.counts.other += 1,
+            Found::Object(manifest) => self.object(&source, &lines, manifest),
+            Found::Other(_) => self.other(&source),
             Found::Fault(fault) => {
-                self.fault(&source, fault.place, fault.message, fault.next);
+                let kind = FaultKind::Unreadable;
+                self.report.errors.push(ScanFault::at(kind, &source.name, fault));
             }
         });
     }
 
     /// Ends.
     pub fn finish(mut self) -> Report {
-        self.report.notes = self.waivers.notes();
-        self.report
+        for (source, manifest) in std::mem::take(&mut self.waiting) {
+            let lines = Lines::of(&source);
+            let ApiObject { object, form, .. } = manifest.as_api_object();
+            let subject = Subject::of(&lines, &manifest);
+            if let Some(object) = object {
+                self.judge(&subject, object, form, Pass::Last);
+            }
+        }
+        let Self { mut report, waivers, unjudged, .. } = self;
+        report.errors.extend(unjudged.faults());
+        waivers.end(&mut report);
+        report
     }
 
-    fn fault(&mut self, source: &Source, at: Place, message: String, next: Option<String>) {
-        let (line, column) = (Some(at.line), Some(at.column));
-        let file = source.name.clone();
-        self.report.errors.push(ScanFault { file, line, column, message, next });
-    }
-
-    fn object(&mut self, lines: &Lines<'_>, manifest: &Manifest) {
+    fn object(&mut self, source: &Rc<Source>, lines: &Lines<'_>, manifest: Manifest) {
         self.report.counts.objects += 1;
         let ApiObject { object, faults, form } = manifest.as_api_object();
         self.report.counts.custom += usize::from(form == Form::AsWritten);
-        for Fault { place, message, next } in faults {
-            self.fault(lines.source, place, message, next);
+        self.refused(source, faults);
+        if manifest.group() == "kustomize.config.k8s.io" {
+            return self.not_built(source);
         }
-        let Some(workload) = Workload::of_kind(manifest.group(), &manifest.kind) else { return };
-        let Some(value) = object else { return };
+        let Some(object) = object else { return };
+        if manifest.group() == "admissionregistration.k8s.io" {
+            self.report.errors.extend(self.policies.wrong_policy(&source.name, &manifest));
+        }
+        if !self.policies.is_empty()
+            && let Err(message) = self.policies.learn(&object)
+        {
+            let place = manifest.node().place();
+            self.refused(source, vec![Fault { place, message, next: None }]);
+        }
+        let subject = Subject::of(lines, &manifest);
+        if self.judge(&subject, object, form, Pass::First) == Judged::Waits {
+            self.waiting.push((Rc::clone(source), manifest));
+        }
+    }
+
+    /// Judges an object by the policies, and what they make of it by the Pod Security Standards, as an API server does.
+    fn judge(&mut self, subject: &Subject<'_>, object: Json, form: Form, pass: Pass) -> Judged {
+        let asked = match self.ask(subject, object, form, pass) {
+            Ok(asked) => asked,
+            Err(waits) => return waits,
+        };
+        let before = self.report.findings.len();
+        let sentence = asked.object.as_ref().and_then(|object| self.pods(subject, object));
+        let denied = self.found(subject, &asked);
+        let findings = self.report.findings.len() - before;
+        if findings > 0 {
+            let first = self.report.findings.get(before).map(|finding| finding.message.clone());
+            self.report.objects.push(BrokenObject {
+                object: subject.name.clone(),
+                location: subject.location(subject.manifest.node().place()),
+                message: sentence.clone().or(denied).or(first).unwrap_or_default(),
+                findings,
+            });
+        }
+        if self.depth == Depth::Traces {
+            self.trace(subject, asked, sentence);
+        }
+        Judged::Done
+    }
+
+    /// Finds what the Pod Security Standards say, and gives the API server's sentence about what nobody waived.
+    fn pods(&mut self, subject: &Subject<'_>, object: &Json) -> Option<String> {
+        let manifest = subject.manifest;
+        let workload = Workload::of_kind(manifest.group(), &manifest.kind)?;
         self.report.counts.checked += 1;
-        let template = match workload.read(&value) {
-            Ok(Some(template)) => template,
-            Ok(None) => return,
+        let template = match workload.read(object) {
+            Ok(template) => template?,
             Err(error) => {
                 let place = manifest.node().place_of(&error.path);
                 let next =
                     "Kubernetes would not take it; see the field's type with `kubectl explain`";
-                return self.fault(lines.source, place, error.to_string(), Some(next.to_owned()));
+                let (message, next) = (error.to_string(), Some(next.to_owned()));
+                self.refused(subject.lines.source, vec![Fault { place, message, next }]);
+                return None;
             }
         };
-        let evaluation = evaluate(self.policy, &template.pod);
-        self.judged(lines, manifest, &template, evaluation);
+        let mut evaluation: Evaluation = evaluate(self.policy, &template.pod);
+        let policy = self.policy;
+        evaluation.violations.retain(|violation| {
+            self.tell(subject.manifest, subject.violation(&template, policy, violation))
+        });
+        (!evaluation.is_clean()).then(|| evaluation.refusal())
     }
 
-    fn judged(
-        &mut self,
-        lines: &Lines<'_>,
-        manifest: &Manifest,
-        template: &PodTemplate<'_>,
-        mut evaluation: Evaluation,
-    ) {
-        let object = ObjectRef {
+    /// Whether a finding stands: nobody has waived it.
+    fn tell(&mut self, manifest: &Manifest, finding: Finding) -> bool {
+        match self.waivers.cover(&finding, manifest) {
+            Some(waived) => self.report.waived.push(waived.of(finding)),
+            None => {
+                self.report.findings.push(finding);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A document that is no object of Kubernetes.
+    fn other(&mut self, source: &Source) {
+        self.report.counts.other += 1;
+        let name = source.name.rsplit(['/', '\\']).next().unwrap_or_default();
+        if ["kustomization.yaml", "kustomization.yml"].contains(&name) {
+            self.not_built(source);
+        }
+    }
+
+    fn not_built(&mut self, source: &Source) {
+        let folder = source.name.rsplit_once(['/', '\\']).map_or(".", |(folder, _)| folder);
+        self.report.notes.push(format!(
+            "{}: what it builds was not scanned, only the files themselves: `kustomize build {folder} | nullius scan -`",
+            source.name
+        ));
+    }
+
+    fn refused(&mut self, source: &Source, faults: Vec<Fault>) {
+        let told = |fault| ScanFault::at(FaultKind::Refused, &source.name, fault);
+        self.report.errors.extend(faults.into_iter().map(told));
+    }
+}
+
+impl<'a> Subject<'a> {
+    fn of(lines: &'a Lines<'a>, manifest: &'a Manifest) -> Self {
+        let name = ObjectRef {
             api_version: manifest.api_version.clone(),
             kind: manifest.kind.clone(),
             namespace: manifest.namespace().to_owned(),
             name: manifest.name().to_owned(),
         };
-        let policy = self.policy;
-        let Self { waivers, report, .. } = self;
-        evaluation.violations.retain(|violation| {
-            let finding = finding(lines, manifest, template, policy, violation, &object);
-            match waivers.cover(&finding) {
-                Some(waived) => {
-                    report.waived.push(waived);
-                    false
-                }
-                None => {
-                    report.findings.push(finding);
-                    true
-                }
-            }
-        });
-        if !evaluation.is_clean() {
-            let location = location(lines, manifest.node().place());
-            report.objects.push(BrokenObject {
-                object,
-                location,
-                message: evaluation.refusal(),
-                findings: evaluation.violations.len(),
-            });
+        Self { lines, manifest, name }
+    }
+
+    fn location(&self, at: Place) -> Location {
+        self.lines.location(at)
+    }
+
+    /// A finding of the Pod Security Standards.
+    fn violation(
+        &self,
+        template: &PodTemplate<'_>,
+        policy: LevelVersion,
+        violation: &Violation,
+    ) -> Finding {
+        let place_of = |path: &FieldPath| self.manifest.node().place_of(path);
+        let spots: Vec<SpotAt> = violation
+            .spots
+            .iter()
+            .map(|spot| {
+                let path = template.at.clone().join(&spot.path);
+                let Place { line, column } = place_of(&path);
+                SpotAt { path: path.to_string(), fix: spot.fix.clone(), line, column }
+            })
+            .collect();
+        let first = spots.first();
+        Finding {
+            check: violation.check.as_str().to_owned(),
+            level: Some(policy.level.as_str()),
+            version: Some(policy.version.to_string()),
+            binding: None,
+            severity: match violation.level {
+                Level::Baseline => Severity::High,
+                Level::Restricted | Level::Privileged => Severity::Medium,
+            },
+            enforcement: Enforcement::Deny,
+            object: self.name.clone(),
+            message: violation.refusal(policy),
+            path: first.map(|spot| spot.path.clone()).unwrap_or_default(),
+            fix: first.map(|spot| spot.fix.clone()).unwrap_or_default(),
+            location: self.location(first.map_or_else(|| self.manifest.node().place(), at)),
+            spots,
         }
     }
 }
 
-fn finding(
-    lines: &Lines<'_>,
-    manifest: &Manifest,
-    template: &PodTemplate<'_>,
-    policy: LevelVersion,
-    violation: &Violation,
-    object: &ObjectRef,
-) -> Finding {
-    let place_of = |path: &FieldPath| manifest.node().place_of(path);
-    let spots: Vec<SpotAt> = violation
-        .spots
-        .iter()
-        .map(|spot| {
-            let path = template.at.clone().join(&spot.path);
-            let Place { line, column } = place_of(&path);
-            SpotAt { path: path.to_string(), fix: spot.fix.clone(), line, column }
-        })
-        .collect();
-    let at = spots.first().map_or_else(
-        || manifest.node().place(),
-        |spot| Place { line: spot.line, column: spot.column },
-    );
-    let first = spots.first();
-    Finding {
-        check: violation.check,
-        level: policy.level.as_str(),
-        version: policy.version.to_string(),
-        severity: if violation.level == Level::Baseline {
-            Severity::High
-        } else {
-            Severity::Medium
-        },
-        object: object.clone(),
-        message: violation.refusal(policy),
-        path: first.map(|spot| spot.path.clone()).unwrap_or_default(),
-        fix: first.map(|spot| spot.fix.clone()).unwrap_or_default(),
-        location: location(lines, at),
-        spots,
-    }
-}
-
-fn location(lines: &Lines<'_>, at: Place) -> Location {
-    Location {
-        file: lines.source.name.clone(),
-        line: at.line,
-        column: at.column,
-        snippet: lines.snippet(at.line),
-    }
+fn at(spot: &SpotAt) -> Place {
+    Place { line: spot.line, column: spot.column }
 }

@@ -2,7 +2,9 @@
 
 use std::cell::OnceCell;
 
-use nullius_manifest::Source;
+use nullius_manifest::{Place, Source};
+
+use crate::report::Location;
 
 /// The most characters that are shown of a line.
 const SHOWN_MAX: usize = 160;
@@ -17,6 +19,16 @@ pub(super) struct Lines<'a> {
 impl<'a> Lines<'a> {
     pub(super) fn of(source: &'a Source) -> Self {
         Self { source, starts: OnceCell::new() }
+    }
+
+    /// A place with its line.
+    pub(super) fn location(&self, at: Place) -> Location {
+        Location {
+            file: self.source.name.clone(),
+            line: at.line,
+            column: at.column,
+            snippet: self.snippet(at.line),
+        }
     }
 
     /// The line with this number, counted from 1, cut where it is long.

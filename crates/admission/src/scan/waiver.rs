@@ -1,17 +1,26 @@
 //! Findings that somebody has accepted: which, why, and until which day.
 //!
-//! A waiver covers one check of the objects that it names. It says its reason, ends within a year, and is told when it
-//! has ended or covers nothing.
+//! A waiver covers one check or policy for the objects that it names. It says who answers for it and why, ends within a
+//! year, is a finding itself when it has ended, and is told when it covers nothing.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::{ToSpan as _, civil::Date};
-use nullius_manifest::{Dialect, FieldError, FieldFault, Reader, Source, SyntaxError, parse};
+use nullius_manifest::{
+    Dialect, FieldError, FieldFault, Manifest, Reader, Source, SyntaxError, parse,
+};
 use nullius_model::API_VERSION;
 use nullius_policy::pod_security::all_checks;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use super::Finding;
+use super::snippet::Lines;
+use crate::{
+    Policies,
+    practice::PRACTICE,
+    report::{
+        BrokenObject, Enforcement, Finding, Location, ObjectRef, Report, Severity, SpotAt, Waived,
+    },
+};
 
 /// All waivers of a scan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,22 +33,25 @@ pub struct Waivers {
 struct Waiver {
     rule: Rule,
     expires: Date,
-    /// `FILE:LINE`.
-    place: String,
+    /// Which of its file.
+    path: String,
+    location: Location,
     uses: usize,
 }
 
-/// A finding that is accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Waived {
-    /// The finding.
-    #[serde(flatten)]
-    pub finding: Finding,
-    /// Why it is accepted.
-    pub reason: String,
-    /// The last day.
-    pub expires: String,
+/// The waiver that covers a finding.
+pub(super) struct Accepted<'a>(&'a Waiver);
+
+impl Accepted<'_> {
+    pub(super) fn of(self, finding: Finding) -> Waived {
+        let Waiver { rule, expires, .. } = self.0;
+        Waived {
+            finding,
+            owner: rule.owner.clone(),
+            reason: rule.reason.clone(),
+            expires: expires.to_string(),
+        }
+    }
 }
 
 /// A file that holds no waivers: every fault, with its line.
@@ -70,21 +82,30 @@ struct Rule {
     namespace: Option<String>,
     /// A `*` at the end stands for anything.
     name: String,
+    /// Labels that the object must have.
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    owner: String,
     reason: String,
     expires: String,
 }
 
 const KIND: &str = "ScanWaivers";
+/// What a waiver is found by that has ended.
+const EXPIRED: &str = "waiver-expired";
 /// How far away the last day may be.
 const DAYS_MAX: i64 = 366;
 
 impl Waivers {
-    /// Reads a file of waivers; dates are measured from `today`.
-    pub fn read(source: &Source, today: Date) -> Result<Self, WaiversError> {
+    /// Reads a file of waivers for findings of the Pod Security Standards, of good practice and of policies; dates are
+    /// measured from `today`.
+    pub fn read(source: &Source, today: Date, policies: &Policies) -> Result<Self, WaiversError> {
         let told = |line: usize, message: &str| format!("{}:{line}: {message}", source.name);
         let documents = parse(&source.text, Dialect::Strict).map_err(
             |SyntaxError { line, message, .. }| WaiversError(vec![told(line, &message)]),
         )?;
+        let lines = Lines::of(source);
+        let known = known(policies);
         let mut all = Vec::new();
         let mut faults = Vec::new();
         for node in &documents {
@@ -101,20 +122,22 @@ impl Waivers {
                 continue;
             }
             for (index, rule) in document.waivers.into_iter().enumerate() {
-                let line = |field: &str| node.line_of(&format!("waivers[{index}].{field}"));
+                let path = format!("waivers[{index}]");
+                let line = |field: &str| node.line_of(&format!("{path}.{field}"));
                 let before = faults.len();
-                if !all_checks().any(|check| check.id.as_str() == rule.check) {
-                    let known: Vec<_> = all_checks().map(|check| check.id.as_str()).collect();
+                if !known.contains(&rule.check) {
                     let message = format!("`check` is none of `{}`", known.join("`, `"));
                     faults.push(told(line("check"), &message));
                 }
-                for (field, text) in [("reason", &rule.reason), ("name", &rule.name)] {
+                let texts =
+                    [("owner", &rule.owner), ("reason", &rule.reason), ("name", &rule.name)];
+                for (field, text) in texts {
                     if text.trim().is_empty() {
                         faults.push(told(line(field), &format!("`{field}` is empty")));
                     }
                 }
                 let latest = today.saturating_add(DAYS_MAX.days());
-                let place = format!("{}:{}", source.name, line("check"));
+                let location = lines.location(node.place_of_text(&format!("{path}.check")));
                 match rule.expires.parse::<Date>() {
                     Ok(expires) if expires > latest => faults.push(told(
                         line("expires"),
@@ -123,7 +146,7 @@ impl Waivers {
                         ),
                     )),
                     Ok(expires) if faults.len() == before => {
-                        all.push(Waiver { rule, expires, place, uses: 0 });
+                        all.push(Waiver { rule, expires, path, location, uses: 0 });
                     }
                     Ok(_) => {}
                     Err(_) => faults
@@ -143,42 +166,68 @@ impl Waivers {
     }
 
     /// Covers a finding by the first waiver that is for it and has not ended.
-    pub(super) fn cover(&mut self, finding: &Finding) -> Option<Waived> {
+    pub(super) fn cover(&mut self, finding: &Finding, manifest: &Manifest) -> Option<Accepted<'_>> {
         let today = self.today?;
-        let covers = |waiver: &&mut Waiver| waiver.expires >= today && waiver.rule.covers(finding);
+        let covers =
+            |waiver: &&mut Waiver| waiver.expires >= today && waiver.rule.covers(finding, manifest);
         let waiver = self.all.iter_mut().find(covers)?;
         waiver.uses += 1;
-        Some(Waived {
-            finding: finding.clone(),
-            reason: waiver.rule.reason.clone(),
-            expires: waiver.expires.to_string(),
-        })
+        Some(Accepted(waiver))
     }
 
-    /// Waivers that are of no use.
-    pub(super) fn notes(&self) -> Vec<String> {
-        let note = |waiver: &Waiver| {
-            let (place, rule) = (&waiver.place, &waiver.rule);
-            if self.today.is_some_and(|today| waiver.expires < today) {
-                let expires = waiver.expires;
-                return Some(format!(
-                    "{place}: the waiver of `{}` for `{}` ended on {expires}",
-                    rule.check, rule.name
+    /// Tells of waivers that have ended and of those that cover nothing.
+    pub(super) fn end(self, report: &mut Report) {
+        for waiver in self.all {
+            let Waiver { rule, expires, location, uses, .. } = &waiver;
+            if self.today.is_some_and(|today| *expires < today) {
+                let expired = waiver.expired(report);
+                report.objects.push(expired);
+            } else if *uses == 0 {
+                report.notes.push(format!(
+                    "{}:{}: the waiver of `{}` for `{}` covers nothing; take it out",
+                    location.file, location.line, rule.check, rule.name
                 ));
             }
-            (waiver.uses == 0).then(|| {
-                format!(
-                    "{place}: the waiver of `{}` for `{}` covers nothing; take it out",
-                    rule.check, rule.name
-                )
-            })
+        }
+    }
+}
+
+impl Waiver {
+    /// The waiver as an object that is wrong: its finding joins the report.
+    fn expired(&self, report: &mut Report) -> BrokenObject {
+        let Self { rule, expires, path, location, .. } = self;
+        let object = ObjectRef {
+            api_version: API_VERSION.to_owned(),
+            kind: KIND.to_owned(),
+            namespace: rule.namespace.clone().unwrap_or_default(),
+            name: rule.name.clone(),
         };
-        self.all.iter().filter_map(note).collect()
+        let message = format!(
+            "the waiver of `{}` for `{}` ended on {expires}; `{}` answers for it",
+            rule.check, rule.name, rule.owner
+        );
+        let fix = "take it out, or accept the finding anew with another day";
+        let Location { line, column, .. } = *location;
+        report.findings.push(Finding {
+            check: EXPIRED.to_owned(),
+            level: None,
+            version: None,
+            binding: None,
+            severity: Severity::Medium,
+            enforcement: Enforcement::Deny,
+            object: object.clone(),
+            message: message.clone(),
+            path: path.clone(),
+            fix: fix.to_owned(),
+            location: location.clone(),
+            spots: vec![SpotAt { path: path.clone(), fix: fix.to_owned(), line, column }],
+        });
+        BrokenObject { object, location: location.clone(), message, findings: 1 }
     }
 }
 
 impl Rule {
-    fn covers(&self, finding: &Finding) -> bool {
+    fn covers(&self, finding: &Finding, manifest: &Manifest) -> bool {
         let object = &finding.object;
         let name = match self.name.strip_suffix('*') {
             Some(start) => object.name.starts_with(start),
@@ -187,10 +236,26 @@ impl Rule {
         let is = |wanted: &Option<String>, found: &str| {
             wanted.as_ref().is_none_or(|wanted| wanted == found)
         };
-        name && finding.check.as_str() == self.check
+        let labels = || manifest.node().child("metadata")?.child("labels");
+        let labelled = |(key, value): (&String, &String)| {
+            labels().and_then(|labels| labels.child(key)?.text()) == Some(value)
+        };
+        name && finding.check == self.check
             && is(&self.kind, &object.kind)
             && is(&self.namespace, &object.namespace)
+            && self.labels.iter().all(labelled)
     }
+}
+
+/// The names of everything that may be waived.
+fn known(policies: &Policies) -> Vec<String> {
+    let checks = all_checks().map(|check| check.id.as_str().to_owned());
+    let practice = PRACTICE.iter().map(|(file, _)| file.replace(".yaml", ".nullius.dev"));
+    let mut names: Vec<String> = checks.chain(practice).collect();
+    names.extend(policies.abouts().map(|(name, _)| name.to_owned()));
+    let mut seen = std::collections::BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    names
 }
 
 fn field_fault(error: &FieldError) -> String {
@@ -210,7 +275,8 @@ mod tests {
 
     fn read(text: &str) -> Result<Waivers, WaiversError> {
         let source = Source { name: "waivers.yaml".to_owned(), text: text.to_owned() };
-        Waivers::read(&source, "2026-11-21".parse().unwrap())
+        let policies = Policies::new(nullius_policy::admission_policy::Version::LATEST);
+        Waivers::read(&source, "2026-11-21".parse().unwrap(), &policies)
     }
 
     const HEAD: &str = "apiVersion: nullius.dev/v1alpha1\nkind: ScanWaivers\nwaivers:\n";
@@ -219,27 +285,31 @@ mod tests {
     fn a_waiver_needs_a_check_a_name_a_reason_and_a_day() {
         let wrong = |rule: &str| read(&format!("{HEAD}- {{{rule}}}\n")).unwrap_err().to_string();
         assert!(
-            wrong("check: x, name: a, reason: r, expires: 2026-12-01")
+            wrong("check: x, name: a, owner: o, reason: r, expires: 2026-12-01")
                 .starts_with("waivers.yaml:4: `check` is none of `appArmorProfile`, ")
         );
         assert_eq!(
-            wrong("check: privileged, name: a, reason: ' ', expires: 2026-12-01"),
+            wrong("check: privileged, name: a, owner: o, reason: ' ', expires: 2026-12-01"),
             "waivers.yaml:4: `reason` is empty"
         );
         assert_eq!(
-            wrong("check: privileged, name: a, reason: r, expires: soon"),
+            wrong("check: privileged, name: a, owner: o, reason: r, expires: soon"),
             "waivers.yaml:4: `expires` is no day such as `2026-12-31`"
         );
         assert_eq!(
-            wrong("check: privileged, name: a, reason: r, expires: 2030-01-01"),
+            wrong("check: privileged, name: a, owner: o, reason: r, expires: 2030-01-01"),
             "waivers.yaml:4: `expires` is more than 366 days away; use 2027-11-22 at most"
         );
         assert_eq!(
-            wrong("check: privileged, name: a, reason: r"),
+            wrong("check: privileged, name: a, owner: o, reason: r"),
             "waivers.yaml:4: waivers[0]: the field `expires` is missing"
         );
+        assert_eq!(
+            wrong("check: privileged, name: a, reason: r, expires: 2026-12-01"),
+            "waivers.yaml:4: waivers[0]: the field `owner` is missing"
+        );
         assert!(
-            wrong("check: privileged, name: a, reason: r, expires: 2026-12-01, until: x")
+            wrong("check: privileged, name: a, owner: o, reason: r, expires: 2026-12-01, until: x")
                 .contains("unknown field `until`")
         );
         assert!(read("kind: x\n").is_err() && read("[").is_err());

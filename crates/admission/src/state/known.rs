@@ -18,6 +18,17 @@ pub(super) struct Known<'a> {
     pub(super) is_complete: bool,
 }
 
+/// Kubernetes' own kinds that an API server serves, by resource.
+static EQUIVALENTS: LazyLock<BTreeMap<String, Vec<Equivalent>>> = LazyLock::new(|| {
+    let mut all: BTreeMap<String, Vec<Equivalent>> = BTreeMap::new();
+    for kind in kinds::Table::builtin().kinds().filter(|kind| is_on(kind)) {
+        let resource = resource_of(kind);
+        let of = all.entry(resource.resource.clone()).or_default();
+        of.push(Equivalent { resource, kind: Kind::new(kind.api_version, kind.name) });
+    }
+    all
+});
+
 /// How Kubernetes' own kinds merge.
 static SCHEMAS: LazyLock<Schemas> = LazyLock::new(builtin_schemas);
 
@@ -52,10 +63,8 @@ impl Kinds for Known<'_> {
         if !defined.is_empty() || !subresource.is_empty() {
             return defined;
         }
-        let all = kinds::Table::builtin().kinds().filter(|kind| is_on(kind)).map(|kind| {
-            Equivalent { resource: resource_of(kind), kind: Kind::new(kind.api_version, kind.name) }
-        });
-        all.filter(|other| is_same(&other.resource, resource)).collect()
+        let same = EQUIVALENTS.get(resource.resource.as_str()).into_iter().flatten();
+        same.filter(|other| is_same(&other.resource, resource)).cloned().collect()
     }
 
     fn converted(&self, object: &Json, to: &Kind) -> Option<Json> {

@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_model::API_VERSION;
 use nullius_policy::admission_policy::{
-    Decision, Evaluation, Facts, Kind, Need, ParamQuery, Pick, PolicySet, ROUNDS, Request,
-    Resource, Selector, evaluate,
+    Decision, Evaluation, Facts, Kind, Need, ParamQuery, Pick, PolicySet, PolicyTrace, ROUNDS,
+    Request, Resource, Selector, evaluate,
 };
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
+pub(crate) use request::creation;
 pub use request::{NotSendable, Person, request_of};
 
 use definitions::Definitions;
@@ -54,6 +55,32 @@ pub struct Lack {
     pub what: String,
     /// What to add.
     pub next: String,
+}
+
+/// What becomes of facts that the state does not hold.
+#[derive(Debug)]
+pub(crate) enum Unknown {
+    /// They are lacking: nothing is decided.
+    Lacks,
+    /// Namespaces of which policies ask nothing are taken for there, other facts are lacking.
+    AnyNamespace,
+    /// Parameters are taken for absent, and told.
+    Assumed {
+        /// Whether namespaces are taken for there.
+        any_namespace: bool,
+        /// The parameters.
+        absent: Vec<Lack>,
+    },
+}
+
+impl Unknown {
+    fn assumes_namespaces(&self) -> bool {
+        match self {
+            Self::Lacks => false,
+            Self::AnyNamespace => true,
+            Self::Assumed { any_namespace, .. } => *any_namespace,
+        }
+    }
 }
 
 /// Where the objects of a kind are, and whether they have namespaces.
@@ -104,11 +131,27 @@ impl State {
     ///
     /// The facts that the evaluation asks for and the state lacks.
     pub fn judge(&self, set: &PolicySet, request: &Request) -> Result<Decision, Lacking> {
-        let is_complete = self.complete.contains(&definition());
-        let known = Known { definitions: &self.definitions, is_complete };
+        let mut decision = self.decide(set, request, &mut Unknown::Lacks)?;
+        decision.trace.extend(self.passed_over(set, request));
+        Ok(decision)
+    }
+
+    /// The policies that are not for a request at all, and why.
+    pub(crate) fn passed_over(&self, set: &PolicySet, request: &Request) -> Vec<PolicyTrace> {
+        set.passed_over(request, &self.known())
+    }
+
+    /// Judges a request; the trace names the policies that were looked at.
+    pub(crate) fn decide(
+        &self,
+        set: &PolicySet,
+        request: &Request,
+        unknown: &mut Unknown,
+    ) -> Result<Decision, Lacking> {
+        let known = self.known();
         let authorizer = self.rules.of(&request.user, &self.complete);
         let mut facts = Facts {
-            namespaces: BTreeMap::new(),
+            namespaces: self.namespace(&request.namespace, unknown).into_iter().collect(),
             params: BTreeMap::new(),
             authorizer: &authorizer,
             kinds: &known,
@@ -117,14 +160,11 @@ impl State {
         let mut asked = BTreeSet::new();
         for _ in 0..ROUNDS {
             let needs = match evaluate(set, request, &facts) {
-                Evaluation::Decided(mut decision) => {
-                    decision.trace.extend(set.passed_over(request, &known));
-                    return Ok(*decision);
-                }
+                Evaluation::Decided(decision) => return Ok(*decision),
                 Evaluation::Needs(needs) => needs,
             };
-            let lacks: Vec<Lack> =
-                needs.iter().filter_map(|need| self.answer(need, &mut facts).err()).collect();
+            let answer = |need| self.answer(need, &mut facts, unknown).err();
+            let lacks: Vec<Lack> = needs.iter().filter_map(answer).collect();
             if !lacks.is_empty() {
                 return Err(Lacking(lacks));
             }
@@ -153,7 +193,30 @@ impl State {
         Ok(())
     }
 
-    fn answer(&self, need: &Need, facts: &mut Facts<'_>) -> Result<(), Lack> {
+    fn known(&self) -> Known<'_> {
+        let is_complete = self.complete.contains(&definition());
+        Known { definitions: &self.definitions, is_complete }
+    }
+
+    /// What is known of a namespace before anybody asks.
+    fn namespace(&self, name: &str, unknown: &Unknown) -> Option<(String, Option<Json>)> {
+        let key = (String::new(), name.to_owned());
+        let kind = Kind::new("v1", "Namespace");
+        let found = self.objects.get(&kind).and_then(|objects| objects.get(&key)).cloned();
+        let assumed = || {
+            let labels = json!({ "kubernetes.io/metadata.name": name });
+            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels } })
+        };
+        let is_assumed = !name.is_empty() && unknown.assumes_namespaces();
+        found.or_else(|| is_assumed.then(assumed)).map(|found| (name.to_owned(), Some(found)))
+    }
+
+    fn answer(
+        &self,
+        need: &Need,
+        facts: &mut Facts<'_>,
+        unknown: &mut Unknown,
+    ) -> Result<(), Lack> {
         match need {
             Need::Namespace(name) => {
                 let kind = Kind::new("v1", "Namespace");
@@ -161,7 +224,14 @@ impl State {
                 facts.namespaces.insert(name.clone(), found);
             }
             Need::Params(query) => {
-                facts.params.insert(query.clone(), self.params(query, need)?);
+                let found = match (self.params(query, need), unknown) {
+                    (Err(lack), Unknown::Assumed { absent, .. }) => {
+                        absent.push(lack);
+                        Vec::new()
+                    }
+                    (found, _) => found?,
+                };
+                facts.params.insert(query.clone(), found);
             }
             Need::Kind(kind) => {
                 let next = format!(

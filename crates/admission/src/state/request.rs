@@ -62,11 +62,6 @@ pub fn request_of(
     if old.as_ref().is_some_and(|old| text(old, "/metadata/name") != name) {
         return Err(NotSendable("the object and the old one have different names".to_owned()));
     }
-    let mut groups = person.groups.to_vec();
-    let everybody = "system:authenticated".to_owned();
-    if !groups.contains(&everybody) {
-        groups.push(everybody);
-    }
     let options = match operation {
         Operation::Create => "CreateOptions",
         Operation::Update => "UpdateOptions",
@@ -79,12 +74,60 @@ pub fn request_of(
         kind,
         name,
         namespace,
-        user: User { username: person.username.to_owned(), groups, ..User::default() },
+        user: user(person),
         dry_run: false,
         options: Some(json!({ "kind": options, "apiVersion": "meta.k8s.io/v1" })),
         object: new,
         old_object: old,
     })
+}
+
+/// The request of somebody who makes an object that was read as an API server reads it; `None` for a kind of which
+/// nothing is known.
+pub(crate) fn creation(state: &State, object: Json, person: &Person<'_>) -> Option<Request> {
+    let text =
+        |path: &str| object.pointer(path).and_then(Json::as_str).unwrap_or_default().to_owned();
+    let kind = Kind::new(&text("/apiVersion"), &text("/kind"));
+    let (name, given) = (text("/metadata/name"), text("/metadata/namespace"));
+    let Place { resource, is_namespaced } = state.place(&kind)?;
+    let namespace = match is_namespaced {
+        false if kind == Kind::new("v1", "Namespace") => name.clone(),
+        false => String::new(),
+        true if given.is_empty() => person.namespace.to_owned(),
+        true => given,
+    };
+    let mut object = state.definitions.normalized(object, &kind);
+    put_into(&mut object, &namespace, is_namespaced);
+    Some(Request {
+        operation: Operation::Create,
+        resource,
+        subresource: String::new(),
+        kind,
+        name,
+        namespace,
+        user: user(person),
+        dry_run: false,
+        options: Some(json!({ "kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1" })),
+        object: Some(object),
+        old_object: None,
+    })
+}
+
+fn user(person: &Person<'_>) -> User {
+    let mut groups = person.groups.to_vec();
+    let everybody = "system:authenticated".to_owned();
+    if !groups.contains(&everybody) {
+        groups.push(everybody);
+    }
+    User { username: person.username.to_owned(), groups, ..User::default() }
+}
+
+/// Says in the object which namespace it goes to.
+fn put_into(object: &mut Json, namespace: &str, is_namespaced: bool) {
+    let metadata = object.get_mut("metadata").and_then(Json::as_object_mut);
+    if let Some(metadata) = metadata.filter(|_| is_namespaced) {
+        metadata.insert("namespace".to_owned(), Json::from(namespace));
+    }
 }
 
 /// An object as an API server holds it before admission.
@@ -114,9 +157,6 @@ fn held(
         }
         _ => state.definitions.normalized(object.clone(), kind),
     };
-    let metadata = held.get_mut("metadata").and_then(Json::as_object_mut);
-    if let Some(metadata) = metadata.filter(|_| is_namespaced) {
-        metadata.insert("namespace".to_owned(), Json::from(namespace));
-    }
+    put_into(&mut held, namespace, is_namespaced);
     Ok(held)
 }

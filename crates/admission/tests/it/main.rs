@@ -6,6 +6,8 @@ mod api_server;
 mod decoded;
 mod manifests;
 mod policies;
+mod practice;
 mod properties;
 mod scan;
+mod scan_policies;
 mod state;

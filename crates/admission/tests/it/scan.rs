@@ -1,14 +1,18 @@
 //! Texts in, findings out: places, fixes, waivers, faults, reports.
 
-use nullius_admission::{Report, Scan, Waivers, junit, sarif};
+use nullius_admission::{Policies, Report, Scan, Waivers, junit, sarif};
 use nullius_manifest::{Source, Unreadable};
+use nullius_policy::admission_policy::Version;
+use serde_json::Value;
 
 const TODAY: &str = "2026-11-21";
 
 fn scan_with(policy: &str, waivers: &str, sources: &[(&str, &str)]) -> Report {
     let today = TODAY.parse().unwrap();
     let file = |name: &str, text: &str| Source { name: name.to_owned(), text: text.to_owned() };
-    let waivers = Waivers::read(&file("waivers.yaml", waivers), today).unwrap();
+    let waivers =
+        Waivers::read(&file("waivers.yaml", waivers), today, &Policies::new(Version::LATEST))
+            .unwrap();
     let mut scan = Scan::new(policy.parse().unwrap(), waivers, today);
     for (name, text) in sources {
         scan.source(Ok(file(name, text)));
@@ -145,29 +149,88 @@ waivers:
   kind: Deployment
   namespace: shop
   name: we*
+  owner: web team
   reason: the load balancer needs it until the new one stands
   expires: 2026-12-31
-- {check: appArmorProfile, name: web, reason: was needed once, expires: 2026-11-20}
-- {check: privileged, name: web, reason: not there, expires: 2026-12-31}
+- {check: appArmorProfile, name: web, owner: web team, reason: was needed once, expires: 2026-11-20}
+- {check: privileged, name: web, owner: web team, reason: not there, expires: 2026-12-31}
 ";
 
 #[test]
 fn waivers_cover_one_check_of_one_object_until_their_day() {
     let report = scan_with("restricted", WAIVERS, &[("web.yaml", WEB)]);
-    assert_eq!(report.findings.len(), 1);
-    assert_eq!(report.findings[0].check.as_str(), "appArmorProfile");
+    assert_eq!(report.findings.len(), 2);
+    assert_eq!(report.findings[0].check, "appArmorProfile");
+    let ended = &report.findings[1];
+    assert_eq!(
+        (ended.check.as_str(), ended.location.line, ended.location.column),
+        ("waiver-expired", 11, 4)
+    );
+    assert_eq!(
+        ended.message,
+        "the waiver of `appArmorProfile` for `web` ended on 2026-11-20; `web team` answers for it"
+    );
     assert_eq!(report.waived.len(), 1);
     assert_eq!(report.waived[0].expires, "2026-12-31");
     assert!(!report.objects[0].message.contains("hostPort"));
     assert_eq!(
         report.notes,
-        [
-            "waivers.yaml:10: the waiver of `appArmorProfile` for `web` ended on 2026-11-20",
-            "waivers.yaml:11: the waiver of `privileged` for `web` covers nothing; take it out",
-        ]
+        ["waivers.yaml:12: the waiver of `privileged` for `web` covers nothing; take it out",]
     );
     let elsewhere = WEB.replace("namespace: shop", "namespace: other");
-    assert_eq!(scan_with("restricted", WAIVERS, &[("web.yaml", &elsewhere)]).findings.len(), 2);
+    assert_eq!(scan_with("restricted", WAIVERS, &[("web.yaml", &elsewhere)]).findings.len(), 3);
+}
+
+/// What the schema of SARIF 2.1.0 demands of what is written here.
+#[test]
+fn sarif_is_as_its_schema_says() {
+    let sources = [("a b.yaml", WEB), ("broken.yaml", "kind: Pod\napiVersion: [\n")];
+    let report = scan_with("restricted:v1.36", WAIVERS, &sources);
+    let document = sarif(&report, "1.2.3");
+    assert_eq!(document["version"], "2.1.0");
+    let [run] = document["runs"].as_array().unwrap().as_slice() else { panic!("{document}") };
+    let text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+    let counted = |value: &Value| value.as_u64().is_some_and(|number| number >= 1);
+    let levels = ["none", "note", "warning", "error"];
+    let level = |value: &Value| levels.contains(&value.as_str().unwrap_or_default());
+    let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
+    assert!(text(&run["tool"]["driver"]["name"]));
+    for rule in rules {
+        assert!(text(&rule["id"]) && text(&rule["shortDescription"]["text"]), "{rule}");
+        assert!(level(&rule["defaultConfiguration"]["level"]), "{rule}");
+    }
+    let location = |location: &Value| {
+        let at = &location["physicalLocation"];
+        let uri = at["artifactLocation"]["uri"].as_str().unwrap();
+        assert!(!uri.contains(' '), "{uri}");
+        assert!(counted(&at["region"]["startLine"]), "{location}");
+        assert!(counted(&at["region"]["startColumn"]), "{location}");
+    };
+    let results = run["results"].as_array().unwrap();
+    assert_eq!(results.len(), 3);
+    for result in results {
+        assert!(text(&result["message"]["text"]) && level(&result["level"]), "{result}");
+        assert_eq!(result["locations"].as_array().map(Vec::len), Some(1));
+        result["locations"].as_array().into_iter().flatten().for_each(location);
+        result["relatedLocations"].as_array().into_iter().flatten().for_each(location);
+        // A rule that has an index is the one at it.
+        match result.get("ruleIndex") {
+            Some(index) => {
+                let index = usize::try_from(index.as_u64().unwrap()).unwrap();
+                assert_eq!(rules[index]["id"], result["ruleId"]);
+            }
+            None => assert_eq!(result["ruleId"], "waiver-expired"),
+        }
+        for suppression in result["suppressions"].as_array().into_iter().flatten() {
+            assert_eq!(suppression["kind"], "external");
+        }
+        assert!(result["partialFingerprints"].as_object().unwrap().values().all(text), "{result}");
+    }
+    let [invocation] = run["invocations"].as_array().unwrap().as_slice() else { panic!("{run}") };
+    assert_eq!(invocation["executionSuccessful"], false);
+    for told in invocation["toolExecutionNotifications"].as_array().unwrap() {
+        assert!(text(&told["message"]["text"]) && level(&told["level"]), "{told}");
+    }
 }
 
 #[test]

@@ -65,7 +65,8 @@ pub(crate) struct PolicyEval {
     pub(crate) explain: bool,
 }
 
-fn version(text: &str) -> Result<Version, String> {
+/// The API server's version that people name.
+pub(super) fn version(text: &str) -> Result<Version, String> {
     match text.parse() {
         Ok(Dialect::Kubernetes(version)) => Ok(version),
         Ok(Dialect::Spec) | Err(_) => {

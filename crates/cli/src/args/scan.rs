@@ -2,27 +2,89 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-use nullius_policy::pod_security::{LevelVersion, ParseLevelError};
+use clap::{Args, ValueEnum};
+use nullius_cel::Version;
+use nullius_policy::pod_security::{Level, LevelVersion, ParseLevelError, Version as Standards};
+
+use super::policy::version;
 
 /// `nullius scan`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  nullius scan manifests/\n  helm template CHART | nullius scan - --pod-security baseline\n  nullius scan . -o sarif > scan.sarif"
+    after_help = "Examples:\n  nullius scan manifests/\n  nullius scan manifests/ --builtin all --policies policies/\n  helm template CHART | nullius scan - --pod-security baseline\n  nullius scan . -o sarif > scan.sarif"
 )]
 pub(crate) struct Scan {
     /// A file, a folder, or `-` for standard input
     #[arg(value_name = "PATH", required = true, value_hint = clap::ValueHint::AnyPath)]
     pub(crate) paths: Vec<PathBuf>,
+    /// What is asked that comes with Nullius; `restricted` unless `--policies` or `--pod-security` says something else
+    #[arg(long, value_name = "SET", value_enum)]
+    pub(crate) builtin: Option<Builtin>,
     /// The level of the Pod Security Standards, `baseline` or `restricted`, and its version, such as `v1.36`
-    #[arg(long, value_name = "LEVEL[:VERSION]", default_value = "restricted:latest", value_parser = level_version)]
-    pub(crate) pod_security: LevelVersion,
-    /// Findings that are accepted, each with a reason and a last day
+    #[arg(long, value_name = "LEVEL[:VERSION]", value_parser = level_version)]
+    pub(crate) pod_security: Option<LevelVersion>,
+    /// A file or folder with admission policies, their bindings and parameters; may be repeated
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) policies: Vec<PathBuf>,
+    /// A file or folder with what the cluster holds beside the objects; may be repeated
+    #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) state: Vec<PathBuf>,
+    /// The namespace of objects that say none, as policies see it
+    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    pub(crate) namespace: String,
+    /// Who sends the objects, as policies see it
+    #[arg(long = "as", value_name = "USER", default_value = "kubernetes-admin")]
+    pub(crate) user: String,
+    /// A group of who sends them; may be repeated
+    #[arg(long = "as-group", value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+    /// The API server's version whose expressions policies may use, `k8s-1.27` to `k8s-1.37`
+    #[arg(long, value_name = "ENV", default_value = "k8s-1.36", value_parser = version)]
+    pub(crate) env: Version,
+    /// Findings that are accepted, each with an owner, a reason and a last day
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub(crate) waivers: Option<PathBuf>,
-    /// Say what each check is for, and name every field that must change
+    /// Say what each check is for, name every field that must change, and show what each policy saw of each object
     #[arg(long)]
     pub(crate) explain: bool,
+}
+
+/// What comes with Nullius.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Builtin {
+    /// The Pod Security Standards, level `restricted`
+    Restricted,
+    /// Good practice: policies on images, resources, rights, services
+    Practice,
+    /// Both
+    All,
+    /// Nothing
+    None,
+}
+
+impl Scan {
+    /// The level of the Pod Security Standards that is asked for; `privileged` asks for nothing.
+    pub(crate) fn level(&self) -> LevelVersion {
+        let latest = |level| LevelVersion { level, version: Standards::Latest };
+        match (self.pod_security, self.builtin) {
+            (Some(level), _) => level,
+            (None, Some(Builtin::Restricted | Builtin::All)) => latest(Level::Restricted),
+            (None, Some(Builtin::Practice | Builtin::None)) => latest(Level::Privileged),
+            (None, None) if self.policies.is_empty() => latest(Level::Restricted),
+            (None, None) => latest(Level::Privileged),
+        }
+    }
+
+    /// Whether nothing is asked at all.
+    pub(crate) fn asks_nothing(&self) -> bool {
+        let nothing = Some(Builtin::None);
+        self.builtin == nothing && self.pod_security.is_none() && self.policies.is_empty()
+    }
+
+    /// Whether good practice is asked for.
+    pub(crate) fn asks_practice(&self) -> bool {
+        matches!(self.builtin, Some(Builtin::Practice | Builtin::All))
+    }
 }
 
 /// As labels have it; people may leave out the `v`.

@@ -14,6 +14,8 @@ use nullius_manifest::{Found, Manifest, Source, objects, walk};
 use nullius_policy::admission_policy::{Decision, PolicySet, Refusal, Request, Taken};
 use serde_json::{Value as Json, json};
 
+pub(super) use text::explain;
+
 use crate::{
     args::{PolicyCommand, PolicyEval},
     failure::{Exit, Failure},
@@ -45,7 +47,7 @@ pub(crate) fn run(stage: &mut Stage, command: &PolicyCommand) -> Result<Exit, Fa
 fn document(decision: &Decision) -> Result<Json, Failure> {
     let (code, reason, messages) = match &decision.refusal {
         None => (200, "", Vec::new()),
-        Some(Refusal { code, reason, message, causes }) => {
+        Some(Refusal { code, reason, message, causes, .. }) => {
             let others = causes.iter().skip(1).cloned();
             (*code, reason.as_str(), std::iter::once(message.clone()).chain(others).collect())
         }

@@ -1,13 +1,16 @@
-//! `nullius scan`: objects in files against the Pod Security Standards, without a hub.
+//! `nullius scan`: objects in files against the Pod Security Standards and admission policies, without a hub.
 //!
-//! Exit code 2 with findings; 1 without any, but with something that could not be read.
+//! Exit code 2 with findings for which a cluster would refuse something; 1 without any, but with something that could not be
+//! read or judged.
 
 mod text;
 
 use std::{fs, io};
 
 use jiff::{civil::Date, tz::TimeZone};
-use nullius_admission::{Report, Scan, Waivers, WaiversError, junit, sarif};
+use nullius_admission::{
+    Depth, Policies, Report, Scan, Sender, Waivers, WaiversError, junit, sarif,
+};
 use nullius_manifest::{Source, walk};
 use nullius_model::API_VERSION;
 use serde::Serialize;
@@ -31,9 +34,22 @@ struct Document<'a> {
 
 /// Scans.
 pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Failure> {
+    if args.asks_nothing() {
+        return Err(Failure::new("nothing is asked of the objects")
+            .next("leave out `--builtin none`, or name `--policies`")
+            .exit_with(Exit::Usage));
+    }
     let today = stage.now().to_zoned(TimeZone::UTC).date();
-    let waivers = waivers(&args, today)?;
-    let mut scan = Scan::new(args.pod_security, waivers, today);
+    let policies = policies(&args)?;
+    let waivers = waivers(&args, today, &policies)?;
+    let sender = Sender {
+        username: args.user.clone(),
+        groups: args.groups.clone(),
+        namespace: args.namespace.clone(),
+    };
+    let depth = if args.explain { Depth::Traces } else { Depth::Findings };
+    let mut scan =
+        Scan::new(args.level(), waivers, today).with_policies(policies, sender).with_depth(depth);
     walk(&args.paths, &mut io::stdin().lock(), &mut |source| scan.source(source));
     let report = scan.finish();
     let counts = &report.counts;
@@ -54,18 +70,32 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
         Format::Json | Format::Kubernetes => json_text(&document)?,
     };
     stage.print(&Printed { out, err: text::beside(&report) })?;
-    Ok(match (report.findings.is_empty(), report.errors.is_empty()) {
-        (false, _) => Exit::Denied,
-        (true, false) => Exit::Failed,
-        (true, true) => Exit::Ok,
+    Ok(match (report.is_denied(), report.errors.is_empty()) {
+        (true, _) => Exit::Denied,
+        (false, false) => Exit::Failed,
+        (false, true) => Exit::Ok,
     })
 }
 
-fn waivers(args: &args::Scan, today: Date) -> Result<Waivers, Failure> {
+/// The policies of files and good practice. What is wrong with them joins the report: the objects are judged all the same.
+fn policies(args: &args::Scan) -> Result<Policies, Failure> {
+    let mut policies = Policies::new(args.env);
+    let stdin = &mut io::stdin().lock();
+    walk(&args.policies, stdin, &mut |source| policies.policies(source));
+    if policies.is_empty() && !policies.is_faulty() && !args.policies.is_empty() {
+        let names: Vec<_> = args.policies.iter().map(|path| path.display().to_string()).collect();
+        return Err(Failure::new(format!("no policy stands in `{}`", names.join("`, `")))
+            .why("neither `ValidatingAdmissionPolicy` nor `MutatingAdmissionPolicy` is among its objects"));
+    }
+    walk(&args.state, stdin, &mut |source| policies.facts(source));
+    Ok(if args.asks_practice() { policies.with_practice() } else { policies })
+}
+
+fn waivers(args: &args::Scan, today: Date, policies: &Policies) -> Result<Waivers, Failure> {
     let Some(path) = &args.waivers else { return Ok(Waivers::default()) };
     let text = fs::read_to_string(path).map_err(|error| file_failure("read", path, error))?;
     let source = Source { name: path.display().to_string(), text };
-    Waivers::read(&source, today).map_err(|WaiversError(faults)| {
+    Waivers::read(&source, today, policies).map_err(|WaiversError(faults)| {
         Failure::new("the waivers cannot be used; nothing was scanned")
             .why(faults.join("\n       "))
     })

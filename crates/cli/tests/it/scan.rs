@@ -131,7 +131,7 @@ async fn waivers_need_a_reason_and_a_day() {
     let head = "apiVersion: nullius.dev/v1alpha1\nkind: ScanWaivers\nwaivers:\n";
     let waiver = |check: &str, name: &str| {
         format!(
-            "- {{check: {check}, name: {name}, reason: being replaced, expires: '{tomorrow}'}}\n"
+            "- {{check: {check}, name: {name}, owner: team, reason: being replaced, expires: '{tomorrow}'}}\n"
         )
     };
     let both = waiver("privileged", "shell") + &waiver("hostNamespaces", "sh*");
@@ -146,8 +146,125 @@ async fn waivers_need_a_reason_and_a_day() {
     done.ok();
     person.file(
         "w.yaml",
-        &format!("{head}- {{check: privileged, name: shell, expires: 2026-01-01}}\n"),
+        &format!("{head}- {{check: privileged, name: shell, owner: o, expires: 2026-01-01}}\n"),
     );
     let err = person.run(&words).await.failed(Exit::Failed);
     assert!(err.contains("w.yaml:4: waivers[0]: the field `reason` is missing"), "{err}");
+}
+
+const REPLICAS: &str = "\
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: replicas, annotations: {nullius.dev/about: more are not paid for}}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [apps], apiVersions: [v1], operations: [CREATE], resources: [deployments]}]}
+  validations: [{expression: object.spec.replicas <= 3, message: at most 3 replicas}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: replicas}
+spec: {policyName: replicas, validationActions: [Deny]}
+";
+
+const WEB: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 5
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: web
+        image: registry.example/web
+";
+
+#[tokio::test]
+async fn policies_of_files_are_asked_as_a_cluster_asks_them() {
+    let person = Person::new();
+    let policies = person.file("policies/replicas.yaml", REPLICAS);
+    let web = person.file("m/web.yaml", WEB);
+    let done = person.run(&["scan", "--policies", &policies, &web]).await;
+    assert_eq!(done.exit, Exit::Denied);
+    insta::assert_snapshot!("scan_policies", told(&person, &done.out));
+    assert_eq!(told(&person, &done.err), "1 finding by 1 policy in 1 of 1 object, 1 file\n");
+    let done = person.run(&["scan", "--policies", &policies, &web, "--explain"]).await;
+    insta::assert_snapshot!("scan_policies_explained", told(&person, &done.out));
+    // Beside the Pod Security Standards where they are asked for.
+    let both = ["scan", "--policies", &policies, "--pod-security", "restricted", &web];
+    let done = person.run(&both).await;
+    assert!(
+        done.err.contains("by restricted:latest and 1 policy in 1 of 1 object"),
+        "{}",
+        done.err
+    );
+    // Warnings are told and fail nothing.
+    let warning = person.file("policies/replicas.yaml", &REPLICAS.replace("[Deny]", "[Warn]"));
+    let done = person.run(&["scan", "--policies", &warning, &web]).await;
+    assert!(done.out.contains("medium: replicas (only warns) at "), "{}", done.out);
+    done.ok();
+    // What cannot be used denies, and is named.
+    let wrong = person.file("policies/replicas.yaml", &REPLICAS.replace("<= 3", "<= three"));
+    let done = person.run(&["scan", "--policies", &wrong, &web]).await;
+    let out = told(&person, &done.out);
+    assert!(out.contains("the policy cannot be used (policies/replicas.yaml:6: "), "{out}");
+    assert!(
+        told(&person, &done.err).starts_with(
+            "error: policies/replicas.yaml:6:18: ValidatingAdmissionPolicy `replicas`: spec.validations[0].expression: "
+        ),
+        "{}",
+        done.err
+    );
+    assert_eq!(done.exit, Exit::Denied);
+    let err = person.run(&["scan", "--policies", &web, &web]).await.failed(Exit::Failed);
+    assert!(err.contains("no policy stands in"), "{err}");
+    let err = person.run(&["scan", "--builtin", "none", &web]).await.failed(Exit::Usage);
+    assert!(err.contains("nothing is asked of the objects"), "{err}");
+}
+
+#[tokio::test]
+async fn good_practice_is_asked_for_by_its_name() {
+    let person = Person::new();
+    let web = person.file("web.yaml", WEB);
+    let done = person.run(&["scan", &web, "--builtin", "practice", "-o", "json"]).await;
+    assert_eq!(done.exit, Exit::Denied);
+    let report: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(report["policies"].as_array().map(Vec::len), Some(16));
+    let findings = report["findings"].as_array().unwrap();
+    let image =
+        findings.iter().find(|finding| finding["check"] == "image-tag.nullius.dev").unwrap();
+    assert_eq!(image["path"], "spec.template.spec.containers[0].image");
+    assert_eq!((&image["line"], &image["column"]), (&12.into(), &9.into()));
+    assert_eq!((&image["severity"], &image["enforcement"]), (&"medium".into(), &"deny".into()));
+    assert!(findings.iter().all(|finding| finding.get("level").is_none()));
+    // By itself a scan asks for the Pod Security Standards alone.
+    let done = person.run(&["scan", &web, "-o", "json"]).await;
+    let report: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(report["podSecurity"], "restricted:latest");
+    assert_eq!(report["policies"].as_array().map(Vec::len), Some(0));
+}
+
+#[tokio::test]
+async fn what_no_api_server_takes_is_not_called_unreadable() {
+    let person = Person::new();
+    let odd = person.file("odd.yaml", &GOOD.replace("spec:\n", "spec:\n  hostNetwrok: true\n"));
+    let done = person.run(&["scan", &odd]).await;
+    assert!(
+        done.err.ends_with("1 object that is or makes pods, 1 file; 1 that no API server takes\n"),
+        "{}",
+        done.err
+    );
+    done.failed(Exit::Failed);
+    let folder = person.file("k/kustomization.yaml", "resources: [pod.yaml]\n");
+    person.file("k/pod.yaml", GOOD);
+    let folder = folder.trim_end_matches("/kustomization.yaml");
+    let done = person.run(&["scan", folder]).await;
+    assert_eq!(
+        told(&person, &done.err),
+        "note: k/kustomization.yaml: what it builds was not scanned, only the files themselves: `kustomize build k | nullius scan -`\n\
+         no findings by restricted:latest: 1 object that is or makes pods, 2 files\n"
+    );
+    done.ok();
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
-use super::{facts::Need, go_quoted, request::Request, trace::PolicyTrace};
+use super::{facts::Need, go_quoted, policy::Action, request::Request, trace::PolicyTrace};
 
 /// The answer to a request, or what must be known to give it.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,12 +24,31 @@ pub struct Decision {
     pub warnings: Vec<String>,
     /// What the audit is told.
     pub audit_annotations: BTreeMap<String, String>,
+    /// Every rule that is broken, whatever comes of it.
+    pub violations: Vec<Violation>,
     /// The object as mutations left it; none when it is deleted.
     pub object: Option<Json>,
     /// The patch from the object of the request to that, by RFC 6902.
     pub patch: Vec<Json>,
     /// What was done, policy by policy.
     pub trace: Vec<PolicyTrace>,
+}
+
+/// A rule of a policy that a request breaks, or a policy that cannot be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The policy.
+    pub policy: String,
+    /// The binding that applies it; none where the policy failed before its bindings.
+    pub binding: Option<String>,
+    /// Which of its validations; none where the policy failed as a whole.
+    pub validation: Option<usize>,
+    /// What comes of it.
+    pub actions: Vec<Action>,
+    /// What a person is told.
+    pub message: String,
+    /// The audit annotations of the run, without the policy's name.
+    pub annotations: Vec<(String, String)>,
 }
 
 /// A refusal as the API server answers it.
@@ -43,6 +62,8 @@ pub struct Refusal {
     pub message: String,
     /// Every reason to refuse, the first one too.
     pub causes: Vec<String>,
+    /// What policies that mutate failed at.
+    pub(super) violations: Vec<Violation>,
 }
 
 /// Why the evaluation of a part ended before its answer.
@@ -68,12 +89,24 @@ impl Refusal {
     /// The API server's own failure.
     pub(super) fn internal(told: &str) -> Self {
         let message = format!("Internal error occurred: {told}");
-        Self { code: 500, reason: "InternalError".to_owned(), message, causes: Vec::new() }
+        Self {
+            code: 500,
+            reason: "InternalError".to_owned(),
+            message,
+            causes: Vec::new(),
+            violations: Vec::new(),
+        }
     }
 
     /// A namespace that does not exist.
     pub(super) fn not_found(message: String) -> Self {
-        Self { code: 404, reason: "NotFound".to_owned(), message, causes: Vec::new() }
+        Self {
+            code: 404,
+            reason: "NotFound".to_owned(),
+            message,
+            causes: Vec::new(),
+            violations: Vec::new(),
+        }
     }
 
     /// By policies that validate.
@@ -82,7 +115,13 @@ impl Refusal {
         let (resource, name) = (request.group_resource(), request.called());
         let message = format!("{resource} {} is forbidden: {first}", go_quoted(name));
         let reason = if reason.is_empty() { "Invalid" } else { reason };
-        Self { code: code(reason), reason: reason.to_owned(), message, causes }
+        Self {
+            code: code(reason),
+            reason: reason.to_owned(),
+            message,
+            causes,
+            violations: Vec::new(),
+        }
     }
 }
 

@@ -29,11 +29,11 @@ mod wire;
 
 use std::collections::BTreeSet;
 
-pub use decision::{Decision, Evaluation, Refusal};
+pub use decision::{Decision, Evaluation, Refusal, Violation};
 pub use facts::{Answers, Equivalent, Existence, Facts, Kinds, Need, ParamQuery};
 pub use fault::Fault;
 pub use nullius_cel::{Version, authz};
-pub use policy::Pick;
+pub use policy::{Action, Pick};
 pub use request::{Kind, NotARequest, Operation, Request, Resource, User};
 pub use selector::{Labels, Selector};
 pub use set::{PolicySet, Taken};
@@ -73,6 +73,7 @@ pub fn evaluate(set: &PolicySet, request: &Request, facts: &Facts<'_>) -> Evalua
         refusal: None,
         warnings: Vec::new(),
         audit_annotations: Default::default(),
+        violations: Vec::new(),
         object: request.object.clone(),
         patch: Vec::new(),
         trace: Vec::new(),
@@ -87,7 +88,8 @@ pub fn evaluate(set: &PolicySet, request: &Request, facts: &Facts<'_>) -> Evalua
                 decision.object = mutated.object;
             }
             Err(Stop::Needs(need)) => return Evaluation::Needs(BTreeSet::from([*need])),
-            Err(Stop::Refused(refusal)) => {
+            Err(Stop::Refused(mut refusal)) => {
+                decision.violations = std::mem::take(&mut refusal.violations);
                 decision.refusal = Some(*refusal);
                 return Evaluation::Decided(Box::new(decision));
             }
@@ -108,6 +110,7 @@ pub fn evaluate(set: &PolicySet, request: &Request, facts: &Facts<'_>) -> Evalua
             decision.warnings = validated.warnings;
             decision.audit_annotations = validated.annotations;
             decision.trace.extend(validated.trace);
+            decision.violations = validated.violations;
             if let Some((reason, _)) = validated.denials.first() {
                 let reason = reason.clone();
                 let causes = validated.denials.into_iter().map(|(_, message)| message).collect();

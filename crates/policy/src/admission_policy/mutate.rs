@@ -10,14 +10,14 @@ use nullius_cel::Value;
 use serde_json::Value as Json;
 
 use super::{
-    decision::{Refusal, Stop},
+    decision::{Refusal, Stop, Violation},
     expressions::{Inputs, OutOfBudget, Phase, RULES_BUDGET, Variables},
     facts::Need,
     go_quoted,
     json_patch::{self, Patched, Step},
     matching::{Match, Matched},
     merge,
-    policy::{Binding, FailurePolicy, Mutating, Mutation, PatchForm, Policy, Reinvocation},
+    policy::{Action, Binding, FailurePolicy, Mutating, Mutation, PatchForm, Policy, Reinvocation},
     request::Kind,
     session::{Conditions, Param, Session, bare, param_name},
     trace::{BindingTrace, MatchTrace, PolicyTrace, RunTrace},
@@ -70,6 +70,7 @@ struct Invocation<'p> {
 struct Denial {
     message: String,
     reason: &'static str,
+    violation: Violation,
 }
 
 /// How one mutation ended badly.
@@ -145,12 +146,10 @@ impl<'a> Session<'a> {
         }
         let Some(first) = denials.first() else { return Ok(()) };
         let reason = if first.reason.is_empty() { "Forbidden" } else { first.reason };
-        Err(Stop::refused(Refusal {
-            code: 403,
-            reason: reason.to_owned(),
-            message: first.message.clone(),
-            causes: denials.into_iter().map(|denial| denial.message).collect(),
-        }))
+        let (reason, message) = (reason.to_owned(), first.message.clone());
+        let (causes, violations) =
+            denials.into_iter().map(|denial| (denial.message, denial.violation)).unzip();
+        Err(Stop::refused(Refusal { code: 403, reason, message, causes, violations }))
     }
 
     /// What of a policy is for the request.
@@ -431,7 +430,15 @@ fn denial(
         }
         None => format!("policy {} denied request: {told}", go_quoted(&policy.name)),
     };
-    Some(Denial { message, reason })
+    let violation = Violation {
+        policy: policy.name.clone(),
+        binding: binding.map(|binding| binding.name.clone()),
+        validation: None,
+        actions: vec![Action::Deny],
+        message: told.to_owned(),
+        annotations: Vec::new(),
+    };
+    Some(Denial { message, reason, violation })
 }
 
 /// The operations that an expression yielded.

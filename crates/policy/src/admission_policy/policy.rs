@@ -37,6 +37,26 @@ pub(super) struct Mutating {
     pub(super) reinvocation: Reinvocation,
 }
 
+/// The rules of a policy of either kind.
+pub(super) trait Rules {
+    /// Every expression of them.
+    fn expressions(&self) -> impl Iterator<Item = &Expression>;
+}
+
+impl Rules for Validating {
+    fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        let told = self.validations.iter().filter_map(|each| each.message_expression.as_ref());
+        let annotations = self.annotations.iter().map(|each| &each.expression);
+        self.validations.iter().map(|each| &each.expression).chain(told).chain(annotations)
+    }
+}
+
+impl Rules for Mutating {
+    fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.mutations.iter().map(|each| &each.expression)
+    }
+}
+
 /// Whether a policy that was applied is applied again when a later one changed the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reinvocation {
@@ -56,6 +76,13 @@ pub(super) struct Named {
 pub(super) struct Expression {
     pub(super) source: String,
     pub(super) program: Program,
+}
+
+impl Expression {
+    /// Whether a word stands in it; in a text too, which is no harm.
+    pub(super) fn names(&self, word: &str) -> bool {
+        self.source.contains(word)
+    }
 }
 
 #[derive(Debug)]
@@ -125,15 +152,20 @@ pub(super) struct Binding {
 }
 
 /// What comes of a failed validation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// The request is refused.
     Deny,
+    /// The person is warned.
     Warn,
+    /// The audit is told.
     Audit,
 }
 
 impl Action {
-    pub(super) fn as_str(self) -> &'static str {
+    /// The API's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Deny => "Deny",
             Self::Warn => "Warn",

@@ -9,8 +9,8 @@ use super::{
     facts::{Equivalent, Kinds},
     fault::Fault,
     making,
-    policy::{Binding, Constraints, Mutating, Policy, Validating},
-    request::Request,
+    policy::{Binding, Constraints, Mutating, Named, Policy, Rule, Rules, Validating},
+    request::{Kind, Request},
     trace::{MatchTrace, PolicyTrace},
     wire,
 };
@@ -114,6 +114,26 @@ impl PolicySet {
         self.len() == 0
     }
 
+    /// Whether policies ask what a namespace is: by a selector, or in an expression.
+    #[must_use]
+    pub fn looks_at_namespaces(&self) -> bool {
+        self.validating.looks_at_namespaces() || self.mutating.looks_at_namespaces()
+    }
+
+    /// Whether a rule of a policy is for a group.
+    #[must_use]
+    pub fn concerns(&self, group: &str) -> bool {
+        self.validating.concerns(group) || self.mutating.concerns(group)
+    }
+
+    /// The kinds of parameters that policies take.
+    #[must_use]
+    pub fn param_kinds(&self) -> BTreeSet<Kind> {
+        let kinds = self.validating.policies.values().filter_map(|each| each.param_kind.as_ref());
+        let others = self.mutating.policies.values().filter_map(|each| each.param_kind.as_ref());
+        kinds.chain(others).cloned().collect()
+    }
+
     /// Policies that no binding names, which are for nothing.
     pub fn unbound(&self) -> impl Iterator<Item = &str> {
         self.validating.unbound().chain(self.mutating.unbound())
@@ -156,7 +176,7 @@ impl PolicySet {
     }
 }
 
-impl<R> Collection<R> {
+impl<R: Rules> Collection<R> {
     fn add(&mut self, policy: Policy<R>) -> Result<(), Vec<Fault>> {
         if self.policies.contains_key(&policy.name) {
             return Err(vec![twice("policy", &policy.name)]);
@@ -173,6 +193,23 @@ impl<R> Collection<R> {
         let of = self.bindings.entry(binding.policy.clone()).or_default();
         of.insert(binding.name.clone(), binding);
         Ok(())
+    }
+
+    fn looks_at_namespaces(&self) -> bool {
+        let selects = |constraints: &Constraints| !constraints.namespaces.is_empty();
+        let asks = |named: &Named| named.expression.names("namespaceObject");
+        let by_policy = self.policies.values().any(|policy| {
+            selects(&policy.constraints)
+                || policy.conditions.iter().chain(&policy.variables).any(asks)
+                || policy.rules.expressions().any(|each| each.names("namespaceObject"))
+        });
+        let bindings = self.bindings.values().flat_map(BTreeMap::values);
+        by_policy || bindings.filter_map(|binding| binding.constraints.as_ref()).any(selects)
+    }
+
+    fn concerns(&self, group: &str) -> bool {
+        let is_for = |rule: &Rule| rule.groups.iter().any(|each| each == "*" || each == group);
+        self.policies.values().any(|policy| policy.constraints.rules.iter().any(is_for))
     }
 
     fn unbound(&self) -> impl Iterator<Item = &str> {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::{
-    decision::{Refusal, Stop},
+    decision::{Refusal, Stop, Violation},
     expressions::{Inputs, OutOfBudget, Phase, RULES_BUDGET, Variables},
     matching::{Match, Matched},
     policy::{Action, Binding, FailurePolicy, Policy, Validating, Validation},
@@ -32,6 +32,7 @@ pub(super) struct Validated {
     pub(super) denials: Vec<(String, String)>,
     pub(super) warnings: Vec<String>,
     pub(super) annotations: BTreeMap<String, String>,
+    pub(super) violations: Vec<Violation>,
     pub(super) needs: Vec<super::facts::Need>,
     pub(super) trace: Vec<PolicyTrace>,
     failures: Vec<Failure>,
@@ -50,7 +51,8 @@ struct Failure {
 
 /// What one validation decided against the request.
 struct Denied {
-    index: usize,
+    /// Which; none for the run as a whole.
+    validation: Option<usize>,
     reason: String,
     message: String,
 }
@@ -186,10 +188,11 @@ impl Session<'_> {
                 interrupt: self.facts.interrupt,
             };
             let mut run = self.run(policy, matched, inputs, bare.as_ref())?;
+            let told = told_annotations(&run);
             run.trace.param = param.as_deref().map(param_name);
             trace.runs.push(run.trace);
             for denied in run.denied {
-                all.denied(policy, binding, denied);
+                all.denied(policy, binding, denied, &told);
             }
             for (key, value) in run.annotations {
                 match value {
@@ -254,12 +257,13 @@ impl Session<'_> {
                 (Ok(true), Ok(_)) => continue,
                 (Ok(false), Ok(_)) => {
                     let message = message_of(validation, message);
-                    run.denied.push(Denied { index, reason: validation.reason.clone(), message });
+                    let reason = validation.reason.clone();
+                    run.denied.push(Denied { validation: Some(index), reason, message });
                     continue;
                 }
             };
             if policy.failure == FailurePolicy::Fail {
-                run.denied.push(Denied { index, reason, message });
+                run.denied.push(Denied { validation: Some(index), reason, message });
             }
         }
         self.annotate(policy, Inputs { authorizer: None, namespace, ..inputs }, run)
@@ -343,6 +347,15 @@ fn message_of(validation: &Validation, made: Option<String>) -> String {
     }
 }
 
+/// The audit annotations of a run that goes wrong.
+fn told_annotations(run: &Run) -> Vec<(String, String)> {
+    if run.denied.is_empty() {
+        return Vec::new();
+    }
+    let told = run.annotations.iter();
+    told.filter_map(|(key, value)| Some((key.clone(), value.clone().ok()?))).collect()
+}
+
 /// At most so many bytes of a text, whole characters.
 fn cut(text: &str, most: usize) -> &str {
     let mut end = text.len().min(most);
@@ -365,7 +378,7 @@ impl Run {
     fn failed(mut self, policy: &Policy<Validating>, told: String) -> Self {
         self.trace.outcome = Some(told.clone());
         if policy.failure == FailurePolicy::Fail {
-            self.denied.push(Denied { index: 0, reason: String::new(), message: told });
+            self.denied.push(Denied { validation: None, reason: String::new(), message: told });
         }
         self
     }
@@ -388,6 +401,24 @@ impl Validated {
         reason: String,
         told: &str,
     ) {
+        self.violations.push(Violation {
+            policy: policy.name.clone(),
+            binding: binding.map(|binding| binding.name.clone()),
+            validation: None,
+            actions: vec![Action::Deny],
+            message: told.to_owned(),
+            annotations: Vec::new(),
+        });
+        self.refuse(policy, binding, reason, told);
+    }
+
+    fn refuse(
+        &mut self,
+        policy: &Policy<Validating>,
+        binding: Option<&Binding>,
+        reason: String,
+        told: &str,
+    ) {
         let name = &policy.name;
         let by = match binding {
             Some(binding) => format!("{KIND} '{name}' with binding '{}'", binding.name),
@@ -396,11 +427,25 @@ impl Validated {
         self.denials.push((reason, format!("{by} denied request: {told}")));
     }
 
-    fn denied(&mut self, policy: &Policy<Validating>, binding: &Binding, denied: Denied) {
-        let Denied { index, reason, message } = denied;
+    fn denied(
+        &mut self,
+        policy: &Policy<Validating>,
+        binding: &Binding,
+        denied: Denied,
+        annotations: &[(String, String)],
+    ) {
+        let Denied { validation, reason, message } = denied;
+        self.violations.push(Violation {
+            policy: policy.name.clone(),
+            binding: Some(binding.name.clone()),
+            validation,
+            actions: binding.actions.clone(),
+            message: message.clone(),
+            annotations: annotations.to_vec(),
+        });
         for action in &binding.actions {
             match action {
-                Action::Deny => self.deny(policy, Some(binding), reason.clone(), &message),
+                Action::Deny => self.refuse(policy, Some(binding), reason.clone(), &message),
                 Action::Warn => {
                     let warning = format!(
                         "Validation failed for {KIND} '{}' with binding '{}': {message}",
@@ -414,7 +459,7 @@ impl Validated {
                     message: message.clone(),
                     policy: binding.policy.clone(),
                     binding: binding.name.clone(),
-                    expression_index: index,
+                    expression_index: validation.unwrap_or_default(),
                     validation_actions: binding
                         .actions
                         .iter()

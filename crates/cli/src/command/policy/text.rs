@@ -53,7 +53,8 @@ pub(super) fn decision(decision: &Decision, request: &Request, depth: Depth) -> 
     text
 }
 
-fn explain(policy: &PolicyTrace, text: &mut String) {
+/// What a policy came to.
+pub(in crate::command) fn explain(policy: &PolicyTrace, text: &mut String) {
     let again = if policy.reinvocation { ", once more" } else { "" };
     text.push_str(&format!("\n{} `{}`{again}\n", policy.kind, escape::cell(&policy.policy)));
     matched(&policy.matched, "  ", text);

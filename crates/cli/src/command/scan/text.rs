@@ -1,9 +1,9 @@
 //! The report for people: an object, the API server's sentence about it, and each place with its fix.
 
-use nullius_admission::{Finding, Report, ScanFault, Severity};
+use nullius_admission::{Enforcement, FaultKind, Finding, ObjectTrace, Report, ScanFault};
 use nullius_policy::pod_security::all_checks;
 
-use crate::output::escape;
+use crate::{command::policy, output::escape};
 
 /// How much is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,34 +29,44 @@ pub(super) fn findings(report: &Report, depth: Depth) -> String {
             escape::cell(&broken.message)
         ));
         for finding in findings.by_ref().take(broken.findings) {
-            one(finding, depth, &mut text);
+            one(report, finding, depth, &mut text);
         }
         text.push('\n');
     }
+    report.traces.iter().for_each(|trace| traced(trace, &mut text));
     if text.ends_with("\n\n") {
         text.pop();
     }
     text
 }
 
-fn one(finding: &Finding, depth: Depth, text: &mut String) {
+fn one(report: &Report, finding: &Finding, depth: Depth, text: &mut String) {
     let at = &finding.location;
-    let severity = match finding.severity {
-        Severity::High => "high",
-        Severity::Medium => "medium",
-    };
     let number = at.line.to_string();
     let space = " ".repeat(number.len());
+    let enforcement = match finding.enforcement {
+        Enforcement::Deny => "",
+        Enforcement::Warn => " (only warns)",
+        Enforcement::Audit => " (only tells the audit)",
+    };
     text.push_str(&format!(
-        "\n  {severity}: {} at {}:{}:{}\n    {number} | {}\n    {space} = {}\n    {space} = fix: {}\n",
-        finding.check,
+        "\n  {}: {}{enforcement} at {}:{}:{}\n    {number} | {}\n",
+        finding.severity,
+        escape::cell(&finding.check),
         escape::cell(&at.file),
         at.line,
         at.column,
         escape::cell(&at.snippet),
-        escape::cell(&finding.path),
-        escape::cell(&finding.fix),
     ));
+    let mut line = |what: &str, told: &str| {
+        if !told.is_empty() {
+            text.push_str(&format!("    {space} = {what}{}\n", escape::cell(told)));
+        }
+    };
+    line("", &finding.path);
+    // The Pod Security Standards say it in one sentence about the object.
+    line("", if finding.level.is_none() { &finding.message } else { "" });
+    line("fix: ", &finding.fix);
     let more = finding.spots.get(1..).unwrap_or_default();
     match depth {
         Depth::Short if more.is_empty() => {}
@@ -67,15 +77,23 @@ fn one(finding: &Finding, depth: Depth, text: &mut String) {
         }
         Depth::Explained => {
             for spot in more {
+                let told = match spot.fix.as_str() {
+                    "" => spot.path.clone(),
+                    fix => format!("{}: {fix}", spot.path),
+                };
                 text.push_str(&format!(
-                    "    {space} = also {}:{}: {}: {}\n",
+                    "    {space} = also {}:{}: {}\n",
                     spot.line,
                     spot.column,
-                    escape::cell(&spot.path),
-                    escape::cell(&spot.fix)
+                    escape::cell(&told)
                 ));
             }
-            if let Some(check) = all_checks().find(|check| check.id == finding.check) {
+            if let Some(about) =
+                report.about(&finding.check).filter(|about| !about.about.is_empty())
+            {
+                text.push_str(&format!("    {space} = why: {}\n", escape::cell(&about.about)));
+            }
+            if let Some(check) = all_checks().find(|check| check.id.as_str() == finding.check) {
                 text.push_str(&format!(
                     "    {space} = why: {} (Pod Security Standards, {} since v1.{})\n",
                     check.about,
@@ -85,6 +103,21 @@ fn one(finding: &Finding, depth: Depth, text: &mut String) {
             }
         }
     }
+}
+
+/// What an object came to, also where nothing was found.
+fn traced(trace: &ObjectTrace, text: &mut String) {
+    let at = &trace.location;
+    text.push_str(&format!(
+        "explained: {}:{}:{}: {}\n  pod security: {}\n",
+        escape::cell(&at.file),
+        at.line,
+        at.column,
+        escape::cell(&trace.object.label()),
+        escape::cell(&trace.pod_security)
+    ));
+    trace.policies.iter().for_each(|each| policy::explain(each, text));
+    text.push('\n');
 }
 
 /// The objects that break something, one a line.
@@ -106,19 +139,30 @@ pub(super) fn beside(report: &Report) -> String {
         format!("{count} {}", if count == 1 { one } else { more })
     };
     let files = several(counts.files, "file", "files");
-    let checked =
-        several(counts.checked, "object that is or makes pods", "objects that are or make pods");
+    let checked = match report.policies.is_empty() {
+        true => {
+            several(counts.checked, "object that is or makes pods", "objects that are or make pods")
+        }
+        false => several(counts.objects, "object", "objects"),
+    };
     text.push_str(&match report.findings.len() {
         0 if counts.objects == 0 => format!("nothing to judge: no object of Kubernetes in {files}"),
-        0 => format!("no findings by {}: {checked}, {files}", report.pod_security),
+        0 => format!("no findings by {}: {checked}, {files}", report.measures()),
         found => format!(
             "{} by {} in {} of {checked}, {files}",
             several(found, "finding", "findings"),
-            report.pod_security,
+            report.measures(),
             report.objects.len()
         ),
     });
-    for (count, what) in [(report.waived.len(), "waived"), (report.errors.len(), "not readable")] {
+    let faults = |kind| report.errors.iter().filter(|fault| fault.kind == kind).count();
+    let sums = [
+        (report.waived.len(), "waived"),
+        (faults(FaultKind::Unreadable), "not readable"),
+        (faults(FaultKind::Refused), "that no API server takes"),
+        (faults(FaultKind::Unjudged), "not known to policies"),
+    ];
+    for (count, what) in sums {
         if count > 0 {
             text.push_str(&format!("; {count} {what}"));
         }

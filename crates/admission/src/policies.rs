@@ -1,0 +1,314 @@
+//! The policies of a scan: those of files and good practice, what they say of themselves, and what they know of a cluster.
+//!
+//! A policy that cannot be used is told with its line, and in its place stands one that refuses whatever it would be for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nullius_manifest::{Found, Manifest, Source, Unreadable, objects};
+use nullius_policy::admission_policy::{
+    Decision, Fault, Kind, PolicySet, PolicyTrace, Request, Taken, Version,
+};
+use serde_json::{Value as Json, json};
+
+use crate::{
+    practice::PRACTICE,
+    report::{FaultKind, ScanFault, Severity},
+    state::{Lacking, State, Unknown},
+};
+
+/// What says how bad it is to break a policy: `low`, `medium` or `high`.
+const SEVERITY: &str = "nullius.dev/severity";
+/// What says how to mend an object.
+const FIX: &str = "nullius.dev/fix";
+/// What says why a policy is there; Kubernetes' own word stands in for it.
+const ABOUT: [&str; 2] = ["nullius.dev/about", "kubernetes.io/description"];
+/// What is said of objects for which there is a policy that cannot be used.
+const UNUSABLE: &str = "the policy cannot be used";
+
+/// Policies with what they must know.
+#[derive(Debug)]
+pub struct Policies {
+    set: PolicySet,
+    state: State,
+    abouts: BTreeMap<String, PolicyAbout>,
+    faults: Vec<ScanFault>,
+    /// What is derived of the set, made when it is first asked.
+    looks: Option<Looks>,
+}
+
+/// What a policy says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PolicyAbout {
+    /// How bad it is to break it.
+    pub severity: Option<Severity>,
+    /// Why it is there.
+    pub about: String,
+    /// How to mend an object.
+    pub fix: String,
+    /// Why it cannot be used.
+    pub broken: Option<String>,
+}
+
+/// What a set of policies looks at.
+#[derive(Debug, Clone)]
+struct Looks {
+    at_namespaces: bool,
+    /// Kinds of which scanned objects are facts.
+    facts: BTreeSet<Kind>,
+}
+
+impl Policies {
+    /// No policies, for an API server of a version.
+    pub fn new(version: Version) -> Self {
+        Self {
+            set: PolicySet::new(version),
+            state: State::default(),
+            abouts: BTreeMap::new(),
+            faults: Vec::new(),
+            looks: None,
+        }
+    }
+
+    /// Adds good practice.
+    #[must_use]
+    pub fn with_practice(mut self) -> Self {
+        for (name, text) in PRACTICE {
+            self.policies(Ok(Source { name: name.to_owned(), text: text.to_owned() }));
+        }
+        self
+    }
+
+    /// Takes the policies and bindings of a text; its other objects are facts.
+    pub fn policies(&mut self, source: Result<Source, Unreadable>) {
+        self.each(source, |this, source, manifest| this.policy(source, manifest));
+    }
+
+    /// Takes the objects of a text as facts of the cluster.
+    pub fn facts(&mut self, source: Result<Source, Unreadable>) {
+        self.each(source, |this, source, manifest| this.fact(source, manifest));
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    /// Whether something is wrong with policies or facts.
+    pub fn is_faulty(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
+    /// The names of the policies with what they say of themselves.
+    pub fn abouts(&self) -> impl Iterator<Item = (&str, &PolicyAbout)> {
+        self.abouts.iter().map(|(name, about)| (name.as_str(), about))
+    }
+
+    /// What a policy says of itself.
+    pub(crate) fn about(&self, name: &str) -> Option<&PolicyAbout> {
+        self.abouts.get(name)
+    }
+
+    /// What is wrong with policies and facts.
+    pub(crate) fn take_faults(&mut self) -> Vec<ScanFault> {
+        std::mem::take(&mut self.faults)
+    }
+
+    /// Policies that are for nothing, and bindings of nothing.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let unbound = self.set.unbound().map(|name| {
+            format!("no binding names the policy `{name}`: it is for nothing, as in a cluster")
+        });
+        let dangling = self.set.dangling().map(|(binding, policy)| {
+            format!("the binding `{binding}` names the policy `{policy}`, which is not there")
+        });
+        unbound.chain(dangling).collect()
+    }
+
+    /// The state with what scanned objects added to it.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Whether a policy may be for objects of a group.
+    pub(crate) fn concerns(&self, group: &str) -> bool {
+        self.set.concerns(group)
+    }
+
+    /// What is wrong with a scanned object that is a policy or a binding.
+    pub(crate) fn wrong_policy(&self, file: &str, manifest: &Manifest) -> Vec<ScanFault> {
+        let mut alone = PolicySet::new(self.set.version());
+        match alone.add(&json_of(manifest)) {
+            Ok(_) => Vec::new(),
+            Err(faults) => refused(file, manifest, &faults),
+        }
+    }
+
+    /// Takes a scanned object as a fact, where policies may ask for it.
+    pub(crate) fn learn(&mut self, object: &Json) -> Result<(), String> {
+        let text = |field: &str| object.get(field).and_then(Json::as_str).unwrap_or_default();
+        let kind = Kind::new(text("apiVersion"), text("kind"));
+        if !self.looks().facts.contains(&kind) {
+            return Ok(());
+        }
+        self.state.add(object).map_err(|wrong| wrong.to_string())
+    }
+
+    /// Judges a request, before everything was scanned.
+    pub(crate) fn judge(&mut self, request: &Request) -> Result<Decision, Lacking> {
+        let mut unknown = match self.looks().at_namespaces {
+            true => Unknown::Lacks,
+            false => Unknown::AnyNamespace,
+        };
+        self.state.decide(&self.set, request, &mut unknown)
+    }
+
+    /// Judges a request when nothing more will be known: parameters that are not there are absent, as in a cluster, and
+    /// told.
+    pub(crate) fn judge_last(&mut self, request: &Request) -> (Result<Decision, Lacking>, Lacking) {
+        let any_namespace = !self.looks().at_namespaces;
+        let mut unknown = Unknown::Assumed { any_namespace, absent: Vec::new() };
+        let decision = self.state.decide(&self.set, request, &mut unknown);
+        let absent = match unknown {
+            Unknown::Assumed { absent, .. } => absent,
+            Unknown::Lacks | Unknown::AnyNamespace => Vec::new(),
+        };
+        (decision, Lacking(absent))
+    }
+
+    /// The policies that are not for a request at all, and why.
+    pub(crate) fn passed_over(&self, request: &Request) -> Vec<PolicyTrace> {
+        self.state.passed_over(&self.set, request)
+    }
+
+    fn looks(&mut self) -> &Looks {
+        let set = &self.set;
+        self.looks.get_or_insert_with(|| {
+            let mut facts = set.param_kinds();
+            facts.insert(Kind::new("v1", "Namespace"));
+            facts.insert(Kind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition"));
+            Looks { at_namespaces: set.looks_at_namespaces(), facts }
+        })
+    }
+
+    fn each(
+        &mut self,
+        source: Result<Source, Unreadable>,
+        mut each: impl FnMut(&mut Self, &Source, &Manifest),
+    ) {
+        self.looks = None;
+        let source = match source {
+            Ok(source) => source,
+            Err(unreadable) => return self.faults.push(ScanFault::unreadable(unreadable)),
+        };
+        objects(&source.text, |found| match found {
+            Found::Object(manifest) => each(self, &source, &manifest),
+            Found::Other(_) => {}
+            Found::Fault(fault) => {
+                self.faults.push(ScanFault::at(FaultKind::Unreadable, &source.name, fault));
+            }
+        });
+    }
+
+    fn fact(&mut self, source: &Source, manifest: &Manifest) {
+        if let Err(error) = self.state.add(&json_of(manifest)) {
+            let fault = nullius_manifest::Fault {
+                place: manifest.node().place(),
+                message: error.to_string(),
+                next: None,
+            };
+            self.faults.push(ScanFault::at(FaultKind::Refused, &source.name, fault));
+        }
+    }
+
+    fn policy(&mut self, source: &Source, manifest: &Manifest) {
+        let object = json_of(manifest);
+        let faults = match self.set.add(&object) {
+            Ok(Taken::Foreign) => return self.fact(source, manifest),
+            Ok(Taken::Added) => Vec::new(),
+            Err(faults) => faults,
+        };
+        let told = refused(&source.name, manifest, &faults);
+        let is_policy = manifest.kind.ends_with("AdmissionPolicy");
+        if is_policy {
+            let broken = told.first().map(|fault| {
+                let line = fault.line.unwrap_or_default();
+                let message = fault.message.lines().next().unwrap_or_default();
+                format!("{UNUSABLE} ({}:{line}: {message})", source.name)
+            });
+            let stands_in = |about: &Self| about.abouts.contains_key(manifest.name());
+            if broken.is_none() || !stands_in(self) {
+                self.abouts.insert(manifest.name().to_owned(), about(&object, broken.clone()));
+            }
+            if broken.is_some() {
+                self.stand_in(manifest, &object);
+            }
+        }
+        self.faults.extend(told);
+    }
+
+    /// A policy that refuses whatever a broken one would be for: its own constraints where they can be read, else all.
+    fn stand_in(&mut self, manifest: &Manifest, object: &Json) {
+        let all = json!({ "resourceRules": [{
+            "apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["*"]
+        }] });
+        let own = object.pointer("/spec/matchConstraints").cloned();
+        for constraints in own.into_iter().chain([all]) {
+            let mut spec = json!({ "failurePolicy": "Fail", "matchConstraints": constraints });
+            let (field, rule) = match manifest.kind.as_str() {
+                "MutatingAdmissionPolicy" => {
+                    spec["reinvocationPolicy"] = Json::from("Never");
+                    let expression = "[JSONPatch{op: \"remove\", path: \"/cannot-be-used\"}]";
+                    let patch = json!({ "expression": expression });
+                    ("mutations", json!([{ "patchType": "JSONPatch", "jsonPatch": patch }]))
+                }
+                _ => ("validations", json!([{ "expression": "false", "message": UNUSABLE }])),
+            };
+            spec[field] = rule;
+            let stand_in = json!({
+                "apiVersion": object["apiVersion"], "kind": object["kind"],
+                "metadata": { "name": manifest.name() }, "spec": spec,
+            });
+            if self.set.add(&stand_in).is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+/// What is wrong with a policy or binding, with its places.
+fn refused(file: &str, manifest: &Manifest, faults: &[Fault]) -> Vec<ScanFault> {
+    let told = |fault: &Fault| {
+        let what = format!("{} `{}`", manifest.kind, manifest.name());
+        let fault = nullius_manifest::Fault {
+            place: manifest.node().place_of_text(&fault.field),
+            message: format!("{what}: {fault}"),
+            next: Some("mend it; an API server would refuse it too".to_owned()),
+        };
+        ScanFault::at(FaultKind::Refused, file, fault)
+    };
+    faults.iter().map(told).collect()
+}
+
+/// An object that says what it is, also one that stood in a list.
+fn json_of(manifest: &Manifest) -> Json {
+    let mut object = manifest.to_json();
+    if let Json::Object(fields) = &mut object {
+        fields.insert("apiVersion".to_owned(), Json::from(manifest.api_version.as_str()));
+        fields.insert("kind".to_owned(), Json::from(manifest.kind.as_str()));
+    }
+    object
+}
+
+fn about(object: &Json, broken: Option<String>) -> PolicyAbout {
+    let annotations = object.pointer("/metadata/annotations");
+    let word = |key: &str| {
+        let value = annotations.and_then(|all| all.get(key)).and_then(Json::as_str);
+        value.unwrap_or_default().trim().to_owned()
+    };
+    PolicyAbout {
+        severity: Severity::of_word(&word(SEVERITY)),
+        about: ABOUT.into_iter().map(word).find(|text| !text.is_empty()).unwrap_or_default(),
+        fix: word(FIX),
+        broken,
+    }
+}
