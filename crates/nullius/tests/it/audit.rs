@@ -261,7 +261,7 @@ fn the_audit_is_filtered_shown_and_verified() {
 #[test]
 fn uses_are_merged_with_the_permission_that_allowed_them() {
     let Some(world) = World::together() else { return };
-    let (namespace, mut worker) = world.worker("uses");
+    let (namespace, worker) = world.worker("uses");
     let kubectl = worker.kubectl();
     for _ in 0..3 {
         kubectl.ok(&["get", "configmap", "kube-root-ca.crt"]).unwrap();
