@@ -1,9 +1,11 @@
 //! `cargo xtask test`: everything that must hold, on real Kubernetes clusters where the machine can run them.
 //!
 //! Starts the clusters and one environment that the end-to-end tests share, runs every test of the workspace, and
-//! ends all of it, also when a test failed. What a killed run left behind goes first.
+//! ends all of it, also when a test failed. What a killed run left behind goes first. Where the machine cannot run
+//! clusters or their nodes, the tests that need them skip; how many and why is said at the end.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -11,9 +13,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nullius_skip::{Extent, Skip, in_ci};
 use nullius_testkit::{
     ClusterConfig, Component, Environment, EnvironmentConfig, KubernetesVersion, Profile, Programs,
-    Progress, StateDir, ensure_browser, ensure_helm, up_all,
+    Progress, StateDir, WITHOUT_CLUSTERS, ensure_browser, ensure_helm, missing_for_clusters,
+    missing_for_nodes, up_all,
 };
 
 /// The arguments of `cargo xtask test`.
@@ -22,7 +26,7 @@ pub(crate) struct Arguments {
     /// Only the tests of these packages [default: all].
     #[arg(short, long)]
     package: Vec<String>,
-    /// No clusters: only what needs nothing but Rust; the rest says that it was skipped.
+    /// No clusters: only what needs nothing but Rust runs; the rest is skipped, and counted as such.
     #[arg(long)]
     without_clusters: bool,
     /// Passed on to the tests, for example the name of one.
@@ -30,12 +34,27 @@ pub(crate) struct Arguments {
     rest: Vec<String>,
 }
 
-/// Passed, failed and ignored tests.
+/// What libtest counts: tests that skipped are among those that passed.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Counts {
     passed: u32,
     failed: u32,
     ignored: u32,
+}
+
+/// What a run of the tests gave.
+#[derive(Debug, Default)]
+struct Outcome {
+    counts: Counts,
+    skips: Vec<Skip>,
+}
+
+/// What the end-to-end tests find.
+enum Clusters<'a> {
+    /// Clusters and an environment in this state directory.
+    In(&'a Path),
+    /// None, for this reason.
+    Without(&'a str),
 }
 
 /// Runs the tests; fails when one failed.
@@ -47,8 +66,18 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     };
     let build = ["test", "--locked", "--no-run"];
     crate::ci::cargo(root, &[&build[..], &selected].concat())?;
-    if arguments.without_clusters {
-        return finish(run_tests(root, &selected, &arguments.rest, None)?);
+    let without = match arguments.without_clusters {
+        true => {
+            Some("it needs a Kubernetes cluster, and `--without-clusters` starts none".to_owned())
+        }
+        false => missing_for_clusters(),
+    };
+    if let Some(why) = without {
+        if in_ci() && !arguments.without_clusters {
+            bail!("in CI the tests run on clusters: {why}");
+        }
+        eprintln!("test: no clusters, so tests that need one are skipped: {why}");
+        return run_tests(root, &selected, &arguments.rest, Clusters::Without(&why))?.finish();
     }
     // The end-to-end tests have built the binary too.
     let began = Instant::now();
@@ -61,13 +90,13 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
             "test: clusters and environment ready after {:.1} s",
             began.elapsed().as_secs_f32()
         );
-        run_tests(root, &selected, &arguments.rest, Some(state))
+        run_tests(root, &selected, &arguments.rest, Clusters::In(state))
     });
     let ended = Environment::stop(state.path(), Progress::Lines)
         .and_then(|()| state.down_all(Progress::Lines));
-    let counts = outcome?;
+    let outcome = outcome?;
     ended.context("the clusters could not be ended")?;
-    finish(counts)
+    outcome.finish()
 }
 
 fn default_state() -> PathBuf {
@@ -81,8 +110,13 @@ fn with_environment<T>(
     root: &Path,
     work: impl FnOnce(&Path) -> Result<T>,
 ) -> Result<T> {
-    let version = KubernetesVersion::V1_36;
-    Programs::ensure(version, &[Component::Kubernetes, Component::Nodes], Progress::Lines)?;
+    let mut components = vec![Component::Kubernetes];
+    match missing_for_nodes() {
+        None => components.push(Component::Nodes),
+        Some(why) if in_ci() => bail!("in CI the tests run on nodes: {why}"),
+        Some(why) => eprintln!("test: no nodes, so tests that need pods are skipped: {why}"),
+    }
+    Programs::ensure(KubernetesVersion::V1_36, &components, Progress::Lines)?;
     ensure_helm()?;
     ensure_browser(Progress::Lines)?;
     let configs = vec![
@@ -101,8 +135,9 @@ fn run_tests(
     root: &Path,
     selected: &[&str],
     rest: &[String],
-    state: Option<&Path>,
-) -> Result<Counts> {
+    clusters: Clusters<'_>,
+) -> Result<Outcome> {
+    let told = tempfile::NamedTempFile::new().context("cannot make a file for what is skipped")?;
     let mut command = Command::new(crate::ci::cargo_program());
     command
         .args(["test", "--locked", "--no-fail-fast"])
@@ -112,9 +147,11 @@ fn run_tests(
     if !rest.is_empty() {
         command.arg("--").args(rest);
     }
-    if let Some(state) = state {
-        command.env("NULLIUS_TEST_STATE", state);
-    }
+    command.env(nullius_skip::FILE, told.path());
+    match clusters {
+        Clusters::In(state) => command.env("NULLIUS_TEST_STATE", state),
+        Clusters::Without(why) => command.env(WITHOUT_CLUSTERS, why),
+    };
     let mut child = command.spawn().context("cannot run cargo")?;
     let output = child.stdout.take().context("the tests have no output")?;
     let mut counts = Counts::default();
@@ -127,7 +164,8 @@ fn run_tests(
     if !status.success() && counts.failed == 0 {
         bail!("`cargo test` failed before a test could");
     }
-    Ok(counts)
+    let skips = nullius_skip::read(told.path()).context("cannot read what was skipped")?;
+    Ok(Outcome { counts, skips })
 }
 
 impl Counts {
@@ -148,19 +186,56 @@ impl Counts {
     }
 }
 
-fn finish(counts: Counts) -> Result<()> {
-    println!("{} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.ignored);
-    if counts.failed > 0 {
-        bail!("{} tests failed", counts.failed);
+impl Outcome {
+    /// Says what ran and what did not; fails when a test failed or none ran.
+    fn finish(&self) -> Result<()> {
+        print!("{}", self.report());
+        match (self.counts.failed, self.passed()) {
+            (0, 0) => bail!("no test ran"),
+            (0, _) => Ok(()),
+            (failed, _) => bail!("{failed} tests failed"),
+        }
     }
-    if counts.passed == 0 {
-        bail!("no test ran");
+
+    fn passed(&self) -> u32 {
+        self.counts.passed.saturating_sub(self.skipped())
     }
-    Ok(())
+
+    /// Tests that returned without running.
+    fn skipped(&self) -> u32 {
+        let tests = self.skips.iter().filter(|skip| skip.extent == Extent::Whole);
+        tests.map(|skip| &skip.test).collect::<BTreeSet<_>>().len().try_into().unwrap_or(u32::MAX)
+    }
+
+    /// Reasons with the tests that gave them, and the counts as the last line.
+    fn report(&self) -> String {
+        let mut by_reason = BTreeMap::<_, Vec<&str>>::new();
+        for skip in &self.skips {
+            by_reason.entry((skip.extent, &skip.reason)).or_default().push(&skip.test);
+        }
+        let mut text = String::new();
+        for ((extent, reason), tests) in by_reason {
+            let what = match extent {
+                Extent::Whole => "skipped",
+                Extent::Part => "left out of",
+            };
+            let s = if tests.len() == 1 { "" } else { "s" };
+            text += &format!("{what} {} test{s}: {reason}\n", tests.len());
+            tests.iter().for_each(|test| text += &format!("    {test}\n"));
+        }
+        let skipped = self.skipped() + self.counts.ignored;
+        text += &format!(
+            "{} passed, {} failed, {skipped} skipped\n",
+            self.passed(),
+            self.counts.failed
+        );
+        text
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
     use super::*;
 
     #[test]
@@ -170,5 +245,31 @@ mod tests {
         counts.add("test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 2 filtered out; finished in 0.00s");
         counts.add("test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.5s");
         assert_eq!(counts, Counts { passed: 6, failed: 2, ignored: 1 });
+    }
+
+    #[test]
+    fn a_test_that_skipped_has_not_passed_and_its_reason_is_told() {
+        let skip = |extent, reason: &str, test: &str| Skip {
+            extent,
+            reason: reason.to_owned(),
+            test: test.to_owned(),
+        };
+        let outcome = Outcome {
+            counts: Counts { passed: 9, failed: 0, ignored: 1 },
+            skips: vec![
+                skip(Extent::Whole, "no root", "x a"),
+                skip(Extent::Whole, "no root", "x b"),
+                skip(Extent::Whole, "no disk", "x b"),
+                skip(Extent::Part, "no kubectl", "x c"),
+            ],
+        };
+        assert_eq!(
+            outcome.report(),
+            "skipped 1 test: no disk\n    x b\nskipped 2 tests: no root\n    x a\n    x b\n\
+             left out of 1 test: no kubectl\n    x c\n7 passed, 0 failed, 3 skipped\n"
+        );
+        outcome.finish().unwrap();
+        let counts = Counts { passed: 2, ..Counts::default() };
+        assert!(Outcome { counts, ..outcome }.finish().is_err(), "all were skipped");
     }
 }

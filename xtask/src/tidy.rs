@@ -37,6 +37,7 @@ const RINGS: &[(&str, u8)] = &[
     ("nullius-agent", 4),
     ("nullius-cli", 4),
     ("nullius", 5),
+    ("nullius-skip", BESIDE),
     ("nullius-testkit", BESIDE),
     ("xtask", BESIDE),
 ];

@@ -42,10 +42,10 @@ pub use environment::{
 pub use image::{Content, File, Image, busybox_image, image_from_binary, pause_image};
 pub use kubectl::{Kubectl, Output, kubectl, kubectl_on_path};
 pub use packages::{ensure_browser, missing_for_browser, missing_for_nodes};
-pub use programs::{Component, Programs, ensure_helm};
+pub use programs::{Component, Programs, ensure_helm, missing_for_clusters};
 pub use progress::Progress;
 pub use record::{ClusterRecord, NodeRecord, ProcessRecord};
-pub use shared::{TestNamespace, environment, shared, shared_all};
+pub use shared::{TestNamespace, WITHOUT_CLUSTERS, environment, shared, shared_all};
 pub use state::{StateDir, Status};
 pub use stub_api::{StubApi, stub_certificate};
 pub use versions::KubernetesVersion;

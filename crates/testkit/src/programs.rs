@@ -57,8 +57,7 @@ impl Programs {
         let cache = cache_directory()?;
         fs::create_dir_all(&cache)
             .with_context(|| format!("cannot make the cache `{}`", cache.display()))?;
-        let kubernetes_key =
-            format!("kubernetes-{}-{}", kubernetes.full(), fingerprint(kubernetes)?);
+        let kubernetes_key = kubernetes_key(kubernetes)?;
         for component in components {
             match component {
                 Component::Kubernetes => {
@@ -117,6 +116,16 @@ impl Programs {
     }
 }
 
+/// Why no cluster can be started here, or `None` when one can: its programs are built, or Go can build them.
+pub fn missing_for_clusters() -> Option<String> {
+    let version = KubernetesVersion::V1_36;
+    let built = || Some(cache_directory().ok()?.join(kubernetes_key(version).ok()?).is_dir());
+    match built() {
+        Some(true) => None,
+        Some(false) | None => packages::require_go().err().map(|error| error.to_string()),
+    }
+}
+
 /// Builds Helm 3 if it is not in the cache yet, and says where it is.
 pub fn ensure_helm() -> Result<PathBuf> {
     let programs = Programs::ensure(KubernetesVersion::V1_36, &[Component::Helm], Progress::Lines)?;
@@ -136,6 +145,11 @@ fn cache_directory() -> Result<PathBuf> {
 /// The Go module of the development cluster.
 pub(crate) fn module_directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev/cluster")
+}
+
+/// The directory of one Kubernetes version in the cache.
+fn kubernetes_key(kubernetes: KubernetesVersion) -> Result<String> {
+    Ok(format!("kubernetes-{}-{}", kubernetes.full(), fingerprint(kubernetes)?))
 }
 
 fn fingerprint(kubernetes: KubernetesVersion) -> Result<String> {

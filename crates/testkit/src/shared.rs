@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use anyhow::Result;
+use nullius_skip::skip;
 
 use crate::{
     cluster::Cluster,
@@ -17,14 +17,16 @@ use crate::{
 
 /// The environment variable that names the test run's state directory.
 const STATE: &str = "NULLIUS_TEST_STATE";
+/// The environment variable in which a test run without clusters says why it has none.
+pub const WITHOUT_CLUSTERS: &str = "NULLIUS_TEST_WITHOUT_CLUSTERS";
 
 /// A running cluster of this profile, shared by the tests of a run.
 ///
-/// `cargo xtask test` starts the clusters and names their directory. Without it a test skips on a person's machine
-/// (`None`, with the reason on standard error) and fails in CI, where it must run.
+/// `cargo xtask test` starts the clusters and names their directory. Without it, or where the machine lacks what nodes
+/// need, a test skips on a person's machine (`None`, with the reason told) and fails in CI, where it must run.
 ///
 /// # Panics
-/// In CI (`CI=true`) when there is no such cluster, and anywhere when the named state cannot be read.
+/// In CI when there is no such cluster, and anywhere when the named state cannot be read.
 pub fn shared(profile: Profile) -> Option<Cluster> {
     shared_all(profile)?.into_iter().next()
 }
@@ -35,18 +37,18 @@ pub fn shared(profile: Profile) -> Option<Cluster> {
 /// As [`shared`].
 #[expect(clippy::panic, reason = "the contract with a test that must not pass by not running")]
 pub fn shared_all(profile: Profile) -> Option<Vec<Cluster>> {
-    let missing = match std::env::var_os(STATE) {
-        None => format!("{STATE} is not set: run the test with `cargo xtask test`"),
-        Some(state) => match find(Path::new(&state), profile) {
-            Ok(clusters) if !clusters.is_empty() => return Some(clusters),
-            Ok(_) => format!("no cluster of profile `{profile}` in `{}`", state.display()),
+    let missing = match state() {
+        Err(missing) => missing,
+        Ok(state) => match find(&state, profile) {
+            Ok(clusters) => match whole(clusters) {
+                Ok(clusters) if !clusters.is_empty() => return Some(clusters),
+                Ok(_) => format!("no cluster of profile `{profile}` in `{}`", state.display()),
+                Err(missing) => missing,
+            },
             Err(error) => panic!("cannot read the test run's state: {error:#}"),
         },
     };
-    if std::env::var("CI").is_ok_and(|ci| ci == "true") {
-        panic!("a test needs a Kubernetes cluster, and in CI it must run: {missing}");
-    }
-    eprintln!("skipped, this test needs a Kubernetes cluster: {missing}");
+    skip(&missing);
     None
 }
 
@@ -56,22 +58,37 @@ pub fn shared_all(profile: Profile) -> Option<Vec<Cluster>> {
 /// As [`shared`].
 #[expect(clippy::panic, reason = "the contract with a test that must not pass by not running")]
 pub fn environment() -> Option<(Environment, PathBuf)> {
-    let missing = match std::env::var_os(STATE).map(PathBuf::from) {
-        None => format!("{STATE} is not set: run the test with `cargo xtask test`"),
-        Some(state) => match Environment::open(&state) {
+    let missing = match state() {
+        Err(missing) => missing,
+        Ok(state) => match Environment::open(&state) {
             Ok(Some(environment)) => return Some((environment, state)),
             Ok(None) => format!("no hub runs in `{}`", state.display()),
             Err(error) => panic!("cannot read the test run's environment: {error:#}"),
         },
     };
-    if std::env::var("CI").is_ok_and(|ci| ci == "true") {
-        panic!("a test needs a hub and a cluster, and in CI it must run: {missing}");
-    }
-    eprintln!("skipped, this test needs a hub and a cluster: {missing}");
+    skip(&missing);
     None
 }
 
-fn find(state: &Path, profile: Profile) -> Result<Vec<Cluster>> {
+/// The state directory of the test run, or why there is none.
+fn state() -> Result<PathBuf, String> {
+    std::env::var_os(STATE).map(PathBuf::from).ok_or_else(|| {
+        let told = std::env::var(WITHOUT_CLUSTERS).ok();
+        told.unwrap_or_else(|| {
+            "it needs a Kubernetes cluster: run the test with `cargo xtask test`".to_owned()
+        })
+    })
+}
+
+/// These clusters, or what one of them lacks of its profile.
+fn whole(clusters: Vec<Cluster>) -> Result<Vec<Cluster>, String> {
+    match clusters.iter().find_map(|cluster| cluster.record().missing.clone()) {
+        None => Ok(clusters),
+        Some(missing) => Err(missing),
+    }
+}
+
+fn find(state: &Path, profile: Profile) -> anyhow::Result<Vec<Cluster>> {
     let mut clusters = StateDir::open(state)?.clusters()?;
     clusters.retain(|cluster| cluster.record().profile.as_deref() == Some(profile.as_str()));
     Ok(clusters)
@@ -84,7 +101,7 @@ pub struct TestNamespace {
 }
 
 impl TestNamespace {
-    pub(crate) fn create(cluster: &Cluster, purpose: &str) -> Result<Self> {
+    pub(crate) fn create(cluster: &Cluster, purpose: &str) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("test-{purpose}-{}-{number}", std::process::id());
@@ -105,17 +122,17 @@ impl TestNamespace {
     }
 
     /// Runs kubectl as administrator in it; an exit code other than 0 is an error.
-    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+    pub fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
         self.kubectl.ok(&self.in_namespace(args))
     }
 
     /// Runs kubectl as administrator in it.
-    pub fn run(&self, args: &[&str]) -> Result<Output> {
+    pub fn run(&self, args: &[&str]) -> anyhow::Result<Output> {
         self.kubectl.run(&self.in_namespace(args))
     }
 
     /// Applies a manifest in it as administrator.
-    pub fn apply(&self, manifest: &str) -> Result<()> {
+    pub fn apply(&self, manifest: &str) -> anyhow::Result<()> {
         let output =
             self.kubectl.run_with_input(&self.in_namespace(&["apply", "-f", "-"]), manifest)?;
         anyhow::ensure!(output.code == 0, "applying a manifest failed: {}", output.stderr.trim());

@@ -6,7 +6,7 @@ use std::process::Command;
 fn the_kinds_are_those_of_the_pinned_kubernetes() {
     // Building it takes minutes the first time, as the clusters do, which need Go as well.
     if std::env::var_os("NULLIUS_TEST_STATE").is_none() {
-        eprintln!("skipped: NULLIUS_TEST_STATE is not set: run the test with `cargo xtask test`");
+        crate::skip_without_clusters();
         return;
     }
     let output = Command::new(env!("CARGO_BIN_EXE_xtask"))

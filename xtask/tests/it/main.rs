@@ -4,3 +4,12 @@
 
 mod generated;
 mod newcomer;
+mod skips;
+
+/// For tests that need the programs or clusters of a test run where there is none.
+fn skip_without_clusters() {
+    let told = std::env::var(nullius_testkit::WITHOUT_CLUSTERS).ok();
+    nullius_skip::skip(
+        &told.unwrap_or_else(|| "it needs Go: run the test with `cargo xtask test`".to_owned()),
+    );
+}

@@ -15,7 +15,10 @@ fn manifests_of_real_applications_are_scanned_without_a_panic() {
     let folder =
         env::var_os("NULLIUS_CONFORMANCE").map_or_else(beside, PathBuf::from).join("manifests");
     if !folder.is_dir() {
-        eprintln!("skipped: no manifests in {}", folder.display());
+        nullius_skip::skip_without_data(&format!(
+            "no manifests in {}: set NULLIUS_CONFORMANCE to the folder of the conformance data",
+            folder.display()
+        ));
         return;
     }
     let mut scan =

@@ -16,10 +16,10 @@ pub(crate) fn cases(file: &str) -> Option<Vec<Json>> {
     match fs::read_to_string(&path) {
         Ok(text) => Some(serde_json::from_str(&text).expect("the conformance file is JSON")),
         Err(error) => {
-            eprintln!(
-                "skipped: {} cannot be read ({error}): set NULLIUS_CONFORMANCE to the folder of the conformance data",
+            nullius_skip::skip_without_data(&format!(
+                "{} cannot be read ({error}): set NULLIUS_CONFORMANCE to the folder of the conformance data",
                 path.display()
-            );
+            ));
             None
         }
     }

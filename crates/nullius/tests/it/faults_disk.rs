@@ -29,8 +29,7 @@ impl SmallDisk {
         match mount.output() {
             Ok(output) if output.status.success() => Some(Self(directory)),
             other => {
-                assert!(std::env::var_os("CI").is_none(), "cannot mount a small disk: {other:?}");
-                eprintln!("skipped, mounting a small disk needs root: {other:?}");
+                nullius_skip::skip(&format!("mounting a small disk needs root: {other:?}"));
                 None
             }
         }

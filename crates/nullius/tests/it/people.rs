@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use nullius_skip::leave_out;
 use nullius_testkit::{Kubectl, Output, Person, kubectl, kubectl_on_path, wait_until};
 use serde_json::Value;
 
@@ -101,9 +102,12 @@ impl<'w> Worker<'w> {
         self.at_home(kubectl(&self.kubeconfig).unwrap())
     }
 
-    /// kubectl of the cluster's version, and the one of this machine where it has one.
+    /// kubectl of the cluster's version, and the one of this machine; where it has none that is told.
     pub(crate) fn kubectls(&self) -> Vec<Kubectl> {
         let found = kubectl_on_path(&self.kubeconfig).map(|kubectl| self.at_home(kubectl));
+        if found.is_none() {
+            leave_out("the same with the kubectl of this machine: it has none on PATH");
+        }
         [self.kubectl()].into_iter().chain(found).collect()
     }
 

@@ -23,8 +23,7 @@ impl SmallDisk {
         match mounted {
             Ok(output) if output.status.success() => Some(Self(directory)),
             other => {
-                assert!(std::env::var_os("CI").is_none(), "cannot mount a small disk: {other:?}");
-                eprintln!("skip the test of a full disk: mounting a tmpfs needs root: {other:?}");
+                nullius_skip::skip(&format!("mounting a small disk needs root: {other:?}"));
                 None
             }
         }
