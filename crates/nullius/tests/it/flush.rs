@@ -161,14 +161,13 @@ impl End {
 fn every_end_of_a_right_cuts_its_streams_and_leaves_nothing() {
     let Some(world) = World::alone() else { return };
     let namespace = world.namespace_with_pod("flush");
-    let hire = |purpose: &str| Worker::hire(&world, purpose, namespace.name());
-    let witness = hire("witness");
+    let witness = Worker::hire(&world, "witness", namespace.name());
     let mut witnessed = Streams::open(&witness);
     let theirs = world.session_objects(&witness.session);
     assert!(!theirs.is_empty());
 
     for end in ENDS {
-        let worker = hire(&end.to_string());
+        let worker = Worker::hire_into_team(&world, &end.to_string(), namespace.name());
         let mut streams = Streams::open(&worker);
         let objects = world.session_objects(&worker.session);
         let of_kind = |kind: &str| objects.iter().any(|object| object.starts_with(kind));

@@ -37,8 +37,21 @@ pub(crate) fn team_of(name: &str) -> String {
 impl<'w> Worker<'w> {
     /// Enrols somebody, lets them work as a developer in a namespace, and signs them in.
     pub(crate) fn hire(world: &'w World, purpose: &str, namespace: &str) -> Self {
+        Self::welcome(world, &name_for(purpose), &[], namespace)
+    }
+
+    /// The same, in a group of their own.
+    pub(crate) fn hire_into_team(world: &'w World, purpose: &str, namespace: &str) -> Self {
         let name = name_for(purpose);
-        let person = world.environment.new_person(&name, &[&team_of(&name)]).unwrap();
+        let team = team_of(&name);
+        world.apply(&format!(
+            "apiVersion: nullius.dev/v1alpha1\nkind: Group\nmetadata: {{name: {team}}}\nspec: {{}}\n"
+        ));
+        Self::welcome(world, &name, &[&team], namespace)
+    }
+
+    fn welcome(world: &'w World, name: &str, groups: &[&str], namespace: &str) -> Self {
+        let person = world.environment.new_person(name, groups).unwrap();
         let mut worker = Self::appoint(world, person, namespace);
         worker.person.sign_in(&world.environment).unwrap();
         worker.arrive();
