@@ -26,6 +26,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
             ],
         )
     })?;
+    step("documentation", || document(root))?;
     step("dependencies", || deny(root))?;
     step("tests", || test::run(root, &test::Arguments::default()))
 }
@@ -53,14 +54,29 @@ pub(crate) fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
     if status.success() { Ok(()) } else { bail!("`cargo {}` failed", arguments.join(" ")) }
 }
 
-/// cargo-deny needs its advisory database from outside, so only licences, bans and sources are checked, where it is there.
+/// Links and marks in the documentation of our own code, which is read with its private parts.
+fn document(root: &Path) -> Result<()> {
+    let arguments =
+        ["doc", "--workspace", "--no-deps", "--document-private-items", "--locked", "--quiet"];
+    let status = Command::new(cargo_program())
+        .args(arguments)
+        .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")
+        .current_dir(root)
+        .status()
+        .context("cannot run cargo")?;
+    if status.success() { Ok(()) } else { bail!("`cargo {}` failed", arguments.join(" ")) }
+}
+
+/// `tidy` has checked bans, licences and sources; where cargo-deny is there it checks them once more, in its own way.
 fn deny(root: &Path) -> Result<()> {
     let present = Command::new("cargo-deny")
         .arg("--version")
         .output()
         .is_ok_and(|output| output.status.success());
     if !present {
-        eprintln!("ci: cargo-deny is not installed; `tidy` has checked the banned crates");
+        eprintln!(
+            "ci: cargo-deny is not installed: `tidy` has checked bans, licences and sources; advisories are not checked"
+        );
         return Ok(());
     }
     cargo(root, &["deny", "--offline", "check", "bans", "licenses", "sources"])

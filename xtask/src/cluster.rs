@@ -19,7 +19,7 @@ use serde_json::json;
 pub(crate) struct Arguments {
     #[command(subcommand)]
     verb: Verb,
-    /// Where clusters keep their files: a new or an empty directory [default: /tmp/nullius-dev-<uid>].
+    /// Where clusters keep their files: a new or an empty directory [default: /tmp/nullius-dev-UID].
     #[arg(long, global = true, env = "NULLIUS_DEV_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
     /// The form of the result on standard output.

@@ -17,7 +17,7 @@ pub(crate) struct Arguments {
     /// Build with optimizations.
     #[arg(long)]
     release: bool,
-    /// Bring the image to the clusters of this state directory [default: /tmp/nullius-dev-<uid>].
+    /// Bring the image to the clusters of this state directory [default: /tmp/nullius-dev-UID].
     #[arg(long, env = "NULLIUS_DEV_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
 }

@@ -1,7 +1,11 @@
 //! `cargo xtask tidy`: the structure that ARCHITECTURE.md promises, checked against `cargo metadata` and the sources.
 //!
 //! Arrows between rings only downward; each heavy dependency in its one home; nothing impure in the pure
-//! crates; no banned words, crates or exceptions. Every finding names the file and the way out.
+//! crates; no banned words, crates or exceptions; dependencies as deny.toml wants them. Every finding names the file
+//! and the way out.
+
+mod dependencies;
+mod exceptions;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -78,9 +82,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing-subscriber", &["nullius-telemetry"]),
 ];
 
-/// Crates that must not be in the tree at all: the one crypto provider is aws-lc-rs.
-const BANNED_CRATES: &[&str] = &["ring", "openssl", "openssl-sys", "native-tls"];
-
 /// What a pure crate (rings 0 and 1) may not touch.
 const IMPURE: &[&str] = &[
     "tokio",
@@ -146,14 +147,22 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let mut warnings = Vec::new();
     let metadata = metadata(root)?;
     check_graph(&metadata, &mut findings)?;
-    check_tree(root, &mut findings)?;
+    let rules = dependencies::Rules::read(root)?;
+    check_tree(root, &rules, &mut findings)?;
+    rules.check_packages(&metadata, &mut findings)?;
     check_manifests(root, &mut findings)?;
     check_sources(root, &mut findings, &mut warnings)?;
     for warning in &warnings {
         eprintln!("tidy: warning: {warning}");
     }
     if findings.is_empty() {
-        println!("tidy: {} crates in their rings, {} homes kept", RINGS.len(), HOMES.len());
+        let packages = metadata["packages"].as_array().map_or(0, Vec::len);
+        println!(
+            "tidy: {} crates in their rings, {} homes kept, bans, licences and sources of {packages} packages as \
+             deny.toml wants them",
+            RINGS.len(),
+            HOMES.len()
+        );
         return Ok(());
     }
     for finding in &findings {
@@ -164,7 +173,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 
 fn metadata(root: &Path) -> Result<Value> {
     let output = Command::new(crate::ci::cargo_program())
-        .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
+        .args(["metadata", "--format-version", "1", "--locked"])
         .current_dir(root)
         .output()
         .context("cannot run `cargo metadata`")?;
@@ -177,7 +186,8 @@ fn metadata(root: &Path) -> Result<Value> {
 fn check_graph(metadata: &Value, findings: &mut Vec<String>) -> Result<()> {
     let rings: BTreeMap<&str, u8> = RINGS.iter().copied().collect();
     let packages = metadata["packages"].as_array().context("`packages` is missing")?;
-    for package in packages {
+    let ours: Vec<_> = packages.iter().filter(|package| package["source"].is_null()).collect();
+    for package in &ours {
         let name = package["name"].as_str().unwrap_or_default();
         let Some(ring) = rings.get(name) else {
             findings.push(format!(
@@ -195,7 +205,7 @@ fn check_graph(metadata: &Value, findings: &mut Vec<String>) -> Result<()> {
         }
     }
     let present: BTreeSet<&str> =
-        packages.iter().filter_map(|package| package["name"].as_str()).collect();
+        ours.iter().filter_map(|package| package["name"].as_str()).collect();
     for (name, _) in RINGS {
         if !present.contains(name) {
             findings.push(format!(
@@ -238,7 +248,7 @@ fn check_home(name: &str, ring: u8, target: &str, findings: &mut Vec<String>) {
 }
 
 /// Looks at what is really built: Cargo.lock also names optional crates that nobody turns on.
-fn check_tree(root: &Path, findings: &mut Vec<String>) -> Result<()> {
+fn check_tree(root: &Path, rules: &dependencies::Rules, findings: &mut Vec<String>) -> Result<()> {
     let arguments =
         ["tree", "--workspace", "--target", "all", "--edges", "normal,build", "--prefix", "none"];
     let output = Command::new(crate::ci::cargo_program())
@@ -252,11 +262,7 @@ fn check_tree(root: &Path, findings: &mut Vec<String>) -> Result<()> {
     }
     let tree = String::from_utf8_lossy(&output.stdout);
     let names: BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    for banned in BANNED_CRATES.iter().filter(|banned| names.contains(**banned)) {
-        findings.push(format!(
-            "`{banned}` is in the tree: find who pulls it with `cargo tree -i {banned}`"
-        ));
-    }
+    rules.check_names(&names, findings);
     Ok(())
 }
 
@@ -320,11 +326,7 @@ fn check_sources(
         }
         check_floor(&place, product, findings);
         if DECISION_CRATES.contains(&name.as_str()) {
-            for lint in ["clippy::unwrap_used", "clippy::panic,", "clippy::indexing_slicing"] {
-                if product.contains(&format!("allow({lint}")) {
-                    findings.push(format!("{place} allows `{lint}` on the way of a decision"));
-                }
-            }
+            exceptions::check(&place, product, findings);
         }
     }
     for (name, lines) in lines_of.iter().filter(|(_, lines)| **lines > LONG_CRATE) {
@@ -388,12 +390,20 @@ fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// The part of a file that ships: nothing of a test file, all before `#[cfg(test)]` of another.
+/// The part of a file that ships: nothing of a test file, all before the module of tests of another.
 fn product_part<'a>(place: &str, text: &'a str) -> &'a str {
     if place.contains("/tests/") || place.ends_with("/tests.rs") {
         return "";
     }
-    text.split("#[cfg(test)]").next().unwrap_or_default()
+    let is_tests = |line: &str| line.starts_with("mod tests {") || line.starts_with("mod tests;");
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        if is_tests(line) {
+            return &text[..start];
+        }
+        start += line.len();
+    }
+    text
 }
 
 fn sources(root: &Path) -> Result<Vec<PathBuf>> {
@@ -436,6 +446,15 @@ mod tests {
         assert_eq!(words("let x = \"kube-controller Manager\";"), 0);
         assert_eq!(words("// the Manager of a cluster"), 0);
         assert_eq!(words("let coreutils_path = 1;"), 0);
+    }
+
+    #[test]
+    fn only_the_module_of_tests_does_not_ship() {
+        let text = "#[cfg(test)]\nfn for_a_test() {}\nfn ships() {}\n#[cfg(test)]\nmod tests {\n    fn t() {}\n}\n";
+        let product = product_part("crates/x/src/y.rs", text);
+        assert!(product.contains("fn ships()") && !product.contains("fn t()"), "{product}");
+        assert_eq!(product_part("crates/x/src/y/tests.rs", text), "");
+        assert_eq!(product_part("crates/x/src/y.rs", "mod tests_of_x;\n"), "mod tests_of_x;\n");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     /// Use this cluster of yours instead of starting one; the agent runs beside it.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["clusters", "nodes"])]
     kubeconfig: Option<PathBuf>,
-    /// Where everything keeps its files: a new or an empty directory [default: /tmp/nullius-dev-<uid>].
+    /// Where everything keeps its files: a new or an empty directory [default: /tmp/nullius-dev-UID].
     #[arg(long, env = "NULLIUS_DEV_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
     /// The form of the result on standard output.

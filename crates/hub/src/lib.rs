@@ -1,6 +1,6 @@
 //! The hub: sign-in, sessions, objects, decisions and audit of the whole fleet, in one process.
 //!
-//! Composition only: what is decided lies in `access` and `policy`, what is stored in `store`. From the top: [`run`]
+//! Composition only: what is decided lies in `access` and `policy`, what is stored in `store`. From the top: [`run()`]
 //! listens and serves until it is told to stop; `web` turns HTTP into `acts` and their errors into answers; `acts` is
 //! what the hub does for people; [`clusters`] is Kubernetes traffic and agents; `decide`, `record` and `authenticate`
 //! are what acts and clusters both stand on; [`Hub`] is what all of them share; `memory`, `keys` and `limits` are its

@@ -1,7 +1,7 @@
 //! Files of objects: found, split and read, so that every value knows its line and column.
 //!
-//! [`parse`] reads YAML and JSON in a [`Dialect`]: strictly, as the objects of Nullius are written, or as kubectl
-//! reads Kubernetes' own. [`walk`] finds texts in files, folders and standard input; [`objects`] finds the objects in a
+//! [`parse()`] reads YAML and JSON in a [`Dialect`]: strictly, as the objects of Nullius are written, or as kubectl
+//! reads Kubernetes' own. [`walk`] finds texts in files, folders and standard input; [`objects()`] finds the objects in a
 //! text, past whatever in it cannot be read, and [`Manifest::as_api_object`] is what an API server would make of one.
 //! [`Reader`] turns a tree into types, so that an error knows its field.
 

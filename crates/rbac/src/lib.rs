@@ -2,7 +2,7 @@
 //!
 //! [`RequestInfo`] reads method, path and query as the API server's request-info factory does, and refuses
 //! whatever two readers could understand differently. [`allows`] is the RBAC authorizer's rule match,
-//! [`covers`] its escalation check, [`rule_errors`] its validation. Nothing here knows people or grants.
+//! [`covers()`] its escalation check, [`rule_errors`] its validation. Nothing here knows people or grants.
 
 #![forbid(unsafe_code)]
 

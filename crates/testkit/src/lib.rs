@@ -3,7 +3,7 @@
 //! [`Cluster::up`] starts etcd, the control plane and, as root on Linux, nodes (network namespaces with containerd,
 //! kubelet and kube-proxy of their own) from programs that [`Programs`] builds once from Go modules. Nothing is
 //! simulated, every certificate is verified, and whatever a killed run leaves behind is cleaned by the next one.
-//! Tests ask for a running cluster with [`shared`] and work in a [`TestNamespace`].
+//! Tests ask for a running cluster with [`shared()`] and work in a [`TestNamespace`].
 
 mod api;
 mod audit;

@@ -189,7 +189,7 @@ impl Tunnels {
         self.0.live.count(session)
     }
 
-    /// How many bytes a session leaves unread here in all its streams; above [`MAX_UNREAD`] it loses streams.
+    /// How many bytes a session leaves unread here in all its streams; above [`crate::MAX_UNREAD`] it loses streams.
     pub fn unread(&self, session: &SessionId) -> usize {
         self.0.live.unread(session)
     }
