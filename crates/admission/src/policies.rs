@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_manifest::{Found, Manifest, Source, Unreadable, objects};
 use nullius_policy::admission_policy::{
-    Decision, Fault, Kind, PolicySet, PolicyTrace, Request, Taken, Version,
+    Decision, ExpressionWarning, Fault, Kind, PolicySet, PolicyTrace, Request, Taken, Version,
 };
 use serde_json::{Value as Json, json};
 
@@ -32,6 +32,8 @@ pub struct Policies {
     state: State,
     abouts: BTreeMap<String, PolicyAbout>,
     faults: Vec<ScanFault>,
+    /// What the API server would warn of.
+    warnings: Vec<String>,
     /// What is derived of the set, made when it is first asked.
     looks: Option<Looks>,
 }
@@ -65,6 +67,7 @@ impl Policies {
             state: State::default(),
             abouts: BTreeMap::new(),
             faults: Vec::new(),
+            warnings: Vec::new(),
             looks: None,
         }
     }
@@ -73,14 +76,18 @@ impl Policies {
     #[must_use]
     pub fn with_practice(mut self) -> Self {
         for (name, text) in PRACTICE {
-            self.policies(Ok(Source { name: name.to_owned(), text: text.to_owned() }));
+            let source = Source { name: name.to_owned(), text: text.to_owned() };
+            self.each(Ok(source), |this, source, manifest| this.policy(source, manifest));
         }
         self
     }
 
     /// Takes the policies and bindings of a text; its other objects are facts.
     pub fn policies(&mut self, source: Result<Source, Unreadable>) {
-        self.each(source, |this, source, manifest| this.policy(source, manifest));
+        self.each(source, |this, source, manifest| {
+            this.policy(source, manifest);
+            this.warn(source, manifest);
+        });
     }
 
     /// Takes the objects of a text as facts of the cluster.
@@ -121,7 +128,7 @@ impl Policies {
         let dangling = self.set.dangling().map(|(binding, policy)| {
             format!("the binding `{binding}` names the policy `{policy}`, which is not there")
         });
-        unbound.chain(dangling).collect()
+        unbound.chain(dangling).chain(self.warnings.iter().cloned()).collect()
     }
 
     /// The state with what scanned objects added to it.
@@ -244,6 +251,25 @@ impl Policies {
             }
         }
         self.faults.extend(told);
+    }
+
+    /// Notes what the API server would warn of when the policy is made.
+    fn warn(&mut self, source: &Source, manifest: &Manifest) {
+        let mut alone = PolicySet::new(self.set.version());
+        if alone.add(&json_of(manifest)) != Ok(Taken::Added) {
+            return;
+        }
+        for ExpressionWarning { policy, field, warning } in self.state.type_warnings(&alone) {
+            let line = manifest.node().line_of(&field);
+            // Of each kind the first mistake, without the picture of it.
+            let told = warning.lines().filter(|line| line.contains(", Kind="));
+            let told: Vec<&str> = told.collect();
+            self.warnings.push(format!(
+                "{}:{line}: an API server would warn of `{policy}`: {field}: {}",
+                source.name,
+                told.join("; ")
+            ));
+        }
     }
 
     /// A policy that refuses whatever a broken one would be for: its own constraints where they can be read, else all.

@@ -19,6 +19,6 @@ mod table;
 pub use fault::{Fault, FaultKind, Found, Meant};
 pub use normalize::{Form, Normalized, normalize};
 pub use table::{
-    Field, Item, Kind, ListMerge, MapMerge, Patch, Retain, Scalar, Scope, Shape, Table, Type,
-    Written,
+    Field, Format, Item, Kind, ListMerge, MapMerge, Patch, Retain, Scalar, Scope, Shape, Table,
+    Type, Written,
 };

@@ -163,6 +163,29 @@ pub enum Scalar {
     Raw,
 }
 
+/// What OpenAPI says of a single value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `boolean`.
+    Boolean,
+    /// `integer`.
+    Integer,
+    /// `number`.
+    Number,
+    /// `string`.
+    Text,
+    /// `string` of octets.
+    Bytes,
+    /// `string` of a point in time.
+    Time,
+    /// An `integer` or a `string`.
+    IntOrString,
+    /// An amount: a `number` or a `string`, which has no type of its own.
+    Quantity,
+    /// JSON of any shape.
+    Raw,
+}
+
 /// What stands in a list or a mapping.
 #[derive(Debug, Clone, Copy)]
 pub struct Item<'t> {
@@ -233,6 +256,11 @@ impl Table {
         self.shape_at(&field.shape)
     }
 
+    /// What OpenAPI says of a field that holds a single value.
+    pub fn format(&self, field: &Field) -> Option<Format> {
+        field.shape.format()
+    }
+
     pub(crate) fn shape_at<'t>(&'t self, shape: &'t ShapeId) -> Shape<'t> {
         match shape {
             ShapeId::Struct(index) => {
@@ -255,6 +283,28 @@ impl<'t> Item<'t> {
     /// What it is.
     pub fn shape(self) -> Shape<'t> {
         self.table.shape_at(self.shape)
+    }
+
+    /// What OpenAPI says of it, if it is a single value.
+    pub fn format(self) -> Option<Format> {
+        self.shape.format()
+    }
+}
+
+impl ShapeId {
+    fn format(&self) -> Option<Format> {
+        Some(match self {
+            Self::Bool => Format::Boolean,
+            Self::Integer { .. } => Format::Integer,
+            Self::Float => Format::Number,
+            Self::Text | Self::Duration => Format::Text,
+            Self::Bytes => Format::Bytes,
+            Self::Time | Self::MicroTime => Format::Time,
+            Self::IntOrString => Format::IntOrString,
+            Self::Quantity => Format::Quantity,
+            Self::Raw => Format::Raw,
+            Self::Struct(_) | Self::List(_) | Self::Map(_) => return None,
+        })
     }
 }
 

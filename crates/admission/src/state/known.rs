@@ -19,7 +19,7 @@ pub(super) struct Known<'a> {
 }
 
 /// Kubernetes' own kinds that an API server serves, by resource.
-static EQUIVALENTS: LazyLock<BTreeMap<String, Vec<Equivalent>>> = LazyLock::new(|| {
+static SERVED: LazyLock<BTreeMap<String, Vec<Equivalent>>> = LazyLock::new(|| {
     let mut all: BTreeMap<String, Vec<Equivalent>> = BTreeMap::new();
     for kind in kinds::Table::builtin().kinds().filter(|kind| is_on(kind)) {
         let resource = resource_of(kind);
@@ -39,6 +39,11 @@ pub(super) fn builtin(kind: &Kind) -> Option<Place> {
         resource: resource_of(found),
         is_namespaced: found.scope == kinds::Scope::Namespaced,
     })
+}
+
+/// Kubernetes' own kinds that an API server serves under the name of a resource.
+pub(super) fn served(resource: &str) -> impl Iterator<Item = &'static Equivalent> {
+    SERVED.get(resource).into_iter().flatten()
 }
 
 fn resource_of(kind: &kinds::Kind) -> Resource {
@@ -63,7 +68,7 @@ impl Kinds for Known<'_> {
         if !defined.is_empty() || !subresource.is_empty() {
             return defined;
         }
-        let same = EQUIVALENTS.get(resource.resource.as_str()).into_iter().flatten();
+        let same = served(&resource.resource);
         same.filter(|other| is_same(&other.resource, resource)).cloned().collect()
     }
 

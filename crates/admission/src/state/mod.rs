@@ -7,13 +7,14 @@ mod definitions;
 mod known;
 mod request;
 mod rules;
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_model::API_VERSION;
 use nullius_policy::admission_policy::{
-    Decision, Evaluation, Facts, Kind, Need, ParamQuery, Pick, PolicySet, PolicyTrace, ROUNDS,
-    Request, Resource, Selector, evaluate,
+    Decision, Evaluation, ExpressionWarning, Facts, Kind, Need, ParamQuery, Pick, PolicySet,
+    PolicyTrace, ROUNDS, Request, Resource, Selector, evaluate,
 };
 use serde_json::{Value as Json, json};
 
@@ -191,6 +192,12 @@ impl State {
             self.complete.insert(Kind::new(api_version, kind));
         }
         Ok(())
+    }
+
+    /// What the API server says of policies' expressions when it checks them against Kubernetes' own kinds.
+    #[must_use]
+    pub fn type_warnings(&self, set: &PolicySet) -> Vec<ExpressionWarning> {
+        set.type_warnings(&self.known())
     }
 
     fn known(&self) -> Known<'_> {

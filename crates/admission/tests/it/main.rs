@@ -11,3 +11,4 @@ mod properties;
 mod scan;
 mod scan_policies;
 mod state;
+mod type_check;

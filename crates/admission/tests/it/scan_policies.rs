@@ -123,6 +123,19 @@ fn what_only_warns_refuses_nothing_and_the_strictest_binding_counts() {
 }
 
 #[test]
+fn what_an_api_server_would_warn_of_is_told_with_its_line() {
+    let typo =
+        "  validations:\n  - expression: has(object.spec.replica) && object.spec.replica > 3\n";
+    let policies = policy("typo", typo) + &binding("b", "typo", "validationActions: [Deny]");
+    assert_eq!(
+        scan(&policies, &[("web.yaml", WEB)]).notes,
+        [
+            "policies.yaml:7: an API server would warn of `typo`: spec.validations[0].expression: apps/v1, Kind=Deployment: ERROR: <input>:1:4: undefined field 'replica'"
+        ]
+    );
+}
+
+#[test]
 fn a_policy_that_cannot_be_used_refuses_whatever_it_is_for() {
     let wrong = "  validations:\n  - expression: object.spec.replicas <\n";
     let policies = policy("broken", wrong)

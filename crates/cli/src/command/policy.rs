@@ -38,7 +38,7 @@ pub(crate) fn run(stage: &mut Stage, command: &PolicyCommand) -> Result<Exit, Fa
         name: if decision.refusal.is_some() { "denied" } else { "allowed" }.to_owned(),
     };
     let printed = printed.print(stage.global.output)?;
-    let err = beside(&set);
+    let err = beside(&set, &state);
     stage.print(&Printed { err, ..printed })?;
     Ok(if decision.refusal.is_some() { Exit::Denied } else { Exit::Ok })
 }
@@ -65,14 +65,18 @@ fn document(decision: &Decision) -> Result<Json, Failure> {
 }
 
 /// What a person should know of the policies, whatever the request is.
-fn beside(set: &PolicySet) -> String {
+fn beside(set: &PolicySet, state: &State) -> String {
     let unbound = set
         .unbound()
         .map(|name| format!("note: no binding names the policy `{name}`: it is for nothing\n"));
     let dangling = set.dangling().map(|(binding, policy)| {
         format!("note: the binding `{binding}` names the policy `{policy}`, which is not there\n")
     });
-    unbound.chain(dangling).collect()
+    let warnings = state.type_warnings(set).into_iter().map(|warning| {
+        let told = warning.to_string().replace('\n', "\n      ");
+        format!("note: an API server would warn of the policy `{}`: {told}\n", warning.policy)
+    });
+    unbound.chain(dangling).chain(warnings).collect()
 }
 
 /// A panic inside denies, as in the cluster.

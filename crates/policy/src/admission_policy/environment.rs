@@ -13,6 +13,15 @@ pub(super) struct Environment {
     /// Whether there are variables at all: without, a policy that validates cannot name them.
     composed: bool,
     variables: Vec<(String, Type)>,
+    typed: Option<Typed>,
+}
+
+/// What objects and parameters are, where expressions are checked against one kind.
+#[derive(Debug, Clone)]
+pub(super) struct Typed {
+    pub(super) object: Type,
+    pub(super) params: Type,
+    pub(super) objects: Objects,
 }
 
 /// Whether a policy takes parameters.
@@ -39,7 +48,18 @@ impl Environment {
     /// For a policy with or without parameters.
     pub(super) fn new(version: Version, params: Params) -> Self {
         let base = Env::kubernetes(version);
-        Self { base, params, composed: false, variables: Vec::new() }
+        Self { base, params, composed: false, variables: Vec::new(), typed: None }
+    }
+
+    /// The same for objects of one kind: it warns, and decides nothing.
+    pub(super) fn of_kind(version: Version, params: Params, typed: Typed) -> Self {
+        Self { composed: true, typed: Some(typed), ..Self::new(version, params) }
+    }
+
+    /// What is wrong with an expression, as the API server tells it, and what it yields.
+    pub(super) fn check(&self, source: &str) -> Result<Type, String> {
+        let checked = self.env(Reach::Rules).compile(source);
+        checked.map(|program| program.result_type().clone()).map_err(listed)
     }
 
     /// Makes `variables` known, though there is none in it yet.
@@ -75,7 +95,9 @@ impl Environment {
     }
 
     fn env(&self, reach: Reach) -> Env {
-        let mut objects = Objects::default();
+        let typed = self.typed.as_ref();
+        let mut objects = typed.map(|typed| typed.objects.clone()).unwrap_or_default();
+        let of_object = || typed.map_or(Type::Dyn, |typed| typed.object.clone());
         declare_request(&mut objects);
         declare_namespace(&mut objects);
         let has_variables = self.composed && reach != Reach::Conditions;
@@ -86,15 +108,16 @@ impl Environment {
             .base
             .clone()
             .with_objects(objects)
-            .with_variable("object", Type::Dyn)
-            .with_variable("oldObject", Type::Dyn)
+            .with_variable("object", of_object())
+            .with_variable("oldObject", of_object())
             .with_variable("request", object("kubernetes.AdmissionRequest"))
             .with_variable("namespaceObject", object("kubernetes.Namespace"));
         if has_variables {
             env = env.with_variable("variables", object(VARIABLES));
         }
         if self.params == Params::Some {
-            env = env.with_variable("params", Type::Dyn);
+            let of_params = typed.map_or(Type::Dyn, |typed| typed.params.clone());
+            env = env.with_variable("params", of_params);
         }
         if reach != Reach::Messages {
             env = env
@@ -106,8 +129,11 @@ impl Environment {
 }
 
 fn told(errors: Vec<CompileError>) -> String {
-    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    format!("compilation failed: {}", errors.join("\n"))
+    format!("compilation failed: {}", listed(errors))
+}
+
+fn listed(errors: Vec<CompileError>) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// The type that a variable has as a field: objects and other named types become `dyn`, as in the API server.

@@ -22,6 +22,7 @@ mod session;
 mod set;
 pub mod shape;
 mod trace;
+mod type_check;
 mod validate;
 mod validation;
 mod values;
@@ -38,6 +39,7 @@ pub use request::{Kind, NotARequest, Operation, Request, Resource, User};
 pub use selector::{Labels, Selector};
 pub use set::{PolicySet, Taken};
 pub use trace::{BindingTrace, ExpressionTrace, MatchTrace, PolicyTrace, RunTrace};
+pub use type_check::{ExpressionWarning, Types};
 
 use serde_json::Value as Json;
 

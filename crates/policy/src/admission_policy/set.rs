@@ -12,6 +12,7 @@ use super::{
     policy::{Binding, Constraints, Mutating, Named, Policy, Rule, Rules, Validating},
     request::{Kind, Request},
     trace::{MatchTrace, PolicyTrace},
+    type_check::{self, ExpressionWarning, Types},
     wire,
 };
 
@@ -124,6 +125,13 @@ impl PolicySet {
     #[must_use]
     pub fn concerns(&self, group: &str) -> bool {
         self.validating.concerns(group) || self.mutating.concerns(group)
+    }
+
+    /// What the API server says of expressions when it checks them against the kinds that rules name.
+    #[must_use]
+    pub fn type_warnings(&self, types: &dyn Types) -> Vec<ExpressionWarning> {
+        let policies = self.validating.policies.values();
+        policies.flat_map(|policy| type_check::warnings(policy, self.version, types)).collect()
     }
 
     /// The kinds of parameters that policies take.
