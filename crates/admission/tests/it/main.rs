@@ -4,6 +4,7 @@
 
 mod api_server;
 mod decoded;
+mod fuzz;
 mod manifests;
 mod policies;
 mod practice;
