@@ -9,7 +9,7 @@ use nullius_policy::admission_policy::{
 };
 use serde_json::Value as Json;
 
-use super::{Place, definitions::Definitions};
+use super::{Place, autoscaling, definitions::Definitions};
 
 /// Kubernetes' own kinds and those of a state.
 pub(super) struct Known<'a> {
@@ -73,7 +73,7 @@ impl Kinds for Known<'_> {
     }
 
     fn converted(&self, object: &Json, to: &Kind) -> Option<Json> {
-        self.definitions.converted(object, to)
+        self.definitions.converted(object, to).or_else(|| autoscaling::converted(object, to))
     }
 
     fn schemas(&self, kind: &Kind) -> Option<&Schemas> {

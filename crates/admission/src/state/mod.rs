@@ -3,6 +3,7 @@
 //! An evaluation asks a [`State`] for facts. What the state does not hold is no fact: it is told as lacking, unless the
 //! state says that it holds every object of a kind ([`HOLDS`]).
 
+mod autoscaling;
 mod definitions;
 mod known;
 mod request;

@@ -293,6 +293,53 @@ fn custom_kinds_are_judged_by_their_definition() {
 }
 
 #[test]
+fn autoscalers_are_judged_in_the_version_that_a_policy_names() {
+    let of = |version: &str, expression: &str| {
+        policy("cpu", &format!("  validations:\n  - expression: \"{expression}\"\n"))
+            .replace(
+                "apiGroups: [apps], apiVersions: [v1]",
+                &format!("apiGroups: [autoscaling], apiVersions: [{version}]"),
+            )
+            .replace("deployments", "horizontalpodautoscalers")
+            + &binding("b", "cpu", "validationActions: [Deny]")
+    };
+    let scaler = |version: &str, rest: &str| {
+        format!(
+            "apiVersion: autoscaling/{version}\nkind: HorizontalPodAutoscaler\nmetadata: {{name: a}}\nspec:\n  scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: a}}\n  maxReplicas: 3\n{rest}"
+        )
+    };
+    let cpu = "  metrics:\n  - {type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 70}}}\n";
+    let older = "object.apiVersion == 'autoscaling/v1' && object.spec.targetCPUUtilizationPercentage == 70 && object.spec.minReplicas == 1 && object.status.currentReplicas == 0 && !has(object.spec.metrics)";
+    let report = scan(&of("v1", older), &[("a.yaml", &scaler("v2", cpu))]);
+    assert_eq!((found(&report), faults(&report)), (Vec::new(), Vec::new()));
+    let newer = |percent: u8| {
+        format!(
+            "object.apiVersion == 'autoscaling/v2' && object.spec.metrics.map(m, m.resource.target.averageUtilization) == [{percent}] && object.spec.metrics[0].resource.name == 'cpu' && object.status.currentMetrics == null"
+        )
+    };
+    let set = scaler("v1", "  targetCPUUtilizationPercentage: 60\n");
+    for (percent, object) in [(60, set), (80, scaler("v1", ""))] {
+        let report = scan(&of("v2", &newer(percent)), &[("a.yaml", &object)]);
+        assert_eq!((found(&report), faults(&report)), (Vec::new(), Vec::new()), "{percent}");
+    }
+    let unset = older.replace("== 70", "== 80");
+    let report = scan(&of("v1", &unset), &[("a.yaml", &scaler("v2", ""))]);
+    assert_eq!((found(&report), faults(&report)), (Vec::new(), Vec::new()));
+    // What the older version keeps in annotations is not made up.
+    let memory = cpu.replace("cpu", "memory");
+    for rest in [memory.as_str(), "  behavior: {scaleDown: {stabilizationWindowSeconds: 5}}\n"] {
+        let report = scan(&of("v1", older), &[("a.yaml", &scaler("v2", rest))]);
+        assert!(report.findings.is_empty());
+        assert_eq!(
+            faults(&report),
+            [
+                "Unjudged a.yaml:1: policies cannot judge it: it is not known the object as `autoscaling/v1 HorizontalPodAutoscaler`"
+            ]
+        );
+    }
+}
+
+#[test]
 fn a_policy_says_where_how_bad_and_what_to_do() {
     let spec = "  variables:\n  - {name: wrong, expression: \"object.spec.template.spec.containers.transformList(i, c, c.securityContext.privileged, 'spec.template.spec.containers[' + string(i) + '].securityContext.privileged')\"}\n  validations:\n  - {expression: variables.wrong.size() == 0, message: no root on nodes}\n  auditAnnotations:\n  - {key: path, valueExpression: \"variables.wrong.join(', ')\"}\n";
     let policies = policy("calm", spec).replace(
