@@ -38,6 +38,7 @@ pub(super) enum Judged {
 pub(super) struct Asked {
     /// The object as they left it.
     pub(super) object: Option<Json>,
+    /// What was asked, and the answer without the object.
     answer: Option<(Request, Decision)>,
 }
 
@@ -101,12 +102,12 @@ impl Scan {
             Pass::Last => self.policies.judge_last(&request),
         }));
         let lacks = match judged {
-            Ok((Ok(decision), Lacking(absent))) => {
+            Ok((Ok(mut decision), Lacking(absent))) => {
                 for Lack { what, next } in absent {
                     let what = format!("{what} is not among the files, and counts as absent");
                     self.unjudged.add(subject, what, Some(next));
                 }
-                let object = decision.object.clone();
+                let object = decision.object.take();
                 return Ok(Asked { object, answer: Some((request, decision)) });
             }
             Ok((Err(_), _)) if pass == Pass::First => return Err(Judged::Waits),
