@@ -1,4 +1,5 @@
-//! `nullius apply`: each object is created or changed as a whole, and only when nobody else was faster.
+//! `nullius apply`: each object is created or changed as a whole, and only as it was read: when somebody was faster it
+//! is read again.
 //!
 //! What has to be done with an object is planned from what the hub holds; then it is done, or rehearsed: a dry run is
 //! judged by the hub as a whole, so that an object may name another of the same file.
@@ -38,8 +39,25 @@ enum Plan {
     Nothing(AnyObject),
 }
 
+/// How often an object is tried before somebody who is always faster is told of.
+const ATTEMPTS: u32 = 5;
+
 /// Creates or changes one object.
+///
+/// A file says how the object shall be, whoever changed it before; one that names a `resourceVersion` says which change
+/// it comes after, and is not tried again.
 pub(crate) async fn apply(hub: &Hub, document: &Document) -> Applied {
+    let insists = document.object.metadata().resource_version.is_some();
+    for _ in 1..ATTEMPTS {
+        match attempt(hub, document).await {
+            Err(failure) if failure.is("conflict") && !insists => {}
+            done => return done,
+        }
+    }
+    attempt(hub, document).await
+}
+
+async fn attempt(hub: &Hub, document: &Document) -> Applied {
     match plan(hub, document).await? {
         Plan::Nothing(live) => Ok((live, Outcome::Unchanged)),
         Plan::Create(wanted) => Ok((remote::create(hub, &wanted).await?, Outcome::Created)),

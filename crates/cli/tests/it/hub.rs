@@ -55,6 +55,8 @@ pub struct State {
     pub wants_step_up: bool,
     /// Answers of routes that a test writes itself: method and path, status, body.
     pub scripted: BTreeMap<String, (u16, Value)>,
+    /// So many of the next changes come after somebody else's.
+    pub others_are_faster: u32,
     /// Method and path of every call.
     pub calls: Vec<String>,
     pub objects: BTreeMap<String, Value>,
@@ -103,6 +105,7 @@ impl Hub {
             clusters: vec!["dev", "prod"],
             wants_step_up: false,
             scripted: BTreeMap::new(),
+            others_are_faster: 0,
             calls: Vec::new(),
             objects: BTreeMap::new(),
             access: Vec::new(),
@@ -345,6 +348,11 @@ impl State {
         match *method {
             Method::GET => (200, live),
             Method::PUT => {
+                if let Some(left) = self.others_are_faster.checked_sub(1) {
+                    self.others_are_faster = left;
+                    self.store(rest.to_owned(), live);
+                    return (409, error("conflict", "somebody else changed it"));
+                }
                 let version = &body["metadata"]["resourceVersion"];
                 if !version.is_null() && *version != live["metadata"]["resourceVersion"] {
                     return (409, error("conflict", "somebody else changed it"));

@@ -118,6 +118,18 @@ async fn who_was_faster_wins() {
     let file = person.file("stale.yaml", &stale);
     let err = person.run(&["apply", "-f", &file]).await.failed(Exit::Failed);
     assert!(err.contains("somebody else changed it"), "{err}");
+
+    // A file without a version says how the object shall be: it is read again, but not for ever.
+    let changed = OBJECTS.replace("{team: shop}", "{team: till}");
+    let file = person.file("changed.yaml", &changed);
+    hub.state().others_are_faster = 3;
+    let out = person.run(&["apply", "-f", &file]).await.ok();
+    assert!(out.contains("Group/devs configured"), "{out}");
+    assert_eq!(hub.state().objects["groups/devs"]["metadata"]["labels"], json!({ "team": "till" }));
+    hub.state().others_are_faster = 1_000;
+    let file = person.file("again.yaml", OBJECTS);
+    let err = person.run(&["apply", "-f", &file]).await.failed(Exit::Failed);
+    assert!(err.contains("somebody else changed it"), "{err}");
 }
 
 #[tokio::test]
