@@ -1,4 +1,6 @@
 //! `cargo xtask up` and `down`: a real cluster, a hub, agents and example people, until Ctrl-C or `down`.
+//!
+//! Ctrl-C, SIGTERM and a terminal that is closed end all of it at any moment, also in the middle of a start.
 
 use std::{
     fs,
@@ -11,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nullius_testkit::{
     AgentPlace, Cluster, ClusterConfig, Environment, EnvironmentConfig, Profile, Progress,
-    StateDir, kubectl_on_path, missing_for_nodes, up_all,
+    StateDir, example_rights, interrupt, kubectl_on_path, missing_for_nodes, up_all,
 };
 
 /// The arguments of `cargo xtask up`.
@@ -53,42 +55,57 @@ enum Form {
 
 /// Starts everything.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
-    let (stop, stopped) = mpsc::channel();
-    if !arguments.detach {
-        ctrlc::set_handler(move || {
-            let _ = stop.send(());
-        })
-        .context("cannot listen for Ctrl-C")?;
-    }
+    refuse_many_without_nodes(arguments)?;
     crate::ci::cargo(root, &["build", "--package", "nullius", "--bin", "nullius"])?;
-    let began = Instant::now();
     let path = arguments.state.clone().unwrap_or_else(StateDir::default_path);
-    let started = start(root, &path, arguments);
-    let interrupted = stopped.try_recv().is_ok();
-    let (environment, kubectl) = match started {
-        Ok(started) if !interrupted => started,
-        Ok(_) => return down_at(&path),
-        Err(error) => {
-            down_at(&path)?;
-            return Err(error);
-        }
-    };
+    let state = StateDir::open(&path)?;
+    // From here on there is something to end.
+    let (stop, stopped) = mpsc::channel();
+    ctrlc::set_handler(move || {
+        interrupt();
+        Progress::Lines.say("\nending: what was started is taken away again, a few seconds more");
+        let _ = stop.send(());
+    })
+    .context("cannot listen for Ctrl-C")?;
+    let worked = serve(root, &state, arguments, &stopped);
+    if worked.is_ok() && arguments.detach {
+        return Ok(());
+    }
+    let ended = down_at(&path);
+    // The first error is the one to look at.
+    if let (Err(_), Err(error)) = (&worked, &ended) {
+        Progress::Lines.say(&format!("what was started could not be ended: {error:#}"));
+    }
+    worked.and(ended)
+}
+
+/// Starts everything, shows it, and, unless it is left running, waits until somebody ends it.
+fn serve(
+    root: &Path,
+    state: &StateDir,
+    arguments: &Arguments,
+    stopped: &mpsc::Receiver<()>,
+) -> Result<()> {
+    let began = Instant::now();
+    let (environment, kubectl) = start(root, state, arguments)?;
+    if stopped.try_recv().is_ok() {
+        bail!("it was interrupted");
+    }
     show(&environment, &kubectl, arguments, began.elapsed())?;
     if arguments.detach {
         return Ok(());
     }
-    // Until Ctrl-C, or until somebody else ends it.
     loop {
         match stopped.recv_timeout(Duration::from_secs(2)) {
-            Ok(()) => break,
-            Err(mpsc::RecvTimeoutError::Timeout) if Environment::open(&path)?.is_some() => {}
+            Ok(()) => return Ok(()),
+            Err(mpsc::RecvTimeoutError::Timeout) if Environment::open(state.path())?.is_some() => {}
             Err(_) => {
-                eprintln!("the hub has ended; see {}", path.join("nullius/hub.log").display());
-                break;
+                let log = state.path().join("nullius/hub.log");
+                Progress::Lines.say(&format!("the hub has ended; see {}", log.display()));
+                return Ok(());
             }
         }
     }
-    down_at(&path)
 }
 
 /// Ends everything.
@@ -98,7 +115,7 @@ pub(crate) fn down(arguments: &DownArguments) -> Result<()> {
 
 fn down_at(path: &Path) -> Result<()> {
     if !path.exists() {
-        eprintln!("nothing runs in {}", path.display());
+        Progress::Lines.say(&format!("nothing runs in {}", path.display()));
         return Ok(());
     }
     let state = StateDir::open(path)?;
@@ -107,9 +124,7 @@ fn down_at(path: &Path) -> Result<()> {
 }
 
 /// Gives the environment, and the kubectl that fits its clusters.
-fn start(root: &Path, path: &Path, arguments: &Arguments) -> Result<(Environment, PathBuf)> {
-    refuse_many_without_nodes(arguments)?;
-    let state = StateDir::open(path)?;
+fn start(root: &Path, state: &StateDir, arguments: &Arguments) -> Result<(Environment, PathBuf)> {
     Environment::stop(state.path(), Progress::Silent)?;
     let clusters = match &arguments.kubeconfig {
         Some(kubeconfig) => vec![Cluster::external(kubeconfig)?],
@@ -119,7 +134,7 @@ fn start(root: &Path, path: &Path, arguments: &Arguments) -> Result<(Environment
             let config = |number| {
                 ClusterConfig::new(&name(number), Profile::Standard).nodes(arguments.nodes)
             };
-            up_all(&state, (1..=arguments.clusters).map(config).collect(), Progress::Lines)?
+            up_all(state, (1..=arguments.clusters).map(config).collect(), Progress::Lines)?
         }
     };
     let first = clusters.first().context("at least one cluster is started")?;
@@ -149,9 +164,12 @@ fn refuse_many_without_nodes(arguments: &Arguments) -> Result<()> {
 
 /// The built `nullius` binary.
 pub(crate) fn binary(root: &Path) -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    target.join("debug/nullius")
+    target_directory(root).join("debug/nullius")
+}
+
+/// Where cargo puts what it builds.
+pub(crate) fn target_directory(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 fn show(
@@ -173,11 +191,8 @@ fn show(
     writeln!(out, "\nNullius is up after {:.0} s.\n", took.as_secs_f32())?;
     writeln!(out, "  sign in     {}", environment.hub_url)?;
     for person in &environment.users {
-        writeln!(
-            out,
-            "              {}  {}  code secret {}",
-            person.name, person.password, person.totp_secret
-        )?;
+        let (name, password, secret) = (&person.name, &person.password, &person.totp_secret);
+        writeln!(out, "{}", person_line(name, password, secret))?;
     }
     writeln!(out, "\n  you are     {}, in {}", developer.name, developer.groups.join(", "))?;
     writeln!(out, "  export KUBECONFIG={}", environment.kubeconfig.display())?;
@@ -207,6 +222,34 @@ fn show(
     Ok(())
 }
 
+/// How a person signs in, and what they may do.
+fn person_line(name: &str, password: &str, secret: &str) -> String {
+    let rights = example_rights(name).unwrap_or_default();
+    format!("              {name:5}  {password:25}  code secret {secret}  {rights}")
+}
+
 fn folder_of(program: &Path) -> &Path {
     program.parent().unwrap_or(Path::new("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    #[test]
+    fn the_people_on_the_screen_are_those_of_the_readme() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        for (page, people) in [("README.md", 4), ("docs/tour.md", 2)] {
+            let text = fs::read_to_string(root.join(page)).unwrap();
+            let lines: Vec<_> =
+                text.lines().filter(|line| line.contains("  code secret ")).collect();
+            assert_eq!(lines.len(), people, "{page}");
+            for line in lines {
+                let words: Vec<_> = line.split_whitespace().collect();
+                assert!(example_rights(words[0]).is_some(), "{page}: {line}");
+                assert_eq!(line, person_line(words[0], words[1], words[4]), "{page}");
+            }
+        }
+    }
 }

@@ -18,6 +18,7 @@ use crate::{
     control_plane::{ControlPlane, first_objects},
     dns,
     image::{Image, busybox_image, pause_image},
+    interrupt::go_on,
     kubectl::Kubectl,
     leftovers, network,
     network::Plan,
@@ -84,6 +85,7 @@ impl Cluster {
         }
         let programs = Programs::ensure(config.kubernetes, &components, progress)?;
 
+        go_on()?;
         let _lock = state.lock(&config.name, progress)?;
         let directory = state.directory(&config.name);
         leftovers::clear(&directory, None);

@@ -27,6 +27,7 @@ use crate::{
     api::Api,
     cluster::Cluster,
     image::{Image, image_from_binary},
+    interrupt::go_on,
     kubectl::{Kubectl, Output},
     owned,
     process::{MARKER, kill, log_tail, marked, terminate, wait_gone},
@@ -47,9 +48,14 @@ const SAMPLE: &str = include_str!("../../../dev/cluster/sample.yaml");
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long an agent beside its cluster may take to give back what sessions have there.
 const FAREWELL: Duration = Duration::from_secs(20);
-/// The first admin, a developer of one namespace, somebody who may look, and an operator of the clusters.
-const PEOPLE: [(&str, &[&str]); 3] =
-    [("dora", &["developers"]), ("vic", &["viewers"]), ("olga", &["admins"])];
+/// A developer of one namespace, somebody who may look, and an operator of the clusters; what the grants give them.
+const PEOPLE: [(&str, &[&str], &str); 3] = [
+    ("dora", &["developers"], "developers: work in the namespace `shop`"),
+    ("vic", &["viewers"], "viewers: look at workloads, at nothing secret"),
+    ("olga", &["admins"], "admins: everything in the clusters"),
+];
+/// The first admin.
+const ADMIN: (&str, &str) = ("admin", "the hub's admin: people, roles, grants, clusters, audit");
 
 /// What is needed to start one.
 #[derive(Clone, Debug)]
@@ -249,7 +255,7 @@ impl Start<'_> {
                 .iter()
                 .map(|cluster| scope.spawn(move || self.furnish(cluster, image)))
                 .collect();
-            let admin = Person::enrol(&environment.hub()?, "admin", &[], &link)?;
+            let admin = Person::enrol(&environment.hub()?, ADMIN.0, &[], &link)?;
             admin.sign_in(&environment)?;
             environment.users.push(admin);
             environment.nullius_ok_with_input("admin", &["apply", "-f", "-"], OBJECTS)?;
@@ -259,9 +265,11 @@ impl Start<'_> {
             Ok(())
         })?;
         for (cluster, joined) in self.clusters.iter().zip(&environment.clusters) {
+            go_on()?;
             environment.join(cluster, joined)?;
         }
-        for (name, groups) in PEOPLE {
+        for (name, groups, _) in PEOPLE {
+            go_on()?;
             environment.add_person(name, groups)?;
         }
         self.progress.done("people, roles and grants", began);
@@ -412,6 +420,12 @@ impl Environment {
         }
         Ok(())
     }
+}
+
+/// What the grants of an environment let one of its example people do, in a few words.
+pub fn example_rights(person: &str) -> Option<&'static str> {
+    let people = PEOPLE.iter().map(|(name, _, rights)| (*name, *rights));
+    people.chain([ADMIN]).find(|(name, _)| *name == person).map(|(_, rights)| rights)
 }
 
 fn directory(state: &Path) -> PathBuf {

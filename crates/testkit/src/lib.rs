@@ -14,6 +14,7 @@ mod control_plane;
 mod dns;
 mod environment;
 mod image;
+mod interrupt;
 mod kubectl;
 mod leftovers;
 mod network;
@@ -37,9 +38,11 @@ pub use audit::{AuditEntry, AuditLog};
 pub use cluster::{Cluster, up_all};
 pub use config::{AddressFamilies, ApiServerConfig, ClusterConfig, Dns, FoundBy, Profile};
 pub use environment::{
-    AgentPlace, Environment, EnvironmentCluster, EnvironmentConfig, Person, totp_code,
+    AgentPlace, Environment, EnvironmentCluster, EnvironmentConfig, Person, example_rights,
+    totp_code,
 };
 pub use image::{Content, File, Image, busybox_image, image_from_binary, pause_image};
+pub use interrupt::interrupt;
 pub use kubectl::{Kubectl, Output, kubectl, kubectl_on_path};
 pub use packages::{ensure_browser, missing_for_browser, missing_for_nodes};
 pub use programs::{Component, Programs, ensure_helm, missing_for_clusters};

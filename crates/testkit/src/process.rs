@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::record::ProcessRecord;
+use crate::{interrupt::go_on, record::ProcessRecord};
 
 /// The environment variable that names the cluster directory a process belongs to.
 pub(crate) const MARKER: &str = "NULLIUS_DEV_CLUSTER";
@@ -39,6 +39,7 @@ pub(crate) struct Daemon<'a> {
 impl Daemon<'_> {
     /// Starts it, detached from the terminal, and says who it is.
     pub(crate) fn spawn(self) -> Result<ProcessRecord> {
+        go_on()?;
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let mut command = match &self.namespace {
             // Not `ip netns exec`: that remounts /sys and hides the cgroups. nsenter execs, so that the pid stays.

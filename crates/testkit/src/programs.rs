@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    interrupt::go_on,
     packages,
     progress::{Progress, seconds},
     versions::{CNI_PLUGINS, CONTAINERD, COREDNS, HELM, KubernetesVersion, Linking, RUNC, Tool},
@@ -262,6 +263,11 @@ fn run(mut command: Command, about: &str, start: Instant, progress: Progress) ->
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
+        }
+        if let Err(interrupted) = go_on() {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(interrupted);
         }
         thread::sleep(Duration::from_millis(250));
         if lively {

@@ -1,6 +1,9 @@
 //! Where a long operation says what it does: one line a step, with the time it took.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
 
 /// How the steps of an operation are told to the person who waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +18,8 @@ impl Progress {
     /// Says one thing.
     pub fn say(self, text: &str) {
         if self == Self::Lines {
-            eprintln!("{text}");
+            // A terminal that was closed is no reason to stop: what is being ended would stay.
+            let _ = writeln!(std::io::stderr(), "{text}");
         }
     }
 

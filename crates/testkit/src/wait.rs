@@ -7,10 +7,12 @@ use std::{
 
 use anyhow::{Result, bail};
 
+use crate::interrupt::go_on;
+
 /// The pause between two looks: short, because a whole start has seconds only.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Calls `look` until it gives a value, or fails when `deadline` has passed, naming `what`.
+/// Calls `look` until it gives a value, or fails when `deadline` has passed, naming `what`; at once when interrupted.
 pub fn wait_until<T>(
     deadline: Duration,
     what: &str,
@@ -21,6 +23,7 @@ pub fn wait_until<T>(
         if let Some(value) = look() {
             return Ok(value);
         }
+        go_on()?;
         if start.elapsed() >= deadline {
             bail!("waited {} s in vain for {what}", deadline.as_secs());
         }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use nullius_api::{KubeCredential, SignInRequest, Tokens, route};
 use nullius_testkit::{
     Cluster, ClusterConfig, Environment, EnvironmentConfig, Kubectl, Person, Profile, Progress,
-    StateDir, kubectl,
+    StateDir, interrupt, kubectl,
 };
 use serde_json::json;
 use tokio::runtime::Runtime;
@@ -54,6 +54,7 @@ impl World {
     pub(crate) fn start(nullius: PathBuf, sizes: Sizes) -> Result<Self> {
         end()?;
         ctrlc::set_handler(|| {
+            interrupt();
             let ended = end();
             if let Err(error) = &ended {
                 eprintln!("error: {error:#}");

@@ -5,6 +5,7 @@
 mod generated;
 mod newcomer;
 mod skips;
+mod up;
 
 /// For tests that need the programs or clusters of a test run where there is none.
 fn skip_without_clusters() {

@@ -6,7 +6,6 @@ use std::{
     process::{Command, Output},
 };
 
-use serde_json::Value;
 use tempfile::TempDir;
 
 /// A machine whose programs are these alone, with an empty home. What cargo builds is there already.
@@ -40,7 +39,7 @@ impl Machine {
 }
 
 /// The task without its cargo, which would build for minutes what the test run has built.
-fn built(command: &mut Command) -> &mut Command {
+pub(crate) fn built(command: &mut Command) -> &mut Command {
     command.env("CARGO", "/bin/true").env_remove("NULLIUS_DEV_STATE").env_remove("CI")
 }
 
@@ -117,37 +116,4 @@ fn a_cluster_of_ones_own_needs_kubectl_and_says_so() {
     let (code, said) = machine.xtask(&up);
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("`kubectl`, which is not on PATH: install it"), "{said}");
-}
-
-/// An unprivileged person: a user namespace gives this process another user without rights.
-fn unprivileged(task: &[&str]) -> (i32, String) {
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-user=1000", "--map-group=1000", env!("CARGO_BIN_EXE_xtask")]);
-    said(built(command.args(task)))
-}
-
-#[test]
-fn without_root_there_is_a_control_plane_and_everything_works_on_it() {
-    // The programs of Kubernetes are there where a test run has started clusters.
-    if std::env::var_os("NULLIUS_TEST_STATE").is_none() {
-        crate::skip_without_clusters();
-        return;
-    }
-    let state = tempfile::Builder::new().prefix("nullius").tempdir_in("/tmp").unwrap();
-    let state = state.path().join("s").display().to_string();
-    let (code, said) = unprivileged(&["up", "--detach", "-o", "json", "--state", &state]);
-    assert_eq!(code, 0, "{said}");
-    let lacks = "dev: control plane only: nodes need root (network namespaces, mounts, cgroups): run the same command with `sudo`";
-    assert!(said.contains(lacks), "{said}");
-    let last = said.lines().find(|line| line.starts_with('{')).unwrap();
-    let environment: Value = serde_json::from_str(last).unwrap();
-    assert_eq!(environment["kind"], "DevEnvironment");
-    let kubeconfig = Path::new(environment["kubeconfig"].as_str().unwrap());
-    let kubectl = nullius_testkit::kubectl(kubeconfig).unwrap();
-    let worked = kubectl.run(&["-n", "shop", "get", "configmaps"]);
-    let (ended, end) = unprivileged(&["down", "--state", &state]);
-    let worked = worked.unwrap();
-    assert_eq!(worked.code, 0, "{}", worked.stderr);
-    assert_eq!(ended, 0, "{end}");
-    assert!(!Path::new(&state).exists(), "{end}");
 }
