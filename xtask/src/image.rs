@@ -1,9 +1,11 @@
 //! `cargo xtask image`: the `nullius` binary with all it needs, as an OCI image archive.
 
-use std::{path::PathBuf, process::Command};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context as _, Result};
 use nullius_testkit::{Progress, StateDir, image_from_binary};
+
+use crate::up::target_directory;
 
 /// The image's name in the development clusters.
 const NAME: &str = "localhost/nullius:dev";
@@ -14,7 +16,7 @@ pub(crate) struct Arguments {
     /// The archive to write [default: target/nullius-image.tar].
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Build with optimizations.
+    /// Build with optimizations, for clusters that are to stay; without it the image is for development.
     #[arg(long)]
     release: bool,
     /// Bring the image to the clusters of this state directory [default: /tmp/nullius-dev-UID].
@@ -23,21 +25,21 @@ pub(crate) struct Arguments {
 }
 
 /// Builds the binary, packs it, and brings it to the clusters that run.
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
-    let target = target_directory()?;
-    let mut build = Command::new(crate::ci::cargo_program());
-    build.args(["build", "--package", "nullius", "--bin", "nullius"]);
+pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
+    let mut build = vec!["build", "--package", "nullius", "--bin", "nullius"];
+    let (profile, about) = match arguments.release {
+        true => ("release", "a release build"),
+        false => ("debug", "a debug build, for development: `--release` makes one to keep"),
+    };
     if arguments.release {
-        build.arg("--release");
+        build.push("--release");
     }
-    if !build.status().context("cannot run cargo")?.success() {
-        bail!("the nullius binary does not build");
-    }
-    let profile = if arguments.release { "release" } else { "debug" };
+    crate::ci::cargo(root, &build)?;
+    let target = target_directory(root);
     let image = image_from_binary(&target.join(profile).join("nullius"), NAME)?;
     let file = arguments.file.clone().unwrap_or_else(|| target.join("nullius-image.tar"));
-    image.write(&file)?;
-    Progress::Lines.say(&format!("wrote {NAME} to {}", file.display()));
+    image.write(&file).with_context(|| format!("cannot write `{}`", file.display()))?;
+    Progress::Lines.say(&format!("wrote {NAME} to {} ({about})", file.display()));
 
     let state = arguments.state.clone().unwrap_or_else(StateDir::default_path);
     if !state.exists() {
@@ -51,15 +53,4 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         Progress::Lines.say(&format!("brought {NAME} to the nodes of {}", cluster.name()));
     }
     Ok(())
-}
-
-fn target_directory() -> Result<PathBuf> {
-    let output = Command::new(crate::ci::cargo_program())
-        .args(["metadata", "--no-deps", "--format-version", "1"])
-        .output()
-        .context("cannot run cargo")?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let directory =
-        metadata["target_directory"].as_str().context("cargo names no target directory")?;
-    Ok(PathBuf::from(directory))
 }

@@ -71,7 +71,7 @@ fn run(root: &Path, task: Task) -> Result<()> {
         Task::Tidy => tidy::run(root),
         Task::Generate(arguments) => generate::run(root, &arguments),
         Task::Cluster(arguments) => cluster::run(&arguments),
-        Task::Image(arguments) => image::run(&arguments),
+        Task::Image(arguments) => image::run(root, &arguments),
     }
 }
 

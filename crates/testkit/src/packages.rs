@@ -94,15 +94,22 @@ pub fn ensure_browser(progress: Progress) -> Result<()> {
     Ok(())
 }
 
-/// Says what is missing when the programs of Kubernetes cannot be built here.
-pub(crate) fn require_go() -> Result<()> {
-    if on_path("go") {
-        return Ok(());
-    }
-    bail!(
+/// Why the programs of Kubernetes cannot be built here, or `None` when they can.
+pub(crate) fn missing_go() -> Option<&'static str> {
+    (!on_path("go")).then_some(
         "building the Kubernetes programs needs Go 1.26 or newer, and `go` is not on PATH: install it from \
-         https://go.dev/dl, or use a cluster and a `kubectl` of your own: `cargo xtask up --kubeconfig FILE`"
+         https://go.dev/dl",
     )
+}
+
+/// Says what is missing when the programs of Kubernetes cannot be built here, and what goes without them.
+pub(crate) fn require_go() -> Result<()> {
+    match missing_go() {
+        None => Ok(()),
+        Some(missing) => bail!(
+            "{missing}, or use a cluster and a `kubectl` of your own: `cargo xtask up --kubeconfig FILE`"
+        ),
+    }
 }
 
 /// Installs the packages that nodes need and this machine lacks; for root with apt-get.

@@ -123,7 +123,7 @@ pub fn missing_for_clusters() -> Option<String> {
     let built = || Some(cache_directory().ok()?.join(kubernetes_key(version).ok()?).is_dir());
     match built() {
         Some(true) => None,
-        Some(false) | None => packages::require_go().err().map(|error| error.to_string()),
+        Some(false) | None => packages::missing_go().map(str::to_owned),
     }
 }
 

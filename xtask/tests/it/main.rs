@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
 
 mod generated;
+mod image;
 mod newcomer;
 mod skips;
 mod up;

@@ -47,6 +47,8 @@ impl Turn {
         let thread = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let process = File::create("/tmp/nullius-it-0.lock").unwrap();
         process.lock().unwrap();
+        // What a killed run left behind would be found by the scenario that looks for leftovers.
+        StateDir::open(&path()).unwrap().down_all(Progress::Lines).unwrap();
         let state = StateDir::open(&path()).unwrap();
         Some(Self { state, _process: process, _thread: thread })
     }
