@@ -13,6 +13,7 @@ mod peer;
 mod protocol;
 mod roots;
 pub mod tcp;
+mod transport;
 mod web_client;
 
 pub use accept::{AcceptError, Accepted, HANDSHAKE_TIMEOUT, HubAcceptor};
@@ -26,4 +27,5 @@ pub use parts::{EnrolmentConnector, PartAcceptor, PartConnector, Proven};
 pub use peer::{EXPORTER_LABEL, Peer, PeerError, PeerRule, describe_failure, exporter, peer};
 pub use protocol::{HttpVersions, Protocol};
 pub use roots::{InfraRoots, WebRoots};
+pub use transport::Transport;
 pub use web_client::WebConnector;

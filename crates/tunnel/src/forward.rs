@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     AnsweredBy, BoxError, Ended, OnEnd, Refusal, TunnelBody, Tunnels, Upgrade,
+    cut_short::CutShort,
     exchange::{Exchange, Failure, Remainder},
     farewell::{Farewell, OnCut},
     headers::{self, Clean, Redirect},
@@ -61,6 +62,13 @@ pub struct Forward<'a> {
     pub on_end: Option<OnEnd>,
     /// Says to a client whose stream is cut why it is, where its protocol has a place for that.
     pub on_cut: Option<OnCut>,
+}
+
+/// The connection of a client that asks for an upgrade.
+struct Client {
+    on_upgrade: OnUpgrade,
+    cut_short: Option<CutShort>,
+    on_cut: Option<OnCut>,
 }
 
 impl Tunnels {
@@ -116,6 +124,7 @@ impl Tunnels {
         let permit = forward.permit;
         let info = permit.request();
         let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let cut_short = request.extensions_mut().remove::<CutShort>();
         let (parts, body) = request.into_parts();
         same_request(info, &parts)?;
         let clean = headers::from_client(&parts)?;
@@ -143,8 +152,8 @@ impl Tunnels {
                 let Some(on_upgrade) = on_upgrade else {
                     return Err(Refusal::new(400, "this connection cannot be upgraded"));
                 };
-                let on_cut = forward.on_cut;
-                self.upgrade(&sent, upgrade, on_upgrade, registration, watcher, on_cut).await
+                let client = Client { on_upgrade, cut_short, on_cut: forward.on_cut };
+                self.upgrade(&sent, upgrade, client, registration, watcher).await
             }
             None => self.plain(&sent, body, registration, watcher).await,
         }
@@ -179,10 +188,9 @@ impl Tunnels {
         &self,
         sent: &Sent<'_>,
         upgrade: &UpgradeRequest,
-        on_upgrade: OnUpgrade,
+        client: Client,
         registration: Registration,
         watcher: &mut Option<Watcher>,
-        on_cut: Option<OnCut>,
     ) -> Result<Response<TunnelBody>, Refusal> {
         let answer = self.send(sent, TunnelBody::empty(), &registration).await?;
         let Answer { response, remainder, slot } = answer;
@@ -222,17 +230,18 @@ impl Tunnels {
         response.extensions_mut().insert(AnsweredBy::ApiServer);
         let watcher = watcher.take();
         let place = Farewell::to(upgrade.protocol, response.headers());
-        let words = place.zip(on_cut).map(|(place, why)| LastWords { place, why });
+        let words = place.zip(client.on_cut).map(|(place, why)| LastWords { place, why });
         self.inner().tasks.spawn(async move {
             let stream = Arc::clone(registration.stream());
             let upgraded = tokio::select! {
-                upgraded = on_upgrade => upgraded.ok(),
+                upgraded = client.on_upgrade => upgraded.ok(),
                 _ = stream.cut_down() => None,
             };
             match upgraded {
                 Some(upgraded) => {
                     let io = hyper_util::rt::TokioIo::new(upgraded);
-                    let report = pipe(io, send, recv, &stream, Side::Client, words).await;
+                    let report =
+                        pipe(io, send, recv, &stream, Side::Client(client.cut_short), words).await;
                     if let Some(mut watcher) = watcher {
                         watcher.sent(report.to_client);
                         watcher.ended(report.ended);

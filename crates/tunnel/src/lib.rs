@@ -8,6 +8,7 @@
 
 mod agent;
 mod body;
+mod cut_short;
 mod exchange;
 mod farewell;
 mod forward;

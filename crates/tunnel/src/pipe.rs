@@ -2,7 +2,8 @@
 //!
 //! Each direction ends by itself (half-close). A cut or a reset ends both at once, without a clean end that the other
 //! side could take for one. A connection to the API server that breaks is told in trailers, behind all that came from
-//! it before: the client gets each byte first, and no clean end either. Reading waits for the writer: neither side is buffered beyond a chunk.
+//! it before: the client gets each byte first, and no clean end either. Reading waits for the writer: neither side is
+//! buffered beyond a chunk.
 
 use std::{
     future::{Future, poll_fn},
@@ -21,6 +22,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
+    cut_short::CutShort,
     farewell::{Farewell, OnCut},
     headers,
     inbound::Inbound,
@@ -31,17 +33,14 @@ use crate::{
 const CHUNK: usize = 32 * 1024;
 /// How long one direction may stay silent after the other has ended.
 const LINGER: Duration = Duration::from_secs(60);
-/// How long what a client still sends is read after the API server broke: closing before that would throw away what is
-/// on its way to the client.
-const FAREWELL: Duration = Duration::from_millis(250);
 /// How long a client that was cut may take to hear why.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Whose connection is joined to the stream.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) enum Side {
-    /// The client's, in the hub.
-    Client,
+    /// The client's, in the hub; its connection can be told that it ends before its time.
+    Client(Option<CutShort>),
     /// The API server's, in the agent.
     Server,
 }
@@ -89,23 +88,23 @@ pub(crate) async fn pipe<IO>(
 where
     IO: AsyncRead + AsyncWrite,
 {
-    let (read, mut write) = tokio::io::split(io);
+    let (mut read, mut write) = tokio::io::split(io);
     let inbound = Inbound::new(recv, Some(Arc::clone(stream)));
     let moved = AtomicU64::new(0);
     let to_connection = AtomicU64::new(0);
     let result = {
-        let up = into_stream(read, &mut send, &moved, side);
+        let up = into_stream(&mut read, &mut send, &moved, &side);
         let place = words.as_mut().map(|words| &mut words.place);
         let down = into_connection(&mut write, inbound, &moved, &to_connection, place);
         tokio::select! {
             biased;
             why = stream.cut_down() => Err(Stop::Cut(why)),
-            result = both_ways(up, down, &moved, side) => result,
+            result = both_ways(up, down, &moved, &side) => result,
         }
     };
     let told = match side {
         Side::Server => matches!(result, Ok(()) | Err(Stop::Connection)),
-        Side::Client => result.is_ok(),
+        Side::Client(_) => result.is_ok(),
     };
     if !told {
         send.send_reset(Reason::CANCEL);
@@ -125,6 +124,18 @@ where
             let _ = tokio::time::timeout(LAST_WORDS, say).await;
         }
     }
+    if let (Err(Stop::Server), Side::Client(Some(cut_short))) = (&result, &side) {
+        cut_short.set();
+        let end = async {
+            write.shutdown().await?;
+            // Closing while the client still sends would throw away what is on its way to it.
+            tokio::io::copy(&mut read, &mut tokio::io::sink()).await
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(LINGER, end) => {}
+            _ = stream.cut_down() => {}
+        }
+    }
     let ended = match result {
         Ok(()) => Ended::Finished,
         Err(Stop::Connection | Stop::Silence) => Ended::ClientGone,
@@ -140,7 +151,7 @@ async fn both_ways(
     up: impl Future<Output = Result<(), Stop>>,
     down: impl Future<Output = Result<(), Stop>>,
     moved: &AtomicU64,
-    side: Side,
+    side: &Side,
 ) -> Result<(), Stop> {
     tokio::pin!(up, down);
     tokio::select! {
@@ -153,10 +164,6 @@ async fn both_ways(
             (Ok(()), _) | (Err(Stop::Connection), Side::Server) => {
                 tokio::select! { last = up => last, stop = silence(moved) => Err(stop) }
             }
-            (Err(Stop::Server), Side::Client) => {
-                let _ = tokio::time::timeout(FAREWELL, up).await;
-                Err(Stop::Server)
-            }
             (Err(stop), _) => Err(stop),
         },
     }
@@ -166,7 +173,7 @@ async fn into_stream<R>(
     mut read: R,
     send: &mut SendStream<Bytes>,
     moved: &AtomicU64,
-    side: Side,
+    side: &Side,
 ) -> Result<(), Stop>
 where
     R: AsyncRead + Unpin,
@@ -180,7 +187,7 @@ where
         };
         let count = match (count, side) {
             (Ok(count), _) => count,
-            (Err(_), Side::Client) => return Err(Stop::Connection),
+            (Err(_), Side::Client(_)) => return Err(Stop::Connection),
             (Err(_), Side::Server) => {
                 let broke = HeaderValue::from_static("broken");
                 let trailers = HeaderMap::from_iter([(headers::ENDED, broke)]);

@@ -26,9 +26,10 @@ use hyper::{
     service::Service,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use nullius_tls::Transport;
 use tokio_util::sync::CancellationToken;
 
-use crate::{BoxError, Refusal, TunnelBody, wire::Io};
+use crate::{BoxError, Refusal, TunnelBody, cut_short::CutShort};
 use framing::{Guard, Verdict};
 
 /// What a client may take.
@@ -69,7 +70,7 @@ const MAX_SEND_BUFFER: usize = 256 * 1024;
 ///
 /// `alpn` is what TLS agreed upon; without HTTP/2 it is HTTP/1.1, with upgrades.
 pub async fn serve_public_connection<S, B>(
-    io: impl Io,
+    io: impl Transport,
     alpn: Option<&[u8]>,
     service: S,
     limits: &PublicLimits,
@@ -84,10 +85,12 @@ where
 {
     let verdict = Verdict::default();
     let activity = Activity::default();
+    let cut_short = CutShort::default();
     let front = Front {
         service,
         verdict: verdict.clone(),
         activity: activity.clone(),
+        cut_short: cut_short.clone(),
         max_headers: limits.headers,
     };
     if alpn == Some(b"h2") {
@@ -113,7 +116,7 @@ where
         connection.as_mut().graceful_shutdown();
         connection.await
     } else {
-        let io = TokioIo::new(Guard::http1(io, verdict, limits));
+        let io = TokioIo::new(Guard::http1(io, verdict, cut_short, limits));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle_timeout)
@@ -137,6 +140,7 @@ struct Front<S> {
     service: S,
     verdict: Verdict,
     activity: Activity,
+    cut_short: CutShort,
     max_headers: usize,
 }
 
@@ -153,7 +157,7 @@ where
     type Error = S::Error;
     type Future = Answer<B, S::Error>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let busy = self.activity.begin();
         let refusal = match self.verdict.bad_framing() {
             Some(what) => Some(Refusal::new(400, format!("the request has bad framing: {what}"))),
@@ -176,6 +180,9 @@ where
             return Box::pin(async move { Ok(response) });
         }
         let upgrades = request.headers().contains_key(header::UPGRADE);
+        if upgrades {
+            request.extensions_mut().insert(self.cut_short.clone());
+        }
         let answered = self.service.call(request);
         Box::pin(async move {
             let mut response = answered.await?;

@@ -18,7 +18,10 @@ use tokio::{
     time::Sleep,
 };
 
+use nullius_tls::Transport;
+
 use super::PublicLimits;
+use crate::cut_short::CutShort;
 
 /// What the guard found, for the service; once bad, a connection stays so.
 #[derive(Clone, Default)]
@@ -35,6 +38,7 @@ pub(super) struct Guard<IO> {
     io: IO,
     scan: Scan,
     verdict: Verdict,
+    cut_short: CutShort,
     head_timeout: Duration,
     head_bytes: usize,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -63,8 +67,14 @@ const PREFACE: usize = 24;
 const LINE_MAX: usize = 4 * 1024;
 
 impl<IO> Guard<IO> {
-    pub(super) fn http1(io: IO, verdict: Verdict, limits: &PublicLimits) -> Self {
-        Self::new(io, Scan::Head(Vec::new()), verdict, limits)
+    /// `cut_short` says, when the connection ends, that it ended before its time.
+    pub(super) fn http1(
+        io: IO,
+        verdict: Verdict,
+        cut_short: CutShort,
+        limits: &PublicLimits,
+    ) -> Self {
+        Self { cut_short, ..Self::new(io, Scan::Head(Vec::new()), verdict, limits) }
     }
 
     pub(super) fn http2(io: IO, verdict: Verdict, limits: &PublicLimits) -> Self {
@@ -74,7 +84,8 @@ impl<IO> Guard<IO> {
     fn new(io: IO, scan: Scan, verdict: Verdict, limits: &PublicLimits) -> Self {
         let deadline = Some(Box::pin(tokio::time::sleep(limits.head_timeout)));
         let (head_timeout, head_bytes) = (limits.head_timeout, limits.head_bytes);
-        Self { io, scan, verdict, head_timeout, head_bytes, deadline }
+        let cut_short = CutShort::default();
+        Self { io, scan, verdict, cut_short, head_timeout, head_bytes, deadline }
     }
 
     fn look(&mut self, mut bytes: &[u8]) {
@@ -288,7 +299,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guard<IO> {
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
+impl<IO: Transport> AsyncWrite for Guard<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -314,6 +325,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.cut_short.is_set() {
+            return Pin::new(&mut self.io).poll_cut_short(cx);
+        }
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -32,6 +32,7 @@ use tokio::{
     sync::broadcast,
 };
 use tokio_rustls::TlsAcceptor;
+use tokio_util::io::InspectReader;
 
 type Body = BoxBody<Bytes, io::Error>;
 
@@ -259,8 +260,8 @@ fn big(api: Arc<Api>, bytes: u64) -> Response<Body> {
     Response::new(StreamBody::new(frames).boxed())
 }
 
-/// What a command says that then goes.
-pub(crate) const LAST_WORDS: &[u8] = &[b'w'; 3 << 20];
+/// What a command says that then goes; a stream of the tunnel takes it whole, whether anybody reads or not.
+pub(crate) const LAST_WORDS: &[u8] = &[b'w'; 768 << 10];
 
 /// Switches and echoes: bytes come back until the client closes its side, then `bye` does. The
 /// commands `close` and `break` say much at the first byte and go, as TLS closes and without that.
@@ -370,6 +371,32 @@ impl Dial for Scripted {
 
     fn authority(&self) -> String {
         "kubernetes.example:6443".to_owned()
+    }
+}
+
+/// Counts what the agent has read of an API server.
+pub(crate) struct Counted {
+    pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) read: Arc<AtomicUsize>,
+}
+
+impl Dial for Counted {
+    fn dial(
+        &self,
+        offer: HttpVersions,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Dialled>> + Send + '_>> {
+        Box::pin(async move {
+            let Dialled { io, speaks } = self.dial.dial(offer).await?;
+            let read = Arc::clone(&self.read);
+            let count = move |bytes: &[u8]| {
+                read.fetch_add(bytes.len(), Ordering::SeqCst);
+            };
+            Ok(Dialled { io: Box::new(InspectReader::new(io, count)), speaks })
+        })
+    }
+
+    fn authority(&self) -> String {
+        self.dial.authority()
     }
 }
 

@@ -1,13 +1,19 @@
 //! Exec, attach and port-forward: raw bytes after a verified 101, half-close, large and stalled pipes.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use nullius_tls::HttpVersions;
 use nullius_tunnel::Ended;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    api::{Api, LAST_WORDS},
+    api::{Api, Counted, LAST_WORDS},
     client::{SPDY, WEBSOCKET, get, send, text, upgrade, upgrade_for},
     world::{ADA, World, until},
 };
@@ -125,14 +131,19 @@ async fn a_client_that_vanishes_ends_the_pipe_upstream() {
 #[tokio::test]
 async fn an_api_server_that_goes_is_heard_to_its_last_byte_by_a_client_that_still_talks() {
     let api = Api::start(HttpVersions::Either).await;
-    let (world, _agent) = World::with_agent(api.dial()).await;
+    let agent_read = Arc::new(AtomicUsize::new(0));
+    let counted = Counted { dial: api.dial(), read: Arc::clone(&agent_read) };
+    let (world, _agent) = World::with_agent(Arc::new(counted)).await;
     for (command, wanted) in [("close", Ended::Finished), ("break", Ended::ServerGone)] {
         let (head, pipe) = upgrade_for(world.http1, "POST", SPDY, command).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         let (mut read, mut write) = pipe.into_split();
+        agent_read.store(0, Ordering::SeqCst);
         write.write_all(b"g").await.unwrap();
-        // The API server has gone when the client begins to read: its words wait in hub and agent.
+        // The API server has gone when the client begins to talk, and its words wait in hub and agent: what still were
+        // in its own system, that would throw away when it hears somebody talk to nobody.
         until(|| api.pipes.load(Ordering::SeqCst) == 0).await;
+        until(|| agent_read.load(Ordering::SeqCst) >= LAST_WORDS.len()).await;
         let talk = tokio::spawn(async move {
             while write.write_all(&[b't'; 1024]).await.is_ok() {
                 tokio::task::yield_now().await;
@@ -140,7 +151,10 @@ async fn an_api_server_that_goes_is_heard_to_its_last_byte_by_a_client_that_stil
         });
         let mut heard = Vec::new();
         let mut buffer = vec![0; 64 * 1024];
+        // Slower than anybody would wait with a close, so that much is on its way when all was sent.
+        let mut pause = tokio::time::interval(Duration::from_millis(40));
         loop {
+            pause.tick().await;
             // What is cut short has no clean end.
             match read.read(&mut buffer).await {
                 Ok(0) => break,
@@ -149,7 +163,7 @@ async fn an_api_server_that_goes_is_heard_to_its_last_byte_by_a_client_that_stil
                 Err(error) => panic!("{error}"),
             }
         }
-        assert!(heard == LAST_WORDS, "{} of {} bytes", heard.len(), LAST_WORDS.len());
+        assert!(heard == LAST_WORDS, "{command}: {} of {} bytes", heard.len(), LAST_WORDS.len());
         talk.abort();
         let _ = talk.await;
         drop(read);
