@@ -53,7 +53,7 @@ fn large_object(namespace: &TestNamespace) {
 }
 
 #[test]
-fn json_protobuf_cbor_tables_and_gzip_are_untouched() {
+fn json_yaml_protobuf_and_gzip_are_untouched() {
     let Some(world) = World::together() else { return };
     let (namespace, worker) = world.worker("bytes");
     large_object(&namespace);
@@ -79,6 +79,7 @@ fn json_protobuf_cbor_tables_and_gzip_are_untouched() {
             assert_eq!(found.status, wanted.status, "{what}");
             assert_eq!(found.media_type, wanted.media_type, "{what}");
             assert_eq!(found.encoding, wanted.encoding, "{what}");
+            // A table says how old its rows are.
             if !accept.contains("as=Table") {
                 assert!(found.body == wanted.body, "{what}: the bytes differ");
             }
