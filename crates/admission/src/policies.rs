@@ -144,7 +144,7 @@ impl Policies {
     /// What is wrong with a scanned object that is a policy or a binding.
     pub(crate) fn wrong_policy(&self, file: &str, manifest: &Manifest) -> Vec<ScanFault> {
         let mut alone = PolicySet::new(self.set.version());
-        match alone.add(&json_of(manifest)) {
+        match alone.add(&manifest.to_json()) {
             Ok(_) => Vec::new(),
             Err(faults) => refused(file, manifest, &faults),
         }
@@ -217,7 +217,7 @@ impl Policies {
     }
 
     fn fact(&mut self, source: &Source, manifest: &Manifest) {
-        if let Err(error) = self.state.add(&json_of(manifest)) {
+        if let Err(error) = self.state.add(&manifest.to_json()) {
             let fault = nullius_manifest::Fault {
                 place: manifest.node().place(),
                 message: error.to_string(),
@@ -228,7 +228,7 @@ impl Policies {
     }
 
     fn policy(&mut self, source: &Source, manifest: &Manifest) {
-        let object = json_of(manifest);
+        let object = manifest.to_json();
         let faults = match self.set.add(&object) {
             Ok(Taken::Foreign) => return self.fact(source, manifest),
             Ok(Taken::Added) => Vec::new(),
@@ -256,7 +256,7 @@ impl Policies {
     /// Notes what the API server would warn of when the policy is made.
     fn warn(&mut self, source: &Source, manifest: &Manifest) {
         let mut alone = PolicySet::new(self.set.version());
-        if alone.add(&json_of(manifest)) != Ok(Taken::Added) {
+        if alone.add(&manifest.to_json()) != Ok(Taken::Added) {
             return;
         }
         for ExpressionWarning { policy, field, warning } in self.state.type_warnings(&alone) {
@@ -313,16 +313,6 @@ fn refused(file: &str, manifest: &Manifest, faults: &[Fault]) -> Vec<ScanFault> 
         ScanFault::at(FaultKind::Refused, file, fault)
     };
     faults.iter().map(told).collect()
-}
-
-/// An object that says what it is, also one that stood in a list.
-fn json_of(manifest: &Manifest) -> Json {
-    let mut object = manifest.to_json();
-    if let Json::Object(fields) = &mut object {
-        fields.insert("apiVersion".to_owned(), Json::from(manifest.api_version.as_str()));
-        fields.insert("kind".to_owned(), Json::from(manifest.kind.as_str()));
-    }
-    object
 }
 
 fn about(object: &Json, broken: Option<String>) -> PolicyAbout {

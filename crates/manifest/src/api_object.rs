@@ -19,13 +19,7 @@ pub struct ApiObject {
 impl Manifest {
     /// Reads the object as an API server does: strictly, with defaults, in Go's form.
     pub fn as_api_object(&self) -> ApiObject {
-        let mut value = self.to_json();
-        if let Value::Object(fields) = &mut value {
-            // Items of a typed list need not say what they are.
-            fields.insert("apiVersion".to_owned(), Value::from(self.api_version.as_str()));
-            fields.insert("kind".to_owned(), Value::from(self.kind.as_str()));
-        }
-        let (object, form, faults) = match normalize(&value) {
+        let (object, form, faults) = match normalize(&self.to_json()) {
             Ok(Normalized { object, form, dropped }) => (Some(object), form, dropped),
             Err(faults) => (None, Form::Builtin, faults),
         };

@@ -51,9 +51,14 @@ impl Manifest {
         &self.node
     }
 
-    /// The object as JSON.
+    /// The object as JSON. It says what it is, also where it stood in a typed list, whose items need not.
     pub fn to_json(&self) -> Value {
-        self.node.to_json()
+        let mut object = self.node.to_json();
+        if let Value::Object(fields) = &mut object {
+            fields.insert("apiVersion".to_owned(), Value::from(self.api_version.as_str()));
+            fields.insert("kind".to_owned(), Value::from(self.kind.as_str()));
+        }
+        object
     }
 
     /// The group; empty for the core.

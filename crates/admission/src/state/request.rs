@@ -49,12 +49,8 @@ pub fn request_of(
         )));
     };
     let name = text(subject, "/metadata/name");
-    let namespace = match (is_namespaced, text(subject, "/metadata/namespace")) {
-        (false, _) if kind == Kind::new("v1", "Namespace") => name.clone(),
-        (false, _) => String::new(),
-        (true, given) if given.is_empty() => person.namespace.to_owned(),
-        (true, given) => given,
-    };
+    let given = text(subject, "/metadata/namespace");
+    let namespace = namespace_of(&kind, is_namespaced, &name, given, person);
     let sent = |object: Option<&Json>| {
         object.map(|object| held(state, object, &kind, &namespace, is_namespaced)).transpose()
     };
@@ -82,6 +78,22 @@ pub fn request_of(
     })
 }
 
+/// The namespace of a request: a Namespace is in itself, and what names none is where its person works.
+fn namespace_of(
+    kind: &Kind,
+    is_namespaced: bool,
+    name: &str,
+    given: String,
+    person: &Person<'_>,
+) -> String {
+    match is_namespaced {
+        false if *kind == Kind::new("v1", "Namespace") => name.to_owned(),
+        false => String::new(),
+        true if given.is_empty() => person.namespace.to_owned(),
+        true => given,
+    }
+}
+
 /// The request of somebody who makes an object that was read as an API server reads it; `None` for a kind of which
 /// nothing is known.
 pub(crate) fn creation(state: &State, object: Json, person: &Person<'_>) -> Option<Request> {
@@ -90,12 +102,7 @@ pub(crate) fn creation(state: &State, object: Json, person: &Person<'_>) -> Opti
     let kind = Kind::new(&text("/apiVersion"), &text("/kind"));
     let (name, given) = (text("/metadata/name"), text("/metadata/namespace"));
     let Place { resource, is_namespaced } = state.place(&kind)?;
-    let namespace = match is_namespaced {
-        false if kind == Kind::new("v1", "Namespace") => name.clone(),
-        false => String::new(),
-        true if given.is_empty() => person.namespace.to_owned(),
-        true => given,
-    };
+    let namespace = namespace_of(&kind, is_namespaced, &name, given, person);
     let mut object = state.definitions.normalized(object, &kind);
     put_into(&mut object, &namespace, is_namespaced);
     Some(Request {

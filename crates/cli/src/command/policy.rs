@@ -103,7 +103,7 @@ fn policies(paths: &[PathBuf], version: Version) -> Result<PolicySet, Failure> {
     let mut set = PolicySet::new(version);
     let mut wrong = Vec::new();
     let read = each_object(paths, &mut |source, manifest| {
-        let Err(faults) = set.add(&json_of(manifest)).map(|_: Taken| ()) else { return };
+        let Err(faults) = set.add(&manifest.to_json()).map(|_: Taken| ()) else { return };
         let what = format!("{} `{}`", manifest.kind, manifest.name());
         wrong.extend(faults.iter().map(|fault| {
             let line = manifest.node().line_of(&fault.field);
@@ -129,7 +129,7 @@ fn state(paths: &[PathBuf]) -> Result<State, Failure> {
     let mut state = State::default();
     let mut wrong = Vec::new();
     let read = each_object(paths, &mut |source, manifest| {
-        if let Err(error) = state.add(&json_of(manifest)) {
+        if let Err(error) = state.add(&manifest.to_json()) {
             wrong.push(format!("{}:{}: {error}", source.name, manifest.node().line));
         }
     });
@@ -151,7 +151,7 @@ fn request(args: &PolicyEval, state: &State) -> Result<Request, Failure> {
     }
     let read = |path: &Option<PathBuf>| path.as_ref().map(|path| single(path)).transpose();
     let (object, old) = (read(&args.object)?, read(&args.old)?);
-    let json = |manifest: &Option<Manifest>| manifest.as_ref().map(json_of);
+    let json = |manifest: &Option<Manifest>| manifest.as_ref().map(Manifest::to_json);
     let (object, old) = (json(&object), json(&old));
     let person = Person { username: &args.user, groups: &args.groups, namespace: &args.namespace };
     request_of(state, object.as_ref(), old.as_ref(), &person).map_err(|wrong| {
@@ -163,7 +163,7 @@ fn request(args: &PolicyEval, state: &State) -> Result<Request, Failure> {
 
 /// The one document of a file that may be no object of Kubernetes with a name.
 fn document_of(path: &Path) -> Result<Json, Failure> {
-    single(path).map(|manifest| json_of(&manifest)).or_else(|failure| {
+    single(path).map(|manifest| manifest.to_json()).or_else(|failure| {
         // An `AdmissionRequest` by itself says no kind of its own.
         let text = std::fs::read_to_string(path).map_err(|_| failure)?;
         serde_json::from_str(&text).map_err(|error| {
@@ -214,14 +214,4 @@ fn each_object(paths: &[PathBuf], each: &mut dyn FnMut(&Source, &Manifest)) -> V
         }),
     });
     wrong
-}
-
-/// An object that says what it is, also one that stood in a list.
-fn json_of(manifest: &Manifest) -> Json {
-    let mut object = manifest.to_json();
-    if let Json::Object(fields) = &mut object {
-        fields.insert("apiVersion".to_owned(), Json::from(manifest.api_version.as_str()));
-        fields.insert("kind".to_owned(), Json::from(manifest.kind.as_str()));
-    }
-    object
 }

@@ -4,7 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value as Json;
 
-use super::{facts::Need, go_quoted, policy::Action, request::Request, trace::PolicyTrace};
+use super::{
+    facts::Need,
+    go_quoted,
+    policy::{Action, Binding},
+    request::Request,
+    trace::PolicyTrace,
+};
 
 /// The answer to a request, or what must be known to give it.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +55,20 @@ pub struct Violation {
     pub message: String,
     /// The audit annotations of the run, without the policy's name.
     pub annotations: Vec<(String, String)>,
+}
+
+impl Violation {
+    /// A policy that denies as a whole, because it cannot be asked.
+    pub(super) fn of_policy(policy: &str, binding: Option<&Binding>, told: &str) -> Self {
+        Self {
+            policy: policy.to_owned(),
+            binding: binding.map(|binding| binding.name.clone()),
+            validation: None,
+            actions: vec![Action::Deny],
+            message: told.to_owned(),
+            annotations: Vec::new(),
+        }
+    }
 }
 
 /// A refusal as the API server answers it.

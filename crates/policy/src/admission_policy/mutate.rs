@@ -17,7 +17,7 @@ use super::{
     json_patch::{self, Patched, Step},
     matching::{Match, Matched},
     merge,
-    policy::{Action, Binding, FailurePolicy, Mutating, Mutation, PatchForm, Policy, Reinvocation},
+    policy::{Binding, FailurePolicy, Mutating, Mutation, PatchForm, Policy, Reinvocation},
     request::Kind,
     session::{Conditions, Param, Session, bare, param_name},
     trace::{BindingTrace, MatchTrace, PolicyTrace, RunTrace},
@@ -430,14 +430,7 @@ fn denial(
         }
         None => format!("policy {} denied request: {told}", go_quoted(&policy.name)),
     };
-    let violation = Violation {
-        policy: policy.name.clone(),
-        binding: binding.map(|binding| binding.name.clone()),
-        validation: None,
-        actions: vec![Action::Deny],
-        message: told.to_owned(),
-        annotations: Vec::new(),
-    };
+    let violation = Violation::of_policy(&policy.name, binding, told);
     Some(Denial { message, reason, violation })
 }
 

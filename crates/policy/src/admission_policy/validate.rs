@@ -401,14 +401,7 @@ impl Validated {
         reason: String,
         told: &str,
     ) {
-        self.violations.push(Violation {
-            policy: policy.name.clone(),
-            binding: binding.map(|binding| binding.name.clone()),
-            validation: None,
-            actions: vec![Action::Deny],
-            message: told.to_owned(),
-            annotations: Vec::new(),
-        });
+        self.violations.push(Violation::of_policy(&policy.name, binding, told));
         self.refuse(policy, binding, reason, told);
     }
 
