@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::{net::TcpListener, task::JoinHandle};
 
+use crate::time::after;
+
 pub const PASSWORD: &str = "correct horse battery staple";
 pub const CODE: &str = "123456";
 
@@ -172,8 +174,7 @@ async fn serve(
         None if path == "/v1/hub" => (200, info.clone()),
         None => state.answer(&head.method, &path, &body, bearer.as_deref()),
     };
-    let date = Timestamp::now().as_second() + state.skew;
-    let date = Timestamp::from_second(date).unwrap();
+    let date = after(state.skew);
     let text = match &answer {
         Value::String(lines) => lines.clone(),
         other => other.to_string(),
@@ -195,7 +196,7 @@ pub fn error(code: &str, message: &str) -> Value {
 
 impl State {
     fn at(&self, seconds: i64) -> Timestamp {
-        Timestamp::from_second(Timestamp::now().as_second() + self.skew + seconds).unwrap()
+        after(self.skew + seconds)
     }
 
     fn bind(&mut self, body: &Value) {

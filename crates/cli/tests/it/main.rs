@@ -12,3 +12,4 @@ mod policy;
 mod scan;
 mod shown;
 mod sign_in;
+mod time;

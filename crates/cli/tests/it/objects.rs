@@ -3,7 +3,7 @@
 use nullius_cli::Exit;
 use serde_json::json;
 
-use crate::{hub::Hub, person::Person};
+use crate::{hub::Hub, person::Person, time::after};
 
 const OBJECTS: &str = "\
 apiVersion: nullius.dev/v1alpha1
@@ -178,8 +178,7 @@ async fn edit_opens_the_editor_until_the_object_can_be_read() {
 async fn people_clusters_and_locks_have_words_of_their_own() {
     let hub = Hub::start().await;
     let person = Person::at(&hub).await;
-    let ends =
-        nullius_model::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(605)).unwrap();
+    let ends = after(605);
     let link = json!({ "url": "https://hub.example/enrol#t", "token": "t", "expiresAt": ends });
     hub.script("POST /v1/users/eve/enrolment", 200, link);
     let out = person.run(&["user", "add", "eve", "--group", "devs"]).await.ok();

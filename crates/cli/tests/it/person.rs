@@ -8,10 +8,12 @@ use std::{
 };
 
 use nullius_cli::{Answers, Audience, Environment, Exit, Invocation, Terminal};
-use nullius_model::SystemClock;
 use tempfile::TempDir;
 
-use crate::hub::{CODE, Hub, PASSWORD};
+use crate::{
+    hub::{CODE, Hub, PASSWORD},
+    time::StoppedClock,
+};
 
 pub struct Person {
     pub home: TempDir,
@@ -126,7 +128,7 @@ impl Person {
             exec_info: self.exec_info.clone(),
             program: "/usr/local/bin/nullius".into(),
             browser: self.browser.clone().map(Into::into),
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(StoppedClock),
             terminal: Terminal {
                 out: Box::new(out.clone()),
                 err: Box::new(err.clone()),

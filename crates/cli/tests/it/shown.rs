@@ -1,14 +1,9 @@
 //! What lists and explanations look like, in each form.
 
 use nullius_cli::Exit;
-use nullius_model::Timestamp;
 use serde_json::{Value, json};
 
-use crate::{hub::Hub, person::Person};
-
-fn ago(seconds: i64) -> Timestamp {
-    Timestamp::from_second(Timestamp::now().as_second() - seconds).unwrap()
-}
+use crate::{hub::Hub, person::Person, time::after};
 
 #[tokio::test]
 async fn access_is_listed_and_explained() {
@@ -34,11 +29,11 @@ fn event(position: i64) -> Value {
     json!({
         "position": position, "writer": "hub", "epoch": "e", "seq": position, "hash": "00ff",
         "event": {
-            "auditId": format!("id-{position}"), "at": ago(125), "kind": "kube-request", "outcome": "done",
+            "auditId": format!("id-{position}"), "at": after(-125), "kind": "kube-request", "outcome": "done",
             "principal": { "kind": "person", "user": "ada" }, "cluster": "dev", "source": "192.0.2.7",
             "kube": { "verb": "create", "requestUri": "/api/v1/namespaces/shop/pods/web/exec?command=\u{1b}[31m",
                       "isResource": true, "apiVersion": "v1", "resource": "pods", "subresource": "exec",
-                      "namespace": "shop", "name": "web", "code": 101, "received": ago(125) },
+                      "namespace": "shop", "name": "web", "code": 101, "received": after(-125) },
             "explanation": { "reason": "grant-matched", "sentence": "grant dev-shop allows it", "rule": "Grant/dev-shop" },
         },
     })
@@ -100,8 +95,8 @@ async fn sessions_uses_and_oneself_are_shown() {
     let hub = Hub::start().await;
     let person = Person::at(&hub).await;
     let session = format!("{:032x}", 1);
-    let sessions = json!({ "items": [{ "session": session, "user": "ada", "signedInAt": ago(630), "expiresAt": ago(-3_605),
-        "lastUsed": ago(5), "live": 2, "clusters": ["dev"], "current": true }] });
+    let sessions = json!({ "items": [{ "session": session, "user": "ada", "signedInAt": after(-630), "expiresAt": after(3_605),
+        "lastUsed": after(-5), "live": 2, "clusters": ["dev"], "current": true }] });
     hub.script("GET /v1/sessions", 200, sessions);
     let table = person.run(&["session", "list"]).await.ok();
     assert!(table.contains("10m ago") && table.contains("this one"), "{table}");
@@ -112,13 +107,13 @@ async fn sessions_uses_and_oneself_are_shown() {
     );
 
     let uses = json!({ "items": [{ "plane": "access", "principal": "person:ada", "cluster": "dev", "action": "get",
-        "resource": "pods@shop", "allowed": true, "permission": session, "first": ago(9_000), "last": ago(60),
+        "resource": "pods@shop", "allowed": true, "permission": session, "first": after(-9_000), "last": after(-60),
         "count": 12, "sample": "id-1" }] });
     hub.script("GET /v1/usage", 200, uses);
     insta::assert_snapshot!("usage_table", person.run(&["usage", "show"]).await.ok());
 
-    let me = json!({ "user": "ada", "groups": ["devs"], "session": session, "signedInAt": ago(600), "expiresAt": ago(-3_605),
-        "factors": ["password", "totp"], "factorAt": ago(600), "hubRoles": ["auditor"] });
+    let me = json!({ "user": "ada", "groups": ["devs"], "session": session, "signedInAt": after(-600), "expiresAt": after(3_605),
+        "factors": ["password", "totp"], "factorAt": after(-600), "hubRoles": ["auditor"] });
     hub.script("GET /v1/whoami", 200, me);
     let out = person.run(&["whoami"]).await.ok();
     assert!(
