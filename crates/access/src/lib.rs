@@ -30,6 +30,7 @@ pub use hub::{HubAction, HubVerb, ReadScope, Whose, judge_hub, matrix_allows};
 pub use judgement::{Judgement, Obligation, Ruling};
 pub use kube::{judge_kube, judge_standing, review_access};
 pub use listing::{AccessRow, access_list, hub_roles, plan, reachable_clusters};
+pub use permission::admission_permission;
 pub use protected::{
     PROTECTED_NAMESPACES, is_protected_namespace, protected_refusal, protected_request,
     without_protected,

@@ -1,6 +1,6 @@
 //! Stable ids of permissions: a renamed file keeps its history, a changed rule is another permission.
 
-use nullius_model::{HubRole, Namespace, PolicyRule};
+use nullius_model::{HubRole, Namespace, PermissionId, PolicyRule};
 use sha2::{Digest, Sha256};
 
 /// A hash over parts, each with its length, so that no two lists of parts look the same.
@@ -72,4 +72,14 @@ pub(crate) fn hub_bits(grant_uid: &str, role: HubRole) -> u128 {
     parts.add(grant_uid.as_bytes());
     parts.add(crate::hub::role_word(role).as_bytes());
     parts.bits()
+}
+
+/// The permission that a policy gives through a binding: what it is asked of and lets pass.
+#[must_use]
+pub fn admission_permission(kind: &str, policy: &str, binding: &str) -> PermissionId {
+    let mut parts = Parts::of("nullius admission permission 1");
+    for part in [kind, policy, binding] {
+        parts.add(part.as_bytes());
+    }
+    PermissionId::from_bits(parts.bits())
 }

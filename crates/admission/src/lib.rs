@@ -3,6 +3,7 @@
 //!
 //! [`Scan`] takes texts one at a time and ends in a [`Report`], which [`sarif`] and [`junit`] write for other tools.
 //! [`Policies`] are what it asks beside the Pod Security Standards: those of files, and good practice ([`PRACTICE`]).
+//! [`webhook`] is the same for what an API server asks before it stores anything.
 //! [`Waivers`] are findings that somebody has accepted, with an owner, a reason and until a day.
 
 #![forbid(unsafe_code)]
@@ -11,7 +12,9 @@ mod policies;
 mod practice;
 mod report;
 mod scan;
+mod stand_in;
 mod state;
+pub mod webhook;
 
 pub use policies::{Policies, PolicyAbout};
 pub use practice::PRACTICE;

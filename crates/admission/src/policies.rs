@@ -8,11 +8,12 @@ use nullius_manifest::{Found, Manifest, Source, Unreadable, objects};
 use nullius_policy::admission_policy::{
     Decision, ExpressionWarning, Fault, Kind, PolicySet, PolicyTrace, Request, Taken, Version,
 };
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use crate::{
     practice::PRACTICE,
     report::{FaultKind, ScanFault, Severity},
+    stand_in::{UNUSABLE, stand_in},
     state::{Lacking, State, Unknown},
 };
 
@@ -22,8 +23,6 @@ const SEVERITY: &str = "nullius.dev/severity";
 const FIX: &str = "nullius.dev/fix";
 /// What says why a policy is there; Kubernetes' own word stands in for it.
 const ABOUT: [&str; 2] = ["nullius.dev/about", "kubernetes.io/description"];
-/// What is said of objects for which there is a policy that cannot be used.
-const UNUSABLE: &str = "the policy cannot be used";
 
 /// Policies with what they must know.
 #[derive(Debug)]
@@ -272,32 +271,11 @@ impl Policies {
         }
     }
 
-    /// A policy that refuses whatever a broken one would be for: its own constraints where they can be read, else all.
+    /// A policy that refuses whatever a broken one would be for.
     fn stand_in(&mut self, manifest: &Manifest, object: &Json) {
-        let all = json!({ "resourceRules": [{
-            "apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["*"]
-        }] });
-        let own = object.pointer("/spec/matchConstraints").cloned();
-        for constraints in own.into_iter().chain([all]) {
-            let mut spec = json!({ "failurePolicy": "Fail", "matchConstraints": constraints });
-            let (field, rule) = match manifest.kind.as_str() {
-                "MutatingAdmissionPolicy" => {
-                    spec["reinvocationPolicy"] = Json::from("Never");
-                    let expression = "[JSONPatch{op: \"remove\", path: \"/cannot-be-used\"}]";
-                    let patch = json!({ "expression": expression });
-                    ("mutations", json!([{ "patchType": "JSONPatch", "jsonPatch": patch }]))
-                }
-                _ => ("validations", json!([{ "expression": "false", "message": UNUSABLE }])),
-            };
-            spec[field] = rule;
-            let stand_in = json!({
-                "apiVersion": object["apiVersion"], "kind": object["kind"],
-                "metadata": { "name": manifest.name() }, "spec": spec,
-            });
-            if self.set.add(&stand_in).is_ok() {
-                return;
-            }
-        }
+        let set = &mut self.set;
+        let add = |policy: &Json| set.add(policy).is_ok();
+        stand_in(&manifest.kind, manifest.name(), object, UNUSABLE, add);
     }
 }
 

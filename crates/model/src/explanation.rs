@@ -40,6 +40,10 @@ pub enum Reason {
     Escalation,
     /// What the decision needs is missing or stale, so it is denied.
     StaleState,
+    /// No admission policy refuses the request.
+    PolicyPassed,
+    /// An admission policy refuses the request.
+    PolicyRefused,
 }
 
 impl Reason {
@@ -62,6 +66,8 @@ impl Reason {
             Self::SelfGrant => "self-grant",
             Self::Escalation => "escalation",
             Self::StaleState => "stale-state",
+            Self::PolicyPassed => "policy-passed",
+            Self::PolicyRefused => "policy-refused",
         }
     }
 }

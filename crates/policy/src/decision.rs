@@ -3,7 +3,7 @@
 use nullius_access::Obligation;
 use nullius_model::{Explanation, KubeStatus, PermissionId, Reason};
 
-use crate::{HubPermit, KubePermit, ReviewPermit};
+use crate::{AdmissionPermit, HubPermit, KubePermit, ReviewPermit};
 
 /// What was decided. `P` is the permit that an allowed request carries.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +34,9 @@ pub type KubeDecision = Decision<KubePermit>;
 pub type HubDecision = Decision<HubPermit>;
 /// A decision on a question about oneself.
 pub type ReviewDecision = Decision<ReviewPermit>;
+
+/// A decision on what enters a cluster.
+pub type AdmissionDecision = Decision<AdmissionPermit>;
 
 /// A refusal, as an error with what a person needs to act on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -102,9 +105,13 @@ impl Denial {
             | Reason::ProtectedNamespace
             | Reason::FactorTooOld
             | Reason::SelfGrant
-            | Reason::Escalation => 403,
+            | Reason::Escalation
+            | Reason::PolicyRefused => 403,
             // Reasons of an allowed request; a denial never carries one.
-            Reason::GrantMatched | Reason::HubRoleMatched | Reason::SignedIn => 403,
+            Reason::GrantMatched
+            | Reason::HubRoleMatched
+            | Reason::SignedIn
+            | Reason::PolicyPassed => 403,
         }
     }
 

@@ -9,12 +9,16 @@
 
 pub mod admission_policy;
 mod decide;
+mod decide_admission;
 mod decision;
 mod go_text;
 mod permit;
 pub mod pod_security;
 
 pub use decide::{decide_hub, decide_hub_process, decide_kube, decide_review};
-pub use decision::{Decision, Denial, HubDecision, KubeDecision, ReviewDecision, StepUp, Verdict};
+pub use decide_admission::{Admission, Judged, decide_admission, withhold_admission};
+pub use decision::{
+    AdmissionDecision, Decision, Denial, HubDecision, KubeDecision, ReviewDecision, StepUp, Verdict,
+};
 pub use nullius_access::Obligation;
-pub use permit::{HubPermit, KubePermit, ReviewPermit};
+pub use permit::{AdmissionPermit, HubPermit, KubePermit, ReviewPermit};

@@ -129,3 +129,9 @@ impl HubPermit {
 pub struct ReviewPermit {
     pub(crate) _sealed: (),
 }
+
+/// What somebody sends to an API server may enter the cluster, as policies left it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AdmissionPermit {
+    pub(crate) _sealed: (),
+}

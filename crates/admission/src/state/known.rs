@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use super::{Place, autoscaling, definitions::Definitions};
 
 /// Kubernetes' own kinds and those of a state.
-pub(super) struct Known<'a> {
+pub(crate) struct Known<'a> {
     pub(super) definitions: &'a Definitions,
     /// Whether the state holds every definition: what it does not define does not exist.
     pub(super) is_complete: bool,

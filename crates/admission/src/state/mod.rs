@@ -19,11 +19,11 @@ use nullius_policy::admission_policy::{
 };
 use serde_json::{Value as Json, json};
 
+pub(crate) use known::Known;
 pub(crate) use request::creation;
 pub use request::{NotSendable, Person, request_of};
 
 use definitions::Definitions;
-use known::Known;
 use rules::Rules;
 
 /// The kind of the document in which a state says what it holds completely.
@@ -201,7 +201,33 @@ impl State {
         set.type_warnings(&self.known())
     }
 
-    fn known(&self) -> Known<'_> {
+    /// The kinds of a cluster that defines these and no others beside Kubernetes' own.
+    pub(crate) fn of_definitions<'a>(
+        all: impl IntoIterator<Item = &'a Json>,
+    ) -> (Self, Vec<NotTaken>) {
+        let mut state = Self::default();
+        let wrong = all.into_iter().filter_map(|object| state.definitions.add(object).err());
+        let wrong = wrong.collect();
+        state.complete.insert(definition());
+        (state, wrong)
+    }
+
+    /// The parameters of a query that are here, whatever else there may be.
+    pub(crate) fn found(&self, query: &ParamQuery) -> Vec<Json> {
+        let ParamQuery { kind, namespace, pick } = query;
+        let namespace = namespace.as_deref().unwrap_or_default();
+        let objects = self.objects.get(kind).into_iter().flatten();
+        let picked = objects.filter(|((within, name), object)| {
+            within == namespace
+                && match pick {
+                    Pick::Named(wanted) => wanted == name,
+                    Pick::Selected(selector) => selects(selector, object),
+                }
+        });
+        picked.map(|(_, object)| object.clone()).collect()
+    }
+
+    pub(crate) fn known(&self) -> Known<'_> {
         let is_complete = self.complete.contains(&definition());
         Known { definitions: &self.definitions, is_complete }
     }
@@ -307,12 +333,7 @@ impl State {
                 );
                 Err(Lack { what: need.to_string(), next })
             }
-            Pick::Selected(selector) => {
-                let objects = self.objects.get(kind).into_iter().flatten();
-                let within = objects.filter(|((within, _), _)| within == namespace);
-                let selected = within.filter(|(_, object)| selects(selector, object));
-                Ok(selected.map(|(_, object)| object.clone()).collect())
-            }
+            Pick::Selected(_) => Ok(self.found(query)),
         }
     }
 }

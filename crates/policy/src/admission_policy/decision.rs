@@ -107,7 +107,7 @@ impl Stop {
 
 impl Refusal {
     /// The API server's own failure.
-    pub(super) fn internal(told: &str) -> Self {
+    pub(crate) fn internal(told: &str) -> Self {
         let message = format!("Internal error occurred: {told}");
         Self {
             code: 500,

@@ -1,0 +1,162 @@
+//! One review, from its bytes to its answer, with a stop wherever a fact must be fetched.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nullius_policy::{
+    Admission, Judged,
+    admission_policy::{
+        Answers, Facts, Need, NotARequest, ParamQuery, ROUNDS, Request, authz::Verdict,
+    },
+    decide_admission, withhold_admission,
+};
+use serde_json::Value as Json;
+
+use super::{
+    Engine, Entry,
+    json::{self, NotRead},
+};
+
+/// A review that is being answered.
+#[derive(Debug)]
+pub struct Review {
+    uid: String,
+    request: Request,
+    entry: Entry,
+    namespaces: BTreeMap<String, Option<Json>>,
+    params: BTreeMap<ParamQuery, Vec<Json>>,
+    answers: Answers,
+    rounds: usize,
+    /// Why nothing can be decided any more.
+    failed: Option<String>,
+}
+
+/// What comes of asking.
+#[derive(Debug)]
+pub enum Step {
+    /// It is decided.
+    Decided(Box<Judged>),
+    /// Fetch these facts, tell them by [`Review::learn`], and ask again.
+    Fetch(BTreeSet<Need>),
+}
+
+/// A fact that was fetched.
+#[derive(Debug, Clone)]
+pub enum Fact {
+    /// The namespace; `None` where the cluster does not have it.
+    Namespace(Option<Json>),
+    /// Parameters; empty where there are none.
+    Params(Vec<Json>),
+    /// What the authorizer says.
+    Access(Verdict),
+}
+
+impl Review {
+    /// Reads the body of a request to an entry.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with it, with the uid under which the denial can be told where it has one.
+    pub fn read(entry: Entry, body: &[u8]) -> Result<Self, NotRead> {
+        let (review, uid) = json::read(body)?;
+        let wrong = |told: String| NotRead { uid: Some(uid.clone()), told };
+        let text = |field: &str| review.get(field).and_then(Json::as_str).unwrap_or_default();
+        if text("apiVersion") != "admission.k8s.io/v1" || text("kind") != "AdmissionReview" {
+            return Err(wrong("it is no `AdmissionReview` of `admission.k8s.io/v1`".to_owned()));
+        }
+        let request = Request::of_review(&review)
+            .map_err(|NotARequest { field, message }| wrong(format!("`{field}`: {message}")))?;
+        Ok(Self {
+            uid,
+            request,
+            entry,
+            namespaces: BTreeMap::new(),
+            params: BTreeMap::new(),
+            answers: Answers::default(),
+            rounds: 0,
+            failed: None,
+        })
+    }
+
+    /// The uid that the answer must carry.
+    #[must_use]
+    pub fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Which entry it came to.
+    #[must_use]
+    pub fn entry(&self) -> Entry {
+        self.entry
+    }
+
+    /// Asks the policies with what is known. `is_late` says when an answer is no longer of use: then it is no, whatever a policy
+    /// says of its own failure.
+    pub fn step(&mut self, engine: &Engine, is_late: &dyn Fn() -> bool) -> Step {
+        const LATE: &str = "the policies took longer than the API server waits";
+        if let Some(why) = &self.failed {
+            return withheld(why);
+        }
+        if is_late() {
+            return withheld(LATE);
+        }
+        if self.rounds == ROUNDS {
+            return withheld(&format!("policies ask for facts more than {ROUNDS} times"));
+        }
+        self.rounds += 1;
+        let kinds = engine.kinds.known();
+        let facts = Facts {
+            namespaces: std::mem::take(&mut self.namespaces),
+            params: std::mem::take(&mut self.params),
+            authorizer: &self.answers,
+            kinds: &kinds,
+            interrupt: Some(is_late),
+        };
+        let set = engine.in_force.set(self.entry);
+        let decided = decide_admission(set, &self.request, &facts);
+        (self.namespaces, self.params) = (facts.namespaces, facts.params);
+        match decided {
+            // What was interrupted is an error to a policy, and one that ignores errors would let it pass.
+            _ if is_late() => withheld(LATE),
+            Admission::Decided(judged) => Step::Decided(judged),
+            Admission::Needs(needs) => match needs.iter().find(|need| !can_be_fetched(need)) {
+                Some(need) => withheld(&format!("nobody can say {need}")),
+                None => Step::Fetch(needs),
+            },
+        }
+    }
+
+    /// Takes a fact; one that could not be fetched ends the review with a denial.
+    pub fn learn(&mut self, need: Need, fact: Result<Fact, String>) {
+        match (need, fact) {
+            (Need::Namespace(name), Ok(Fact::Namespace(found))) => {
+                self.namespaces.insert(name, found);
+            }
+            (Need::Params(query), Ok(Fact::Params(found))) => {
+                self.params.insert(query, found);
+            }
+            (Need::Access(check), Ok(Fact::Access(verdict))) => {
+                self.answers.0.insert(check, verdict);
+            }
+            (need, Ok(_)) => self.failed = Some(format!("{need} was answered with another fact")),
+            (need, Err(why)) => self.failed = Some(format!("{need} cannot be told: {why}")),
+        }
+    }
+}
+
+fn can_be_fetched(need: &Need) -> bool {
+    match need {
+        Need::Namespace(_) | Need::Params(_) | Need::Access(_) => true,
+        // The kinds of the cluster are known before anything is asked.
+        Need::Kind(_) | Need::Shape(_) | Need::Conversion(_) => false,
+    }
+}
+
+fn withheld(why: &str) -> Step {
+    Step::Decided(Box::new(withhold_admission(why)))
+}

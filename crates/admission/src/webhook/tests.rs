@@ -1,0 +1,345 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
+use nullius_policy::admission_policy::{Need, Version};
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::*;
+
+const NAMED: &str = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: team}
+spec:
+  failurePolicy: FAILURE
+  matchConstraints:
+    resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE, UPDATE], resources: [configmaps]}]
+  validations: [{expression: EXPRESSION, message: a team must be named}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: team}
+spec: {policyName: team, validationActions: [Deny]}
+";
+
+fn named(expression: &str) -> String {
+    NAMED.replace("FAILURE", "Fail").replace("EXPRESSION", &json!(expression).to_string())
+}
+
+fn file(name: &str, text: impl Into<String>) -> PolicyFile {
+    PolicyFile { name: name.to_owned(), text: text.into() }
+}
+
+fn in_force(files: &[PolicyFile]) -> InForce {
+    InForce::compile(files, Version::LATEST).unwrap()
+}
+
+fn engine(text: impl Into<String>) -> Engine {
+    Engine::new(in_force(&[file("policies/a.yaml", text)]), []).0
+}
+
+fn review(object: Json) -> Json {
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "u-1", "operation": "CREATE", "namespace": "shop", "name": "c",
+            "kind": { "group": "", "version": "v1", "kind": "ConfigMap" },
+            "resource": { "group": "", "version": "v1", "resource": "configmaps" },
+            "userInfo": { "username": "ada", "groups": ["dev"] },
+            "object": object,
+        },
+    })
+}
+
+fn config_map(labels: Json) -> Json {
+    json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "c", "namespace": "shop", "labels": labels } })
+}
+
+/// Asks an entry; namespaces have a label, other facts fail.
+fn ask(engine: &Engine, entry: Entry, body: &[u8], late: bool) -> Json {
+    let answered = match Review::read(entry, body) {
+        Err(NotRead { uid, told }) => refuse(&uid.expect("a uid"), &told),
+        Ok(mut review) => loop {
+            match review.step(engine, &|| late) {
+                Step::Decided(judged) => break answer(review.uid(), *judged),
+                Step::Fetch(needs) => {
+                    for need in needs {
+                        let fact = match &need {
+                            Need::Namespace(name) => Ok(Fact::Namespace(Some(json!({
+                                "apiVersion": "v1", "kind": "Namespace",
+                                "metadata": { "name": name, "labels": { "tier": "gold" } },
+                            })))),
+                            _ => Err("the API server is away".to_owned()),
+                        };
+                        review.learn(need, fact);
+                    }
+                }
+            }
+        },
+    };
+    let body: Json = serde_json::from_slice(&answered.body).unwrap();
+    assert_eq!(body["response"]["allowed"], answered.judged.decision.is_allowed());
+    body["response"].clone()
+}
+
+fn asked(engine: &Engine, entry: Entry, object: Json) -> Json {
+    ask(engine, entry, review(object).to_string().as_bytes(), false)
+}
+
+#[test]
+fn a_policy_denies_as_the_api_servers_own_plugin_does() {
+    let engine = engine(named("has(object.metadata.labels.team)"));
+    let denied = asked(&engine, Entry::ValidateFail, config_map(json!({})));
+    assert_eq!(denied["uid"], "u-1");
+    assert_eq!((&denied["allowed"], &denied["status"]["code"]), (&json!(false), &json!(422)));
+    assert_eq!(
+        denied["status"]["message"],
+        "configmaps \"c\" is forbidden: ValidatingAdmissionPolicy 'team' with binding 'team' denied request: a team must be named"
+    );
+    let passed = asked(&engine, Entry::ValidateFail, config_map(json!({ "team": "x" })));
+    assert_eq!(passed, json!({ "uid": "u-1", "allowed": true }));
+}
+
+#[test]
+fn each_entry_asks_its_own_policies_and_has_rules_for_no_others() {
+    let engine = engine(named("false"));
+    let in_force = engine.in_force();
+    assert_eq!(
+        in_force.rules(Entry::ValidateFail),
+        [
+            json!({ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"], "scope": "*" })
+        ]
+    );
+    for other in [Entry::ValidateIgnore, Entry::MutateFail, Entry::MutateIgnore] {
+        assert!(in_force.rules(other).is_empty());
+        assert_eq!(asked(&engine, other, config_map(json!({})))["allowed"], true);
+    }
+    let ignored = Engine::new(
+        in_force_of(&NAMED.replace("FAILURE", "Ignore").replace("EXPRESSION", "'false'")),
+        [],
+    );
+    assert!(ignored.0.in_force().rules(Entry::ValidateFail).is_empty());
+    assert_eq!(asked(&ignored.0, Entry::ValidateIgnore, config_map(json!({})))["allowed"], false);
+}
+
+fn in_force_of(text: &str) -> InForce {
+    in_force(&[file("policies/a.yaml", text)])
+}
+
+#[test]
+fn a_policy_that_no_binding_names_is_for_nothing() {
+    let policy = named("false").split("---").next().unwrap().to_owned();
+    let in_force = in_force_of(&policy);
+    assert!(in_force.rules(Entry::ValidateFail).is_empty());
+    assert_eq!(in_force.counts(), (0, 0, 1));
+}
+
+#[test]
+fn a_mutation_comes_as_a_patch_that_keys_name_once() {
+    let text = "
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicy
+metadata: {name: stamp}
+spec:
+  reinvocationPolicy: Never
+  matchConstraints:
+    resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [configmaps]}]
+  mutations:
+  - patchType: ApplyConfiguration
+    applyConfiguration: {expression: 'Object{metadata: Object.metadata{labels: Object.metadata.labels{stamped: \"yes\"}}}'}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicyBinding
+metadata: {name: stamp}
+spec: {policyName: stamp}
+";
+    let engine = engine(text);
+    let response = asked(&engine, Entry::MutateFail, config_map(json!({ "a": "b" })));
+    assert_eq!(response["patchType"], "JSONPatch");
+    let patch = base64::Engine::decode(
+        &base64::engine::general_purpose::STANDARD,
+        response["patch"].as_str().unwrap(),
+    );
+    let patch: Json = serde_json::from_slice(&patch.unwrap()).unwrap();
+    assert_eq!(patch, json!([{ "op": "add", "path": "/metadata/labels/stamped", "value": "yes" }]));
+}
+
+#[test]
+fn a_broken_policy_denies_by_name_what_it_would_be_for() {
+    let in_force = in_force_of(&named("object.metadata.("));
+    assert_eq!(in_force.counts(), (0, 1, 0));
+    let [trouble] = in_force.troubles() else { panic!("{:?}", in_force.troubles()) };
+    assert_eq!(trouble.what, "ValidatingAdmissionPolicy/team");
+    assert!(trouble.to_string().contains("refuses whatever it would be for"), "{trouble}");
+    let engine = Engine::new(in_force, []).0;
+    assert!(!engine.in_force().rules(Entry::ValidateFail).is_empty());
+    let denied = asked(&engine, Entry::ValidateFail, config_map(json!({ "team": "x" })));
+    let message = denied["status"]["message"].as_str().unwrap();
+    assert!(message.contains("'team'") && message.contains("cannot be used"), "{message}");
+}
+
+#[test]
+fn a_name_that_stands_twice_and_a_broken_binding_deny_too() {
+    let twice = in_force(&[file("a/x", named("true")), file("b/x", named("true"))]);
+    let engine = Engine::new(twice, []).0;
+    assert_eq!(asked(&engine, Entry::ValidateFail, config_map(json!({})))["allowed"], false);
+    assert_eq!(engine.in_force().troubles().len(), 4, "{:?}", engine.in_force().troubles());
+
+    let broken = named("true").replace("validationActions: [Deny]", "validationActions: [Dany]");
+    let engine = Engine::new(in_force_of(&broken), []).0;
+    let denied = asked(&engine, Entry::ValidateFail, config_map(json!({})));
+    let message = denied["status"]["message"].as_str().unwrap();
+    assert!(message.contains("its binding `team` cannot be used"), "{message}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_told_with_its_line() {
+    let good = file("a/x", named("true"));
+    for (text, line) in [
+        ("a: [", 1),
+        ("kind: Thing\n", 1),
+        (
+            "---\napiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {name: b}\nspec: {}\n",
+            2,
+        ),
+        (
+            "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {}\nspec: {}\n",
+            1,
+        ),
+    ] {
+        let faults = InForce::compile(&[good.clone(), file("b/y", text)], Version::LATEST);
+        let faults = faults.unwrap_err();
+        assert_eq!((faults[0].file.as_str(), faults[0].line), ("b/y", line), "{faults:?}");
+    }
+}
+
+#[test]
+fn parameters_that_come_with_policies_are_found_by_name_and_namespace() {
+    use nullius_policy::admission_policy::{Kind, ParamQuery, Pick};
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: limits, namespace: shop}\ndata: {most: '3'}\n";
+    let in_force = in_force_of(text);
+    let query = |namespace: &str, name: &str| ParamQuery {
+        kind: Kind::new("v1", "ConfigMap"),
+        namespace: Some(namespace.to_owned()),
+        pick: Pick::Named(name.to_owned()),
+    };
+    assert_eq!(in_force.params(&query("shop", "limits")).len(), 1);
+    assert!(in_force.params(&query("other", "limits")).is_empty());
+}
+
+#[test]
+fn a_fact_that_cannot_be_fetched_denies_whatever_the_failure_policy_is() {
+    // CVE-2025-46342: a namespace that could not be looked up counted as one without labels.
+    let selects = NAMED
+        .replace(
+            "matchConstraints:",
+            "matchConstraints:\n    namespaceSelector: {matchLabels: {tier: gold}}",
+        )
+        .replace("EXPRESSION", "'true'");
+    for (failure, entry) in [("Fail", Entry::ValidateFail), ("Ignore", Entry::ValidateIgnore)] {
+        let engine = engine(selects.replace("FAILURE", failure));
+        let body = review(config_map(json!({}))).to_string();
+        let mut review = Review::read(entry, body.as_bytes()).unwrap();
+        let Step::Fetch(needs) = review.step(&engine, &|| false) else {
+            panic!("it needs nothing")
+        };
+        for need in needs {
+            review.learn(need, Err("the API server is away".to_owned()));
+        }
+        let Step::Decided(judged) = review.step(&engine, &|| false) else {
+            panic!("it needs more")
+        };
+        let refusal = judged.outcome.refusal.unwrap();
+        assert_eq!(refusal.code, 500);
+        assert!(refusal.message.contains("the namespace `shop`"), "{}", refusal.message);
+        assert_eq!(asked(&engine, entry, config_map(json!({})))["allowed"], true);
+    }
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_no_also_where_errors_are_ignored() {
+    let engine = engine(NAMED.replace("FAILURE", "Ignore").replace("EXPRESSION", "'true'"));
+    let body = review(config_map(json!({}))).to_string();
+    let denied = ask(&engine, Entry::ValidateIgnore, body.as_bytes(), true);
+    assert_eq!(denied["allowed"], false);
+
+    // A late moment that comes while an expression runs.
+    let slow = "[1,2,3,4,5,6,7,8,9,10].all(a, [1,2,3,4,5,6,7,8,9,10].all(b, [1,2,3,4,5,6,7,8,9,10].all(c, a + b + c > 0)))";
+    let engine = self::engine(
+        NAMED.replace("FAILURE", "Ignore").replace("EXPRESSION", &json!(slow).to_string()),
+    );
+    let times = std::cell::Cell::new(0);
+    let mut review = Review::read(Entry::ValidateIgnore, body.as_bytes()).unwrap();
+    let step = loop {
+        times.set(0);
+        let step = review.step(&engine, &|| {
+            times.set(times.get() + 1);
+            times.get() > 2
+        });
+        match step {
+            Step::Fetch(needs) => {
+                for need in needs {
+                    review.learn(need, Ok(Fact::Namespace(Some(json!({ "metadata": {} })))));
+                }
+            }
+            Step::Decided(judged) => break judged,
+        }
+    };
+    assert!(!step.decision.is_allowed());
+}
+
+#[test]
+fn a_review_is_read_in_one_way_or_denied_under_its_uid() {
+    let engine = engine(named("true"));
+    let good = review(config_map(json!({}))).to_string();
+    let denied = |body: &str| {
+        let response = ask(&engine, Entry::ValidateFail, body.as_bytes(), false);
+        assert_eq!(response["allowed"], false, "{response}");
+        response["status"]["message"].as_str().unwrap().to_owned()
+    };
+    // The keys of serde_json's maps are sorted; the API server writes the uid before the object.
+    let head =
+        r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"u-1","#;
+    let tail = good.split_once(r#""request":{"#).unwrap().1;
+    let with = |more: &str| format!("{head}{more}{}", tail.replace(r#","uid":"u-1""#, ""));
+    assert!(denied(&with(r#""operation":"CREATE","#)).contains("`operation` stands twice"));
+    assert!(denied(&with(r#""oldobject":{},"oldObject":{},"#)).contains("stands twice"));
+    assert!(denied(&with(r#""options":{"a":{"b":1,"b":2}},"#)).contains("`b` stands twice"));
+    let deep = format!(r#""options":{}1{},"#, "[".repeat(200), "]".repeat(200));
+    assert!(denied(&with(&deep)).contains("recursion limit"));
+    let long = format!(r#""options":{{"a":"{}"}},"#, "x".repeat(BODY_MAX));
+    assert!(denied(&with(&long)).contains("longer than"));
+    assert!(denied(&with("")[..head.len()]).contains("EOF"));
+    assert!(
+        denied(&good.replace("admission.k8s.io/v1", "admission.k8s.io/v1beta1"))
+            .contains("no `AdmissionReview`")
+    );
+    assert!(denied(&good.replace("CREATE", "PATCH")).contains("operation"));
+    for nameless in [
+        good.replace("\"uid\":\"u-1\"", "\"uid\":7"),
+        good.replace("\"uid\":\"u-1\"", "\"uid\":\"\""),
+        good.replace(",\"uid\":\"u-1\"", ""),
+        String::new(),
+        "[]".to_owned(),
+    ] {
+        assert_eq!(
+            Review::read(Entry::ValidateFail, nameless.as_bytes()).unwrap_err().uid,
+            None,
+            "{nameless}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_is_read_or_refused_and_what_is_read_is_the_same(
+        bytes in proptest::collection::vec(any::<u8>(), 0..400),
+        cut in 0_usize..600,
+    ) {
+        let _ = Review::read(Entry::ValidateFail, &bytes);
+        let good = review(config_map(json!({ "a": "b" }))).to_string();
+        let (cut, whole) = (&good[..cut.min(good.len())], cut >= good.len());
+        prop_assert_eq!(Review::read(Entry::ValidateFail, cut.as_bytes()).is_ok(), whole);
+        let read = json::read(good.as_bytes()).unwrap().0;
+        prop_assert_eq!(read, serde_json::from_str::<Json>(&good).unwrap());
+    }
+}
