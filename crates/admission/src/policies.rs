@@ -5,9 +5,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_manifest::{Found, Manifest, Source, Unreadable, objects};
+use nullius_model::{API_VERSION, Timestamp};
 use nullius_policy::admission_policy::{
     Decision, ExpressionWarning, Fault, Kind, PolicySet, PolicyTrace, Request, Taken, Version,
 };
+use nullius_policy::exception::KIND as EXCEPTION;
 use serde_json::Value as Json;
 
 use crate::{
@@ -71,6 +73,12 @@ impl Policies {
         }
     }
 
+    /// Takes exceptions too, with policies and as facts; they are asked at `now`.
+    #[must_use]
+    pub fn excepting_at(self, now: Timestamp) -> Self {
+        Self { state: State::at(now), ..self }
+    }
+
     /// Adds good practice.
     #[must_use]
     pub fn with_practice(mut self) -> Self {
@@ -127,7 +135,11 @@ impl Policies {
         let dangling = self.set.dangling().map(|(binding, policy)| {
             format!("the binding `{binding}` names the policy `{policy}`, which is not there")
         });
-        unbound.chain(dangling).chain(self.warnings.iter().cloned()).collect()
+        let ended = self.state.ended().map(|exception| {
+            let (name, end) = (exception.name(), exception.spec().expires);
+            format!("the exception `{name}` ended at {end} and covers nothing")
+        });
+        unbound.chain(dangling).chain(ended).chain(self.warnings.iter().cloned()).collect()
     }
 
     /// The state with what scanned objects added to it.
@@ -216,6 +228,10 @@ impl Policies {
     }
 
     fn fact(&mut self, source: &Source, manifest: &Manifest) {
+        if manifest.api_version == API_VERSION && manifest.kind == EXCEPTION {
+            let faults = self.state.except(&manifest.to_json()).err().unwrap_or_default();
+            return self.faults.extend(refused(&source.name, manifest, &faults));
+        }
         if let Err(error) = self.state.add(&manifest.to_json()) {
             let fault = nullius_manifest::Fault {
                 place: manifest.node().place(),

@@ -5,6 +5,7 @@
 
 mod audit;
 mod clock;
+mod cluster;
 mod explanation;
 mod field_path;
 mod fleet;
@@ -18,6 +19,7 @@ mod wire;
 
 pub use audit::{AuditEvent, AuditKind, AuditOutcome, KubeCall};
 pub use clock::{Clock, SystemClock, Timestamp, Ttl, TtlError};
+pub use cluster::{ExceptedRule, ExceptedValues, ExceptionScope, PolicyExceptionSpec};
 pub use explanation::{Explanation, Reason};
 pub use field_path::{FieldPath, FieldStep};
 pub use fleet::{

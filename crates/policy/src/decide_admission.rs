@@ -56,6 +56,7 @@ pub fn withhold_admission(why: &str) -> Judged {
         warnings: Vec::new(),
         audit_annotations: BTreeMap::new(),
         violations: Vec::new(),
+        accepted: Vec::new(),
         object: None,
         patch: Vec::new(),
         trace: Vec::new(),

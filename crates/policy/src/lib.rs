@@ -3,7 +3,8 @@
 //! Whoever does a guarded thing takes a reference to its permit, so that forgetting to ask does not compile, and
 //! asks the permit whether it is for exactly that thing, so that asking for something else does not help. What a
 //! judge cannot decide, because it panicked or lacks state, is denied. Beside it, [`pod_security`] measures pods by
-//! Kubernetes' own standards, and [`admission_policy`] asks Kubernetes' own policies.
+//! Kubernetes' own standards, [`admission_policy`] asks Kubernetes' own policies, and [`exception`] says what is accepted
+//! of what they find.
 
 #![forbid(unsafe_code)]
 
@@ -11,6 +12,7 @@ pub mod admission_policy;
 mod decide;
 mod decide_admission;
 mod decision;
+pub mod exception;
 mod go_text;
 mod permit;
 pub mod pod_security;

@@ -9,7 +9,10 @@ pub use sarif::sarif;
 use std::fmt;
 
 use nullius_manifest::{Fault, Unreadable};
-use nullius_policy::admission_policy::{Action, PolicyTrace};
+use nullius_policy::{
+    admission_policy::{Action, PolicyTrace},
+    exception::Acceptance,
+};
 use serde::Serialize;
 
 use crate::PolicyAbout;
@@ -169,8 +172,20 @@ pub struct Waived {
     pub owner: String,
     /// Why it is accepted.
     pub reason: String,
-    /// The last day.
+    /// The last day, or the moment of its end.
     pub expires: String,
+    /// The `PolicyException` that covers it, `namespace/name`; none where the file of waivers does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exception: Option<String>,
+}
+
+impl Waived {
+    /// Accepted by an exception.
+    pub(crate) fn by(finding: Finding, acceptance: &Acceptance) -> Self {
+        let Acceptance { exception, owner, reason, expires } = acceptance.clone();
+        let expires = expires.to_string();
+        Self { finding, owner, reason, expires, exception: Some(exception) }
+    }
 }
 
 /// Something that could not be read, that an API server would not take, or that could not be judged.

@@ -15,7 +15,9 @@ use serde_json::Value as Json;
 
 use super::{Scan, Subject, at, places::paths_of};
 use crate::{
-    report::{Enforcement, FaultKind, Finding, Location, ObjectTrace, ScanFault, Severity, SpotAt},
+    report::{
+        Enforcement, FaultKind, Finding, Location, ObjectTrace, ScanFault, Severity, SpotAt, Waived,
+    },
     state::{Lack, Lacking, Person, creation},
 };
 
@@ -132,6 +134,10 @@ impl Scan {
         for violation in strictest(&decision.violations) {
             let finding = self.broken(subject, violation, decision);
             is_whole &= self.tell(subject.manifest, finding);
+        }
+        for (violation, acceptance) in &decision.accepted {
+            let finding = self.broken(subject, violation, decision);
+            self.report.waived.push(Waived::by(finding, acceptance));
         }
         let refusal = decision.refusal.as_ref()?;
         if decision.violations.is_empty() {

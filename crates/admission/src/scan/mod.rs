@@ -17,7 +17,10 @@ use nullius_manifest::{ApiObject, Fault, Found, Manifest, Place, Source, Unreada
 use nullius_model::FieldPath;
 use nullius_policy::{
     admission_policy::Version,
-    pod_security::{Evaluation, Level, LevelVersion, PodTemplate, Violation, Workload, evaluate},
+    exception,
+    pod_security::{
+        self, Excepted, Level, LevelVersion, PodTemplate, Violation, Workload, evaluate, except,
+    },
 };
 use serde_json::Value as Json;
 
@@ -25,7 +28,7 @@ use crate::{
     Policies,
     report::{
         BrokenObject, Counts, Enforcement, FaultKind, Finding, Location, ObjectRef, Report,
-        ScanFault, Severity, SpotAt,
+        ScanFault, Severity, SpotAt, Waived,
     },
 };
 use judging::{Judged, Pass};
@@ -214,7 +217,7 @@ impl Scan {
         Judged::Done
     }
 
-    /// Finds what the Pod Security Standards say, and gives the API server's sentence about what nobody waived.
+    /// Finds what the Pod Security Standards say, and gives the API server's sentence about what nobody accepted.
     fn pods(&mut self, subject: &Subject<'_>, object: &Json) -> Option<String> {
         let manifest = subject.manifest;
         let workload = Workload::of_kind(manifest.group(), &manifest.kind)?;
@@ -230,8 +233,29 @@ impl Scan {
                 return None;
             }
         };
-        let mut evaluation: Evaluation = evaluate(self.policy, &template.pod);
         let policy = self.policy;
+        let evaluation = evaluate(policy, &template.pod);
+        let Excepted { mut evaluation, accepted } = {
+            let namespace = match manifest.namespace() {
+                "" => self.sender.namespace.as_str(),
+                namespace => namespace,
+            };
+            let (kind, name) = (manifest.kind.as_str(), manifest.name());
+            let about = exception::Subject { kind, namespace, name };
+            let exceptions = self.policies.state().exceptions();
+            except(
+                evaluation,
+                pod_security::Version::NEWEST_KNOWN,
+                workload,
+                object,
+                about,
+                &exceptions,
+            )
+        };
+        for (violation, acceptance) in &accepted {
+            let finding = subject.violation(&template, policy, violation);
+            self.report.waived.push(Waived::by(finding, acceptance));
+        }
         evaluation.violations.retain(|violation| {
             self.tell(subject.manifest, subject.violation(&template, policy, violation))
         });

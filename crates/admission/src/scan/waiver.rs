@@ -50,6 +50,7 @@ impl Accepted<'_> {
             owner: rule.owner.clone(),
             reason: rule.reason.clone(),
             expires: expires.to_string(),
+            exception: None,
         }
     }
 }

@@ -12,11 +12,12 @@ mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nullius_model::API_VERSION;
+use nullius_model::{API_VERSION, Timestamp};
 use nullius_policy::admission_policy::{
-    Decision, Evaluation, ExpressionWarning, Facts, Kind, Need, ParamQuery, Pick, PolicySet,
-    PolicyTrace, ROUNDS, Request, Resource, Selector, evaluate,
+    Decision, Evaluation, ExpressionWarning, Facts, Fault, Kind, Need, ParamQuery, Pick, PolicySet,
+    PolicyTrace, ROUNDS, Request, Resource, Selector, evaluate_excepting,
 };
+use nullius_policy::exception::{Exception, KIND as EXCEPTION};
 use serde_json::{Value as Json, json};
 
 pub(crate) use known::Known;
@@ -38,6 +39,9 @@ pub struct State {
     complete: BTreeSet<Kind>,
     definitions: Definitions,
     rules: Rules,
+    exceptions: Vec<Exception>,
+    /// When exceptions are asked; without it there are none.
+    now: Option<Timestamp>,
 }
 
 /// An object that cannot be part of a state, and why.
@@ -95,16 +99,40 @@ pub struct Place {
 }
 
 impl State {
+    /// A state that takes exceptions too; they are asked at `now`.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        Self { now: Some(now), ..Self::default() }
+    }
+
+    /// The exceptions that hold.
+    #[must_use]
+    pub fn exceptions(&self) -> Vec<&Exception> {
+        let holds = |each: &&Exception| self.now.is_some_and(|now| each.holds_at(now));
+        self.exceptions.iter().filter(holds).collect()
+    }
+
+    /// The exceptions that have ended.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = &Exception> {
+        self.exceptions.iter().filter(|each| self.now.is_some_and(|now| !each.holds_at(now)))
+    }
+
     /// Takes an object; an earlier one of the same name goes.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with a role, a binding, a definition, or with what the state says of itself.
+    /// Says what is wrong with a role, a binding, a definition, an exception, or with what the state says of itself.
     pub fn add(&mut self, object: &Json) -> Result<(), NotTaken> {
         let text = |field: &str| object.get(field).and_then(Json::as_str).unwrap_or_default();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
         if api_version == API_VERSION && kind == HOLDS {
             return self.declare(object);
+        }
+        if api_version == API_VERSION && kind == EXCEPTION {
+            return self.except(object).map_err(|faults| {
+                let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                NotTaken(format!("{EXCEPTION}: {}", faults.join("; ")))
+            });
         }
         let kind = Kind::new(api_version, kind);
         match (kind.group.as_str(), kind.kind.as_str()) {
@@ -159,9 +187,10 @@ impl State {
             kinds: &known,
             interrupt: None,
         };
+        let exceptions = self.exceptions();
         let mut asked = BTreeSet::new();
         for _ in 0..ROUNDS {
-            let needs = match evaluate(set, request, &facts) {
+            let needs = match evaluate_excepting(set, request, &facts, &exceptions) {
                 Evaluation::Decided(decision) => return Ok(*decision),
                 Evaluation::Needs(needs) => needs,
             };
@@ -179,6 +208,18 @@ impl State {
             ),
         };
         Err(Lacking(asked.iter().map(told).collect()))
+    }
+
+    /// Takes an exception; an earlier one of the same name goes.
+    pub(crate) fn except(&mut self, object: &Json) -> Result<(), Vec<Fault>> {
+        let untimed = || Fault {
+            field: String::new(),
+            message: "exceptions end, and here it is not known what time it is".to_owned(),
+        };
+        let exception = Exception::read(object, self.now.ok_or_else(|| vec![untimed()])?)?;
+        self.exceptions.retain(|other| other.name() != exception.name());
+        self.exceptions.push(exception);
+        Ok(())
     }
 
     fn declare(&mut self, object: &Json) -> Result<(), NotTaken> {

@@ -4,6 +4,7 @@
 
 mod api_server;
 mod decoded;
+mod exceptions;
 mod fuzz;
 mod manifests;
 mod policies;

@@ -11,7 +11,11 @@ use std::{
 use nullius_admission::{Lacking, Person, State, request_of};
 use nullius_cel::Version;
 use nullius_manifest::{Found, Manifest, Source, objects, walk};
-use nullius_policy::admission_policy::{Decision, PolicySet, Refusal, Request, Taken};
+use nullius_model::Timestamp;
+use nullius_policy::{
+    admission_policy::{Decision, PolicySet, Refusal, Request, Taken, Violation},
+    exception::Acceptance,
+};
 use serde_json::{Value as Json, json};
 
 pub(super) use text::explain;
@@ -27,7 +31,7 @@ use crate::{
 pub(crate) fn run(stage: &mut Stage, command: &PolicyCommand) -> Result<Exit, Failure> {
     let PolicyCommand::Eval(args) = command;
     let set = policies(&args.policies, args.env)?;
-    let state = state(&args.state)?;
+    let state = state(&args.state, stage.now())?;
     let request = request(args, &state)?;
     let decision = judge(&state, &set, &request)?;
     let depth = if args.explain { text::Depth::Explained } else { text::Depth::Short };
@@ -60,8 +64,22 @@ fn document(decision: &Decision) -> Result<Json, Failure> {
         "warnings": decision.warnings,
         "auditAnnotations": decision.audit_annotations,
         "patch": decision.patch,
+        "accepted": decision.accepted.iter().map(accepted).collect::<Vec<_>>(),
         "trace": json_value(&decision.trace)?,
     }))
+}
+
+/// What was broken and accepted.
+fn accepted((violation, acceptance): &(Violation, Acceptance)) -> Json {
+    json!({
+        "policy": violation.policy,
+        "binding": violation.binding,
+        "message": violation.message,
+        "exception": acceptance.exception,
+        "owner": acceptance.owner,
+        "reason": acceptance.reason,
+        "expires": acceptance.expires,
+    })
 }
 
 /// What a person should know of the policies, whatever the request is.
@@ -125,8 +143,8 @@ fn policies(paths: &[PathBuf], version: Version) -> Result<PolicySet, Failure> {
     Ok(set)
 }
 
-fn state(paths: &[PathBuf]) -> Result<State, Failure> {
-    let mut state = State::default();
+fn state(paths: &[PathBuf], now: Timestamp) -> Result<State, Failure> {
+    let mut state = State::at(now);
     let mut wrong = Vec::new();
     let read = each_object(paths, &mut |source, manifest| {
         if let Err(error) = state.add(&manifest.to_json()) {

@@ -12,7 +12,7 @@ use nullius_admission::{
     Depth, Policies, Report, Scan, Sender, Waivers, WaiversError, junit, sarif,
 };
 use nullius_manifest::{Source, walk};
-use nullius_model::API_VERSION;
+use nullius_model::{API_VERSION, Timestamp};
 use serde::Serialize;
 
 use crate::{
@@ -40,7 +40,7 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
             .exit_with(Exit::Usage));
     }
     let today = stage.now().to_zoned(TimeZone::UTC).date();
-    let policies = policies(&args)?;
+    let policies = policies(&args, stage.now())?;
     let waivers = waivers(&args, today, &policies)?;
     let sender = Sender {
         username: args.user.clone(),
@@ -78,8 +78,8 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
 }
 
 /// The policies of files and good practice. What is wrong with them joins the report: the objects are judged all the same.
-fn policies(args: &args::Scan) -> Result<Policies, Failure> {
-    let mut policies = Policies::new(args.env);
+fn policies(args: &args::Scan, now: Timestamp) -> Result<Policies, Failure> {
+    let mut policies = Policies::new(args.env).excepting_at(now);
     let stdin = &mut io::stdin().lock();
     walk(&args.policies, stdin, &mut |source| policies.policies(source));
     if policies.is_empty() && !policies.is_faulty() && !args.policies.is_empty() {

@@ -11,6 +11,7 @@ use super::{
     request::Request,
     trace::PolicyTrace,
 };
+use crate::exception::Acceptance;
 
 /// The answer to a request, or what must be known to give it.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +33,8 @@ pub struct Decision {
     pub audit_annotations: BTreeMap<String, String>,
     /// Every rule that is broken, whatever comes of it.
     pub violations: Vec<Violation>,
+    /// What is broken and was accepted: it counts for nothing.
+    pub accepted: Vec<(Violation, Acceptance)>,
     /// The object as mutations left it; none when it is deleted.
     pub object: Option<Json>,
     /// The patch from the object of the request to that, by RFC 6902.

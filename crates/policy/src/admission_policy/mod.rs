@@ -43,7 +43,7 @@ pub use type_check::{ExpressionWarning, Types};
 
 use serde_json::Value as Json;
 
-use crate::go_text::go_quoted;
+use crate::{exception::Exception, go_text::go_quoted};
 use decision::Stop;
 use session::Session;
 
@@ -70,12 +70,25 @@ const POLICIES: [&str; 4] = [
 /// Judges a request: policies that mutate first, then those that validate what came of it.
 #[must_use]
 pub fn evaluate(set: &PolicySet, request: &Request, facts: &Facts<'_>) -> Evaluation {
-    let session = Session::new(request, facts);
+    evaluate_excepting(set, request, facts, &[])
+}
+
+/// Judges a request as [`evaluate`] does; what validations find counts for nothing where one of the exceptions covers it,
+/// all of which must hold at this time.
+#[must_use]
+pub fn evaluate_excepting(
+    set: &PolicySet,
+    request: &Request,
+    facts: &Facts<'_>,
+    exceptions: &[&Exception],
+) -> Evaluation {
+    let session = Session::new(request, facts, &[]);
     let mut decision = Decision {
         refusal: None,
         warnings: Vec::new(),
         audit_annotations: Default::default(),
         violations: Vec::new(),
+        accepted: Vec::new(),
         object: request.object.clone(),
         patch: Vec::new(),
         trace: Vec::new(),
@@ -102,7 +115,7 @@ pub fn evaluate(set: &PolicySet, request: &Request, facts: &Facts<'_>) -> Evalua
         Some((request, object)) => (request, Some(object)),
         None => (request, decision.object.as_ref()),
     };
-    let session = Session::new(request, facts);
+    let session = Session::new(request, facts, exceptions);
     let policies = set.validating(request, &session.equivalents);
     match session.validate(&policies, object, set.version()) {
         Ok(validated) if !validated.needs.is_empty() => {
@@ -113,6 +126,7 @@ pub fn evaluate(set: &PolicySet, request: &Request, facts: &Facts<'_>) -> Evalua
             decision.audit_annotations = validated.annotations;
             decision.trace.extend(validated.trace);
             decision.violations = validated.violations;
+            decision.accepted = validated.accepted;
             if let Some((reason, _)) = validated.denials.first() {
                 let reason = reason.clone();
                 let causes = validated.denials.into_iter().map(|(_, message)| message).collect();

@@ -14,11 +14,13 @@ use super::{
     request::{Kind, Request},
     trace::RunTrace,
 };
+use crate::exception::Exception;
 
 /// The evaluation of one request.
 pub(super) struct Session<'a> {
     pub(super) request: &'a Request,
     pub(super) facts: &'a Facts<'a>,
+    pub(super) exceptions: &'a [&'a Exception],
     pub(super) equivalents: Vec<Equivalent>,
     pub(super) request_resource: ResourceTarget,
 }
@@ -35,11 +37,16 @@ pub(super) enum Conditions {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(request: &'a Request, facts: &'a Facts<'a>) -> Self {
+    pub(super) fn new(
+        request: &'a Request,
+        facts: &'a Facts<'a>,
+        exceptions: &'a [&'a Exception],
+    ) -> Self {
         let Request { resource, subresource, namespace, name, .. } = request;
         Self {
             request,
             facts,
+            exceptions,
             equivalents: facts.kinds.equivalents(resource, subresource),
             request_resource: ResourceTarget {
                 group: resource.group.clone(),

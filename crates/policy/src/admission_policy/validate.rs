@@ -12,8 +12,13 @@ use super::{
     expressions::{Inputs, OutOfBudget, Phase, RULES_BUDGET, Variables},
     matching::{Match, Matched},
     policy::{Action, Binding, FailurePolicy, Policy, Validating, Validation},
+    request::Request,
     session::{Conditions, Session, bare, narrowed, param_name},
     trace::{BindingTrace, MatchTrace, PolicyTrace, RunTrace},
+};
+use crate::{
+    exception::{Acceptance, Subject},
+    pod_security::Workload,
 };
 
 /// The longest message of a message expression in bytes.
@@ -33,6 +38,7 @@ pub(super) struct Validated {
     pub(super) warnings: Vec<String>,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) violations: Vec<Violation>,
+    pub(super) accepted: Vec<(Violation, Acceptance)>,
     pub(super) needs: Vec<super::facts::Need>,
     pub(super) trace: Vec<PolicyTrace>,
     failures: Vec<Failure>,
@@ -192,7 +198,13 @@ impl Session<'_> {
             run.trace.param = param.as_deref().map(param_name);
             trace.runs.push(run.trace);
             for denied in run.denied {
-                all.denied(policy, binding, denied, &told);
+                match self.acceptance(policy, matched, inputs, &denied)? {
+                    Some(acceptance) => {
+                        let violation = violation(policy, binding, &denied, &told);
+                        all.accepted.push((violation, acceptance));
+                    }
+                    None => all.denied(policy, binding, denied, &told),
+                }
             }
             for (key, value) in run.annotations {
                 match value {
@@ -269,6 +281,45 @@ impl Session<'_> {
         self.annotate(policy, Inputs { authorizer: None, namespace, ..inputs }, run)
     }
 
+    /// The exception that covers a failed validation whole: its policy asks no more of the object, or the validation holds
+    /// of what is left without the excepted parts. What failed as a whole is covered by no part.
+    fn acceptance(
+        &self,
+        policy: &Policy<Validating>,
+        matched: &Matched,
+        inputs: Inputs<'_>,
+        denied: &Denied,
+    ) -> Result<Option<Acceptance>, Stop> {
+        let validation = denied.validation.and_then(|index| policy.rules.validations.get(index));
+        let names: Vec<&str> = validation
+            .into_iter()
+            .flat_map(|each| [each.message.trim(), each.expression.source.trim()])
+            .filter(|name| !name.is_empty())
+            .collect();
+        let Request { namespace, name, .. } = self.request;
+        let name = if name.is_empty() { self.request.called() } else { name };
+        let kind = matched.kind.kind.as_str();
+        // A namespace is in none.
+        let namespace = if self.request.is_for_namespace() { "" } else { namespace };
+        let subject = Subject { kind, namespace, name };
+        let workload = Workload::of_kind(&matched.kind.group, kind);
+        for exception in self.exceptions {
+            if !exception.is_for(&policy.name, &names, subject) {
+                continue;
+            }
+            let covers = exception.covers(inputs.object, workload, |rest| match validation {
+                Some(validation) => {
+                    holds(policy, validation, Inputs { object: Some(rest), ..inputs })
+                }
+                None => Ok(false),
+            })?;
+            if covers {
+                return Ok(Some(exception.acceptance()));
+            }
+        }
+        Ok(None)
+    }
+
     /// The audit annotations of a run; when their budget is spent, nothing else counts.
     fn annotate(
         &self,
@@ -302,6 +353,34 @@ impl Session<'_> {
         }
         run.trace.variables.extend(variables.traces());
         Ok(run)
+    }
+}
+
+/// Whether a validation holds by itself; what errs does not.
+fn holds(
+    policy: &Policy<Validating>,
+    validation: &Validation,
+    inputs: Inputs<'_>,
+) -> Result<bool, Stop> {
+    let variables = Variables::new(&policy.variables, inputs);
+    let mut phase = Phase::new(&variables, RULES_BUDGET);
+    let evaluated = phase.evaluate(String::new(), &validation.expression)?;
+    Ok(evaluated.is_ok_and(|evaluated| matches!(evaluated.result, Ok(Value::Bool(true)))))
+}
+
+fn violation(
+    policy: &Policy<Validating>,
+    binding: &Binding,
+    denied: &Denied,
+    annotations: &[(String, String)],
+) -> Violation {
+    Violation {
+        policy: policy.name.clone(),
+        binding: Some(binding.name.clone()),
+        validation: denied.validation,
+        actions: binding.actions.clone(),
+        message: denied.message.clone(),
+        annotations: annotations.to_vec(),
     }
 }
 
@@ -427,15 +506,8 @@ impl Validated {
         denied: Denied,
         annotations: &[(String, String)],
     ) {
+        self.violations.push(violation(policy, binding, &denied, annotations));
         let Denied { validation, reason, message } = denied;
-        self.violations.push(Violation {
-            policy: policy.name.clone(),
-            binding: Some(binding.name.clone()),
-            validation,
-            actions: binding.actions.clone(),
-            message: message.clone(),
-            annotations: annotations.to_vec(),
-        });
         for action in &binding.actions {
             match action {
                 Action::Deny => self.refuse(policy, Some(binding), reason.clone(), &message),

@@ -4,6 +4,7 @@
 //! [`evaluate`] judges it by a [`LevelVersion`], and [`review`] judges a request as the API server's admission does:
 //! by the labels of the namespace ([`Modes`]), with exemptions, updates and subresources.
 
+mod accepted;
 mod checks;
 mod evaluation;
 mod labels;
@@ -15,6 +16,7 @@ mod template;
 
 use crate::go_text;
 
+pub use accepted::{Excepted, except};
 pub use evaluation::{Evaluation, Spot, Violation, evaluate, evaluate_as};
 pub use labels::{LabelFault, Modes};
 pub use level::{Level, LevelVersion, ParseLevelError, Version};

@@ -110,7 +110,8 @@ impl Workload {
         }
     }
 
-    fn template_fields(self) -> &'static [&'static str] {
+    /// The fields from the object to its pod.
+    pub(crate) fn template_fields(self) -> &'static [&'static str] {
         match self {
             Self::Pod => &[],
             Self::PodTemplate => &["template"],

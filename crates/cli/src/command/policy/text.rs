@@ -4,6 +4,8 @@ use nullius_policy::admission_policy::{
     BindingTrace, Decision, ExpressionTrace, MatchTrace, PolicyTrace, Request, RunTrace,
 };
 
+use nullius_policy::exception::Acceptance;
+
 use crate::output::escape;
 
 /// How much is said.
@@ -38,6 +40,14 @@ pub(super) fn decision(decision: &Decision, request: &Request, depth: Depth) -> 
     };
     for warning in &decision.warnings {
         text.push_str(&format!("warning: {}\n", escape::cell(warning)));
+    }
+    for (violation, acceptance) in &decision.accepted {
+        let Acceptance { exception, owner, reason, expires } = acceptance;
+        let told = format!(
+            "{}: {}; the exception `{exception}` of {owner} covers it until {expires}: {reason}",
+            violation.policy, violation.message
+        );
+        text.push_str(&format!("accepted: {}\n", escape::cell(&told)));
     }
     for (key, value) in &decision.audit_annotations {
         text.push_str(&format!("audit: {} = {}\n", escape::cell(key), escape::cell(value)));

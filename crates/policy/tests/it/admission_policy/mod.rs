@@ -1,5 +1,6 @@
 //! Admission policies over requests and facts that stand in the tests.
 
+mod excepting;
 mod load;
 mod matching;
 mod mutating;
@@ -13,9 +14,10 @@ use nullius_policy::admission_policy::{
     Decision, Equivalent, Evaluation, Existence, Facts, Kind, Kinds, Need, ParamQuery, Pick,
     PolicySet, Request, Resource, Version,
     authz::{AccessCheck, Authorizer, Subject, Target, Verdict},
-    evaluate,
+    evaluate_excepting,
     shape::Schemas,
 };
+use nullius_policy::exception::Exception;
 use serde_json::{Value as Json, json};
 
 /// What a test knows of kinds: some of Kubernetes', and `Limit`, which is defined by a person.
@@ -150,6 +152,10 @@ impl Bench {
     }
 
     fn evaluate(&self) -> Evaluation {
+        self.evaluate_excepting(&[])
+    }
+
+    fn evaluate_excepting(&self, exceptions: &[&Exception]) -> Evaluation {
         let facts = Facts {
             namespaces: self.namespaces.clone(),
             params: self.params.clone(),
@@ -157,7 +163,7 @@ impl Bench {
             kinds: &self.known,
             interrupt: self.interrupt.as_ref().map(|interrupt| interrupt as &dyn Fn() -> bool),
         };
-        evaluate(&self.set, &self.request, &facts)
+        evaluate_excepting(&self.set, &self.request, &facts, exceptions)
     }
 
     fn decide(&self) -> Decision {
