@@ -297,7 +297,6 @@ impl Session<'_> {
             .filter(|name| !name.is_empty())
             .collect();
         let Request { namespace, name, .. } = self.request;
-        let name = if name.is_empty() { self.request.called() } else { name };
         let kind = matched.kind.kind.as_str();
         // A namespace is in none.
         let namespace = if self.request.is_for_namespace() { "" } else { namespace };

@@ -4,6 +4,7 @@
 //! Whether it covers what a part of an object breaks is not guessed from a message: the part is taken out, and the rule is
 //! asked again ([`Exception::without`]).
 
+mod condition;
 mod glob;
 mod parts;
 #[cfg(test)]
@@ -190,6 +191,24 @@ impl Exception {
         within
             && (kinds.is_empty() || kinds.contains(kind))
             && (names.is_empty() || Glob::any(names, name))
+    }
+
+    /// A match condition under which a policy is not asked about the objects that it is for, in CEL.
+    ///
+    /// It narrows to objects alone: what the exception is for in them, and which checks, is left to whoever asks the policy
+    /// in the API server's place.
+    #[must_use]
+    pub fn condition(&self) -> String {
+        condition::outside(&self.spec.scope)
+    }
+
+    /// Whether its [condition](Self::condition) says all: it accepts whatever a policy finds in its objects.
+    #[must_use]
+    pub fn is_whole_for(&self, policy: &str) -> bool {
+        let ExceptionScope { containers, images, values, .. } = &self.spec.scope;
+        let has_parts = !containers.is_empty() || !images.is_empty() || !values.is_empty();
+        let rules = &self.spec.rules;
+        !has_parts && rules.iter().any(|rule| rule.policy == policy && rule.checks.is_empty())
     }
 
     /// How much of an object it is for; `workload` where the object makes pods.

@@ -2,11 +2,12 @@
 
 use nullius_policy::{
     admission_policy::{Decision, Evaluation},
-    exception::Exception,
+    exception::{Exception, Subject},
 };
+use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{Bench, bound, policy};
+use super::{Bench, bound, policy, yaml};
 
 const PORTS: &str = "validations:
 - expression: object.spec.containers.all(c, !has(c.ports) || c.ports.all(p, !has(p.hostPort)))
@@ -119,3 +120,59 @@ fn what_is_accepted_neither_warns_nor_is_audited() {
     assert!(decision.warnings.is_empty() && decision.audit_annotations.is_empty());
     assert_eq!(decision.accepted.len(), 1);
 }
+
+/// Names with and without stars, and letters that mean something in expressions and their texts.
+fn globs() -> impl Strategy<Value = Vec<String>> {
+    proptest::collection::vec("[ab.*'\\\\-]{1,4}", 0..3)
+        .prop_map(|all| all.into_iter().filter(|glob| glob.chars().any(|c| c != '*')).collect())
+}
+
+proptest! {
+    /// An API server with the condition asks about exactly the objects that the exception is not for.
+    #[test]
+    fn the_condition_of_an_exception_is_false_for_its_objects_alone(
+        namespaces in globs(),
+        names in globs(),
+        kinds in proptest::collection::vec(prop_oneof![Just("Pod"), Just("Namespace")], 0..2),
+        namespace in "[ab.'\\\\-]{0,4}",
+        name in "[ab.'\\\\-]{0,4}",
+        is_namespace in any::<bool>(),
+    ) {
+        prop_assume!(!(namespaces.is_empty() && names.is_empty()));
+        let scope = json!({ "namespaces": namespaces, "names": names, "kinds": kinds });
+        let exception = exception(&[], scope);
+        let mut document = yaml(POD_POLICY);
+        document["spec"]["matchConditions"] =
+            json!([{ "name": "outside", "expression": exception.condition() }]);
+        let mut case = Bench::new("");
+        case.set.add(&document).unwrap();
+        case.set.add(&yaml(POD_BINDING)).unwrap();
+        case.request.name.clone_from(&name);
+        case.request.namespace.clone_from(&namespace);
+        let kind = if is_namespace { "Namespace" } else { "Pod" };
+        case.request.kind.kind = kind.to_owned();
+        case.request.resource.resource = format!("{}s", kind.to_lowercase());
+        let object = json!({ "apiVersion": "v1", "kind": kind, "metadata": { "name": name } });
+        case.request.object = Some(object.clone());
+        case.namespaces.insert(namespace.clone(), Some(object));
+        let subject = Subject {
+            kind,
+            namespace: if is_namespace { "" } else { &namespace },
+            name: &name,
+        };
+        let told = decide(&case, &[]);
+        let asked = told.refusal.is_some();
+        prop_assert_eq!(asked, !exception.is_for("p", &[], subject), "{} {:?}", exception.condition(), told);
+    }
+}
+
+const POD_POLICY: &str = "apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: p}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [pods, namespaces]}]}
+  validations: [{expression: 'false', message: asked}]";
+const POD_BINDING: &str = "apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: b}
+spec: {policyName: p, validationActions: [Deny]}";
