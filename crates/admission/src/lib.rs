@@ -19,8 +19,8 @@ pub mod webhook;
 pub use policies::{Policies, PolicyAbout};
 pub use practice::PRACTICE;
 pub use report::{
-    BrokenObject, Counts, Enforcement, FaultKind, Finding, Location, ObjectRef, ObjectTrace,
-    Report, ScanFault, Severity, SpotAt, Waived, junit, sarif,
+    BrokenObject, Counts, FaultKind, Finding, Location, ObjectRef, ObjectTrace, Report, ScanFault,
+    SpotAt, Waived, junit, sarif,
 };
 pub use scan::{Depth, Scan, Sender, Waivers, WaiversError};
 pub use state::{HOLDS, Lack, Lacking, NotSendable, NotTaken, Person, Place, State, request_of};

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_manifest::{Found, Manifest, Source, Unreadable, objects};
-use nullius_model::{API_VERSION, Timestamp};
+use nullius_model::{API_VERSION, Severity, Timestamp};
 use nullius_policy::admission_policy::{
     Decision, ExpressionWarning, Fault, Kind, PolicySet, PolicyTrace, Request, Taken, Version,
 };
@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 
 use crate::{
     practice::PRACTICE,
-    report::{FaultKind, ScanFault, Severity},
+    report::{FaultKind, ScanFault},
     stand_in::{UNUSABLE, stand_in},
     state::{Lacking, State, Unknown},
 };

@@ -278,6 +278,7 @@ impl Enroller {
         let (cluster, instance) = (self.cluster.clone(), self.instance.clone());
         match self.role {
             AgentRole::Proxy => InfraId::AgentProxy { cluster, instance },
+            AgentRole::Admission => InfraId::AgentAdmission { cluster, instance },
             AgentRole::Control | AgentRole::Unspecified => {
                 InfraId::AgentControl { cluster, instance }
             }

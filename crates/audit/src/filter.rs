@@ -91,7 +91,8 @@ impl Facets {
         let user = match &event.principal {
             Principal::Person { user } => Some(user.to_string()),
             Principal::Unproven { claimed } => Some(claimed.clone()),
-            Principal::Agent { .. } | Principal::Hub => None,
+            // The name of a cluster's user could be that of a person; whoever reads only their own must not see it.
+            Principal::Agent { .. } | Principal::Kubernetes { .. } | Principal::Hub => None,
         };
         let kube = |field: fn(&nullius_model::KubeCall) -> &String| {
             event.kube.as_ref().map(field).filter(|text| !text.is_empty()).cloned()

@@ -1,6 +1,8 @@
 //! A request to a cluster as an audit.k8s.io/v1 `Event`, for tools that read the API server's own audit.
 
-use nullius_model::{AuditEvent, AuditOutcome, KubeCall, KubeStatus, Principal, Timestamp};
+use nullius_model::{
+    AuditEvent, AuditKind, AuditOutcome, KubeCall, KubeStatus, Principal, Timestamp,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{Digest, canonical_json};
@@ -23,13 +25,15 @@ pub mod fact {
 const POSITION: &str = "nullius.dev/position";
 const HASH: &str = "nullius.dev/hash";
 
-/// The event as audit.k8s.io/v1 describes it, level `Metadata`; `None` for what is no request to a cluster.
+/// The event as audit.k8s.io/v1 describes it, level `Metadata`; `None` for what did not happen at an API server.
 ///
 /// Field names and stages follow `k8s.io/apiserver/pkg/apis/audit/v1/types.go`. The verb is the one that was decided:
 /// `create` for an exec that the API server logs as `get`.
 pub fn to_k8s_event(event: &AuditEvent) -> Option<Value> {
     let call = event.kube.as_ref()?;
     let stage = match event.outcome {
+        // What admission let in goes on; how it ends, the API server's own log says.
+        AuditOutcome::Done if event.kind == AuditKind::Admission => "RequestReceived",
         AuditOutcome::Begun => "RequestReceived",
         AuditOutcome::Done | AuditOutcome::Denied | AuditOutcome::Failed => "ResponseComplete",
     };
@@ -65,6 +69,7 @@ fn user_info(event: &AuditEvent) -> Value {
     let username = match &event.principal {
         Principal::Person { user } => user.to_string(),
         Principal::Agent { cluster, .. } => format!("nullius:agent:{cluster}"),
+        Principal::Kubernetes { username, .. } => username.clone(),
         Principal::Hub => "nullius:hub".to_owned(),
         Principal::Unproven { .. } => "system:anonymous".to_owned(),
     };
@@ -140,8 +145,17 @@ fn annotations(event: &AuditEvent) -> Value {
     let allowed = event.outcome != AuditOutcome::Denied;
     let decision = if allowed { "allow" } else { "forbid" };
     let explanation = event.explanation.as_ref();
-    put("authorization.k8s.io/decision", Some(decision.to_owned()));
-    put("authorization.k8s.io/reason", explanation.map(|why| why.reason.as_str().to_owned()));
+    let reason = explanation.map(|why| why.reason.as_str().to_owned());
+    if event.kind == AuditKind::Admission {
+        put("nullius.dev/admission", Some(if allowed { "allow" } else { "deny" }.to_owned()));
+        put("nullius.dev/reason", reason);
+        for name in ["policy", "binding", "check", "effect", "waived-by", "dry-run"] {
+            put(&format!("nullius.dev/{name}"), event.facts.get(name).cloned());
+        }
+    } else {
+        put("authorization.k8s.io/decision", Some(decision.to_owned()));
+        put("authorization.k8s.io/reason", reason);
+    }
     put("nullius.dev/session", event.session.as_ref().map(ToString::to_string));
     put("nullius.dev/permission", event.permission.as_ref().map(ToString::to_string));
     let (grant, role) = explanation.and_then(|why| why.rule.as_deref()).map_or((None, None), parts);

@@ -137,6 +137,8 @@ impl Hub {
     async fn prune(&self) -> Result<(), nullius_store::StoreError> {
         let now = self.now();
         let keep_uses = Ttl::from_secs(nullius_store::Usage::RETENTION_DAYS * 86_400);
+        let keep_resolved = Ttl::from_secs(nullius_store::Findings::RETENTION_DAYS * 86_400);
+        let keep_agents = Ttl::from_secs(nullius_store::Reports::RETENTION_DAYS * 86_400);
         let mut tx = self.store.begin().await?;
         tx.sessions().end_expired(now).await?;
         tx.sessions().prune(KEEP_ENDED.before(now)).await?;
@@ -144,6 +146,8 @@ impl Hub {
         tx.logins().prune(LOGIN_MEMORY.before(now)).await?;
         tx.attempts().prune(now).await?;
         tx.usage().prune(keep_uses.before(now)).await?;
+        tx.findings().prune(keep_resolved.before(now)).await?;
+        tx.reports().prune(keep_agents.before(now)).await?;
         tx.commit().await?;
         Ok(())
     }

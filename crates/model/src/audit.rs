@@ -38,6 +38,8 @@ pub enum AuditKind {
     Flush,
     /// The hub started, stopped, or changed its own keys.
     Lifecycle,
+    /// What may enter a cluster was decided there.
+    Admission,
     /// Something that must not happen: a replayed assertion, a forged header, a refresh token used twice.
     Alarm,
 }
@@ -60,6 +62,7 @@ impl AuditKind {
             Self::Provision => "provision",
             Self::Flush => "flush",
             Self::Lifecycle => "lifecycle",
+            Self::Admission => "admission",
             Self::Alarm => "alarm",
         }
     }

@@ -14,6 +14,8 @@ pub enum Principal {
     Person { user: UserName },
     /// An agent of a cluster.
     Agent { cluster: ClusterName, instance: InstanceId },
+    /// A name that a cluster's API server has proven: a ServiceAccount, a node, a client certificate.
+    Kubernetes { cluster: ClusterName, username: String },
     /// The hub itself (clean-up, expiry, first start).
     Hub,
     /// Nobody that could be proven; `claimed` is what was said, cut and escaped.
@@ -21,11 +23,13 @@ pub enum Principal {
 }
 
 impl Principal {
-    /// The principal as one word for tables and keys: `person:ada`, `agent:dev`, `hub`, `unproven:…`.
+    /// The principal as one word for tables and keys: `person:ada`, `agent:dev`, `kubernetes:dev/system:node:n1`,
+    /// `hub`, `unproven:…`.
     pub fn label(&self) -> String {
         match self {
             Self::Person { user } => format!("person:{user}"),
             Self::Agent { cluster, .. } => format!("agent:{cluster}"),
+            Self::Kubernetes { cluster, username } => format!("kubernetes:{cluster}/{username}"),
             Self::Hub => "hub".to_owned(),
             Self::Unproven { claimed } => format!("unproven:{claimed}"),
         }

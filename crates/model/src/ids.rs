@@ -131,6 +131,9 @@ name_type!(/** One command of the hub to an agent, 128 random bits. */
 name_type!(/** Stable id of a permission: the first 128 bits of a hash over source object UID and rule content. */
     PermissionId, "permission id", is_hex_id, HEX_RULE);
 
+name_type!(/** Stable id of a finding: the first 128 bits of a hash over cluster, object, policy and check. */
+    FindingId, "finding id", is_hex_id, HEX_RULE);
+
 fn is_object(value: &str) -> bool {
     is_user(value) || is_subdomain(value)
 }
@@ -154,7 +157,7 @@ macro_rules! random_id {
         }
     )*};
 }
-random_id!(SessionId, InstanceId, CommandId, PermissionId);
+random_id!(SessionId, InstanceId, CommandId, PermissionId, FindingId);
 
 #[cfg(test)]
 mod tests {

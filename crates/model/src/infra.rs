@@ -7,7 +7,7 @@ use crate::{ClusterName, InstanceId};
 /// Who holds an infrastructure certificate: a hub replica or one of a cluster's agents.
 ///
 /// In a certificate it is the only URI SAN, `spiffe://infra.nullius/hub/<instance>` or
-/// `spiffe://infra.nullius/cluster/<name>/agent/<proxy|control>/<instance>` (SPIFFE ID, section 2).
+/// `spiffe://infra.nullius/cluster/<name>/agent/<proxy|control|admission>/<instance>` (SPIFFE ID, section 2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum InfraId {
     /// A replica of the hub.
@@ -16,6 +16,8 @@ pub enum InfraId {
     AgentProxy { cluster: ClusterName, instance: InstanceId },
     /// An `agent control` of a cluster.
     AgentControl { cluster: ClusterName, instance: InstanceId },
+    /// An `agent admission` of a cluster.
+    AgentAdmission { cluster: ClusterName, instance: InstanceId },
 }
 
 /// A URI that names no part of ours.
@@ -28,7 +30,9 @@ impl InfraId {
     pub fn cluster(&self) -> Option<&ClusterName> {
         match self {
             Self::Hub { .. } => None,
-            Self::AgentProxy { cluster, .. } | Self::AgentControl { cluster, .. } => Some(cluster),
+            Self::AgentProxy { cluster, .. }
+            | Self::AgentControl { cluster, .. }
+            | Self::AgentAdmission { cluster, .. } => Some(cluster),
         }
     }
 }
@@ -42,6 +46,9 @@ impl fmt::Display for InfraId {
             }
             Self::AgentControl { cluster, instance } => {
                 write!(f, "spiffe://infra.nullius/cluster/{cluster}/agent/control/{instance}")
+            }
+            Self::AgentAdmission { cluster, instance } => {
+                write!(f, "spiffe://infra.nullius/cluster/{cluster}/agent/admission/{instance}")
             }
         }
     }
@@ -62,6 +69,7 @@ impl FromStr for InfraId {
                 match *role {
                     "proxy" => Ok(Self::AgentProxy { cluster, instance }),
                     "control" => Ok(Self::AgentControl { cluster, instance }),
+                    "admission" => Ok(Self::AgentAdmission { cluster, instance }),
                     _ => Err(wrong()),
                 }
             }
@@ -77,11 +85,15 @@ mod tests {
 
     #[test]
     fn an_identity_survives_its_certificate_form_and_nothing_else_parses() {
-        let id = InfraId::AgentProxy {
-            cluster: "dev".parse().unwrap(),
-            instance: InstanceId::from_bits(1),
-        };
-        assert_eq!(id.to_string().parse::<InfraId>().unwrap(), id);
+        let (cluster, instance) = ("dev".parse().unwrap(), InstanceId::from_bits(1));
+        let of = || -> (ClusterName, InstanceId) { (Clone::clone(&cluster), instance.clone()) };
+        for id in [
+            InfraId::AgentProxy { cluster: of().0, instance: of().1 },
+            InfraId::AgentControl { cluster: of().0, instance: of().1 },
+            InfraId::AgentAdmission { cluster: of().0, instance: of().1 },
+        ] {
+            assert_eq!(id.to_string().parse::<InfraId>().unwrap(), id);
+        }
         for bad in [
             "spiffe://infra.nullius/cluster/dev/agent/node/00000000000000000000000000000001",
             "spiffe://other/hub/00000000000000000000000000000001",

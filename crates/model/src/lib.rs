@@ -8,6 +8,7 @@ mod clock;
 mod cluster;
 mod explanation;
 mod field_path;
+mod finding;
 mod fleet;
 mod identity;
 mod ids;
@@ -22,6 +23,10 @@ pub use clock::{Clock, SystemClock, Timestamp, Ttl, TtlError};
 pub use cluster::{ExceptedRule, ExceptedValues, ExceptionScope, PolicyExceptionSpec};
 pub use explanation::{Explanation, Reason};
 pub use field_path::{FieldPath, FieldStep};
+pub use finding::{
+    Enforcement, Finding, FindingSource, FindingState, FindingWaiver, FoundObject, FoundPart,
+    Severity,
+};
 pub use fleet::{
     Ceiling, ClusterCondition, ClusterSelector, ClusterSpec, ClusterStatus, ConditionStatus,
     GrantSpec, GrantSubject, GroupSpec, HubRole, LockSpec, LockTarget, PolicyRule, RoleSpec,
@@ -29,8 +34,8 @@ pub use fleet::{
 };
 pub use identity::{Factor, Identity, Principal, Proof};
 pub use ids::{
-    AuditId, ClusterName, CommandId, GrantName, GroupName, InstanceId, Namespace, ObjectName,
-    ParseNameError, PermissionId, RoleName, SessionId, UserName,
+    AuditId, ClusterName, CommandId, FindingId, GrantName, GroupName, InstanceId, Namespace,
+    ObjectName, ParseNameError, PermissionId, RoleName, SessionId, UserName,
 };
 pub use infra::{InfraId, ParseInfraIdError};
 pub use object::{API_VERSION, AnyObject, Kind, Object, ObjectMeta, UnknownKind};

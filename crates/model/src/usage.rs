@@ -12,6 +12,8 @@ pub enum Plane {
     Access,
     /// The hub's own objects.
     Hub,
+    /// What may enter a cluster.
+    Admission,
 }
 
 impl Plane {
@@ -20,6 +22,7 @@ impl Plane {
         match self {
             Self::Access => "access",
             Self::Hub => "hub",
+            Self::Admission => "admission",
         }
     }
 }
@@ -54,6 +57,14 @@ impl UseKey {
     pub fn folded(&self) -> Self {
         let folded = || Self::FOLDED.to_owned();
         Self { cluster: folded(), action: folded(), resource: folded(), ..self.clone() }
+    }
+
+    /// The same plane, cluster, permission and outcome, with all else unknown: where a cluster told of too many
+    /// different uses to keep each apart.
+    #[must_use]
+    pub fn folded_in_cluster(&self) -> Self {
+        let folded = || Self::FOLDED.to_owned();
+        Self { principal: folded(), action: folded(), resource: folded(), ..self.clone() }
     }
 }
 

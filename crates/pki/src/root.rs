@@ -137,9 +137,9 @@ impl InfraRoot {
     ) -> Result<IssuedCertificate, RootError> {
         match id {
             InfraId::Hub { .. } => self.issue(csr, id, names, ttl, now),
-            InfraId::AgentProxy { .. } | InfraId::AgentControl { .. } => {
-                Err(RootError::WrongRole(id.clone()))
-            }
+            InfraId::AgentProxy { .. }
+            | InfraId::AgentControl { .. }
+            | InfraId::AgentAdmission { .. } => Err(RootError::WrongRole(id.clone())),
         }
     }
 
@@ -154,9 +154,9 @@ impl InfraRoot {
         now: Timestamp,
     ) -> Result<IssuedCertificate, RootError> {
         match id {
-            InfraId::AgentProxy { .. } | InfraId::AgentControl { .. } => {
-                self.issue(csr, id, &[], ttl, now)
-            }
+            InfraId::AgentProxy { .. }
+            | InfraId::AgentControl { .. }
+            | InfraId::AgentAdmission { .. } => self.issue(csr, id, &[], ttl, now),
             InfraId::Hub { .. } => Err(RootError::WrongRole(id.clone())),
         }
     }
@@ -184,6 +184,7 @@ impl InfraRoot {
             InfraId::Hub { .. } => "nullius hub",
             InfraId::AgentProxy { .. } => "nullius agent proxy",
             InfraId::AgentControl { .. } => "nullius agent control",
+            InfraId::AgentAdmission { .. } => "nullius agent admission",
         });
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

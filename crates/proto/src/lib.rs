@@ -1,6 +1,7 @@
 //! Protobuf: the versioned seam between hub and agents, generated from `proto/`, and Kubernetes' own form of the
 //! few objects that the hub reads itself.
 
+pub mod admission;
 pub mod kubernetes;
 
 /// Hub ↔ agent, version 1.
@@ -14,6 +15,11 @@ pub mod kubernetes;
 )]
 pub mod agent_v1 {
     tonic::include_proto!("nullius.agent.v1");
+}
+
+/// How long a message is on the wire.
+pub fn encoded_len(message: &impl prost::Message) -> usize {
+    message.encoded_len()
 }
 
 /// The version that this build speaks; anything else is refused.

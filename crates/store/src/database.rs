@@ -14,9 +14,9 @@ use sqlx::{
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
-    Attempts, AttemptsMut, Audit, Clusters, ClustersMut, Credentials, CredentialsMut, Keys,
-    KeysMut, Logins, LoginsMut, Objects, ObjectsMut, OpenError, Position, Sessions, SessionsMut,
-    StoreError, Tokens, TokensMut, Usage, UsageMut,
+    Attempts, AttemptsMut, Audit, Clusters, ClustersMut, Credentials, CredentialsMut, Findings,
+    FindingsMut, Keys, KeysMut, Logins, LoginsMut, Objects, ObjectsMut, OpenError, Position,
+    ReportsMut, Sessions, SessionsMut, StoreError, Tokens, TokensMut, Usage, UsageMut,
     audit::{Encoded, Shared, Trail},
     directory::{self, Held},
     error::{DatabaseError, During as _},
@@ -379,6 +379,16 @@ impl Tx {
         KeysMut::new(&mut self.side.conn)
     }
 
+    /// Which batches agents told.
+    pub fn reports(&mut self) -> ReportsMut<'_> {
+        ReportsMut::new(&mut self.side.conn)
+    }
+
+    /// Findings.
+    pub fn findings(&mut self) -> FindingsMut<'_> {
+        FindingsMut::new(&mut self.side.conn)
+    }
+
     /// Merged uses.
     pub fn usage(&mut self) -> UsageMut<'_> {
         UsageMut::new(&mut self.side.conn)
@@ -424,6 +434,11 @@ impl Reader {
     /// Sealed keys and counters.
     pub fn keys(&mut self) -> Keys<'_> {
         Keys { conn: &mut self.conn }
+    }
+
+    /// Findings.
+    pub fn findings(&mut self) -> Findings<'_> {
+        Findings { conn: &mut self.conn }
     }
 
     /// Merged uses.

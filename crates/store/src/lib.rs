@@ -11,9 +11,11 @@ mod credentials;
 mod database;
 mod directory;
 mod error;
+mod findings;
 mod keys;
 mod logins;
 mod objects;
+mod reports;
 mod row;
 mod schema;
 mod sessions;
@@ -31,9 +33,14 @@ pub use credentials::{Credential, Credentials, CredentialsMut, Sealed, TotpStep}
 pub use database::{Committed, Reader, Store, StoreUrl, StoreUrlError, Tx};
 pub use directory::is_held;
 pub use error::{DatabaseError, OpenError, StoreError};
+pub use findings::{
+    FindingFilter, FindingPlace, Findings, FindingsMut, Looked, NewFinding, Room, ScanEnd,
+    ScanMark, ScanState,
+};
 pub use keys::{Keys, KeysMut};
 pub use logins::{Approval, DevicePoll, LoginCode, LoginKind, Logins, LoginsMut};
 pub use objects::{Objects, ObjectsMut, Precondition, StoredChange};
+pub use reports::{BatchTurn, Reports, ReportsMut};
 pub use sessions::{
     EndReason, NewSession, SessionClient, SessionRecord, Sessions, SessionsMut, TokenMatch,
 };

@@ -11,6 +11,7 @@ const STEPS: &[(i64, &str)] = &[
     (3, include_str!("../migrations/0003_agent_shape.sql")),
     (4, include_str!("../migrations/0004_audit_search.sql")),
     (5, include_str!("../migrations/0005_uses_of_principal.sql")),
+    (6, include_str!("../migrations/0006_findings.sql")),
 ];
 
 /// The schema that this binary writes.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use nullius_model::{PermissionId, Timestamp, Use, UseKey};
+use nullius_model::{PermissionId, Plane, Timestamp, Use, UseKey};
 
 use crate::{
     StoreError,
@@ -39,6 +39,8 @@ impl Usage<'_> {
     pub const RETENTION_DAYS: u32 = 90;
     /// Different uses that are kept of one principal; what comes beyond is folded, see [`UseKey::folded`].
     pub const ROWS_OF_PRINCIPAL: u64 = 10_000;
+    /// Different uses that are kept of what one cluster's agents told; see [`UseKey::folded_in_cluster`].
+    pub const ROWS_OF_CLUSTER: u64 = 1_000_000;
 
     /// The uses that a filter wants, the newest first.
     pub async fn list(&mut self, filter: &UseFilter) -> Result<Vec<Use>, StoreError> {
@@ -75,10 +77,24 @@ impl UsageMut<'_> {
     /// A principal that does too many different things gets no further rows: nobody fills the store by asking.
     pub async fn merge(&mut self, uses: &[Use]) -> Result<(), StoreError> {
         let mut rows: HashMap<&str, u64> = HashMap::new();
+        let mut rows_in: HashMap<&str, u64> = HashMap::new();
         for it in uses {
             if self.is_known(&it.key).await? {
                 self.add(&it.key, it).await?;
                 continue;
+            }
+            if it.key.plane == Plane::Admission {
+                let cluster = it.key.cluster.as_str();
+                let known = match rows_in.get(cluster) {
+                    Some(known) => *known,
+                    None => self.rows_in(cluster, it.key.plane).await?,
+                };
+                if known >= Usage::ROWS_OF_CLUSTER {
+                    rows_in.insert(cluster, known);
+                    self.add(&it.key.folded_in_cluster(), it).await?;
+                    continue;
+                }
+                rows_in.insert(cluster, known + 1);
             }
             let principal = it.key.principal.as_str();
             let known = match rows.get(principal) {
@@ -121,6 +137,17 @@ impl UsageMut<'_> {
             .fetch_one(self.conn())
             .await
             .during("count uses")?;
+        Columns::new(&row, "use").count("rows")
+    }
+
+    async fn rows_in(&mut self, cluster: &str, plane: Plane) -> Result<u64, StoreError> {
+        let row =
+            sqlx::query("SELECT COUNT(*) AS rows FROM uses WHERE cluster = $1 AND plane = $2")
+                .bind(cluster)
+                .bind(plane.as_str())
+                .fetch_one(self.conn())
+                .await
+                .during("count the uses of a cluster")?;
         Columns::new(&row, "use").count("rows")
     }
 

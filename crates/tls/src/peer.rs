@@ -43,12 +43,20 @@ impl PeerRule {
     pub fn admits(&self, id: &InfraId) -> bool {
         match (self, id) {
             (Self::Hub, InfraId::Hub { .. })
-            | (Self::Agent, InfraId::AgentProxy { .. } | InfraId::AgentControl { .. }) => true,
+            | (
+                Self::Agent,
+                InfraId::AgentProxy { .. }
+                | InfraId::AgentControl { .. }
+                | InfraId::AgentAdmission { .. },
+            ) => true,
             (Self::ControlOf(wanted), InfraId::AgentControl { cluster, .. })
             | (Self::ProxyOf(wanted), InfraId::AgentProxy { cluster, .. }) => wanted == cluster,
             (
                 Self::Hub | Self::Agent | Self::ControlOf(_) | Self::ProxyOf(_),
-                InfraId::Hub { .. } | InfraId::AgentProxy { .. } | InfraId::AgentControl { .. },
+                InfraId::Hub { .. }
+                | InfraId::AgentProxy { .. }
+                | InfraId::AgentControl { .. }
+                | InfraId::AgentAdmission { .. },
             ) => false,
         }
     }
@@ -244,11 +252,27 @@ mod tests {
             |name| InfraId::AgentProxy { cluster: cluster(name), instance: instance.clone() };
         let control =
             |name| InfraId::AgentControl { cluster: cluster(name), instance: instance.clone() };
-        let everybody = [hub, proxy("a"), proxy("b"), control("a"), control("b")];
+        let admission =
+            |name| InfraId::AgentAdmission { cluster: cluster(name), instance: instance.clone() };
+        let everybody = [
+            hub,
+            proxy("a"),
+            proxy("b"),
+            control("a"),
+            control("b"),
+            admission("a"),
+            admission("b"),
+        ];
         let admitted = |rule: PeerRule| everybody.each_ref().map(|id| rule.admits(id));
-        assert_eq!(admitted(PeerRule::Hub), [true, false, false, false, false]);
-        assert_eq!(admitted(PeerRule::Agent), [false, true, true, true, true]);
-        assert_eq!(admitted(PeerRule::ProxyOf(cluster("a"))), [false, true, false, false, false]);
-        assert_eq!(admitted(PeerRule::ControlOf(cluster("b"))), [false, false, false, false, true]);
+        assert_eq!(admitted(PeerRule::Hub), [true, false, false, false, false, false, false]);
+        assert_eq!(admitted(PeerRule::Agent), [false, true, true, true, true, true, true]);
+        assert_eq!(
+            admitted(PeerRule::ProxyOf(cluster("a"))),
+            [false, true, false, false, false, false, false]
+        );
+        assert_eq!(
+            admitted(PeerRule::ControlOf(cluster("b"))),
+            [false, false, false, false, true, false, false]
+        );
     }
 }

@@ -11,11 +11,14 @@ pub enum Protocol {
     Control,
     /// `agent proxy` is the client of `agent control`, inside a cluster.
     Handover,
+    /// `agent admission` is the client of the hub's admission service.
+    Admission,
 }
 
 impl Protocol {
     /// What an agent may speak to a hub.
-    pub const HUB: [Self; 3] = [Self::TunnelSmall, Self::TunnelBulk, Self::Control];
+    pub const HUB: [Self; 4] =
+        [Self::TunnelSmall, Self::TunnelBulk, Self::Control, Self::Admission];
 
     /// The ALPN name.
     pub fn as_str(self) -> &'static str {
@@ -24,11 +27,12 @@ impl Protocol {
             Self::TunnelBulk => "nullius-tunnel-bulk/1",
             Self::Control => "nullius-control/1",
             Self::Handover => "nullius-handover/1",
+            Self::Admission => "nullius-admission/1",
         }
     }
 
     pub(crate) fn from_alpn(name: &[u8]) -> Option<Self> {
-        [Self::TunnelSmall, Self::TunnelBulk, Self::Control, Self::Handover]
+        [Self::TunnelSmall, Self::TunnelBulk, Self::Control, Self::Handover, Self::Admission]
             .into_iter()
             .find(|protocol| protocol.as_str().as_bytes() == name)
     }

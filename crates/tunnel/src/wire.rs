@@ -56,7 +56,7 @@ impl Class {
         match protocol {
             Protocol::TunnelSmall => Some(Self::Small),
             Protocol::TunnelBulk => Some(Self::Bulk),
-            Protocol::Control | Protocol::Handover => None,
+            Protocol::Control | Protocol::Handover | Protocol::Admission => None,
         }
     }
 

@@ -6,9 +6,8 @@ mod sarif;
 pub use junit::junit;
 pub use sarif::sarif;
 
-use std::fmt;
-
 use nullius_manifest::{Fault, Unreadable};
+use nullius_model::{Enforcement, Severity};
 use nullius_policy::{
     admission_policy::{Action, PolicyTrace},
     exception::Acceptance,
@@ -77,30 +76,6 @@ pub struct Finding {
     pub location: Location,
     /// Every field that must change.
     pub spots: Vec<SpotAt>,
-}
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// It is no good practice.
-    Low,
-    /// It is not hardened: a check of the restricted level.
-    Medium,
-    /// It opens a known way to the node: a check of the baseline level.
-    High,
-}
-
-/// What a cluster makes of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Enforcement {
-    /// The object is refused.
-    Deny,
-    /// Who sends it is warned.
-    Warn,
-    /// The audit is told.
-    Audit,
 }
 
 /// Which object.
@@ -278,36 +253,12 @@ impl Report {
     }
 }
 
-impl Severity {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-        }
-    }
-
-    /// The severity of a word.
-    pub(crate) fn of_word(word: &str) -> Option<Self> {
-        [Self::Low, Self::Medium, Self::High].into_iter().find(|each| each.as_str() == word)
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl Enforcement {
-    /// The strictest of what a binding asks for.
-    pub(crate) fn of(actions: &[Action]) -> Self {
-        match actions.iter().min() {
-            Some(Action::Warn) => Self::Warn,
-            Some(Action::Audit) => Self::Audit,
-            Some(Action::Deny) | None => Self::Deny,
-        }
+/// The strictest of what a binding asks for.
+pub(crate) fn strictest_of(actions: &[Action]) -> Enforcement {
+    match actions.iter().min() {
+        Some(Action::Warn) => Enforcement::Warn,
+        Some(Action::Audit) => Enforcement::Audit,
+        Some(Action::Deny) | None => Enforcement::Deny,
     }
 }
 

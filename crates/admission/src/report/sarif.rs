@@ -6,7 +6,9 @@ use nullius_policy::pod_security::{Level, all_checks};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Value, json};
 
-use super::{Enforcement, Finding, Report, ScanFault, Severity};
+use nullius_model::{Enforcement, Severity};
+
+use super::{Finding, Report, ScanFault};
 use crate::PolicyAbout;
 
 /// What a path in a URI keeps.
@@ -117,7 +119,7 @@ fn result(finding: &Finding, rules: &[Value]) -> Value {
     // What only warns fails no build, however bad it is.
     let level = match finding.enforcement {
         Enforcement::Deny => level_of_severity(finding.severity),
-        Enforcement::Warn | Enforcement::Audit => "note",
+        Enforcement::Warn | Enforcement::Audit | Enforcement::Inform => "note",
     };
     let mut result = json!({
         "ruleId": finding.check,

@@ -7,6 +7,7 @@ use std::{
 
 use nullius_kinds::Form;
 use nullius_manifest::{Fault, Place};
+use nullius_model::{Enforcement, Severity};
 use nullius_policy::{
     admission_policy::{Decision, Request, Violation},
     pod_security::{Level, Workload},
@@ -15,9 +16,7 @@ use serde_json::Value as Json;
 
 use super::{Scan, Subject, at, places::paths_of};
 use crate::{
-    report::{
-        Enforcement, FaultKind, Finding, Location, ObjectTrace, ScanFault, Severity, SpotAt, Waived,
-    },
+    report::{FaultKind, Finding, Location, ObjectTrace, ScanFault, SpotAt, Waived, strictest_of},
     state::{Lack, Lacking, Person, creation},
 };
 
@@ -159,7 +158,7 @@ impl Scan {
     /// A finding of a policy.
     fn broken(&self, subject: &Subject<'_>, violation: &Violation, decision: &Decision) -> Finding {
         let about = self.policies.about(&violation.policy);
-        let enforcement = Enforcement::of(&violation.actions);
+        let enforcement = strictest_of(&violation.actions);
         let fix = about.map(|about| about.fix.clone()).unwrap_or_default();
         let broken = about.and_then(|about| about.broken.clone());
         let paths = match &broken {
@@ -175,7 +174,7 @@ impl Scan {
             .collect();
         let by_action = match enforcement {
             Enforcement::Deny => Severity::High,
-            Enforcement::Warn | Enforcement::Audit => Severity::Medium,
+            Enforcement::Warn | Enforcement::Audit | Enforcement::Inform => Severity::Medium,
         };
         let first = spots.first();
         Finding {
@@ -232,7 +231,7 @@ fn strictest(violations: &[Violation]) -> Vec<&Violation> {
         match kept.iter_mut().find(is_same) {
             None => kept.push(violation),
             Some(other) => {
-                if Enforcement::of(&violation.actions) < Enforcement::of(&other.actions) {
+                if strictest_of(&violation.actions) < strictest_of(&other.actions) {
                     *other = violation;
                 }
             }

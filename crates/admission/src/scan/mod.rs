@@ -14,7 +14,7 @@ use std::rc::Rc;
 use jiff::civil::Date;
 use nullius_kinds::Form;
 use nullius_manifest::{ApiObject, Fault, Found, Manifest, Place, Source, Unreadable, objects};
-use nullius_model::FieldPath;
+use nullius_model::{Enforcement, FieldPath, Severity};
 use nullius_policy::{
     admission_policy::Version,
     exception,
@@ -27,8 +27,8 @@ use serde_json::Value as Json;
 use crate::{
     Policies,
     report::{
-        BrokenObject, Counts, Enforcement, FaultKind, Finding, Location, ObjectRef, Report,
-        ScanFault, Severity, SpotAt, Waived,
+        BrokenObject, Counts, FaultKind, Finding, Location, ObjectRef, Report, ScanFault, SpotAt,
+        Waived,
     },
 };
 use judging::{Judged, Pass};

@@ -9,7 +9,7 @@ use jiff::{ToSpan as _, civil::Date};
 use nullius_manifest::{
     Dialect, FieldError, FieldFault, Manifest, Reader, Source, SyntaxError, parse,
 };
-use nullius_model::API_VERSION;
+use nullius_model::{API_VERSION, Enforcement, Severity};
 use nullius_policy::pod_security::all_checks;
 use serde::Deserialize;
 
@@ -17,9 +17,7 @@ use super::snippet::Lines;
 use crate::{
     Policies,
     practice::PRACTICE,
-    report::{
-        BrokenObject, Enforcement, Finding, Location, ObjectRef, Report, Severity, SpotAt, Waived,
-    },
+    report::{BrokenObject, Finding, Location, ObjectRef, Report, SpotAt, Waived},
 };
 
 /// All waivers of a scan.

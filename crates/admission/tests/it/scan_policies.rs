@@ -1,9 +1,8 @@
 //! Scans with policies of files: what they find, where, and what happens when something about them is wrong or missing.
 
-use nullius_admission::{
-    Depth, Enforcement, FaultKind, Policies, Report, Scan, Sender, Severity, Waivers, junit, sarif,
-};
+use nullius_admission::{Depth, FaultKind, Policies, Report, Scan, Sender, Waivers, junit, sarif};
 use nullius_manifest::Source;
+use nullius_model::{Enforcement, Severity};
 use nullius_policy::admission_policy::Version;
 
 fn file(name: &str, text: &str) -> Source {

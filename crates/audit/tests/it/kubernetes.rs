@@ -115,3 +115,31 @@ fn a_refusal_names_the_nearest_rule_but_no_grant_that_decided() {
     assert_eq!(notes["nullius.dev/rule"], rule);
     assert!(notes.get("nullius.dev/grant").is_none() && notes.get("nullius.dev/role").is_none());
 }
+
+#[test]
+fn a_decision_of_admission_names_its_policy_and_claims_no_authorization() {
+    let mut denied = event(1);
+    denied.kind = nullius_model::AuditKind::Admission;
+    denied.outcome = AuditOutcome::Denied;
+    denied.principal = Principal::Kubernetes {
+        cluster: "dev".parse().unwrap(),
+        username: "system:serviceaccount:shop:deployer".into(),
+    };
+    let why = Explanation::new(Reason::PolicyRefused, "the image has no tag");
+    denied.explanation = Some(why.with_rule("ValidatingAdmissionPolicy/no-latest validation 1"));
+    denied.facts.insert("policy".into(), "ValidatingAdmissionPolicy/no-latest".into());
+    denied.kube.as_mut().unwrap().code = 422;
+    let form = to_k8s_event(&denied).unwrap();
+    assert_eq!(form["user"]["username"], "system:serviceaccount:shop:deployer");
+    let notes = &form["annotations"];
+    assert_eq!(notes["nullius.dev/admission"], "deny");
+    assert_eq!(notes["nullius.dev/policy"], "ValidatingAdmissionPolicy/no-latest");
+    assert_eq!(notes["nullius.dev/reason"], "policy-refused");
+    assert_eq!(notes.get("authorization.k8s.io/decision"), None);
+
+    denied.outcome = AuditOutcome::Done;
+    denied.kube.as_mut().unwrap().code = 0;
+    let form = to_k8s_event(&denied).unwrap();
+    assert_eq!(form["stage"], "RequestReceived");
+    assert_eq!(form.get("responseStatus"), None, "nobody knows yet how it ends");
+}

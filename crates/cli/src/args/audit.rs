@@ -163,7 +163,7 @@ impl std::str::FromStr for Moment {
     }
 }
 
-const KINDS: [AuditKind; 15] = [
+const KINDS: [AuditKind; 16] = [
     AuditKind::SignIn,
     AuditKind::StepUp,
     AuditKind::Refresh,
@@ -178,6 +178,7 @@ const KINDS: [AuditKind; 15] = [
     AuditKind::Provision,
     AuditKind::Flush,
     AuditKind::Lifecycle,
+    AuditKind::Admission,
     AuditKind::Alarm,
 ];
 

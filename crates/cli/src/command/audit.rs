@@ -66,19 +66,22 @@ async fn list(stage: &mut Stage, args: AuditList) -> Result<Exit, Failure> {
     stage_list(stage, &rows, empty)
 }
 
-/// Only requests to clusters have the form that Kubernetes has for events.
+/// Only what happened at an API server has the form that Kubernetes has for events.
 fn requests_only(stage: &Stage, mut filter: AuditFilter) -> Result<AuditFilter, Failure> {
     if stage.global.output != Format::Kubernetes {
         return Ok(filter);
     }
-    if filter.kind.is_some_and(|kind| kind != AuditKind::KubeRequest) {
-        return Err(Failure::usage(
-            "only events of kind `kube-request` have the form of Kubernetes",
+    match filter.kind {
+        Some(AuditKind::KubeRequest | AuditKind::Admission) => Ok(filter),
+        None => {
+            filter.kind = Some(AuditKind::KubeRequest);
+            Ok(filter)
+        }
+        Some(_) => Err(Failure::usage(
+            "only events of kind `kube-request` or `admission` have the form of Kubernetes",
         )
-        .next("leave `--kind` out, or use `-o json`"));
+        .next("leave `--kind` out, or use `-o json`")),
     }
-    filter.kind = Some(AuditKind::KubeRequest);
-    Ok(filter)
 }
 
 /// An audit.k8s.io/v1 `EventList`.
@@ -152,6 +155,7 @@ fn event_row(table: &mut Table, event: &AuditEvent, when: &str) {
         when.to_owned(),
         event.principal.label(),
         match &event.kube {
+            Some(call) if event.kind == AuditKind::Admission => format!("admission {}", call.verb),
             Some(call) => call.verb.clone(),
             None => event.kind.as_str().to_owned(),
         },
@@ -234,7 +238,7 @@ fn in_full(row: &AuditRow, now: Timestamp) -> String {
             ("Request", format!("{} {}", call.verb, call.request_uri)),
             ("Resource", if call.is_resource { what_of(call) } else { String::new() }),
             ("Client", call.user_agent.clone()),
-            ("Status", if call.code == 0 { "running".to_owned() } else { call.code.to_string() }),
+            ("Status", status_of(event, call)),
         ]);
     }
     lines.extend([
@@ -254,6 +258,15 @@ fn in_full(row: &AuditRow, now: Timestamp) -> String {
         text.push_str(&format!("  {} = {}\n", escape::cell(name), escape::cell(value)));
     }
     text
+}
+
+/// How a request stands; one that admission let in is told of no further.
+fn status_of(event: &AuditEvent, call: &KubeCall) -> String {
+    match (call.code, event.kind) {
+        (0, AuditKind::Admission) => String::new(),
+        (0, _) => "running".to_owned(),
+        (code, _) => code.to_string(),
+    }
 }
 
 async fn tail(stage: &mut Stage, filter: AuditFilter) -> Result<Exit, Failure> {

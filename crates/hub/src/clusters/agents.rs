@@ -14,8 +14,12 @@ use nullius_pki::AGENT_CERTIFICATE_TTL;
 use nullius_proto::agent_v1::control_server::ControlServer;
 use nullius_tls::Protocol;
 use nullius_tunnel::{Class, Io, Tunnels};
+use tonic::service::Routes;
 
-use super::control::{agent_event, service_for};
+use super::{
+    admission,
+    control::{agent_event, service_for},
+};
 use crate::Hub;
 
 /// How long before its certificate ends a connection is closed whose agent has not come back with a new one.
@@ -44,13 +48,19 @@ pub(crate) async fn accept(
         return;
     }
     let left = not_after.duration_since(hub.now()).unsigned_abs().saturating_sub(BEFORE_END);
-    match Class::of(protocol) {
-        Some(class) => tunnel(hub, stream, &id, class, exporter, left).await,
-        None => {
-            if tokio::time::timeout(left, control(hub, stream, &id)).await.is_err() {
-                tracing::info!(agent = %id, "close control connection whose certificate ends");
-            }
+    if let Some(class) = Class::of(protocol) {
+        return tunnel(hub, stream, &id, class, exporter, left).await;
+    }
+    let served = async {
+        match protocol {
+            Protocol::Control => control(hub, stream, &id).await,
+            Protocol::Admission => admission(hub, stream, &id).await,
+            // Agents speak it among themselves; the listener does not agree to it.
+            Protocol::Handover | Protocol::TunnelSmall | Protocol::TunnelBulk => {}
         }
+    };
+    if tokio::time::timeout(left, served).await.is_err() {
+        tracing::info!(agent = %id, "close a connection whose certificate ends");
     }
 }
 
@@ -73,8 +83,9 @@ async fn tunnel(
     exporter: [u8; 32],
     left: Duration,
 ) {
-    let (InfraId::AgentProxy { cluster, instance } | InfraId::AgentControl { cluster, instance }) =
-        id
+    let (InfraId::AgentProxy { cluster, instance }
+    | InfraId::AgentControl { cluster, instance }
+    | InfraId::AgentAdmission { cluster, instance }) = id
     else {
         return;
     };
@@ -119,16 +130,28 @@ async fn control(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {
         tracing::warn!(agent = %id, "refuse control connection of an agent that is no control");
         return;
     };
-    let service = TowerToHyperService::new(ControlServer::new(service));
+    serve(stream, id, Routes::new(ControlServer::new(service))).await;
+}
+
+async fn admission(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {
+    let Some(service) = admission::service_for(hub, id) else {
+        tracing::warn!(agent = %id, "refuse admission reports of an agent that is no admission");
+        return;
+    };
+    serve(stream, id, Routes::new(service)).await;
+}
+
+/// Serves a gRPC service on a proven connection to its end.
+async fn serve(stream: impl Io, id: &InfraId, routes: Routes) {
     let served = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(8)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
         .await;
     if let Err(error) = served {
-        tracing::debug!(agent = %id, %error, "end control connection");
+        tracing::debug!(agent = %id, %error, "end a connection");
     }
 }
 

@@ -327,6 +327,6 @@ pub(super) fn service_for(hub: &Arc<Hub>, id: &InfraId) -> Option<ControlService
             cluster: cluster.clone(),
             instance: instance.clone(),
         }),
-        InfraId::AgentProxy { .. } | InfraId::Hub { .. } => None,
+        InfraId::AgentProxy { .. } | InfraId::AgentAdmission { .. } | InfraId::Hub { .. } => None,
     }
 }

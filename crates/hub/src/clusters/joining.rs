@@ -23,6 +23,7 @@ use crate::Hub;
 const AGENT_NAMESPACE: &str = "nullius-system";
 const PROXY_ACCOUNT: &str = "nullius-agent-proxy";
 const CONTROL_ACCOUNT: &str = "nullius-provisioner";
+const ADMISSION_ACCOUNT: &str = "nullius-admission";
 /// A JWK Set of a cluster has a handful of keys.
 const JWKS_MAX: usize = 64 * 1024;
 
@@ -179,6 +180,10 @@ impl Hub {
             AgentRole::Control => (
                 CONTROL_ACCOUNT,
                 InfraId::AgentControl { cluster: cluster.clone(), instance: instance.clone() },
+            ),
+            AgentRole::Admission => (
+                ADMISSION_ACCOUNT,
+                InfraId::AgentAdmission { cluster: cluster.clone(), instance: instance.clone() },
             ),
             AgentRole::Unspecified => {
                 return Err(Refused::unreadable_for("`role` is not known", "unknown role"));

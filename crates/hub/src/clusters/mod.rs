@@ -4,9 +4,11 @@
 //! * [`plans`]: what each session has in each cluster.
 //! * [`commands`]: orders to agents and their answers.
 //! * [`control`], [`enrolment`]: the gRPC services of `crates/proto`; [`joining`]: what the latter does.
+//! * [`admission`]: what the cluster's admission tells.
 //! * [`agents`]: a connection of an agent, by its protocol.
 //! * [`live`]: long requests that run, judged again when something changes.
 
+mod admission;
 pub(crate) mod agents;
 mod commands;
 mod control;
@@ -45,6 +47,7 @@ pub struct Clusters {
     plans: Plans,
     live: LiveRequests,
     seen: Mutex<seen::Seen>,
+    pace: admission::Pace,
     turns: Mutex<HashMap<ClusterName, Arc<RwLock<()>>>>,
 }
 
@@ -57,6 +60,7 @@ impl Clusters {
             plans: Plans::default(),
             live: LiveRequests::default(),
             seen: Mutex::default(),
+            pace: admission::Pace::default(),
             turns: Mutex::default(),
         }
     }
@@ -109,4 +113,9 @@ impl Clusters {
     pub(crate) fn live_streams(&self, session: &SessionId) -> u32 {
         u32::try_from(self.tunnels.live(session)).unwrap_or(u32::MAX)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    pub(super) mod lab;
 }

@@ -299,6 +299,7 @@ impl Clusters {
             let mut tx = hub.store().begin().await?;
             let records = tx.clusters().forget_provisioned(cluster).await?;
             tx.clusters().delete_trust(cluster).await?;
+            tx.findings().forget(cluster).await?;
             let mut event = cluster_event(hub, AuditKind::Flush, cluster);
             event.facts.insert("sessions".to_owned(), records.to_string());
             if let Err(error) = &answer {

@@ -7,6 +7,7 @@ mod clusters;
 mod crash;
 mod faults;
 mod files;
+mod findings;
 mod objects;
 mod people;
 mod search;

@@ -13,7 +13,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::world::{World, control, dial_hub, dial_server, hub, proxy, text};
+use crate::world::{World, admission, control, dial_hub, dial_server, hub, proxy, text};
 
 #[tokio::test]
 async fn an_agent_is_known_by_its_certificate_and_both_ends_share_a_secret() {
@@ -23,6 +23,7 @@ async fn an_agent_is_known_by_its_certificate_and_both_ends_share_a_secret() {
         (proxy("dev"), Protocol::TunnelSmall),
         (proxy("dev"), Protocol::TunnelBulk),
         (control("dev"), Protocol::Control),
+        (admission("dev"), Protocol::Admission),
     ] {
         let config = world.agent(&id, protocol);
         let (accepted, dialled) = dial_hub(&acceptor, config).await;

@@ -33,6 +33,13 @@ pub(crate) fn control(cluster: &str) -> InfraId {
     InfraId::AgentControl { cluster: cluster.parse().unwrap(), instance: InstanceId::from_bits(3) }
 }
 
+pub(crate) fn admission(cluster: &str) -> InfraId {
+    InfraId::AgentAdmission {
+        cluster: cluster.parse().unwrap(),
+        instance: InstanceId::from_bits(4),
+    }
+}
+
 impl World {
     pub(crate) fn new() -> Self {
         let root = InfraRoot::create(Timestamp::now()).unwrap();
@@ -46,7 +53,9 @@ impl World {
         let names = ["localhost", "127.0.0.1"].map(|name| ServerName::try_from(name).unwrap());
         let issued = match id {
             InfraId::Hub { .. } => self.root.issue_hub(&csr, id, &names, HUB_CERTIFICATE_TTL, now),
-            InfraId::AgentProxy { .. } | InfraId::AgentControl { .. } => {
+            InfraId::AgentProxy { .. }
+            | InfraId::AgentControl { .. }
+            | InfraId::AgentAdmission { .. } => {
                 self.root.issue_agent(&csr, id, AGENT_CERTIFICATE_TTL, now)
             }
         };

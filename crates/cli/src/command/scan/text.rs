@@ -1,6 +1,7 @@
 //! The report for people: an object, the API server's sentence about it, and each place with its fix.
 
-use nullius_admission::{Enforcement, FaultKind, Finding, ObjectTrace, Report, ScanFault};
+use nullius_admission::{FaultKind, Finding, ObjectTrace, Report, ScanFault};
+use nullius_model::Enforcement;
 use nullius_policy::pod_security::all_checks;
 
 use crate::{command::policy, output::escape};
@@ -48,6 +49,7 @@ fn one(report: &Report, finding: &Finding, depth: Depth, text: &mut String) {
         Enforcement::Deny => "",
         Enforcement::Warn => " (only warns)",
         Enforcement::Audit => " (only tells the audit)",
+        Enforcement::Inform => " (for information)",
     };
     text.push_str(&format!(
         "\n  {}: {}{enforcement} at {}:{}:{}\n    {number} | {}\n",

@@ -1,16 +1,15 @@
 #![allow(clippy::unwrap_used, reason = "test")]
 
-mod lab;
-
 use nullius_pki::PrivateKey;
 use nullius_proto::agent_v1::{AgentRole, AgentShape as Shape};
 use tonic::Code;
 
 use super::*;
-use lab::{Issuer, Lab};
+use crate::clusters::tests::lab::{Issuer, Lab};
 
 const CONTROL: &str = "nullius-system/nullius-provisioner";
 const PROXY: &str = "nullius-system/nullius-agent-proxy";
+const ADMISSION: &str = "nullius-system/nullius-admission";
 
 async fn join(
     lab: &Lab,
@@ -74,8 +73,13 @@ async fn agents_in_a_cluster_prove_their_pods() {
     join(&lab, &issuer, &token, Shape::InCluster, &of_pod).await.unwrap();
 
     enrol(&lab, AgentRole::Control, &of_pod).await.unwrap();
+    let of_admission = issuer.token(ADMISSION, Some("admission-0"));
     enrol(&lab, AgentRole::Proxy, &issuer.token(PROXY, Some("proxy-0"))).await.unwrap();
+    enrol(&lab, AgentRole::Admission, &of_admission).await.unwrap();
     for (role, wrong) in [
+        (AgentRole::Admission, issuer.token(ADMISSION, None)),
+        (AgentRole::Admission, issuer.token(PROXY, Some("proxy-0"))),
+        (AgentRole::Control, of_admission),
         (AgentRole::Control, of_nobody),
         (AgentRole::Proxy, issuer.token(PROXY, None)),
         (AgentRole::Proxy, of_pod),

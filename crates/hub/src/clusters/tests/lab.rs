@@ -1,5 +1,6 @@
-//! A hub and the cluster that talks to it, for the tests of this module: its clock stands still,
+//! A hub and the cluster that talks to it, for the tests of these modules: its clock stands still,
 //! and the keys of the cluster's ServiceAccount tokens are the test's.
+#![allow(clippy::unwrap_used, reason = "test")]
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::{Hub, HubSettings};
 
 /// A clock that stands still.
-pub(super) struct LabClock(Timestamp);
+pub(in crate::clusters) struct LabClock(Timestamp);
 
 impl Clock for LabClock {
     fn now(&self) -> Timestamp {
@@ -27,15 +28,16 @@ impl Clock for LabClock {
     }
 }
 
-pub(super) struct Lab {
-    pub(super) hub: Arc<Hub>,
-    pub(super) cluster: ClusterName,
+pub(in crate::clusters) struct Lab {
+    pub(in crate::clusters) hub: Arc<Hub>,
+    pub(in crate::clusters) cluster: ClusterName,
+    pub(in crate::clusters) listening: std::net::SocketAddr,
     _shutdown: DropGuard,
     _directory: TempDir,
 }
 
 impl Lab {
-    pub(super) async fn start() -> Self {
+    pub(in crate::clusters) async fn start() -> Self {
         nullius_tls::install_provider();
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(LabClock(Timestamp::now()));
@@ -44,20 +46,21 @@ impl Lab {
         let shutdown = CancellationToken::new();
         let running = crate::run(settings, clock, shutdown.clone()).await.unwrap();
         let hub = Arc::clone(running.hub());
+        let listening = running.listening();
         let cluster = "dev".parse().unwrap();
         let _shutdown = shutdown.drop_guard();
-        Self { hub, cluster, _shutdown, _directory: directory }
+        Self { hub, cluster, listening, _shutdown, _directory: directory }
     }
 
     /// A join token as the hub makes it for the agent in its own process; the cluster is known from then on.
-    pub(super) async fn token_beside(&self) -> String {
+    pub(in crate::clusters) async fn token_beside(&self) -> String {
         let ceiling = Ceiling::default();
         let token = self.hub.bring_cluster(&self.cluster, ceiling).await.unwrap();
         token.expose_secret().to_owned()
     }
 
     /// A join token as a person makes it for a manifest.
-    pub(super) async fn token_for_manifest(&self) -> String {
+    pub(in crate::clusters) async fn token_for_manifest(&self) -> String {
         self.token_beside().await;
         let token = format!("{:032x}", nullius_pki::random_bits());
         let now = self.hub.now();
@@ -77,29 +80,29 @@ impl Lab {
 }
 
 /// Who signs a cluster's ServiceAccount tokens.
-pub(super) struct Issuer {
+pub(in crate::clusters) struct Issuer {
     name: String,
     key: EcdsaKeyPair,
 }
 
 impl Issuer {
-    pub(super) fn new() -> Self {
+    pub(in crate::clusters) fn new() -> Self {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         Self { name: "https://kubernetes.default.svc".to_owned(), key }
     }
 
-    pub(super) fn name(&self) -> String {
+    pub(in crate::clusters) fn name(&self) -> String {
         self.name.clone()
     }
 
-    pub(super) fn jwks(&self) -> String {
+    pub(in crate::clusters) fn jwks(&self) -> String {
         let point = self.key.public_key().as_ref();
         let (x, y) = (b64(&point[1..33]), b64(&point[33..]));
         json!({ "keys": [{ "kty": "EC", "crv": "P-256", "kid": "1", "x": x, "y": y }] }).to_string()
     }
 
     /// A token of an account, bound to a pod or not.
-    pub(super) fn token(&self, account: &str, pod: Option<&str>) -> String {
+    pub(in crate::clusters) fn token(&self, account: &str, pod: Option<&str>) -> String {
         let (namespace, name) = account.split_once('/').unwrap();
         let now = Timestamp::now().as_second();
         let mut kubernetes = json!({

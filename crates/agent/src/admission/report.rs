@@ -1,0 +1,286 @@
+//! What the hub is told of admission: decisions, merged uses and findings, in numbered batches.
+//!
+//! Whoever decides puts its words into a spool and goes on; nothing waits for the hub but the background scan. A batch
+//! is kept until the hub has written it down, also over connections. What finds no room in the spool is counted, and
+//! the next batch says so.
+
+mod spool;
+
+use std::{sync::Arc, time::Duration};
+
+use nullius_proto::{
+    VERSION,
+    agent_v1::{
+        AdmissionBatch, AdmissionDecision, AdmissionHello, AdmissionReceipt, AdmissionReport,
+        ScanWord, admission_client::AdmissionClient, admission_report::Kind,
+    },
+};
+use nullius_tls::{PartConnector, Protocol};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
+
+use self::spool::Spool;
+pub(crate) use self::spool::UsedPolicy;
+use crate::{
+    Address, AgentError,
+    backoff::{Backoff, random},
+    identity::Identity,
+    net::{BoxIo, channel, dial},
+    tasks::Tasks,
+};
+
+/// Words of a scan that wait; the scan then waits itself.
+const SCAN_QUEUE: usize = 500;
+/// What comes within so long goes together.
+const GATHER: Duration = Duration::from_millis(200);
+/// Merged uses are told this often.
+const USES_EVERY: Duration = Duration::from_secs(5 * 60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The hub lets an agent wait that tells too much.
+const RECEIPT_TIMEOUT: Duration = Duration::from_secs(120);
+/// A connection that lasted so long begins its tries anew.
+const STEADY: Duration = Duration::from_secs(10);
+/// How long the end of the process waits for the last receipt.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Where decisions, uses and findings are put; clones share it.
+#[derive(Clone)]
+pub(crate) struct Reports {
+    spool: Arc<Spool>,
+    scan: mpsc::Sender<ScanWord>,
+}
+
+impl Reports {
+    /// Tells a decision: what a policy had something to say about. Never waits.
+    pub(crate) fn decided(&self, decision: AdmissionDecision) {
+        self.spool.decided(decision);
+    }
+
+    /// Counts a decision, whatever came of it. Never waits.
+    pub(crate) fn used(&self, used: &UsedPolicy<'_>, at_millis: i64, sample: &str) {
+        self.spool.used(used, at_millis, sample);
+    }
+
+    /// Tells a word of the background scan; waits while the hub takes none.
+    pub(crate) async fn found(&self, word: ScanWord) {
+        // The other end goes with the process.
+        let _ = self.scan.send(word).await;
+    }
+
+    /// How many words of scans the hub refused: a scan during which it grows must begin anew.
+    pub(crate) fn refused_words(&self) -> u64 {
+        self.spool.refused_words()
+    }
+}
+
+/// Starts telling the hub.
+pub(crate) fn start(identity: Identity, tasks: &mut Tasks) -> Result<Reports, AgentError> {
+    let connector = identity.to_hub(Protocol::Admission)?;
+    let spool = Arc::new(Spool::default());
+    let (scan, words) = mpsc::channel(SCAN_QUEUE);
+    let link = Link {
+        spool: Arc::clone(&spool),
+        words,
+        identity,
+        connector,
+        epoch: 0,
+        number: 0,
+        pending: None,
+        uses_due: Instant::now() + USES_EVERY,
+        stop: tasks.stop(),
+    };
+    tasks.spawn("admission reports", link.run());
+    Ok(Reports { spool, scan })
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the hub did not answer in time")]
+    Late,
+    #[error("the hub says: {}", .0.message())]
+    Status(Status),
+    #[error("the hub closed the connection")]
+    Closed,
+    #[error("the hub receipted batch {0}, which is not the one that was told")]
+    OtherBatch(u64),
+    #[error("the certificate was renewed")]
+    Renewed,
+    #[error("the agent stops")]
+    Stopped,
+}
+
+struct Link {
+    spool: Arc<Spool>,
+    words: mpsc::Receiver<ScanWord>,
+    identity: Identity,
+    connector: PartConnector,
+    epoch: u64,
+    /// Of the last batch that was made.
+    number: u64,
+    /// The batch that is not receipted yet.
+    pending: Option<AdmissionBatch>,
+    uses_due: Instant,
+    stop: CancellationToken,
+}
+
+/// A connection that was greeted.
+struct Talk {
+    to_hub: mpsc::Sender<AdmissionReport>,
+    receipts: Streaming<AdmissionReceipt>,
+}
+
+impl Link {
+    async fn run(mut self) -> Result<(), AgentError> {
+        let mut backoff = Backoff::default();
+        for turn in 0usize.. {
+            let addresses = &self.identity.hub.addresses;
+            let Some(address) = addresses.get(turn % addresses.len().max(1)).cloned() else {
+                return Err(AgentError::Settings("no address of a hub".to_owned()));
+            };
+            let began = Instant::now();
+            let ended = self.tell(&address).await;
+            if began.elapsed() > STEADY {
+                backoff.reset();
+            }
+            match ended {
+                Ended::Stopped => break,
+                Ended::Renewed => continue,
+                ended => {
+                    tracing::warn!(hub = %address, why = %ended, "cannot tell the hub of admission")
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(backoff.after_failure(random())) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn tell(&mut self, address: &Address) -> Ended {
+        let mut renewed = self.identity.epoch.clone();
+        renewed.mark_unchanged();
+        let stop = self.stop.clone();
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(address));
+        let connected = tokio::select! {
+            () = stop.cancelled() => return Ended::Stopped,
+            connected = connecting => connected,
+        };
+        let mut talk = match connected {
+            Ok(Ok(talk)) => talk,
+            Ok(Err(status)) => return Ended::Status(status),
+            Err(_) => return Ended::Late,
+        };
+        loop {
+            if self.pending.is_none() {
+                tokio::select! {
+                    () = self.gather() => {}
+                    _ = renewed.changed() => return Ended::Renewed,
+                    end = talk.receipts.message() => return unasked(end),
+                    () = stop.cancelled() => {
+                        self.uses_due = Instant::now();
+                        self.take();
+                        let _ = tokio::time::timeout(FAREWELL, self.deliver(&mut talk)).await;
+                        return Ended::Stopped;
+                    }
+                }
+            }
+            let delivered = tokio::select! {
+                delivered = self.deliver(&mut talk) => delivered,
+                () = stop.cancelled() => return Ended::Stopped,
+            };
+            if let Err(ended) = delivered {
+                return ended;
+            }
+        }
+    }
+
+    async fn connect(&mut self, address: &Address) -> Result<Talk, Status> {
+        self.epoch += 1;
+        let (address, connector) = (address.clone(), self.connector.clone());
+        let channel = channel(move || {
+            let (address, connector) = (address.clone(), connector.clone());
+            Box::pin(async move {
+                let tcp = dial(&address).await?;
+                Ok(Box::new(connector.connect(tcp, &address.host).await?.stream) as BoxIo)
+            })
+        });
+        let (to_hub, reports) = mpsc::channel(2);
+        let hello = AdmissionHello { version: VERSION, epoch: self.epoch };
+        // The channel is new and empty.
+        let _ = to_hub.try_send(AdmissionReport { kind: Some(Kind::Hello(hello)) });
+        let mut client = AdmissionClient::new(channel);
+        let receipts = client.report(ReceiverStream::new(reports)).await?.into_inner();
+        tracing::info!("tell the hub of admission");
+        Ok(Talk { to_hub, receipts })
+    }
+
+    /// Waits until there is something to tell, and makes a batch of it.
+    async fn gather(&mut self) {
+        let first = tokio::select! {
+            () = self.spool.news() => None,
+            word = self.words.recv() => word,
+            () = tokio::time::sleep_until(self.uses_due) => None,
+        };
+        self.spool.keep_word(first);
+        tokio::time::sleep(GATHER).await;
+        self.take();
+    }
+
+    fn take(&mut self) {
+        while self.spool.wants_words()
+            && let Ok(word) = self.words.try_recv()
+        {
+            self.spool.keep_word(Some(word));
+        }
+        let uses = Instant::now() >= self.uses_due;
+        let batch = self.spool.take(if uses { spool::Uses::Told } else { spool::Uses::Kept });
+        if uses && !self.spool.has_uses() {
+            self.uses_due = Instant::now() + USES_EVERY;
+        }
+        if let Some(batch) = batch {
+            self.number += 1;
+            self.pending = Some(AdmissionBatch { number: self.number, ..batch });
+        }
+    }
+
+    /// Tells the batch that waits, and waits for its receipt.
+    async fn deliver(&mut self, talk: &mut Talk) -> Result<(), Ended> {
+        let Some(batch) = self.pending.clone() else { return Ok(()) };
+        let number = batch.number;
+        let report = AdmissionReport { kind: Some(Kind::Batch(batch)) };
+        let told = async {
+            talk.to_hub.send(report).await.map_err(|_| Ended::Closed)?;
+            match talk.receipts.message().await {
+                Ok(Some(receipt)) if receipt.number == number => Ok(()),
+                Ok(Some(receipt)) => Err(Ended::OtherBatch(receipt.number)),
+                Ok(None) => Err(Ended::Closed),
+                Err(status) => Err(Ended::Status(status)),
+            }
+        };
+        let told = tokio::time::timeout(RECEIPT_TIMEOUT, told).await.unwrap_or(Err(Ended::Late));
+        match &told {
+            Ok(()) => self.pending = None,
+            // It would be refused again and again: what is in it is lost, and said to be.
+            Err(Ended::Status(status)) if status.code() == Code::InvalidArgument => {
+                if let Some(batch) = self.pending.take() {
+                    self.spool.lose(&batch);
+                }
+            }
+            Err(_) => {}
+        }
+        told
+    }
+}
+
+/// What came of a connection on which nothing was told.
+fn unasked(end: Result<Option<AdmissionReceipt>, Status>) -> Ended {
+    match end {
+        Ok(Some(receipt)) => Ended::OtherBatch(receipt.number),
+        Ok(None) => Ended::Closed,
+        Err(status) => Ended::Status(status),
+    }
+}

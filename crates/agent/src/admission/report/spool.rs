@@ -1,0 +1,388 @@
+//! What waits to be told: bounded, without anybody waiting, and what is lost is counted.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use nullius_proto::{
+    admission::{DECISIONS, FINDINGS_OF_OBJECT, SCAN_WORDS, STANDING, USES},
+    agent_v1::{AdmissionBatch, AdmissionDecision, AdmissionUse, ScanWord, scan_word},
+    encoded_len,
+};
+use tokio::sync::Notify;
+
+/// Decisions that are kept while the hub is away, and their bytes.
+const KEPT: usize = 10_000;
+const KEPT_BYTES: usize = 8 << 20;
+/// Different uses that are kept apart until they are told.
+const KEPT_USES: usize = 8_192;
+/// Bytes of one batch, below what the hub takes.
+const BATCH_BYTES: usize = 1 << 20;
+/// Bytes of one decision, or of one word of a scan; what is longer is cut.
+const ONE_BYTES: usize = 64 << 10;
+/// Remarks of a decision that is too long.
+const REMARKS: usize = 16;
+const REMARK_CHARS: usize = 1_000;
+
+/// What makes two decisions the same use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct UsedPolicy<'a> {
+    /// Who sent the request.
+    pub(crate) username: &'a str,
+    /// `CREATE`, `UPDATE`, `DELETE`, `CONNECT`.
+    pub(crate) operation: &'a str,
+    /// The API group.
+    pub(crate) group: &'a str,
+    /// The resource.
+    pub(crate) resource: &'a str,
+    /// The subresource.
+    pub(crate) subresource: &'a str,
+    /// The namespace.
+    pub(crate) namespace: &'a str,
+    /// Whether it was let in.
+    pub(crate) allowed: bool,
+    /// The stable id of the rule that decided; empty where none did.
+    pub(crate) permission: &'a str,
+}
+
+impl UsedPolicy<'_> {
+    fn is(&self, used: &AdmissionUse) -> bool {
+        self.username == used.username
+            && self.operation == used.operation
+            && self.group == used.group
+            && self.resource == used.resource
+            && self.subresource == used.subresource
+            && self.namespace == used.namespace
+            && self.allowed == used.allowed
+            && self.permission == used.permission
+    }
+}
+
+/// Whether uses go with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Uses {
+    Told,
+    Kept,
+}
+
+#[derive(Default)]
+pub(super) struct Spool {
+    hasher: RandomState,
+    state: Mutex<State>,
+    news: Notify,
+    refused_words: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    decisions: VecDeque<AdmissionDecision>,
+    bytes: usize,
+    lost_decisions: u64,
+    uses: HashMap<u64, Vec<AdmissionUse>>,
+    different: usize,
+    lost_uses: u64,
+    words: VecDeque<ScanWord>,
+}
+
+impl Spool {
+    pub(super) fn decided(&self, mut decision: AdmissionDecision) {
+        if encoded_len(&decision) > ONE_BYTES {
+            shorten(&mut decision);
+        }
+        let bytes = encoded_len(&decision);
+        let mut state = self.lock();
+        if state.decisions.len() >= KEPT || state.bytes + bytes > KEPT_BYTES || bytes > ONE_BYTES {
+            state.lost_decisions += 1;
+        } else {
+            state.bytes += bytes;
+            state.decisions.push_back(decision);
+        }
+        drop(state);
+        self.news.notify_one();
+    }
+
+    pub(super) fn used(&self, used: &UsedPolicy<'_>, at_millis: i64, sample: &str) {
+        let hash = self.hasher.hash_one(used);
+        let mut state = self.lock();
+        let known = state
+            .uses
+            .get_mut(&hash)
+            .and_then(|same_hash| same_hash.iter_mut().find(|known| used.is(known)));
+        if let Some(known) = known {
+            known.count += 1;
+            known.first_millis = known.first_millis.min(at_millis);
+            known.last_millis = known.last_millis.max(at_millis);
+            return;
+        }
+        if state.different >= KEPT_USES {
+            state.lost_uses += 1;
+            return;
+        }
+        state.different += 1;
+        state.uses.entry(hash).or_default().push(AdmissionUse {
+            username: used.username.to_owned(),
+            operation: used.operation.to_owned(),
+            group: used.group.to_owned(),
+            resource: used.resource.to_owned(),
+            subresource: used.subresource.to_owned(),
+            namespace: used.namespace.to_owned(),
+            allowed: used.allowed,
+            permission: used.permission.to_owned(),
+            first_millis: at_millis,
+            last_millis: at_millis,
+            count: 1,
+            sample: sample.to_owned(),
+        });
+    }
+
+    /// Keeps a word of a scan for the next batch.
+    pub(super) fn keep_word(&self, word: Option<ScanWord>) {
+        let Some(mut word) = word else { return };
+        shorten_word(&mut word);
+        self.lock().words.push_back(word);
+    }
+
+    /// Whether the next batch has room for more words of a scan.
+    pub(super) fn wants_words(&self) -> bool {
+        self.lock().words.len() < SCAN_WORDS
+    }
+
+    /// Returns when there is a decision to tell.
+    pub(super) async fn news(&self) {
+        loop {
+            let notified = self.news.notified();
+            {
+                let state = self.lock();
+                let waits = !state.decisions.is_empty() || !state.words.is_empty();
+                if waits || state.lost_decisions > 0 {
+                    return;
+                }
+            }
+            notified.await;
+        }
+    }
+
+    /// A batch of what waits, without a number; none where nothing does.
+    pub(super) fn take(&self, uses: Uses) -> Option<AdmissionBatch> {
+        let mut state = self.lock();
+        let mut batch = AdmissionBatch::default();
+        let mut bytes = 0;
+        while batch.decisions.len() < DECISIONS
+            && bytes < BATCH_BYTES
+            && let Some(decision) = state.decisions.pop_front()
+        {
+            let length = encoded_len(&decision);
+            bytes += length;
+            state.bytes = state.bytes.saturating_sub(length);
+            batch.decisions.push(decision);
+        }
+        while batch.scan.len() < SCAN_WORDS
+            && bytes < BATCH_BYTES
+            && let Some(word) = state.words.pop_front()
+        {
+            bytes += encoded_len(&word);
+            batch.scan.push(word);
+        }
+        if uses == Uses::Told {
+            let all: Vec<_> = std::mem::take(&mut state.uses).into_values().flatten().collect();
+            state.different = 0;
+            for used in all {
+                let length = encoded_len(&used);
+                if batch.uses.len() < USES && bytes + length < BATCH_BYTES {
+                    bytes += length;
+                    batch.uses.push(used);
+                } else {
+                    // It goes with the next.
+                    let hash = self.hasher.hash_one(of(&used));
+                    state.different += 1;
+                    state.uses.entry(hash).or_default().push(used);
+                }
+            }
+        }
+        batch.lost_decisions = std::mem::take(&mut state.lost_decisions);
+        batch.lost_uses = std::mem::take(&mut state.lost_uses);
+        let is_empty = batch.decisions.is_empty()
+            && batch.scan.is_empty()
+            && batch.uses.is_empty()
+            && batch.lost_decisions == 0
+            && batch.lost_uses == 0;
+        (!is_empty).then_some(batch)
+    }
+
+    /// Whether uses wait that found no place in the last batch.
+    pub(super) fn has_uses(&self) -> bool {
+        self.lock().different > 0
+    }
+
+    /// Counts a batch that the hub will never take.
+    pub(super) fn lose(&self, batch: &AdmissionBatch) {
+        let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
+        let mut state = self.lock();
+        state.lost_decisions += batch.lost_decisions + count(batch.decisions.len());
+        state.lost_uses += batch.lost_uses + batch.uses.iter().map(|used| used.count).sum::<u64>();
+        drop(state);
+        self.refused_words.fetch_add(count(batch.scan.len()), Ordering::AcqRel);
+        self.news.notify_one();
+    }
+
+    pub(super) fn refused_words(&self) -> u64 {
+        self.refused_words.load(Ordering::Acquire)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn of(used: &AdmissionUse) -> UsedPolicy<'_> {
+    UsedPolicy {
+        username: &used.username,
+        operation: &used.operation,
+        group: &used.group,
+        resource: &used.resource,
+        subresource: &used.subresource,
+        namespace: &used.namespace,
+        allowed: used.allowed,
+        permission: &used.permission,
+    }
+}
+
+fn shorten(decision: &mut AdmissionDecision) {
+    decision.remarks.truncate(REMARKS);
+    decision.groups.truncate(REMARKS);
+    for remark in &mut decision.remarks {
+        for text in [&mut remark.message, &mut remark.check, &mut remark.waiver_reason] {
+            cut(text);
+        }
+    }
+    for text in [&mut decision.sentence, &mut decision.rule, &mut decision.next] {
+        cut(text);
+    }
+}
+
+fn shorten_word(word: &mut ScanWord) {
+    match &mut word.kind {
+        Some(scan_word::Kind::Findings(of)) => {
+            of.findings.truncate(FINDINGS_OF_OBJECT);
+            if encoded_len(of) <= ONE_BYTES {
+                return;
+            }
+            for finding in &mut of.findings {
+                finding.evidence.truncate(4);
+                for text in
+                    finding.evidence.iter_mut().chain([&mut finding.message, &mut finding.fix])
+                {
+                    cut(text);
+                }
+            }
+        }
+        Some(scan_word::Kind::Standing(standing)) => standing.uids.truncate(STANDING),
+        Some(scan_word::Kind::Done(done)) => done.faults.truncate(REMARKS),
+        None => {}
+    }
+}
+
+fn cut(text: &mut String) {
+    if let Some((at, _)) = text.char_indices().nth(REMARK_CHARS) {
+        text.truncate(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
+    use super::*;
+
+    fn decision(number: usize) -> AdmissionDecision {
+        AdmissionDecision { uid: format!("review-{number}"), ..Default::default() }
+    }
+
+    fn used(username: &str) -> UsedPolicy<'_> {
+        UsedPolicy {
+            username,
+            operation: "CREATE",
+            group: "apps",
+            resource: "deployments",
+            subresource: "",
+            namespace: "shop",
+            allowed: true,
+            permission: "",
+        }
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_the_next_batch_says_so() {
+        let spool = Spool::default();
+        for number in 0..KEPT + 3 {
+            spool.decided(decision(number));
+        }
+        let mut told = 0;
+        let first = spool.take(Uses::Kept).unwrap();
+        assert_eq!((first.decisions.len(), first.lost_decisions), (DECISIONS, 3));
+        told += first.decisions.len();
+        while let Some(batch) = spool.take(Uses::Kept) {
+            assert_eq!(batch.lost_decisions, 0, "it is told once");
+            told += batch.decisions.len();
+        }
+        assert_eq!(told, KEPT);
+        spool.decided(decision(1));
+        assert_eq!(spool.take(Uses::Kept).unwrap().decisions.len(), 1, "there is room again");
+    }
+
+    #[test]
+    fn a_batch_that_is_never_taken_becomes_a_loss() {
+        let spool = Spool::default();
+        spool.decided(decision(1));
+        spool.used(&used("ada"), 5, "s");
+        spool.used(&used("ada"), 6, "s");
+        spool.keep_word(Some(ScanWord::default()));
+        let batch = spool.take(Uses::Told).unwrap();
+        spool.lose(&batch);
+        let told = spool.take(Uses::Told).unwrap();
+        assert_eq!((told.lost_decisions, told.lost_uses, spool.refused_words()), (1, 2, 1));
+    }
+
+    #[test]
+    fn uses_are_merged_and_bounded() {
+        let spool = Spool::default();
+        for millis in [7, 5, 9] {
+            spool.used(&used("ada"), millis, "s-1");
+        }
+        assert!(spool.take(Uses::Kept).is_none(), "they are told in their time");
+        let batch = spool.take(Uses::Told).unwrap();
+        let [used_by_ada] = batch.uses.as_slice() else { panic!("{batch:?}") };
+        assert_eq!(
+            (used_by_ada.count, used_by_ada.first_millis, used_by_ada.last_millis),
+            (3, 5, 9)
+        );
+        for number in 0..KEPT_USES + 10 {
+            spool.used(&used(&format!("user-{number}")), 1, "s");
+        }
+        let mut told = 0;
+        let mut lost = 0;
+        while let Some(batch) = spool.take(Uses::Told) {
+            assert!(batch.uses.len() <= USES);
+            told += batch.uses.len();
+            lost += batch.lost_uses;
+        }
+        assert_eq!((told, lost), (KEPT_USES, 10));
+    }
+
+    #[test]
+    fn a_decision_that_is_too_long_is_cut_and_still_told() {
+        let spool = Spool::default();
+        let remark = nullius_proto::agent_v1::AdmissionRemark {
+            message: "é".repeat(100_000),
+            ..Default::default()
+        };
+        spool.decided(AdmissionDecision { remarks: vec![remark; 20], ..decision(1) });
+        let batch = spool.take(Uses::Kept).unwrap();
+        assert!(encoded_len(&batch) < ONE_BYTES);
+        assert_eq!(batch.decisions[0].remarks.len(), REMARKS);
+    }
+}

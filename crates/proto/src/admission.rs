@@ -1,0 +1,14 @@
+//! Bounds of what `agent admission` tells in one batch; the hub refuses more, the agent sends less.
+
+/// Bytes of an encoded report.
+pub const REPORT_BYTES: usize = 2 << 20;
+/// Decisions of a batch.
+pub const DECISIONS: usize = 500;
+/// Merged uses of a batch.
+pub const USES: usize = 2_000;
+/// Words of a background scan in a batch.
+pub const SCAN_WORDS: usize = 500;
+/// Findings of one object.
+pub const FINDINGS_OF_OBJECT: usize = 200;
+/// UIDs of one [`crate::agent_v1::ScanStanding`].
+pub const STANDING: usize = 2_000;
