@@ -43,6 +43,8 @@ pub enum HubAction<'a> {
     ReadAudit,
     /// Read what permissions were used, likewise.
     ReadUsage,
+    /// Read what is not as it should be in clusters; see [`ReadScope`] for those who may read only where they have grants.
+    ReadFindings,
     /// See the live sessions.
     ListSessions { of: Whose<'a> },
     /// End a session of somebody.
@@ -74,6 +76,7 @@ pub enum HubVerb {
     Delete,
     ReadAudit,
     ReadUsage,
+    ReadFindings,
     ListSessions,
     EndSession,
     ExplainAccess,
@@ -83,7 +86,7 @@ pub enum HubVerb {
 
 impl HubVerb {
     /// Every verb.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Get,
         Self::List,
         Self::Create,
@@ -91,6 +94,7 @@ impl HubVerb {
         Self::Delete,
         Self::ReadAudit,
         Self::ReadUsage,
+        Self::ReadFindings,
         Self::ListSessions,
         Self::EndSession,
         Self::ExplainAccess,
@@ -108,6 +112,7 @@ impl HubVerb {
             Self::Delete => "delete",
             Self::ReadAudit => "read-audit",
             Self::ReadUsage => "read-usage",
+            Self::ReadFindings => "read-findings",
             Self::ListSessions => "list-sessions",
             Self::EndSession => "end-session",
             Self::ExplainAccess => "explain-access",
@@ -122,6 +127,7 @@ impl HubVerb {
             Self::Get | Self::List | Self::Create | Self::Update | Self::Delete => true,
             Self::ReadAudit
             | Self::ReadUsage
+            | Self::ReadFindings
             | Self::ListSessions
             | Self::EndSession
             | Self::ExplainAccess
@@ -143,6 +149,7 @@ impl HubVerb {
             | Self::List
             | Self::ReadAudit
             | Self::ReadUsage
+            | Self::ReadFindings
             | Self::ListSessions
             | Self::ExplainAccess => false,
         }
@@ -161,7 +168,7 @@ pub enum ReadScope {
     /// All of the kind.
     All,
     /// Objects that a [`HubAction::Get`] of the same caller allows, to be asked one by one; of audit and usage what
-    /// the caller did.
+    /// the caller did, of findings what is where the caller has grants.
     Own,
 }
 
@@ -176,6 +183,7 @@ impl<'a> HubAction<'a> {
             Self::Delete { .. } => HubVerb::Delete,
             Self::ReadAudit => HubVerb::ReadAudit,
             Self::ReadUsage => HubVerb::ReadUsage,
+            Self::ReadFindings => HubVerb::ReadFindings,
             Self::ListSessions { .. } => HubVerb::ListSessions,
             Self::EndSession { .. } => HubVerb::EndSession,
             Self::ExplainAccess { .. } => HubVerb::ExplainAccess,
@@ -192,6 +200,7 @@ impl<'a> HubAction<'a> {
             Self::Update { after, .. } => Some(after.kind()),
             Self::ReadAudit
             | Self::ReadUsage
+            | Self::ReadFindings
             | Self::ListSessions { .. }
             | Self::EndSession { .. }
             | Self::ExplainAccess { .. }
@@ -214,6 +223,7 @@ impl<'a> HubAction<'a> {
             Self::List { .. }
             | Self::ReadAudit
             | Self::ReadUsage
+            | Self::ReadFindings
             | Self::ListSessions { of: Whose::Everyone } => None,
         }
     }
@@ -341,7 +351,10 @@ fn for_oneself(
     let user = &caller.identity.user;
     let own = match *action {
         // Shown is what is their own: `ReadScope::Own`.
-        HubAction::List { .. } | HubAction::ReadAudit | HubAction::ReadUsage => true,
+        HubAction::List { .. }
+        | HubAction::ReadAudit
+        | HubAction::ReadUsage
+        | HubAction::ReadFindings => true,
         HubAction::Get { kind, name } => {
             action.is_about(user) || concerns(snapshot, user, person, kind, name)
         }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use nullius_model::{
     AnyObject, AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, Factor,
-    GrantName, GroupName, Kind, Namespace, ObjectName, PolicyRule, RoleName, SessionId, Timestamp,
-    Use, UserName,
+    Finding, FindingSource, FindingState, GrantName, GroupName, Kind, Namespace, ObjectName,
+    PolicyRule, RoleName, SessionId, Severity, Timestamp, Use, UserName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -386,6 +386,75 @@ pub struct UsageQuery {
     /// [`List::next`] of the page before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
+}
+
+/// Query of `GET /v1/findings`: each parameter narrows; the worst first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FindingsQuery {
+    /// In this cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterName>,
+    /// Of objects in this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// At least so bad.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    /// Of this policy, `PodSecurity/restricted`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// That stand so; without it what is resolved is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<FindingState>,
+    /// Of objects of this kind, `Deployment`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Seen, or resolved, not before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// At most so many in one answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// [`FindingList::next`] of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// `GET /v1/findings`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FindingList {
+    pub items: Vec<Finding>,
+    /// Pass as `after` for the next page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// How the scans stand of the clusters that were asked about and may be seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scans: Vec<FindingScan>,
+}
+
+/// How the background scan of a cluster stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FindingScan {
+    pub cluster: ClusterName,
+    pub source: FindingSource,
+    /// When the newest scan began.
+    pub began_at: Timestamp,
+    /// When the last one ended; none did where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+    /// Objects that it looked at.
+    pub objects: u64,
+    /// Policies that it asked.
+    pub policies: u64,
+    /// What could not be judged, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
+    /// Findings that are not kept, since the cluster has too many.
+    #[serde(default)]
+    pub folded: u64,
 }
 
 /// Query of `GET /v1/access` and `GET /v1/sessions`: of whom, instead of the caller.

@@ -48,6 +48,10 @@ pub const AUDIT_TAIL: &str = "/v1/audit/tail";
 pub const AUDIT_VERIFY: &str = "/v1/audit/verify";
 /// Merged uses.
 pub const USAGE: &str = "/v1/usage";
+/// What is not as it should be in clusters.
+pub const FINDINGS: &str = "/v1/findings";
+/// One finding.
+pub const FINDING: &str = "/v1/findings/{id}";
 /// Alive.
 pub const HEALTHZ: &str = "/healthz";
 /// Able to serve.

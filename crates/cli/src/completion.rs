@@ -9,7 +9,7 @@ use clap_complete::{
     CompleteEnv,
     engine::{ArgValueCompleter, CompletionCandidate},
 };
-use nullius_api::{List, SessionInfo, WhoseQuery, route};
+use nullius_api::{FindingList, List, SessionInfo, WhoseQuery, route};
 use nullius_model::Kind;
 
 use crate::{
@@ -87,6 +87,11 @@ pub(crate) fn sessions() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| matching(current, ask(Wanted::Sessions)))
 }
 
+/// Completes findings.
+pub(crate) fn findings() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| matching(current, ask(Wanted::Findings)))
+}
+
 fn matching(current: &OsStr, names: impl IntoIterator<Item = String>) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     names
@@ -100,6 +105,7 @@ fn matching(current: &OsStr, names: impl IntoIterator<Item = String>) -> Vec<Com
 enum Wanted {
     Names(Kind),
     Sessions,
+    Findings,
 }
 
 /// Names from the hub of the current context; none when it does not answer at once.
@@ -131,6 +137,11 @@ async fn names_at_hub(wanted: Wanted) -> Result<Vec<String>, Failure> {
                 Call::get("cannot list sessions", route::SESSIONS).query(&WhoseQuery::default())?;
             let sessions: List<SessionInfo> = hub.read(&call).await?;
             Ok(sessions.items.iter().map(|session| session.session.to_string()).collect())
+        }
+        Wanted::Findings => {
+            let list: FindingList =
+                hub.read(&Call::get("cannot list findings", route::FINDINGS)).await?;
+            Ok(list.items.iter().map(|finding| finding.id.to_string()).collect())
         }
     }
 }

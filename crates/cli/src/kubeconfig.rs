@@ -60,7 +60,11 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Kubeconfig) -> Result<Exi
                 Format::Table | Format::Wide | Format::Yaml | Format::Name => {
                     yaml_text(&fresh.document)?
                 }
-                Format::Sarif | Format::Junit => return Err(only_findings()),
+                Format::Sarif
+                | Format::Junit
+                | Format::Csv
+                | Format::Policyreport
+                | Format::Openreports => return Err(only_findings()),
             };
             return stage.print(&Printed { out, err: String::new() });
         }

@@ -148,6 +148,11 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
         return Err(Failure::usage("`-o kubernetes` is a form of audit events")
             .next("use `-o json`, or list events: `nullius audit list -o kubernetes`"));
     }
+    let of_findings =
+        [output::Format::Csv, output::Format::Policyreport, output::Format::Openreports];
+    if of_findings.contains(&stage.global.output) && !matches!(wanted, Command::Findings(_)) {
+        return Err(output::only_findings());
+    }
     match wanted {
         Command::Login(args) => command::sign::login(stage, args).await,
         Command::Logout(args) => command::sign::logout(stage, args).await,
@@ -173,6 +178,7 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
         Command::Scan(args) => command::scan::run(stage, args).await,
         Command::Policy(command) => command::policy::run(stage, &command),
         Command::Cel(command) => command::cel::run(stage, &command),
+        Command::Findings(command) => command::findings::run(stage, command).await,
         Command::Usage(command) => command::audit::run_usage(stage, command).await,
         Command::Audit(command) => command::audit::run(stage, command).await,
         Command::Hub(_) | Command::Agent(_) | Command::Up(_) => {
@@ -215,7 +221,7 @@ const FRONT_PAGE: &[(&str, &[&str])] = &[
     ("Daily", &["login", "logout", "whoami", "kubeconfig", "up", "version", "completion"]),
     ("Access", &["cluster", "access", "session", "lock", "user"]),
     ("Objects", &["apply", "get", "describe", "delete", "diff", "edit"]),
-    ("Policy", &["scan", "policy", "cel"]),
+    ("Policy", &["scan", "policy", "cel", "findings"]),
     ("The loop", &["usage"]),
     ("Audit", &["audit"]),
     ("Roles", &["hub", "agent"]),

@@ -3,6 +3,7 @@
 mod access;
 mod audit;
 mod call;
+mod findings;
 mod guard;
 mod objects;
 mod pages;
@@ -58,6 +59,8 @@ pub(crate) fn router(hub: &Arc<Hub>) -> Router {
         .route(route::AUDIT_TAIL, get(audit::tail))
         .route(route::AUDIT_VERIFY, get(audit::verify).post(audit::verify_anchored))
         .route(route::USAGE, get(audit::usage))
+        .route(route::FINDINGS, get(findings::list))
+        .route(route::FINDING, get(findings::read))
         .route(route::HEALTHZ, get(async || "ok\n"))
         .route(route::READYZ, get(ready))
         .route(route::METRICS, get(metrics))

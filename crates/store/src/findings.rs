@@ -124,14 +124,17 @@ impl Findings<'_> {
         rows.iter().map(read).collect()
     }
 
-    /// One finding.
-    pub async fn find(&mut self, id: &FindingId) -> Result<Option<Finding>, StoreError> {
-        let row = sqlx::query("SELECT * FROM findings WHERE id = $1")
-            .bind(id.as_str())
-            .fetch_optional(&mut *self.conn)
-            .await
-            .during("read a finding")?;
-        row.as_ref().map(read).transpose()
+    /// The first two findings whose ids begin with these hex digits.
+    pub async fn find(&mut self, beginning: &str) -> Result<Vec<Finding>, StoreError> {
+        let rows =
+            sqlx::query("SELECT * FROM findings WHERE id >= $1 AND id < $2 ORDER BY id LIMIT 2")
+                .bind(beginning)
+                // Behind every hex digit.
+                .bind(format!("{beginning}g"))
+                .fetch_all(&mut *self.conn)
+                .await
+                .during("read a finding")?;
+        rows.iter().map(read).collect()
     }
 }
 

@@ -27,6 +27,7 @@ pub fn matrix_allows(role: HubRole, verb: HubVerb, kind: Option<Kind>) -> bool {
             HubVerb::Create
             | HubVerb::Update
             | HubVerb::Delete
+            | HubVerb::ReadFindings
             | HubVerb::ListSessions
             | HubVerb::EndSession
             | HubVerb::IssueJoinToken
@@ -39,13 +40,17 @@ pub fn matrix_allows(role: HubRole, verb: HubVerb, kind: Option<Kind>) -> bool {
             HubVerb::Update
             | HubVerb::ReadAudit
             | HubVerb::ReadUsage
+            | HubVerb::ReadFindings
             | HubVerb::ListSessions
             | HubVerb::EndSession
             | HubVerb::IssueJoinToken
             | HubVerb::IssueEnrolment,
         ) => false,
 
-        (HubRole::Auditor, HubVerb::ReadAudit | HubVerb::ReadUsage | HubVerb::ListSessions) => true,
+        (
+            HubRole::Auditor,
+            HubVerb::ReadAudit | HubVerb::ReadUsage | HubVerb::ReadFindings | HubVerb::ListSessions,
+        ) => true,
         (
             HubRole::Auditor,
             HubVerb::Create

@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod cel;
+mod findings;
 mod object;
 mod policy;
 mod role;
@@ -27,6 +28,7 @@ pub use audit::AuditVerify;
 pub(crate) use audit::{AuditCommand, UsageCommand};
 pub(crate) use audit::{AuditFilter, AuditList, UsageShow};
 pub(crate) use cel::{CelCommand, CelEval};
+pub(crate) use findings::{FindingsCommand, FindingsList};
 pub(crate) use object::Selector;
 pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
 pub(crate) use policy::{PolicyCommand, PolicyEval};
@@ -202,6 +204,9 @@ pub(crate) enum Command {
     /// Requests under Kubernetes' own admission policies
     #[command(subcommand, arg_required_else_help = true)]
     Policy(PolicyCommand),
+    /// What is not as it should be in clusters
+    #[command(subcommand, arg_required_else_help = true)]
+    Findings(FindingsCommand),
     /// Expressions in CEL, as the API server of a version understands them
     #[command(subcommand, arg_required_else_help = true)]
     Cel(CelCommand),

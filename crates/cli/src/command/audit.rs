@@ -299,7 +299,11 @@ async fn tail(stage: &mut Stage, filter: AuditFilter) -> Result<Exit, Failure> {
                 layout.titles = Titles::Hidden;
                 table.render(layout)
             }
-            Format::Sarif | Format::Junit => return Err(only_findings()),
+            Format::Sarif
+            | Format::Junit
+            | Format::Csv
+            | Format::Policyreport
+            | Format::Openreports => return Err(only_findings()),
         };
         stage.environment.terminal.print(&text)?;
     }

@@ -4,6 +4,7 @@ pub(crate) mod access;
 pub(crate) mod audit;
 pub(crate) mod cel;
 pub(crate) mod cluster;
+pub(crate) mod findings;
 pub(crate) mod objects;
 pub(crate) mod people;
 pub(crate) mod policy;

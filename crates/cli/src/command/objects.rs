@@ -219,7 +219,11 @@ fn print_objects(objects: &[AnyObject], format: Format) -> Result<Printed, Failu
         Format::Name | Format::Table | Format::Wide => {
             objects.iter().map(|object| escape::cell(&named(object)) + "\n").collect()
         }
-        Format::Sarif | Format::Junit => return Err(only_findings()),
+        Format::Sarif
+        | Format::Junit
+        | Format::Csv
+        | Format::Policyreport
+        | Format::Openreports => return Err(only_findings()),
     };
     Ok(Printed { out, err: String::new() })
 }

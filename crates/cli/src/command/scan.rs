@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::{
     args,
     failure::{Exit, Failure, file_failure},
-    output::{Format, Printed, json_text, yaml_text},
+    output::{Format, Printed, json_text, only_findings, yaml_text},
     stage::Stage,
 };
 
@@ -68,6 +68,7 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
         Format::Sarif => json_text(&sarif(&report, env!("CARGO_PKG_VERSION")))?,
         Format::Junit => junit(&report),
         Format::Json | Format::Kubernetes => json_text(&document)?,
+        Format::Csv | Format::Policyreport | Format::Openreports => return Err(only_findings()),
     };
     stage.print(&Printed { out, err: text::beside(&report) })?;
     Ok(match (report.is_denied(), report.errors.is_empty()) {

@@ -33,6 +33,12 @@ pub(crate) enum Format {
     Sarif,
     /// JUnit XML, of findings only.
     Junit,
+    /// Comma-separated values, of findings only.
+    Csv,
+    /// PolicyReport (wgpolicyk8s.io/v1alpha2), of findings only.
+    Policyreport,
+    /// Report (openreports.io/v1alpha1), of findings only.
+    Openreports,
     /// Events of the audit as audit.k8s.io/v1 has them; other things have no such form.
     Kubernetes,
 }
@@ -84,7 +90,11 @@ impl Listing {
                 return Ok(Printed { out: String::new(), err: escape::lines(&self.empty) + "\n" });
             }
             Format::Table | Format::Wide => self.table.render(layout),
-            Format::Sarif | Format::Junit => return Err(only_findings()),
+            Format::Sarif
+            | Format::Junit
+            | Format::Csv
+            | Format::Policyreport
+            | Format::Openreports => return Err(only_findings()),
         };
         Ok(Printed { out, err: String::new() })
     }
@@ -108,7 +118,11 @@ impl Single {
             Format::Yaml => yaml_text(&tagged())?,
             Format::Name => escape::cell(&self.name) + "\n",
             Format::Table | Format::Wide => self.text,
-            Format::Sarif | Format::Junit => return Err(only_findings()),
+            Format::Sarif
+            | Format::Junit
+            | Format::Csv
+            | Format::Policyreport
+            | Format::Openreports => return Err(only_findings()),
         };
         Ok(Printed { out, err: String::new() })
     }
@@ -117,7 +131,7 @@ impl Single {
 /// The failure of a command that has no findings.
 pub(crate) fn only_findings() -> Failure {
     Failure::usage("this command has no result in that form")
-        .why("`sarif` and `junit` are forms of findings")
+        .why("`sarif` and `junit` are forms of `nullius scan`; `csv`, `policyreport` and `openreports` of `nullius findings list`")
         .next("use `-o table`, `wide`, `json`, `yaml` or `name`")
 }
 

@@ -4,6 +4,7 @@
 
 mod credential;
 mod faults;
+mod findings;
 mod hub;
 mod kubeconfig;
 mod objects;

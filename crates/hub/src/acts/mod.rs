@@ -10,12 +10,14 @@
 //! * [`joins`]: ways for a cluster to come in.
 //! * [`access`]: what somebody may do where, and why.
 //! * [`trail`]: reading and proving the audit, and the uses.
+//! * [`findings`]: what is not as it should be, for those who may see it.
 //! * [`rotation`]: changes of the hub's own keys.
 //!
 //! Arrows among them point up this list only.
 
 pub(crate) mod access;
 pub(crate) mod enrol;
+mod findings;
 pub(crate) mod joins;
 pub(crate) mod logins;
 pub(crate) mod objects;

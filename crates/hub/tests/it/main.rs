@@ -7,6 +7,7 @@
     reason = "test"
 )]
 
+mod findings;
 mod floods;
 mod harness;
 mod keys;
