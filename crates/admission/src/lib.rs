@@ -10,6 +10,7 @@
 
 mod policies;
 mod practice;
+mod proposed;
 mod report;
 mod scan;
 mod stand_in;

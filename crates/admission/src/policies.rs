@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 
 use crate::{
     practice::PRACTICE,
+    proposed::Proposed,
     report::{FaultKind, ScanFault},
     stand_in::{UNUSABLE, stand_in},
     state::{Lacking, State, Unknown},
@@ -31,6 +32,7 @@ const ABOUT: [&str; 2] = ["nullius.dev/about", "kubernetes.io/description"];
 pub struct Policies {
     set: PolicySet,
     state: State,
+    proposed: Proposed,
     abouts: BTreeMap<String, PolicyAbout>,
     faults: Vec<ScanFault>,
     /// What the API server would warn of.
@@ -66,6 +68,7 @@ impl Policies {
         Self {
             set: PolicySet::new(version),
             state: State::default(),
+            proposed: Proposed::default(),
             abouts: BTreeMap::new(),
             faults: Vec::new(),
             warnings: Vec::new(),
@@ -142,7 +145,7 @@ impl Policies {
         unbound.chain(dangling).chain(ended).chain(self.warnings.iter().cloned()).collect()
     }
 
-    /// The state with what scanned objects added to it.
+    /// What is known: of policies and state, at the end of scanned objects too.
     pub(crate) fn state(&self) -> &State {
         &self.state
     }
@@ -161,22 +164,25 @@ impl Policies {
         }
     }
 
-    /// Takes a scanned object as a fact, where policies may ask for it.
-    pub(crate) fn learn(&mut self, object: &Json) -> Result<(), String> {
+    /// Takes a scanned object as a proposed fact, where policies may ask for it.
+    pub(crate) fn learn(&mut self, object: &Json, site: String) -> Result<(), String> {
         let text = |field: &str| object.get(field).and_then(Json::as_str).unwrap_or_default();
         let kind = Kind::new(text("apiVersion"), text("kind"));
         if !self.looks().facts.contains(&kind) {
             return Ok(());
         }
-        self.state.add(object).map_err(|wrong| wrong.to_string())
+        self.proposed.learn(&self.state, kind, object, site).map_err(|wrong| wrong.to_string())
     }
 
-    /// Judges a request, before everything was scanned.
+    /// Everything was scanned: what scanned objects propose is known from here on. Gives what is to be said of it.
+    pub(crate) fn adopt(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.proposed).end(&mut self.state)
+    }
+
+    /// Judges a request before everything was scanned, by what policies and state say alone: an answer does not depend on
+    /// the order of files.
     pub(crate) fn judge(&mut self, request: &Request) -> Result<Decision, Lacking> {
-        let mut unknown = match self.looks().at_namespaces {
-            true => Unknown::Lacks,
-            false => Unknown::AnyNamespace,
-        };
+        let mut unknown = Unknown::Later { any_namespace: !self.looks().at_namespaces };
         self.state.decide(&self.set, request, &mut unknown)
     }
 
@@ -188,7 +194,7 @@ impl Policies {
         let decision = self.state.decide(&self.set, request, &mut unknown);
         let absent = match unknown {
             Unknown::Assumed { absent, .. } => absent,
-            Unknown::Lacks | Unknown::AnyNamespace => Vec::new(),
+            Unknown::Lacks | Unknown::Later { .. } => Vec::new(),
         };
         (decision, Lacking(absent))
     }

@@ -154,6 +154,7 @@ impl Scan {
 
     /// Ends.
     pub fn finish(mut self) -> Report {
+        self.report.notes.extend(self.policies.adopt());
         for (source, manifest) in std::mem::take(&mut self.waiting) {
             let lines = Lines::of(&source);
             let ApiObject { object, form, .. } = manifest.as_api_object();
@@ -181,9 +182,10 @@ impl Scan {
             self.report.errors.extend(self.policies.wrong_policy(&source.name, &manifest));
         }
         if !self.policies.is_empty()
-            && let Err(message) = self.policies.learn(&object)
+            && let place = manifest.node().place()
+            && let site = format!("{}:{}", source.name, place.line)
+            && let Err(message) = self.policies.learn(&object, site)
         {
-            let place = manifest.node().place();
             self.refused(source, vec![Fault { place, message, next: None }]);
         }
         let subject = Subject::of(lines, &manifest);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nullius_policy::admission_policy::{Equivalent, Kind, Resource, shape::Schemas};
 use serde_json::{Map as JsonMap, Value as Json};
 
-use super::{NotTaken, Place};
+use super::{NotTaken, Place, known};
 
 /// Definitions by kind.
 #[derive(Debug, Default)]
@@ -35,8 +35,20 @@ impl Definitions {
         let kind = text("/spec/names/kind").ok_or_else(|| wrong("spec.names.kind"))?;
         let plural = text("/spec/names/plural").ok_or_else(|| wrong("spec.names.plural"))?;
         let scope = text("/spec/scope").ok_or_else(|| wrong("spec.scope"))?;
+        let refused = |told: String| {
+            NotTaken(format!(
+                "`CustomResourceDefinition` `{name}`: {told}; an API server refuses it"
+            ))
+        };
+        if !group.contains('.') {
+            return Err(refused(format!("the group `{group}` has no dot")));
+        }
+        if name != format!("{plural}.{group}") {
+            return Err(refused(format!("its name must be `{plural}.{group}`")));
+        }
         let versions = object.pointer("/spec/versions").and_then(Json::as_array);
         let is_plain = text("/spec/conversion/strategy").is_none_or(|strategy| strategy == "None");
+        let mut defined = Vec::new();
         for version in versions.ok_or_else(|| wrong("spec.versions"))? {
             if version.get("served") == Some(&Json::Bool(false)) {
                 continue;
@@ -48,6 +60,12 @@ impl Definitions {
                 version: version_name.to_owned(),
                 kind: kind.to_owned(),
             };
+            if known::serves(&of.api_version()) {
+                let own = of.api_version();
+                return Err(NotTaken(format!(
+                    "`CustomResourceDefinition` `{name}`: `{own}` is Kubernetes' own, and no definition changes it"
+                )));
+            }
             let resource = Resource {
                 group: of.group.clone(),
                 version: of.version.clone(),
@@ -56,12 +74,20 @@ impl Definitions {
             let schema = version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_default();
             let subresources = version.get("subresources").and_then(Json::as_object);
             let subresources = subresources.into_iter().flatten().map(|(name, _)| name.clone());
-            self.schemas.add_definition(&of, &schema);
             let place = Place { resource, is_namespaced: scope == "Namespaced" };
             let subresources = subresources.collect();
-            self.kinds.insert(of, Defined { place, schema, subresources, is_plain });
+            defined.push((of, Defined { place, schema, subresources, is_plain }));
+        }
+        for (of, defined) in defined {
+            self.schemas.add_definition(&of, &defined.schema);
+            self.kinds.insert(of, defined);
         }
         Ok(())
+    }
+
+    /// Whether any version of a kind of a group is defined.
+    pub(super) fn knows_any(&self, group: &str, kind: &str) -> bool {
+        self.kinds.keys().any(|of| (of.group.as_str(), of.kind.as_str()) == (group, kind))
     }
 
     pub(super) fn knows(&self, kind: &Kind) -> bool {

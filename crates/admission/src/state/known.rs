@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 
 use super::{Place, autoscaling, definitions::Definitions};
 
-/// Kubernetes' own kinds and those of a state.
+/// Kubernetes' own kinds and those of a state; its own come first, as in an API server.
 pub(crate) struct Known<'a> {
     pub(super) definitions: &'a Definitions,
     /// Whether the state holds every definition: what it does not define does not exist.
@@ -46,6 +46,11 @@ pub(super) fn served(resource: &str) -> impl Iterator<Item = &'static Equivalent
     SERVED.get(resource).into_iter().flatten()
 }
 
+/// Whether a version of a group is one of Kubernetes' own: no definition changes what is in it.
+pub(super) fn serves(api_version: &str) -> bool {
+    kinds::Table::builtin().kinds().any(|kind| kind.api_version == api_version)
+}
+
 fn resource_of(kind: &kinds::Kind) -> Resource {
     let Kind { group, version, .. } = Kind::new(kind.api_version, kind.name);
     let resource = kind.resource.split('/').next().unwrap_or_default().to_owned();
@@ -54,8 +59,7 @@ fn resource_of(kind: &kinds::Kind) -> Resource {
 
 impl Kinds for Known<'_> {
     fn existence(&self, kind: &Kind) -> Existence {
-        let place = self.definitions.place(kind).or_else(|| builtin(kind));
-        match place {
+        match builtin(kind).or_else(|| self.definitions.place(kind)) {
             Some(Place { is_namespaced: true, .. }) => Existence::Namespaced,
             Some(Place { is_namespaced: false, .. }) => Existence::Cluster,
             None if self.is_complete => Existence::Absent,
@@ -77,14 +81,13 @@ impl Kinds for Known<'_> {
     }
 
     fn schemas(&self, kind: &Kind) -> Option<&Schemas> {
-        if self.definitions.knows(kind) {
-            return Some(self.definitions.schemas());
-        }
-        Some(&*SCHEMAS).filter(|schemas| schemas.knows(kind))
+        let own = Some(&*SCHEMAS).filter(|schemas| schemas.knows(kind));
+        let defined = self.definitions.knows(kind).then(|| self.definitions.schemas());
+        own.or(defined)
     }
 
     fn normalized(&self, object: Json, kind: &Kind) -> Result<Json, String> {
-        if self.definitions.knows(kind) {
+        if builtin(kind).is_none() && self.definitions.knows(kind) {
             return Ok(self.definitions.normalized(object, kind));
         }
         let told = |faults: Vec<kinds::Fault>| {

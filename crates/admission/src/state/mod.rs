@@ -68,8 +68,11 @@ pub struct Lack {
 pub(crate) enum Unknown {
     /// They are lacking: nothing is decided.
     Lacks,
-    /// Namespaces of which policies ask nothing are taken for there, other facts are lacking.
-    AnyNamespace,
+    /// They may stand in what was not read yet: what the state does not hold is lacking, also where it says that it holds all.
+    Later {
+        /// Whether namespaces are taken for there.
+        any_namespace: bool,
+    },
     /// Parameters are taken for absent, and told.
     Assumed {
         /// Whether namespaces are taken for there.
@@ -83,8 +86,15 @@ impl Unknown {
     fn assumes_namespaces(&self) -> bool {
         match self {
             Self::Lacks => false,
-            Self::AnyNamespace => true,
-            Self::Assumed { any_namespace, .. } => *any_namespace,
+            Self::Later { any_namespace } | Self::Assumed { any_namespace, .. } => *any_namespace,
+        }
+    }
+
+    /// Whether nothing more will be known.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Lacks | Self::Assumed { .. } => true,
+            Self::Later { .. } => false,
         }
     }
 }
@@ -117,11 +127,12 @@ impl State {
         self.exceptions.iter().filter(|each| self.now.is_some_and(|now| !each.holds_at(now)))
     }
 
-    /// Takes an object; an earlier one of the same name goes.
+    /// Takes an object.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with a role, a binding, a definition, an exception, or with what the state says of itself.
+    /// Says what is wrong with a role, a binding, a definition, an exception, or with what the state says of itself; and of
+    /// an object of which the state says something else already.
     pub fn add(&mut self, object: &Json) -> Result<(), NotTaken> {
         let text = |field: &str| object.get(field).and_then(Json::as_str).unwrap_or_default();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
@@ -135,24 +146,45 @@ impl State {
             });
         }
         let kind = Kind::new(api_version, kind);
+        let key = key_of(object);
+        if self.object(&kind, &key).is_some_and(|other| other != object && !key.1.is_empty()) {
+            let called = called(&kind, &key);
+            return Err(NotTaken(format!(
+                "{called} stands twice, and differently; leave one of them"
+            )));
+        }
         match (kind.group.as_str(), kind.kind.as_str()) {
             ("rbac.authorization.k8s.io", _) => self.rules.add(&kind.kind, object)?,
             ("apiextensions.k8s.io", "CustomResourceDefinition") => self.definitions.add(object)?,
             _ => {}
         }
-        let metadata = |field: &str| {
-            let value = object.pointer(&format!("/metadata/{field}")).and_then(Json::as_str);
-            value.unwrap_or_default().to_owned()
-        };
-        let key = (metadata("namespace"), metadata("name"));
         self.objects.entry(kind).or_default().insert(key, object.clone());
         Ok(())
+    }
+
+    /// An object by its namespace and name.
+    pub(crate) fn object(&self, kind: &Kind, key: &(String, String)) -> Option<&Json> {
+        self.objects.get(kind)?.get(key)
+    }
+
+    /// Takes an object that somebody proposes: no right and no word on the state itself comes of it.
+    pub(crate) fn adopt(&mut self, kind: Kind, object: Json) -> Result<(), NotTaken> {
+        if kind == definition() {
+            self.definitions.add(&object)?;
+        }
+        self.objects.entry(kind).or_default().insert(key_of(&object), object);
+        Ok(())
+    }
+
+    /// Whether any version of a kind of a group is defined here.
+    pub(crate) fn defines(&self, group: &str, kind: &str) -> bool {
+        self.definitions.knows_any(group, kind)
     }
 
     /// Where the objects of a kind are; `None` for a kind that is neither Kubernetes' own nor defined in the state.
     #[must_use]
     pub fn place(&self, kind: &Kind) -> Option<Place> {
-        self.definitions.place(kind).or_else(|| known::builtin(kind))
+        known::builtin(kind).or_else(|| self.definitions.place(kind))
     }
 
     /// Judges a request by policies and what the state holds.
@@ -178,7 +210,7 @@ impl State {
         request: &Request,
         unknown: &mut Unknown,
     ) -> Result<Decision, Lacking> {
-        let known = self.known();
+        let known = Known { is_complete: unknown.is_final() && self.is_defined(), ..self.known() };
         let authorizer = self.rules.of(&request.user, &self.complete);
         let mut facts = Facts {
             namespaces: self.namespace(&request.namespace, unknown).into_iter().collect(),
@@ -210,15 +242,21 @@ impl State {
         Err(Lacking(asked.iter().map(told).collect()))
     }
 
-    /// Takes an exception; an earlier one of the same name goes.
+    /// Takes an exception.
     pub(crate) fn except(&mut self, object: &Json) -> Result<(), Vec<Fault>> {
         let untimed = || Fault {
             field: String::new(),
             message: "exceptions end, and here it is not known what time it is".to_owned(),
         };
         let exception = Exception::read(object, self.now.ok_or_else(|| vec![untimed()])?)?;
-        self.exceptions.retain(|other| other.name() != exception.name());
-        self.exceptions.push(exception);
+        match self.exceptions.iter().find(|other| other.name() == exception.name()) {
+            None => self.exceptions.push(exception),
+            Some(other) if *other == exception => {}
+            Some(_) => {
+                let message = "it stands twice, and differently; leave one of them".to_owned();
+                return Err(vec![Fault { field: "metadata.name".to_owned(), message }]);
+            }
+        }
         Ok(())
     }
 
@@ -269,8 +307,12 @@ impl State {
     }
 
     pub(crate) fn known(&self) -> Known<'_> {
-        let is_complete = self.complete.contains(&definition());
-        Known { definitions: &self.definitions, is_complete }
+        Known { definitions: &self.definitions, is_complete: self.is_defined() }
+    }
+
+    /// Whether the state holds every definition.
+    fn is_defined(&self) -> bool {
+        self.complete.contains(&definition())
     }
 
     /// What is known of a namespace before anybody asks.
@@ -295,11 +337,11 @@ impl State {
         match need {
             Need::Namespace(name) => {
                 let kind = Kind::new("v1", "Namespace");
-                let found = self.one(&kind, "", name, need)?;
+                let found = self.one(&kind, "", name, need, unknown)?;
                 facts.namespaces.insert(name.clone(), found);
             }
             Need::Params(query) => {
-                let found = match (self.params(query, need), unknown) {
+                let found = match (self.params(query, need, unknown), unknown) {
                     (Err(lack), Unknown::Assumed { absent, .. }) => {
                         absent.push(lack);
                         Vec::new()
@@ -347,10 +389,11 @@ impl State {
         namespace: &str,
         name: &str,
         need: &Need,
+        unknown: &Unknown,
     ) -> Result<Option<Json>, Lack> {
         let key = (namespace.to_owned(), name.to_owned());
         let found = self.objects.get(kind).and_then(|objects| objects.get(&key));
-        if found.is_none() && !self.complete.contains(kind) {
+        if found.is_none() && !(unknown.is_final() && self.complete.contains(kind)) {
             let next = format!(
                 "add it to the state; if the cluster does not have it, say that the state holds every `{}`: {}",
                 kind.kind,
@@ -361,12 +404,19 @@ impl State {
         Ok(found.cloned())
     }
 
-    fn params(&self, query: &ParamQuery, need: &Need) -> Result<Vec<Json>, Lack> {
+    fn params(
+        &self,
+        query: &ParamQuery,
+        need: &Need,
+        unknown: &Unknown,
+    ) -> Result<Vec<Json>, Lack> {
         let ParamQuery { kind, namespace, pick } = query;
         let namespace = namespace.as_deref().unwrap_or_default();
         match pick {
-            Pick::Named(name) => Ok(self.one(kind, namespace, name, need)?.into_iter().collect()),
-            Pick::Selected(_) if !self.complete.contains(kind) => {
+            Pick::Named(name) => {
+                Ok(self.one(kind, namespace, name, need, unknown)?.into_iter().collect())
+            }
+            Pick::Selected(_) if !(unknown.is_final() && self.complete.contains(kind)) => {
                 let next = format!(
                     "add them to the state, and say that it holds every `{}`: {}",
                     kind.kind,
@@ -379,8 +429,25 @@ impl State {
     }
 }
 
+/// Namespace and name.
+pub(crate) fn key_of(object: &Json) -> (String, String) {
+    let metadata = |field: &str| {
+        let value = object.pointer(&format!("/metadata/{field}")).and_then(Json::as_str);
+        value.unwrap_or_default().to_owned()
+    };
+    (metadata("namespace"), metadata("name"))
+}
+
+/// An object in a sentence.
+pub(crate) fn called(kind: &Kind, (namespace, name): &(String, String)) -> String {
+    match namespace.as_str() {
+        "" => format!("the {} `{name}`", kind.kind),
+        namespace => format!("the {} `{name}` of the namespace `{namespace}`", kind.kind),
+    }
+}
+
 /// The kind of definitions.
-fn definition() -> Kind {
+pub(crate) fn definition() -> Kind {
     Kind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 }
 

@@ -10,6 +10,7 @@ mod manifests;
 mod policies;
 mod practice;
 mod properties;
+mod proposed;
 mod scan;
 mod scan_policies;
 mod state;
