@@ -77,7 +77,7 @@ pub(super) fn yaml_intake(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let lines = text.split('\n').count();
     let (Ok(level), Ok(today)) = ("restricted".parse(), "2026-11-21".parse()) else { return };
-    let policies = Policies::new(Version::LATEST).with_practice();
+    let policies = Policies::new(Version::LATEST).with_practice(&Default::default());
     let mut scan = Scan::new(level, Waivers::default(), today)
         .with_policies(policies, Sender::default())
         .with_depth(Depth::Traces);

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use nullius_manifest::{Found, Manifest, Source, Unreadable, objects};
 use nullius_model::{API_VERSION, Severity, Timestamp};
 use nullius_policy::admission_policy::{
-    Decision, ExpressionWarning, Fault, Kind, PolicySet, PolicyTrace, Request, Taken, Version,
+    Decision, ExpressionWarning, Fault, Kind, PolicyOutline, PolicySet, PolicyTrace, Request,
+    Taken, Version,
 };
 use nullius_policy::exception::KIND as EXCEPTION;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use crate::{
     practice::PRACTICE,
@@ -39,6 +40,19 @@ pub struct Policies {
     warnings: Vec<String>,
     /// What is derived of the set, made when it is first asked.
     looks: Option<Looks>,
+    /// Where policies stand, by kind and name.
+    sites: BTreeMap<(String, String), Site>,
+}
+
+/// Where a policy stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Site {
+    /// The file.
+    pub(crate) file: String,
+    /// Where it begins, counted from 1.
+    pub(crate) line: usize,
+    /// Where each expression stands, by its field.
+    pub(crate) lines: BTreeMap<String, usize>,
 }
 
 /// What a policy says of itself.
@@ -73,6 +87,7 @@ impl Policies {
             faults: Vec::new(),
             warnings: Vec::new(),
             looks: None,
+            sites: BTreeMap::new(),
         }
     }
 
@@ -82,10 +97,13 @@ impl Policies {
         Self { state: State::at(now), ..self }
     }
 
-    /// Adds good practice.
+    /// Adds good practice, but for the policies of these names.
     #[must_use]
-    pub fn with_practice(mut self) -> Self {
+    pub fn with_practice(mut self, without: &BTreeSet<String>) -> Self {
         for (name, text) in PRACTICE {
+            if without.contains(&practice_name(name)) {
+                continue;
+            }
             let source = Source { name: name.to_owned(), text: text.to_owned() };
             self.each(Ok(source), |this, source, manifest| this.policy(source, manifest));
         }
@@ -194,9 +212,35 @@ impl Policies {
         let decision = self.state.decide(&self.set, request, &mut unknown);
         let absent = match unknown {
             Unknown::Assumed { absent, .. } => absent,
-            Unknown::Lacks | Unknown::Later { .. } => Vec::new(),
+            Unknown::Lacks | Unknown::AnyNamespace | Unknown::Later { .. } => Vec::new(),
         };
         (decision, Lacking(absent))
+    }
+
+    /// Judges a request by what another state holds; of namespaces that policies do not look at, and of which the state does
+    /// not say that it holds them all, it is taken for granted that they are there.
+    pub(crate) fn judge_with(
+        &mut self,
+        state: &State,
+        request: &Request,
+    ) -> Result<Decision, Lacking> {
+        let mut unknown = match self.looks().at_namespaces {
+            true => Unknown::Lacks,
+            false => Unknown::AnyNamespace,
+        };
+        state.decide(&self.set, request, &mut unknown)
+    }
+
+    /// The policies, but for those that cannot be used, and where they stand.
+    pub(crate) fn outlines(&self) -> impl Iterator<Item = (PolicyOutline, Site)> {
+        let usable = |outline: &PolicyOutline| {
+            self.abouts.get(&outline.policy).is_some_and(|about| about.broken.is_none())
+        };
+        self.set.outlines().into_iter().filter(usable).map(|outline| {
+            let key = (outline.kind.to_owned(), outline.policy.clone());
+            let site = self.sites.get(&key).cloned().unwrap_or_default();
+            (outline, site)
+        })
     }
 
     /// The policies that are not for a request at all, and why.
@@ -255,6 +299,9 @@ impl Policies {
             Ok(Taken::Added) => Vec::new(),
             Err(faults) => faults,
         };
+        if faults.is_empty() {
+            self.note_site(source, manifest);
+        }
         let told = refused(&source.name, manifest, &faults);
         let is_policy = manifest.kind.ends_with("AdmissionPolicy");
         if is_policy {
@@ -271,7 +318,31 @@ impl Policies {
                 self.stand_in(manifest, &object);
             }
         }
+        if !is_policy && !told.is_empty() {
+            self.stand_in_binding(manifest, &object);
+        }
         self.faults.extend(told);
+    }
+
+    fn note_site(&mut self, source: &Source, manifest: &Manifest) {
+        const EXPRESSIONS: [(&str, &str); 5] = [
+            ("matchConditions", ".expression"),
+            ("validations", ".expression"),
+            ("validations", ".messageExpression"),
+            ("auditAnnotations", ".valueExpression"),
+            ("mutations", ""),
+        ];
+        let node = manifest.node();
+        let count = |list: &str| {
+            let items = node.child("spec").and_then(|spec| spec.child(list)?.items());
+            items.map_or(0, <[_]>::len)
+        };
+        let fields = EXPRESSIONS.into_iter().flat_map(|(list, field)| {
+            (0..count(list)).map(move |index| format!("spec.{list}[{index}]{field}"))
+        });
+        let lines = fields.map(|field| (field.clone(), node.line_of(&field))).collect();
+        let site = Site { file: source.name.clone(), line: node.line, lines };
+        self.sites.insert((manifest.kind.clone(), manifest.name().to_owned()), site);
     }
 
     /// Notes what the API server would warn of when the policy is made.
@@ -293,12 +364,44 @@ impl Policies {
         }
     }
 
+    /// A binding in place of a broken one: it denies what its policy is for, narrowed as the broken one says where that can
+    /// be read.
+    fn stand_in_binding(&mut self, manifest: &Manifest, object: &Json) {
+        let own = |fields: &[&str]| {
+            let mut spec = json!({ "policyName": object.pointer("/spec/policyName") });
+            if manifest.kind.starts_with("Validating") {
+                spec["validationActions"] = json!(["Deny"]);
+            }
+            for field in fields {
+                if let Some(value) = object.pointer(&format!("/spec/{field}")) {
+                    spec[*field] = value.clone();
+                }
+            }
+            json!({
+                "apiVersion": object["apiVersion"], "kind": object["kind"],
+                "metadata": { "name": manifest.name() }, "spec": spec,
+            })
+        };
+        let attempts: [&[&str]; 4] =
+            [&["paramRef", "matchResources"], &["paramRef"], &["matchResources"], &[]];
+        for fields in attempts {
+            if self.set.add(&own(fields)).is_ok() {
+                return;
+            }
+        }
+    }
+
     /// A policy that refuses whatever a broken one would be for.
     fn stand_in(&mut self, manifest: &Manifest, object: &Json) {
         let set = &mut self.set;
         let add = |policy: &Json| set.add(policy).is_ok();
         stand_in(&manifest.kind, manifest.name(), object, UNUSABLE, add);
     }
+}
+
+/// The policy that a file of good practice holds.
+pub(crate) fn practice_name(file: &str) -> String {
+    file.replace(".yaml", ".nullius.dev")
 }
 
 /// What is wrong with a policy or binding, with its places.

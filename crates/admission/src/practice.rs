@@ -1,6 +1,10 @@
 //! Good practice as policies: what linters of Kubernetes agree on, each a `ValidatingAdmissionPolicy` with its binding that a
 //! cluster would take as it is.
 
+use nullius_policy::pod_security::all_checks;
+
+use crate::policies::practice_name;
+
 /// Each file of `policies/` with its text, by name.
 pub const PRACTICE: [(&str, &str); 16] = [
     ("broad-binding.yaml", include_str!("../policies/broad-binding.yaml")),
@@ -20,3 +24,10 @@ pub const PRACTICE: [(&str, &str); 16] = [
     ("service-exposure.yaml", include_str!("../policies/service-exposure.yaml")),
     ("wildcard-rights.yaml", include_str!("../policies/wildcard-rights.yaml")),
 ];
+
+/// The names of everything that comes with Nullius and may be left out of a scan: checks of the Pod Security Standards and
+/// policies of good practice.
+pub fn excludable() -> Vec<String> {
+    let checks = all_checks().map(|check| check.id.as_str().to_owned());
+    checks.chain(PRACTICE.iter().map(|(file, _)| practice_name(file))).collect()
+}

@@ -20,7 +20,7 @@ use crate::{
     credential,
     failure::{Exit, Failure, file_failure},
     home::private_file::write_private,
-    output::{Format, Printed, json_text, only_findings, yaml_text},
+    output::{Format, Printed, json_text, only_differences, only_findings, yaml_text},
     stage::Stage,
 };
 
@@ -64,7 +64,9 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Kubeconfig) -> Result<Exi
                 | Format::Junit
                 | Format::Csv
                 | Format::Policyreport
-                | Format::Openreports => return Err(only_findings()),
+                | Format::Openreports
+                | Format::Codequality => return Err(only_findings()),
+                Format::Markdown => return Err(only_differences()),
             };
             return stage.print(&Printed { out, err: String::new() });
         }

@@ -14,6 +14,7 @@ mod leader;
 mod manifest;
 mod names;
 mod objects;
+mod reader;
 mod record;
 mod roles;
 mod sessions;
@@ -33,6 +34,7 @@ pub use names::{
     OwnAccount, PROVISIONER, ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE,
     TRUST_SECRET, account_name, role_object_name,
 };
+pub use reader::{ClusterReader, Listed, ReadError};
 pub use record::{ObjectRef, ParseObjectRefError, StandingSession};
 pub use sessions::{Ensured, Flushed, Sessions, Survey};
 pub use token::{MintedToken, OwnTokens, SESSION_TOKEN_SECONDS};

@@ -115,7 +115,7 @@ fn details(finding: &Finding) -> String {
 }
 
 /// Text for XML 1.0: what it cannot hold becomes a replacement character.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -3,6 +3,7 @@
 mod junit;
 mod sarif;
 
+pub(crate) use junit::escaped;
 pub use junit::junit;
 pub use sarif::sarif;
 

@@ -6,10 +6,10 @@
 
 mod judging;
 mod places;
-mod snippet;
+pub(crate) mod snippet;
 mod waiver;
 
-use std::rc::Rc;
+use std::{collections::BTreeSet, rc::Rc};
 
 use jiff::civil::Date;
 use nullius_kinds::Form;
@@ -33,6 +33,7 @@ use crate::{
 };
 use judging::{Judged, Pass};
 use snippet::Lines;
+pub(crate) use waiver::field_fault;
 pub use waiver::{Waivers, WaiversError};
 
 /// A scan under way.
@@ -43,6 +44,8 @@ pub struct Scan {
     policies: Policies,
     sender: Sender,
     depth: Depth,
+    /// Checks of the Pod Security Standards that are left out.
+    excluded: BTreeSet<String>,
     /// Objects that cannot be judged before everything was read.
     waiting: Vec<(Rc<Source>, Manifest)>,
     unjudged: judging::Unjudged,
@@ -108,6 +111,7 @@ impl Scan {
             policies: Policies::new(Version::LATEST),
             sender: Sender::default(),
             depth: Depth::default(),
+            excluded: BTreeSet::new(),
             waiting: Vec::new(),
             unjudged: judging::Unjudged::default(),
             report,
@@ -124,6 +128,16 @@ impl Scan {
             self.report.abouts.push(about.clone());
         }
         Self { policies, sender, ..self }
+    }
+
+    /// Leaves out checks of the Pod Security Standards, and says so.
+    #[must_use]
+    pub fn without(mut self, excluded: BTreeSet<String>) -> Self {
+        if !excluded.is_empty() {
+            let names: Vec<&str> = excluded.iter().map(String::as_str).collect();
+            self.report.notes.push(format!("left out: `{}`", names.join("`, `")));
+        }
+        Self { excluded, ..self }
     }
 
     /// Says more, or less.
@@ -258,6 +272,8 @@ impl Scan {
             let finding = subject.violation(&template, policy, violation);
             self.report.waived.push(Waived::by(finding, acceptance));
         }
+        let excluded = &self.excluded;
+        evaluation.violations.retain(|violation| !excluded.contains(violation.check.as_str()));
         evaluation.violations.retain(|violation| {
             self.tell(subject.manifest, subject.violation(&template, policy, violation))
         });

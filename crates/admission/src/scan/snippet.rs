@@ -10,19 +10,19 @@ use crate::report::Location;
 const SHOWN_MAX: usize = 160;
 
 /// A text whose lines are found when the first is asked for.
-pub(super) struct Lines<'a> {
-    pub(super) source: &'a Source,
+pub(crate) struct Lines<'a> {
+    pub(crate) source: &'a Source,
     /// Where each line begins.
     starts: OnceCell<Vec<usize>>,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn of(source: &'a Source) -> Self {
+    pub(crate) fn of(source: &'a Source) -> Self {
         Self { source, starts: OnceCell::new() }
     }
 
     /// A place with its line.
-    pub(super) fn location(&self, at: Place) -> Location {
+    pub(crate) fn location(&self, at: Place) -> Location {
         Location {
             file: self.source.name.clone(),
             line: at.line,
@@ -32,7 +32,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The line with this number, counted from 1, cut where it is long.
-    pub(super) fn snippet(&self, number: usize) -> String {
+    pub(crate) fn snippet(&self, number: usize) -> String {
         let text = self.source.text.as_str();
         let starts = self.starts.get_or_init(|| {
             std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect()

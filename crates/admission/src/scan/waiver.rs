@@ -10,13 +10,12 @@ use nullius_manifest::{
     Dialect, FieldError, FieldFault, Manifest, Reader, Source, SyntaxError, parse,
 };
 use nullius_model::{API_VERSION, Enforcement, Severity};
-use nullius_policy::pod_security::all_checks;
 use serde::Deserialize;
 
 use super::snippet::Lines;
 use crate::{
     Policies,
-    practice::PRACTICE,
+    practice::excludable,
     report::{BrokenObject, Finding, Location, ObjectRef, Report, SpotAt, Waived},
 };
 
@@ -248,16 +247,14 @@ impl Rule {
 
 /// The names of everything that may be waived.
 fn known(policies: &Policies) -> Vec<String> {
-    let checks = all_checks().map(|check| check.id.as_str().to_owned());
-    let practice = PRACTICE.iter().map(|(file, _)| file.replace(".yaml", ".nullius.dev"));
-    let mut names: Vec<String> = checks.chain(practice).collect();
+    let mut names = excludable();
     names.extend(policies.abouts().map(|(name, _)| name.to_owned()));
     let mut seen = std::collections::BTreeSet::new();
     names.retain(|name| seen.insert(name.clone()));
     names
 }
 
-fn field_fault(error: &FieldError) -> String {
+pub(crate) fn field_fault(error: &FieldError) -> String {
     let path = if error.path.is_empty() { String::new() } else { format!("{}: ", error.path) };
     match &error.fault {
         FieldFault::Unknown { field, known } => {

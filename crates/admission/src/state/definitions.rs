@@ -9,13 +9,13 @@ use serde_json::{Map as JsonMap, Value as Json};
 use super::{NotTaken, Place, known};
 
 /// Definitions by kind.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Definitions {
     kinds: BTreeMap<Kind, Defined>,
     schemas: Schemas,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Defined {
     place: Place,
     schema: Json,

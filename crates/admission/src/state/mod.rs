@@ -7,7 +7,7 @@ mod autoscaling;
 mod definitions;
 mod known;
 mod request;
-mod rules;
+pub(crate) mod rules;
 mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +21,8 @@ use nullius_policy::exception::{Exception, KIND as EXCEPTION};
 use serde_json::{Value as Json, json};
 
 pub(crate) use known::Known;
-pub(crate) use request::creation;
 pub use request::{NotSendable, Person, request_of};
+pub(crate) use request::{creation, user};
 
 use definitions::Definitions;
 use rules::Rules;
@@ -31,17 +31,31 @@ use rules::Rules;
 pub const HOLDS: &str = "RecordedState";
 
 /// A recorded state.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct State {
     /// By kind, then by namespace and name.
     objects: BTreeMap<Kind, BTreeMap<(String, String), Json>>,
     /// Kinds of which every object is here.
     complete: BTreeSet<Kind>,
+    /// Parts of kinds of which every object is here.
+    held: Vec<Held>,
     definitions: Definitions,
     rules: Rules,
     exceptions: Vec<Exception>,
     /// When exceptions are asked; without it there are none.
     now: Option<Timestamp>,
+}
+
+/// A part of a kind of which every object is here.
+#[derive(Debug, Clone)]
+struct Held {
+    kind: Kind,
+    /// In this namespace; none means in all.
+    namespace: Option<String>,
+    /// Of this name; none means of all.
+    name: Option<String>,
+    /// With these labels; none means with all.
+    selector: Option<Selector>,
 }
 
 /// An object that cannot be part of a state, and why.
@@ -68,6 +82,8 @@ pub struct Lack {
 pub(crate) enum Unknown {
     /// They are lacking: nothing is decided.
     Lacks,
+    /// Namespaces of which policies ask nothing are taken for there, other facts are lacking.
+    AnyNamespace,
     /// They may stand in what was not read yet: what the state does not hold is lacking, also where it says that it holds all.
     Later {
         /// Whether namespaces are taken for there.
@@ -86,6 +102,7 @@ impl Unknown {
     fn assumes_namespaces(&self) -> bool {
         match self {
             Self::Lacks => false,
+            Self::AnyNamespace => true,
             Self::Later { any_namespace } | Self::Assumed { any_namespace, .. } => *any_namespace,
         }
     }
@@ -93,7 +110,7 @@ impl Unknown {
     /// Whether nothing more will be known.
     fn is_final(&self) -> bool {
         match self {
-            Self::Lacks | Self::Assumed { .. } => true,
+            Self::Lacks | Self::AnyNamespace | Self::Assumed { .. } => true,
             Self::Later { .. } => false,
         }
     }
@@ -264,14 +281,61 @@ impl State {
         let wrong = |told: &str| NotTaken(format!("`{HOLDS}`: {told}"));
         let holds = object.get("holds").and_then(Json::as_array);
         let holds = holds.ok_or_else(|| wrong("it needs `holds`, a list of kinds"))?;
-        for (index, kind) in holds.iter().enumerate() {
-            let text = |field: &str| kind.get(field).and_then(Json::as_str);
+        for (index, entry) in holds.iter().enumerate() {
+            let text = |field: &str| entry.get(field).and_then(Json::as_str);
             let (Some(api_version), Some(kind)) = (text("apiVersion"), text("kind")) else {
                 return Err(wrong(&format!("holds[{index}] needs `apiVersion` and `kind`")));
             };
-            self.complete.insert(Kind::new(api_version, kind));
+            let known = ["apiVersion", "kind", "namespace", "name", "selector"];
+            let fields = entry.as_object().into_iter().flatten().map(|(field, _)| field);
+            if let Some(unknown) = fields.into_iter().find(|field| !known.contains(&field.as_str()))
+            {
+                return Err(wrong(&format!(
+                    "holds[{index}].{unknown}: unknown field; known here are `{}`",
+                    known.join("`, `")
+                )));
+            }
+            let kind = Kind::new(api_version, kind);
+            if known[2..].iter().all(|field| entry.get(field).is_none()) {
+                self.complete.insert(kind);
+                continue;
+            }
+            let selector = entry.get("selector").map(|selector| {
+                let told = |told| wrong(&format!("holds[{index}].selector: {told}"));
+                Selector::of(selector).map_err(told)
+            });
+            self.held.push(Held {
+                kind,
+                namespace: text("namespace").map(str::to_owned),
+                name: text("name").map(str::to_owned),
+                selector: selector.transpose()?,
+            });
         }
         Ok(())
+    }
+
+    /// Whether every object that somebody may mean is here.
+    fn holds(&self, kind: &Kind, namespace: &str, pick: &Pick) -> bool {
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
+        };
+        let covers = |held: &&Held| {
+            held.kind == *kind
+                && is(&held.namespace, namespace)
+                && match pick {
+                    Pick::Named(name) => is(&held.name, name) && held.selector.is_none(),
+                    Pick::Selected(selector) => {
+                        let same = held.selector.as_ref().is_none_or(|held| held == selector);
+                        held.name.is_none() && same
+                    }
+                }
+        };
+        self.complete.contains(kind) || self.held.iter().any(|held| covers(&held))
+    }
+
+    /// Whether a label selector selects an object; one that is none selects nothing.
+    pub(crate) fn selects(selector: &Json, object: &Json) -> bool {
+        Selector::of(selector).is_ok_and(|selector| selects(&selector, object))
     }
 
     /// What the API server says of policies' expressions when it checks them against Kubernetes' own kinds.
@@ -306,6 +370,30 @@ impl State {
         picked.map(|(_, object)| object.clone()).collect()
     }
 
+    /// The labels of a namespace; none where it does not exist.
+    pub(crate) fn labels_of_namespace(&self, name: &str) -> Result<BTreeMap<String, String>, Lack> {
+        let need = Need::Namespace(name.to_owned());
+        let found = self.one(&Kind::new("v1", "Namespace"), "", name, &need, &Unknown::Lacks)?;
+        let labels = found.as_ref().and_then(|found| found.pointer("/metadata/labels"));
+        let labels = labels.and_then(Json::as_object).into_iter().flatten();
+        Ok(labels
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect())
+    }
+
+    /// The pods of a namespace.
+    pub(crate) fn pods_of(&self, namespace: &str) -> Result<Vec<&Json>, Lack> {
+        let kind = Kind::new("v1", "Pod");
+        if !self.complete.contains(&kind) {
+            let what = format!("which pods stand in the namespace `{namespace}`");
+            let next =
+                format!("add them, and say that the state holds every `Pod`: {}", holds([kind]));
+            return Err(Lack { what, next });
+        }
+        let pods = self.objects.get(&kind).into_iter().flatten();
+        Ok(pods.filter(|((within, _), _)| within == namespace).map(|(_, pod)| pod).collect())
+    }
+
     pub(crate) fn known(&self) -> Known<'_> {
         Known { definitions: &self.definitions, is_complete: self.is_defined() }
     }
@@ -324,7 +412,8 @@ impl State {
             let labels = json!({ "kubernetes.io/metadata.name": name });
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels } })
         };
-        let is_assumed = !name.is_empty() && unknown.assumes_namespaces();
+        let is_assumed =
+            !name.is_empty() && unknown.assumes_namespaces() && !self.complete.contains(&kind);
         found.or_else(|| is_assumed.then(assumed)).map(|found| (name.to_owned(), Some(found)))
     }
 
@@ -393,7 +482,8 @@ impl State {
     ) -> Result<Option<Json>, Lack> {
         let key = (namespace.to_owned(), name.to_owned());
         let found = self.objects.get(kind).and_then(|objects| objects.get(&key));
-        if found.is_none() && !(unknown.is_final() && self.complete.contains(kind)) {
+        let pick = Pick::Named(name.to_owned());
+        if found.is_none() && !(unknown.is_final() && self.holds(kind, namespace, &pick)) {
             let next = format!(
                 "add it to the state; if the cluster does not have it, say that the state holds every `{}`: {}",
                 kind.kind,
@@ -416,7 +506,7 @@ impl State {
             Pick::Named(name) => {
                 Ok(self.one(kind, namespace, name, need, unknown)?.into_iter().collect())
             }
-            Pick::Selected(_) if !(unknown.is_final() && self.complete.contains(kind)) => {
+            Pick::Selected(_) if !(unknown.is_final() && self.holds(kind, namespace, pick)) => {
                 let next = format!(
                     "add them to the state, and say that it holds every `{}`: {}",
                     kind.kind,

@@ -120,12 +120,24 @@ pub(crate) fn creation(state: &State, object: Json, person: &Person<'_>) -> Opti
     })
 }
 
-fn user(person: &Person<'_>) -> User {
+/// Somebody with the groups that the API server adds by itself.
+pub(crate) fn user(person: &Person<'_>) -> User {
     let mut groups = person.groups.to_vec();
-    let everybody = "system:authenticated".to_owned();
-    if !groups.contains(&everybody) {
-        groups.push(everybody);
+    let mut add = |group: String| {
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    };
+    if let Some(account) = person.username.strip_prefix("system:serviceaccount:")
+        && let Some((namespace, _)) = account.split_once(':')
+    {
+        add("system:serviceaccounts".to_owned());
+        add(format!("system:serviceaccounts:{namespace}"));
     }
+    add(match person.username {
+        "system:anonymous" => "system:unauthenticated".to_owned(),
+        _ => "system:authenticated".to_owned(),
+    });
     User { username: person.username.to_owned(), groups, ..User::default() }
 }
 

@@ -20,7 +20,7 @@ pub(super) const KINDS: [&str; 4] = ["ClusterRole", "ClusterRoleBinding", "Role"
 const MASTERS: &str = "system:masters";
 
 /// Roles and bindings.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Rules {
     cluster_roles: BTreeMap<String, Vec<PolicyRule>>,
     roles: BTreeMap<(String, String), Vec<PolicyRule>>,
@@ -28,32 +28,36 @@ pub(super) struct Rules {
     bindings: BTreeMap<(String, String), Binding>,
 }
 
+/// A binding of either kind.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Binding {
-    role_ref: RoleRef,
+pub(crate) struct Binding {
+    pub(crate) role_ref: RoleRef,
     #[serde(default)]
-    subjects: Option<Vec<BoundSubject>>,
+    pub(crate) subjects: Option<Vec<BoundSubject>>,
 }
 
+/// Which role a binding gives.
 #[derive(Debug, Clone, Deserialize)]
-struct RoleRef {
-    kind: String,
-    name: String,
+pub(crate) struct RoleRef {
+    pub(crate) kind: String,
+    pub(crate) name: String,
 }
 
+/// Whom a binding names.
 #[derive(Debug, Clone, Deserialize)]
-struct BoundSubject {
+pub(crate) struct BoundSubject {
     kind: String,
     name: String,
     #[serde(default)]
     namespace: String,
 }
 
+/// A role of either kind.
 #[derive(Deserialize)]
-struct Role {
+pub(crate) struct Role {
     #[serde(default)]
-    rules: Option<Vec<PolicyRule>>,
+    pub(crate) rules: Option<Vec<PolicyRule>>,
 }
 
 /// The rules for the one who makes a request.
@@ -154,7 +158,8 @@ impl BoundSubject {
         if self.namespace.is_empty() { namespace } else { &self.namespace }
     }
 
-    fn described(&self, namespace: &str) -> String {
+    /// `Group "dev"`, as the API server names it.
+    pub(crate) fn described(&self, namespace: &str) -> String {
         match self.kind.as_str() {
             "ServiceAccount" => {
                 format!("{} \"{}/{}\"", self.kind, self.name, self.within(namespace))

@@ -23,7 +23,10 @@ fn manifests_of_real_applications_are_scanned_without_a_panic() {
     }
     let mut scan =
         Scan::new("restricted".parse().unwrap(), Waivers::default(), "2026-11-21".parse().unwrap())
-            .with_policies(Policies::new(Version::LATEST).with_practice(), Sender::default());
+            .with_policies(
+                Policies::new(Version::LATEST).with_practice(&Default::default()),
+                Sender::default(),
+            );
     walk(&[folder], &mut io::empty(), &mut |source| scan.source(source));
     let report = scan.finish();
     // Templates of charts cannot be read, and one manifest has a key twice, which strict servers refuse too.

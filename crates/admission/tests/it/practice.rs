@@ -36,7 +36,7 @@ fn every_policy_is_shipped_and_says_why_it_is_there() {
         .collect();
     files.sort();
     assert_eq!(files, PRACTICE.map(|(name, _)| name.to_owned()));
-    let policies = Policies::new(Version::LATEST).with_practice();
+    let policies = Policies::new(Version::LATEST).with_practice(&Default::default());
     assert!(!policies.is_faulty());
     let names: Vec<String> = policies.abouts().map(|(name, _)| name.to_owned()).collect();
     let wanted: Vec<String> =

@@ -9,9 +9,11 @@ mod cel;
 mod findings;
 mod object;
 mod policy;
+mod record;
 mod role;
 mod scan;
 mod session;
+mod test;
 
 use std::path::PathBuf;
 
@@ -32,12 +34,14 @@ pub(crate) use findings::{FindingsCommand, FindingsList};
 pub(crate) use object::Selector;
 pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
 pub(crate) use policy::{PolicyCommand, PolicyEval};
+pub(crate) use record::Record;
 pub use role::{
     AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand, HubFlags, HubInit,
     HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat, OfflinePassphrase, UpArgs,
 };
-pub(crate) use scan::Scan;
+pub(crate) use scan::{Asks, Scan};
 pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};
+pub(crate) use test::Test;
 
 use crate::{completion, failure::Failure, home::contexts::hub_url, output::Format};
 
@@ -192,7 +196,13 @@ pub(crate) enum Command {
     Describe(Describe),
     /// Delete objects
     Delete(Delete),
-    /// Show what an apply would change; exit code 2 when something would
+    /// Show what an apply would change, or what changes between two folders of manifests
+    ///
+    /// With `-f`: what an apply of objects of Nullius would change at the hub; exit code 2 when something would.
+    ///
+    /// With BASE and HEAD, two folders or files of Kubernetes' objects, and without a hub: which findings of `nullius scan` come
+    /// and go, who gains and loses which rights, and which admission policies and bindings come, go or let more pass; exit
+    /// code 2 when something got worse.
     Diff(Diff),
     /// Change an object in your editor
     Edit(Edit),
@@ -201,6 +211,17 @@ pub(crate) enum Command {
     /// Reads YAML and JSON as kubectl does, of one or many documents, also what Helm and kustomize print. It needs no hub and
     /// no cluster. What cannot be read is told, and the rest is still judged.
     Scan(Scan),
+    /// Test policies by requests in files, and what must come of them; exit code 2 where something else comes
+    ///
+    /// A file of tests names policies, what is known of the cluster, and cases: an object or a whole request, who sends it,
+    /// and what is expected. Policies decide as in `nullius policy eval`; a fact that nobody gave fails the case and is named.
+    Test(Test),
+    /// Record what policies ask of a cluster, for tests without it
+    ///
+    /// Namespaces, roles and bindings, definitions of kinds, admission policies with their bindings, and the parameters that
+    /// are asked for. Never a Secret, and of ConfigMaps only those that are parameters. Two records of a cluster that did not
+    /// change are the same.
+    Record(Record),
     /// Requests under Kubernetes' own admission policies
     #[command(subcommand, arg_required_else_help = true)]
     Policy(PolicyCommand),

@@ -71,9 +71,18 @@ pub(crate) struct Delete {
 
 /// `nullius diff`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  nullius diff -f grants/\n  nullius diff main/manifests manifests --builtin all\n  nullius diff base/ head/ --state state/ -o markdown"
+)]
 pub(crate) struct Diff {
+    /// What an apply of this file, folder or standard input (`-`) would change; may be repeated
+    #[arg(short = 'f', long = "file", value_name = "FILE", required_unless_present = "paths", conflicts_with = "paths", value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The manifests before and after
+    #[arg(value_names = ["BASE", "HEAD"], num_args = 2, value_hint = clap::ValueHint::AnyPath)]
+    pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) files: Files,
+    pub(crate) asks: super::Asks,
 }
 
 /// `nullius edit`.

@@ -7,6 +7,7 @@ use nullius_cel::Version;
 use nullius_policy::pod_security::{Level, LevelVersion, ParseLevelError, Version as Standards};
 
 use super::policy::version;
+use crate::object::document::nearest;
 
 /// `nullius scan`.
 #[derive(Debug, Args)]
@@ -17,6 +18,16 @@ pub(crate) struct Scan {
     /// A file, a folder, or `-` for standard input
     #[arg(value_name = "PATH", required = true, value_hint = clap::ValueHint::AnyPath)]
     pub(crate) paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) asks: Asks,
+    /// Say what each check is for, name every field that must change, and show what each policy saw of each object
+    #[arg(long)]
+    pub(crate) explain: bool,
+}
+
+/// What is asked of objects.
+#[derive(Debug, Args)]
+pub(crate) struct Asks {
     /// What is asked that comes with Nullius; `restricted` unless `--policies` or `--pod-security` says something else
     #[arg(long, value_name = "SET", value_enum)]
     pub(crate) builtin: Option<Builtin>,
@@ -26,6 +37,9 @@ pub(crate) struct Scan {
     /// A file or folder with admission policies, their bindings and parameters; may be repeated
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     pub(crate) policies: Vec<PathBuf>,
+    /// Leave out a check or policy that comes with Nullius, by its name; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = excludable)]
+    pub(crate) exclude: Vec<String>,
     /// A file or folder with what the cluster holds beside the objects; may be repeated
     #[arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath)]
     pub(crate) state: Vec<PathBuf>,
@@ -44,9 +58,6 @@ pub(crate) struct Scan {
     /// Findings that are accepted, each with an owner, a reason and a last day
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub(crate) waivers: Option<PathBuf>,
-    /// Say what each check is for, name every field that must change, and show what each policy saw of each object
-    #[arg(long)]
-    pub(crate) explain: bool,
 }
 
 /// What comes with Nullius.
@@ -62,7 +73,7 @@ pub(crate) enum Builtin {
     None,
 }
 
-impl Scan {
+impl Asks {
     /// The level of the Pod Security Standards that is asked for; `privileged` asks for nothing.
     pub(crate) fn level(&self) -> LevelVersion {
         let latest = |level| LevelVersion { level, version: Standards::Latest };
@@ -96,5 +107,19 @@ fn level_version(text: &str) -> Result<LevelVersion, String> {
     labelled.parse().map_err(|error: ParseLevelError| match error {
         ParseLevelError::Level => format!("the level {error}"),
         ParseLevelError::Version => format!("the version {error}"),
+    })
+}
+
+/// The whole name of a check or policy; the end that all policies of good practice share may be left out.
+fn excludable(text: &str) -> Result<String, String> {
+    let known = nullius_admission::excludable();
+    let whole = format!("{text}.nullius.dev");
+    let found = known.iter().find(|name| *name == text || **name == whole);
+    found.cloned().ok_or_else(|| match nearest(text, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!(
+            "what comes with Nullius is `{}`; of your own take it out of `--policies`",
+            known.join("`, `")
+        ),
     })
 }

@@ -21,7 +21,7 @@ use crate::{
     failure::{Exit, Failure},
     output::{
         Format, Listing, Printed, Single, Table, Titles, escape, json_text, json_value,
-        only_findings, properties, relative,
+        only_differences, only_findings, properties, relative,
     },
     stage::Stage,
 };
@@ -303,7 +303,9 @@ async fn tail(stage: &mut Stage, filter: AuditFilter) -> Result<Exit, Failure> {
             | Format::Junit
             | Format::Csv
             | Format::Policyreport
-            | Format::Openreports => return Err(only_findings()),
+            | Format::Openreports
+            | Format::Codequality => return Err(only_findings()),
+            Format::Markdown => return Err(only_differences()),
         };
         stage.environment.terminal.print(&text)?;
     }

@@ -20,7 +20,10 @@ use crate::{
         edit::{self as editor, Edited},
         remote,
     },
-    output::{Format, Listing, Printed, escape, json_text, json_value, only_findings, yaml_text},
+    output::{
+        Format, Listing, Printed, escape, json_text, json_value, only_differences, only_findings,
+        yaml_text,
+    },
     stage::{Asked, Stage, declined},
 };
 
@@ -223,7 +226,9 @@ fn print_objects(objects: &[AnyObject], format: Format) -> Result<Printed, Failu
         | Format::Junit
         | Format::Csv
         | Format::Policyreport
-        | Format::Openreports => return Err(only_findings()),
+        | Format::Openreports
+        | Format::Codequality => return Err(only_findings()),
+        Format::Markdown => return Err(only_differences()),
     };
     Ok(Printed { out, err: String::new() })
 }
@@ -307,7 +312,10 @@ fn tell_deleted(
 
 /// Shows what an apply would change.
 pub(crate) async fn diff(stage: &mut Stage, args: args::Diff) -> Result<Exit, Failure> {
-    let documents = read_files(&args.files.files)?;
+    if let [base, head] = args.paths.as_slice() {
+        return super::compare::run(stage, &args.asks, base, head);
+    }
+    let documents = read_files(&args.files)?;
     let hub = stage.hub()?;
     let mut differs = false;
     for document in &documents {

@@ -3,10 +3,14 @@
 //! Exit code 2 with findings for which a cluster would refuse something; 1 without any, but with something that could not be
 //! read or judged.
 
+mod codequality;
 mod text;
+
+pub(super) use text::fault;
 
 use std::{fs, io};
 
+use codequality::codequality;
 use jiff::{civil::Date, tz::TimeZone};
 use nullius_admission::{
     Depth, Policies, Report, Scan, Sender, Waivers, WaiversError, junit, sarif,
@@ -18,7 +22,7 @@ use serde::Serialize;
 use crate::{
     args,
     failure::{Exit, Failure, file_failure},
-    output::{Format, Printed, json_text, only_findings, yaml_text},
+    output::{Format, Printed, json_text, only_differences, only_findings, yaml_text},
     stage::Stage,
 };
 
@@ -34,32 +38,24 @@ struct Document<'a> {
 
 /// Scans.
 pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Failure> {
-    if args.asks_nothing() {
+    let args::Scan { paths, asks, explain } = &args;
+    if asks.asks_nothing() {
         return Err(Failure::new("nothing is asked of the objects")
             .next("leave out `--builtin none`, or name `--policies`")
             .exit_with(Exit::Usage));
     }
-    let today = stage.now().to_zoned(TimeZone::UTC).date();
-    let policies = policies(&args, stage.now())?;
-    let waivers = waivers(&args, today, &policies)?;
-    let sender = Sender {
-        username: args.user.clone(),
-        groups: args.groups.clone(),
-        namespace: args.namespace.clone(),
-    };
-    let depth = if args.explain { Depth::Traces } else { Depth::Findings };
-    let mut scan =
-        Scan::new(args.level(), waivers, today).with_policies(policies, sender).with_depth(depth);
-    walk(&args.paths, &mut io::stdin().lock(), &mut |source| scan.source(source));
+    let depth = if *explain { Depth::Traces } else { Depth::Findings };
+    let mut scan = begun(stage, asks)?.with_depth(depth);
+    walk(paths, &mut io::stdin().lock(), &mut |source| scan.source(source));
     let report = scan.finish();
     let counts = &report.counts;
     if counts.objects == 0 && counts.other == 0 && report.errors.is_empty() {
-        let names: Vec<_> = args.paths.iter().map(|path| path.display().to_string()).collect();
+        let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(Failure::new(format!("no object stands in `{}`", names.join("`, `")))
             .why("there is no document in it, and folders give only `.yaml`, `.yml` and `.json` files")
             .next("if something was to make the text, see whether it failed"));
     }
-    let depth = if args.explain { text::Depth::Explained } else { text::Depth::Short };
+    let depth = if *explain { text::Depth::Explained } else { text::Depth::Short };
     let document = Document { api_version: API_VERSION, kind: "ScanReport", report: &report };
     let out = match stage.global.output {
         Format::Table | Format::Wide => text::findings(&report, depth),
@@ -67,7 +63,9 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
         Format::Name => text::names(&report),
         Format::Sarif => json_text(&sarif(&report, env!("CARGO_PKG_VERSION")))?,
         Format::Junit => junit(&report),
+        Format::Markdown => return Err(only_differences()),
         Format::Json | Format::Kubernetes => json_text(&document)?,
+        Format::Codequality => json_text(&codequality(&report))?,
         Format::Csv | Format::Policyreport | Format::Openreports => return Err(only_findings()),
     };
     stage.print(&Printed { out, err: text::beside(&report) })?;
@@ -78,8 +76,22 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
     })
 }
 
+/// A scan that asks what the flags say.
+pub(super) fn begun(stage: &Stage, asks: &args::Asks) -> Result<Scan, Failure> {
+    let today = stage.now().to_zoned(TimeZone::UTC).date();
+    let policies = policies(asks, stage.now())?;
+    let waivers = waivers(asks, today, &policies)?;
+    let sender = Sender {
+        username: asks.user.clone(),
+        groups: asks.groups.clone(),
+        namespace: asks.namespace.clone(),
+    };
+    let excluded = asks.exclude.iter().cloned().collect();
+    Ok(Scan::new(asks.level(), waivers, today).with_policies(policies, sender).without(excluded))
+}
+
 /// The policies of files and good practice. What is wrong with them joins the report: the objects are judged all the same.
-fn policies(args: &args::Scan, now: Timestamp) -> Result<Policies, Failure> {
+fn policies(args: &args::Asks, now: Timestamp) -> Result<Policies, Failure> {
     let mut policies = Policies::new(args.env).excepting_at(now);
     let stdin = &mut io::stdin().lock();
     walk(&args.policies, stdin, &mut |source| policies.policies(source));
@@ -89,10 +101,11 @@ fn policies(args: &args::Scan, now: Timestamp) -> Result<Policies, Failure> {
             .why("neither `ValidatingAdmissionPolicy` nor `MutatingAdmissionPolicy` is among its objects"));
     }
     walk(&args.state, stdin, &mut |source| policies.facts(source));
-    Ok(if args.asks_practice() { policies.with_practice() } else { policies })
+    let without = args.exclude.iter().cloned().collect();
+    Ok(if args.asks_practice() { policies.with_practice(&without) } else { policies })
 }
 
-fn waivers(args: &args::Scan, today: Date, policies: &Policies) -> Result<Waivers, Failure> {
+fn waivers(args: &args::Asks, today: Date, policies: &Policies) -> Result<Waivers, Failure> {
     let Some(path) = &args.waivers else { return Ok(Waivers::default()) };
     let text = fs::read_to_string(path).map_err(|error| file_failure("read", path, error))?;
     let source = Source { name: path.display().to_string(), text };

@@ -39,6 +39,10 @@ pub(crate) enum Format {
     Policyreport,
     /// Report (openreports.io/v1alpha1), of findings only.
     Openreports,
+    /// GitLab's code quality report, of scans only.
+    Codequality,
+    /// Markdown, of differences only.
+    Markdown,
     /// Events of the audit as audit.k8s.io/v1 has them; other things have no such form.
     Kubernetes,
 }
@@ -94,7 +98,9 @@ impl Listing {
             | Format::Junit
             | Format::Csv
             | Format::Policyreport
-            | Format::Openreports => return Err(only_findings()),
+            | Format::Openreports
+            | Format::Codequality => return Err(only_findings()),
+            Format::Markdown => return Err(only_differences()),
         };
         Ok(Printed { out, err: String::new() })
     }
@@ -122,7 +128,9 @@ impl Single {
             | Format::Junit
             | Format::Csv
             | Format::Policyreport
-            | Format::Openreports => return Err(only_findings()),
+            | Format::Openreports
+            | Format::Codequality => return Err(only_findings()),
+            Format::Markdown => return Err(only_differences()),
         };
         Ok(Printed { out, err: String::new() })
     }
@@ -132,6 +140,13 @@ impl Single {
 pub(crate) fn only_findings() -> Failure {
     Failure::usage("this command has no result in that form")
         .why("`sarif` and `junit` are forms of `nullius scan`; `csv`, `policyreport` and `openreports` of `nullius findings list`")
+        .next("use `-o table`, `wide`, `json`, `yaml` or `name`")
+}
+
+/// The failure of a command that compares nothing.
+pub(crate) fn only_differences() -> Failure {
+    Failure::usage("this command has no result in that form")
+        .why("`markdown` is a form of `nullius diff BASE HEAD`")
         .next("use `-o table`, `wide`, `json`, `yaml` or `name`")
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, reason = "test")]
 
+mod compare;
 mod credential;
 mod faults;
 mod findings;
@@ -10,7 +11,9 @@ mod kubeconfig;
 mod objects;
 mod person;
 mod policy;
+mod record;
 mod scan;
 mod shown;
 mod sign_in;
 mod time;
+mod trial;

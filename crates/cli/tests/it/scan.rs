@@ -268,3 +268,65 @@ async fn what_no_api_server_takes_is_not_called_unreadable() {
     );
     done.ok();
 }
+
+#[tokio::test]
+async fn what_comes_with_nullius_is_left_out_by_name() {
+    let person = Person::new();
+    let file = person.file("m/pod.yaml", POD);
+    let done = person
+        .run(&[
+            "scan",
+            "--pod-security",
+            "baseline",
+            "--exclude",
+            "privileged",
+            "--exclude",
+            "hostNamespaces",
+            &file,
+        ])
+        .await;
+    assert!(done.err.contains("note: left out: `hostNamespaces`, `privileged`\n"), "{}", done.err);
+    assert_eq!(done.ok(), "");
+    let practice = ["scan", "--builtin", "practice", "-o", "json", &file];
+    let found = async |more: &[&str]| -> Vec<String> {
+        let done = person.run(&[&practice[..], more].concat()).await;
+        let report: Value = serde_json::from_str(&done.out).unwrap();
+        let findings = report["findings"].as_array().unwrap().iter();
+        findings.map(|finding| finding["check"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = found(&[]).await;
+    assert!(all.contains(&"memory-limit.nullius.dev".to_owned()), "{all:?}");
+    let left = found(&["--exclude", "memory-limit"]).await;
+    let without = all.into_iter().filter(|check| check != "memory-limit.nullius.dev");
+    assert_eq!(left, without.collect::<Vec<_>>());
+    let err = person
+        .run(&["scan", "--exclude", "memory-limit.nullius.de", &file])
+        .await
+        .failed(Exit::Usage);
+    assert!(err.contains("did you mean `memory-limit.nullius.dev`?"), "{err}");
+}
+
+#[tokio::test]
+async fn a_policy_whose_binding_is_broken_is_still_enforced() {
+    let person = Person::new();
+    let policy = "\
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: none.example.com}
+spec:
+  matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [pods]}]}
+  validations: [{expression: 'false', message: no pods}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: none.example.com}
+spec: {policyName: none.example.com, validationActions: [Deni]}
+";
+    let policies = person.file("policies.yaml", policy);
+    let file = person.file("m/pod.yaml", GOOD);
+    let done = person.run(&["scan", "--policies", &policies, &file]).await;
+    assert_eq!(done.exit, Exit::Denied);
+    assert!(done.out.contains("no pods"), "{}", done.out);
+    assert!(done.err.contains("policies.yaml:11:"), "{}", done.err);
+    assert!(!done.err.contains("no binding names"), "{}", done.err);
+}

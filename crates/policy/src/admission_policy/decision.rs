@@ -43,6 +43,31 @@ pub struct Decision {
     pub trace: Vec<PolicyTrace>,
 }
 
+impl Decision {
+    /// The decision of a request that another admission plugin refuses before policies that validate are asked.
+    pub fn refuse_before_policies(
+        &mut self,
+        code: u16,
+        reason: &str,
+        message: &str,
+        warnings: Vec<String>,
+    ) {
+        self.refusal = Some(Refusal {
+            code,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            causes: vec![message.to_owned()],
+            stage: Stage::Validation,
+            violations: Vec::new(),
+        });
+        self.warnings = warnings;
+        self.audit_annotations.clear();
+        self.violations.clear();
+        self.patch.clear();
+        self.trace.retain(|trace| trace.kind != "ValidatingAdmissionPolicy");
+    }
+}
+
 /// A rule of a policy that a request breaks, or a policy that cannot be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
@@ -85,8 +110,19 @@ pub struct Refusal {
     pub message: String,
     /// Every reason to refuse, the first one too.
     pub causes: Vec<String>,
+    /// Where the request ended.
+    pub stage: Stage,
     /// What policies that mutate failed at.
     pub(super) violations: Vec<Violation>,
+}
+
+/// A part of admission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Policies that mutate.
+    Mutation,
+    /// Policies that validate what came of it.
+    Validation,
 }
 
 /// Why the evaluation of a part ended before its answer.
@@ -117,6 +153,7 @@ impl Refusal {
             reason: "InternalError".to_owned(),
             message,
             causes: Vec::new(),
+            stage: Stage::Validation,
             violations: Vec::new(),
         }
     }
@@ -128,6 +165,7 @@ impl Refusal {
             reason: "NotFound".to_owned(),
             message,
             causes: Vec::new(),
+            stage: Stage::Validation,
             violations: Vec::new(),
         }
     }
@@ -143,6 +181,7 @@ impl Refusal {
             reason: reason.to_owned(),
             message,
             causes,
+            stage: Stage::Validation,
             violations: Vec::new(),
         }
     }

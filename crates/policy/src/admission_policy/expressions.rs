@@ -209,6 +209,7 @@ fn trace<E: ToString>(
         expression: expression.source.clone(),
         value: result.as_ref().ok().map(|value| values::shown(value)),
         error: result.as_ref().err().map(ToString::to_string),
+        changed: None,
         cost,
     }
 }

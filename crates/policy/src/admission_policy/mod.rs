@@ -15,6 +15,7 @@ mod matching;
 mod merge;
 mod mutate;
 mod names;
+mod outline;
 mod policy;
 mod request;
 mod selector;
@@ -30,10 +31,11 @@ mod wire;
 
 use std::collections::BTreeSet;
 
-pub use decision::{Decision, Evaluation, Refusal, Violation};
+pub use decision::{Decision, Evaluation, Refusal, Stage, Violation};
 pub use facts::{Answers, Equivalent, Existence, Facts, Kinds, Need, ParamQuery};
 pub use fault::Fault;
 pub use nullius_cel::{Version, authz};
+pub use outline::{OutlinedExpression, Part, PolicyOutline};
 pub use policy::{Action, Pick};
 pub use request::{Kind, NotARequest, Operation, Request, Resource, User};
 pub use selector::{Labels, Selector};
@@ -97,13 +99,14 @@ pub fn evaluate_excepting(
         return Evaluation::Decided(Box::new(decision));
     }
     if request.operation != Operation::Delete {
-        match session.mutate(&set.mutating(request, &session.equivalents)) {
-            Ok(mutated) => {
-                decision.trace = mutated.trace;
-                decision.object = mutated.object;
-            }
+        let policies = set.mutating(request, &session.equivalents);
+        let (mutated, trace) = session.mutate(&policies);
+        decision.trace = trace;
+        match mutated {
+            Ok(object) => decision.object = object,
             Err(Stop::Needs(need)) => return Evaluation::Needs(BTreeSet::from([*need])),
             Err(Stop::Refused(mut refusal)) => {
+                refusal.stage = Stage::Mutation;
                 decision.violations = std::mem::take(&mut refusal.violations);
                 decision.refusal = Some(*refusal);
                 return Evaluation::Decided(Box::new(decision));

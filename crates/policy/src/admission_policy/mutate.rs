@@ -10,7 +10,7 @@ use nullius_cel::Value;
 use serde_json::Value as Json;
 
 use super::{
-    decision::{Refusal, Stop, Violation},
+    decision::{Refusal, Stage, Stop, Violation},
     expressions::{Inputs, OutOfBudget, Phase, RULES_BUDGET, Variables},
     facts::Need,
     go_quoted,
@@ -31,10 +31,10 @@ pub(super) type Bound<'p> = (&'p Policy<Mutating>, Vec<&'p Binding>);
 
 /// What policies made of a request.
 #[derive(Default)]
-pub(super) struct Mutated {
+struct Mutated {
     /// The object as they left it.
-    pub(super) object: Option<Json>,
-    pub(super) trace: Vec<PolicyTrace>,
+    object: Option<Json>,
+    trace: Vec<PolicyTrace>,
 }
 
 /// What remembers one pass for the next.
@@ -103,15 +103,19 @@ impl From<Stop> for Failed {
 
 impl<'a> Session<'a> {
     /// Applies the policies to the object of the request.
-    pub(super) fn mutate(&'a self, policies: &[Bound<'a>]) -> Result<Mutated, Stop> {
+    pub(super) fn mutate(
+        &'a self,
+        policies: &[Bound<'a>],
+    ) -> (Result<Option<Json>, Stop>, Vec<PolicyTrace>) {
         let mut mutated = Mutated { object: self.request.object.clone(), trace: Vec::new() };
         let mut rounds = Rounds::default();
-        self.pass(policies, &mut mutated, &mut rounds)?;
-        if rounds.patched {
+        let mut passed = self.pass(policies, &mut mutated, &mut rounds);
+        if passed.is_ok() && rounds.patched {
             rounds.is_second = true;
-            self.pass(policies, &mut mutated, &mut rounds)?;
+            passed = self.pass(policies, &mut mutated, &mut rounds);
         }
-        Ok(mutated)
+        let Mutated { object, trace } = mutated;
+        (passed.map(|()| object), trace)
     }
 
     fn pass(
@@ -149,7 +153,14 @@ impl<'a> Session<'a> {
         let (reason, message) = (reason.to_owned(), first.message.clone());
         let (causes, violations) =
             denials.into_iter().map(|denial| (denial.message, denial.violation)).unzip();
-        Err(Stop::refused(Refusal { code: 403, reason, message, causes, violations }))
+        Err(Stop::refused(Refusal {
+            code: 403,
+            reason,
+            message,
+            causes,
+            stage: Stage::Mutation,
+            violations,
+        }))
     }
 
     /// What of a policy is for the request.
@@ -314,6 +325,9 @@ impl<'a> Session<'a> {
                 let name = format!("mutations[{index}]");
                 match self.mutate_once(policy, mutation, name, &matched.kind, inputs, &mut run) {
                     Ok(after) => {
+                        if let Some(trace) = run.mutations.last_mut() {
+                            trace.changed = Some(after != *before);
+                        }
                         dirty.insert(matched.kind.clone());
                         last = Some((matched.kind.clone(), true));
                         current = Some(after);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value as Json;
 
-use super::wire;
+use super::{fault::Faults, validation, wire};
 
 /// What labels must be like.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,6 +51,22 @@ impl Selector {
             },
         });
         Self(labels.chain(expressions).collect())
+    }
+
+    /// Reads a label selector as objects have it.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with it.
+    pub fn of(selector: &Json) -> Result<Self, String> {
+        let read: wire::LabelSelector =
+            serde::Deserialize::deserialize(selector).map_err(|error| error.to_string())?;
+        let mut faults = Faults::default();
+        validation::selector(&mut faults, &read, "");
+        match faults.0.first() {
+            Some(fault) => Err(fault.to_string()),
+            None => Ok(Self::new(&read)),
+        }
     }
 
     /// Whether it selects everything.

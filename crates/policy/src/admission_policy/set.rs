@@ -9,6 +9,7 @@ use super::{
     facts::{Equivalent, Kinds},
     fault::Fault,
     making,
+    outline::{self, PolicyOutline},
     policy::{Binding, Constraints, Mutating, Named, Policy, Rule, Rules, Validating},
     request::{Kind, Request},
     trace::{MatchTrace, PolicyTrace},
@@ -132,6 +133,13 @@ impl PolicySet {
     pub fn type_warnings(&self, types: &dyn Types) -> Vec<ExpressionWarning> {
         let policies = self.validating.policies.values();
         policies.flat_map(|policy| type_check::warnings(policy, self.version, types)).collect()
+    }
+
+    /// What the policies consist of, by kind and name.
+    #[must_use]
+    pub fn outlines(&self) -> Vec<PolicyOutline> {
+        let validating = self.validating.policies.values().map(outline::validating);
+        validating.chain(self.mutating.policies.values().map(outline::mutating)).collect()
     }
 
     /// The kinds of parameters that policies take.

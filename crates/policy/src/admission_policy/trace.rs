@@ -93,6 +93,9 @@ pub struct ExpressionTrace {
     /// Why it yielded nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Of a mutation: whether the object became another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed: Option<bool>,
     /// What it cost, in the API server's units, without variables.
     pub cost: u64,
 }

@@ -36,6 +36,8 @@ impl ReportKind {
             | Format::Sarif
             | Format::Junit
             | Format::Csv
+            | Format::Codequality
+            | Format::Markdown
             | Format::Kubernetes => None,
         }
     }

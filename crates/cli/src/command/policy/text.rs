@@ -104,7 +104,7 @@ fn run(run: &RunTrace, text: &mut String) {
 }
 
 fn expression(what: &str, trace: &ExpressionTrace, text: &mut String) {
-    let ExpressionTrace { name, expression, value, error, cost } = trace;
+    let ExpressionTrace { name, expression, value, error, cost, changed: _ } = trace;
     let name = if what.is_empty() { name.clone() } else { format!("{what} `{name}`") };
     let came = match (value, error) {
         (Some(value), _) => value.to_string(),

@@ -173,7 +173,8 @@ pub(super) fn beside(report: &Report) -> String {
     text
 }
 
-fn fault(fault: &ScanFault) -> String {
+/// Something that could not be read or judged.
+pub(in crate::command) fn fault(fault: &ScanFault) -> String {
     let place = match (fault.line, fault.column) {
         (Some(line), Some(column)) => format!("{}:{line}:{column}", fault.file),
         _ => fault.file.clone(),
