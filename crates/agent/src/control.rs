@@ -6,8 +6,8 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nullius_kube::{
-    ApiServer, CeilingReader, Credential, Guards, KubeError, Leadership, OwnAccount, OwnTokens,
-    Sessions, SharedToken, TrustRecord, TrustStore, kubernetes_version, read_issuer,
+    ApiServer, CONTROL_LEASE, CeilingReader, Credential, Guards, KubeError, Leadership, OwnAccount,
+    OwnTokens, Sessions, SharedToken, TrustRecord, TrustStore, kubernetes_version, read_issuer,
 };
 use nullius_model::ClusterName;
 use nullius_pki::Verifier;
@@ -113,7 +113,7 @@ pub(crate) async fn start(
     };
     let ceiling = CeilingReader::new(&parts.api, parts.provisioner.clone())?;
     let holder = format!("{:032x}", nullius_pki::random_bits());
-    let leadership = Leadership::new(&parts.api, parts.provisioner.clone(), holder)?;
+    let leadership = Leadership::new(&parts.api, parts.provisioner.clone(), CONTROL_LEASE, holder)?;
     let sessions = Sessions::new(&parts.api, parts.provisioner.clone(), role_writer)?;
     let version = kubernetes_version(&parts.api, parts.provisioner.clone()).await?;
 

@@ -1,7 +1,8 @@
 //! The agent: one cluster's side of Nullius, without one open port to the outside.
 //!
 //! `agent control` makes and flushes what sessions have in the cluster, as the hub orders and the ceiling allows;
-//! `agent proxy` serves the tunnels with what control hands it. Beside a kubeconfig both are one process with two
+//! `agent proxy` serves the tunnels with what control hands it;
+//! `agent admission` answers API servers that hold a request back until policies have been asked. Beside a kubeconfig both are one process with two
 //! identities. Each checks the hub's signature on every order and every request for itself.
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ mod proxy;
 mod settings;
 mod tasks;
 
+pub use admission::{AdmissionSettings, run_admission};
 pub use beside::{check_kubeconfig, run_beside};
 pub use control::run_control;
 pub use error::AgentError;

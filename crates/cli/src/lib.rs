@@ -24,8 +24,9 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches};
 
 pub use args::{
-    AgentCommand, AgentControlArgs, AgentProxyArgs, AuditVerify, HubArgs, HubCommand, HubFlags,
-    HubInit, HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat, OfflinePassphrase, UpArgs,
+    AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentProxyArgs, AuditVerify, HubArgs,
+    HubCommand, HubFlags, HubInit, HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat,
+    OfflinePassphrase, UpArgs,
 };
 pub use command::audit::{read_anchors, tell_verdict};
 pub use completion::complete;

@@ -26,6 +26,13 @@ pub enum Step {
     WriteTrust,
     DeleteJoinSecret,
     ProveGuards,
+    ReadNamespace(String),
+    ReviewAccess,
+    ReadAuthority,
+    WriteAuthority,
+    ReadRegistration,
+    WriteRegistration,
+    WriteStatus,
 }
 
 impl fmt::Display for Step {
@@ -50,6 +57,13 @@ impl fmt::Display for Step {
             Self::WriteTrust => f.write_str("keeping the key set"),
             Self::DeleteJoinSecret => f.write_str("deleting the redeemed join token"),
             Self::ProveGuards => f.write_str("proving that the admission policies are in force"),
+            Self::ReadNamespace(name) => write!(f, "reading the namespace `{name}`"),
+            Self::ReviewAccess => f.write_str("asking who may do what"),
+            Self::ReadAuthority => f.write_str("reading the webhook's authority"),
+            Self::WriteAuthority => f.write_str("keeping the webhook's authority"),
+            Self::ReadRegistration => f.write_str("reading the webhook configurations"),
+            Self::WriteRegistration => f.write_str("writing the webhook configurations"),
+            Self::WriteStatus => f.write_str("writing what is in force"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Which replica of `agent control` leads: one Lease in the agents' namespace, as Kubernetes' own controllers do it.
+//! Which replica of an agent leads: one Lease in the agents' namespace, as Kubernetes' own controllers do it.
 //!
 //! The holder renews it; whoever has seen no renewal for its whole length, by its own clock, takes it and counts one
 //! transition more. That count is the term: it only grows, and whoever gives orders heeds the highest.
@@ -13,9 +13,7 @@ use k8s_openapi::{
 use kube::{Api, api::PostParams};
 use tokio::time::Instant;
 
-use crate::{
-    ApiServer, CONTROL_LEASE, ConnectError, Credential, KubeError, SYSTEM_NAMESPACE, Step,
-};
+use crate::{ApiServer, ConnectError, Credential, KubeError, SYSTEM_NAMESPACE, Step};
 
 /// After so long without a renewal the Lease is free.
 pub const LEADER_LEASE: Duration = Duration::from_secs(10);
@@ -24,6 +22,7 @@ const LEASE_SECONDS: i32 = 10;
 /// One replica's part in it.
 pub struct Leadership {
     leases: Api<Lease>,
+    lease: &'static str,
     holder: String,
     /// What was seen last, and since when.
     seen: Option<(String, Instant)>,
@@ -32,19 +31,20 @@ pub struct Leadership {
 }
 
 impl Leadership {
-    /// A replica with the provisioner's credential, under a name that no other has.
+    /// A replica that contends for a Lease with its account's credential, under a name that no other has.
     pub fn new(
         server: &ApiServer,
-        provisioner: Credential,
+        account: Credential,
+        lease: &'static str,
         holder: String,
     ) -> Result<Self, ConnectError> {
-        let leases = Api::namespaced(server.client(provisioner)?, SYSTEM_NAMESPACE);
-        Ok(Self { leases, holder, seen: None, highest: 0 })
+        let leases = Api::namespaced(server.client(account)?, SYSTEM_NAMESPACE);
+        Ok(Self { leases, lease, holder, seen: None, highest: 0 })
     }
 
     /// Takes or renews the Lease; gives the term where this replica leads.
     pub async fn contend(&mut self) -> Result<Option<u64>, KubeError> {
-        let found = self.leases.get_opt(CONTROL_LEASE).await;
+        let found = self.leases.get_opt(self.lease).await;
         match found.map_err(KubeError::at(Step::Lead))? {
             None => self.create().await,
             Some(lease) => self.take_or_renew(lease).await,
@@ -53,7 +53,7 @@ impl Leadership {
 
     /// Gives the Lease back, so that another replica need not wait.
     pub async fn release(&mut self) -> Result<(), KubeError> {
-        let found = self.leases.get_opt(CONTROL_LEASE).await;
+        let found = self.leases.get_opt(self.lease).await;
         let Some(mut lease) = found.map_err(KubeError::at(Step::Lead))? else { return Ok(()) };
         let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
         if spec.holder_identity.as_deref() != Some(&self.holder) {
@@ -67,7 +67,7 @@ impl Leadership {
         let term = self.highest.saturating_add(1);
         let lease = Lease {
             metadata: ObjectMeta {
-                name: Some(CONTROL_LEASE.to_owned()),
+                name: Some(self.lease.to_owned()),
                 namespace: Some(SYSTEM_NAMESPACE.to_owned()),
                 ..ObjectMeta::default()
             },
@@ -109,7 +109,7 @@ impl Leadership {
 
     /// Writes the version that was read and no other; false where somebody was faster.
     async fn write(&self, lease: Lease) -> Result<bool, KubeError> {
-        match self.leases.replace(CONTROL_LEASE, &PostParams::default(), &lease).await {
+        match self.leases.replace(self.lease, &PostParams::default(), &lease).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => {
                 Ok(false)

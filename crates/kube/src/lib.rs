@@ -2,8 +2,10 @@
 //!
 //! The one home of the `kube` client. [`JoinManifest`] is what an administrator applies once: accounts, their
 //! rights, the admission policies that guard them, and the agent's Deployments. [`Sessions`] makes and removes a
-//! session's ServiceAccount, bindings and token with two credentials, each of which can do only half of it.
+//! session's ServiceAccount, bindings and token with two credentials, each of which can do only half of it. [`admission`] is what
+//! the webhook needs of its cluster.
 
+pub mod admission;
 mod apply;
 mod ceiling;
 mod connect;
@@ -30,9 +32,10 @@ pub use issuer::{IssuerDocument, kubernetes_version, read_issuer};
 pub use leader::{LEADER_LEASE, Leadership};
 pub use manifest::{CLEAN_UP, Deployments, HubPins, JoinManifest, PullPolicy, Shape, env};
 pub use names::{
-    AGENT_PROXY, BINDER, CEILING_BINDING, CONTROL_LEASE, CONTROL_PORT, HEALTH_PORT, JOIN_SECRET,
-    OwnAccount, PROVISIONER, ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE,
-    TRUST_SECRET, account_name, role_object_name,
+    ADMISSION, ADMISSION_POLICIES_LABEL, ADMISSION_PORT, ADMISSION_SECRET, ADMISSION_STATUS,
+    ADMISSION_WEBHOOKS, AGENT_ADMISSION, AGENT_PROXY, BINDER, CEILING_BINDING, CONTROL_LEASE,
+    CONTROL_PORT, HEALTH_PORT, JOIN_SECRET, OwnAccount, PROVISIONER, ROLE_PREFIX, ROLE_WRITER,
+    SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET, account_name, role_object_name,
 };
 pub use reader::{ClusterReader, Listed, ReadError};
 pub use record::{ObjectRef, ParseObjectRefError, StandingSession};

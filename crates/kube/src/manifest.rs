@@ -8,6 +8,7 @@ use nullius_model::{Ceiling, ClusterName};
 use secrecy::SecretString;
 use serde_json::Value;
 
+mod admission;
 pub mod env;
 mod guards;
 mod rights;
@@ -56,24 +57,27 @@ pub struct Deployments {
     pub proxy_replicas: u16,
     /// Replicas of `agent control`.
     pub control_replicas: u16,
+    /// Replicas of `agent admission`.
+    pub admission_replicas: u16,
 }
 
 impl Deployments {
-    /// One replica of each, of this image.
+    /// One replica of each, and two of `agent admission`, of this image.
     pub fn of_image(image: impl Into<String>) -> Self {
         Self {
             image: image.into(),
             pull_policy: PullPolicy::default(),
             proxy_replicas: 1,
             control_replicas: 1,
+            admission_replicas: 2,
         }
     }
 }
 
 /// What takes all of Nullius out of a cluster, in this order, with the credential of one of its administrators: the
-/// policies first, which guard the rest.
+/// webhook and policies first, which guard the rest.
 pub const CLEAN_UP: [&str; 4] = [
-    "kubectl delete validatingadmissionpolicybinding,validatingadmissionpolicy,clusterrolebinding,clusterrole -l app.kubernetes.io/part-of=nullius",
+    "kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration,validatingadmissionpolicybinding,validatingadmissionpolicy,clusterrolebinding,clusterrole -l app.kubernetes.io/part-of=nullius",
     "kubectl delete clusterrolebinding,clusterrole -l app.kubernetes.io/managed-by=nullius",
     "kubectl delete rolebinding -A -l app.kubernetes.io/managed-by=nullius",
     "kubectl delete namespace nullius-sessions nullius-system --ignore-not-found",
@@ -106,6 +110,7 @@ impl JoinManifest {
         objects.extend(guards::policies());
         objects.extend(rights::accounts(&self.ceiling, &self.shape));
         if let Shape::InCluster { deployments, hub, join_token } = &self.shape {
+            objects.extend(admission::rights());
             objects.extend(workloads::objects(&self.cluster, deployments, hub, join_token));
         }
         objects

@@ -48,6 +48,21 @@ pub(crate) const POLICIES: [&str; 5] = [
     "nullius-role-writer",
 ];
 
+/// ServiceAccount of `agent admission`: it reads what policies ask for, and makes no credential.
+pub const ADMISSION: &str = "nullius-admission";
+/// Deployment, Service and Lease of `agent admission`.
+pub const AGENT_ADMISSION: &str = "nullius-agent-admission";
+/// Name of both webhook configurations.
+pub const ADMISSION_WEBHOOKS: &str = "nullius-admission";
+/// Secret of the webhook's authority.
+pub const ADMISSION_SECRET: &str = "nullius-admission-ca";
+/// ConfigMap that says which policies of the webhook are in force.
+pub const ADMISSION_STATUS: &str = "nullius-admission-status";
+/// Label of ConfigMaps in [`SYSTEM_NAMESPACE`] whose policies the webhook enforces.
+pub const ADMISSION_POLICIES_LABEL: &str = "nullius.dev/admission-policies";
+
+/// Port on which `agent admission` answers API servers.
+pub const ADMISSION_PORT: u16 = 8445;
 /// Port on which `agent control` serves credentials to `agent proxy`.
 pub const CONTROL_PORT: u16 = 8444;
 /// Port of health and readiness.

@@ -3,7 +3,9 @@
 use std::{fs, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use anyhow::{Context as _, Result};
-use nullius_agent::{Address, ControlSettings, HubSettings, ProxySettings, TunnelCount};
+use nullius_agent::{
+    Address, AdmissionSettings, ControlSettings, HubSettings, ProxySettings, TunnelCount,
+};
 use nullius_cli::AgentCommand;
 use nullius_kube::{InCluster, env};
 use nullius_model::ClusterName;
@@ -22,6 +24,13 @@ pub(crate) async fn run(command: AgentCommand, shutdown: CancellationToken) -> R
         AgentCommand::Control(args) => {
             nullius_agent::run_control(
                 control_settings(args.cluster).context(Misconfigured)?,
+                shutdown,
+            )
+            .await
+        }
+        AgentCommand::Admission(args) => {
+            nullius_agent::run_admission(
+                admission_settings(args.cluster).context(Misconfigured)?,
                 shutdown,
             )
             .await
@@ -51,6 +60,19 @@ fn proxy_settings(cluster: ClusterName) -> Result<ProxySettings> {
         api: api_server()?,
         control: parsed(env::CONTROL)?,
         tunnels: TunnelCount::default(),
+        health: health()?,
+    })
+}
+
+fn admission_settings(cluster: ClusterName) -> Result<AdmissionSettings> {
+    Ok(AdmissionSettings {
+        cluster,
+        hub: hub_settings()?,
+        hub_token_file: path(env::HUB_TOKEN_FILE)?,
+        api: api_server()?,
+        api_token_file: path(env::API_TOKEN_FILE)?,
+        listen: parsed(env::LISTEN)?,
+        client_ca_file: optional(env::CLIENT_CA_FILE).map(PathBuf::from),
         health: health()?,
     })
 }

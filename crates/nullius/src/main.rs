@@ -54,6 +54,7 @@ fn main() -> ExitCode {
             let format = match &command {
                 AgentCommand::Proxy(args) => args.log_format,
                 AgentCommand::Control(args) => args.log_format,
+                AgentCommand::Admission(args) => args.log_format,
             };
             let run = |shutdown| async { agent::run(command, shutdown).await.map(|()| Exit::Ok) };
             role(Ok((format, None)), run)

@@ -1,6 +1,6 @@
 //! Keys, certificates and tokens of our own parts.
 //!
-//! The infrastructure root and its certificates, the Ed25519 JWS that hub and agents exchange, access tokens of
+//! The infrastructure root and its certificates, authorities of single services, the Ed25519 JWS that hub and agents exchange, access tokens of
 //! people, the check of Kubernetes service account tokens, keys sealed at rest, and randomness. AWS-LC is the only
 //! cryptographic provider. Nothing here reads a clock: each function that needs the time takes it.
 
@@ -17,6 +17,7 @@ mod replay;
 mod root;
 mod seal;
 mod service_account;
+mod serving;
 
 pub use access_token::{
     ACCESS_TOKEN_MAX, AccessClaims, AccessSigner, AccessTokenError, AccessVerifier, Audience,
@@ -38,4 +39,7 @@ pub use root::{AGENT_CERTIFICATE_TTL, HUB_CERTIFICATE_TTL, InfraRoot, RootError}
 pub use seal::{KeyOrigin, KeySource, SealError, Sealer};
 pub use service_account::{
     IssuerKeys, JwksError, PodIdentity, ServiceAccountIdentity, ServiceAccountTokenError,
+};
+pub use serving::{
+    SERVING_AUTHORITY_TTL, SERVING_CERTIFICATE_TTL, ServingAuthority, ServingCertificate,
 };

@@ -210,26 +210,26 @@ impl InfraRoot {
     }
 }
 
-fn issue(error: rcgen::Error) -> RootError {
+pub(crate) fn issue(error: rcgen::Error) -> RootError {
     RootError::Issue(error.to_string())
 }
 
-fn ia5(text: &str) -> Result<Ia5String, RootError> {
+pub(crate) fn ia5(text: &str) -> Result<Ia5String, RootError> {
     Ia5String::try_from(text).map_err(|_| RootError::Name(text.to_owned()))
 }
 
-fn date(second: i64) -> Result<OffsetDateTime, RootError> {
+pub(crate) fn date(second: i64) -> Result<OffsetDateTime, RootError> {
     OffsetDateTime::from_unix_timestamp(second).map_err(|_| RootError::NotValid)
 }
 
-fn name(common: &str) -> DistinguishedName {
+pub(crate) fn name(common: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common);
     name
 }
 
 /// A positive serial number of 127 random bits (RFC 5280, section 4.1.2.2).
-fn serial() -> SerialNumber {
+pub(crate) fn serial() -> SerialNumber {
     let mut bytes = random_bytes::<16>();
     bytes[0] = bytes[0] & 0x7f | 0x40;
     SerialNumber::from_slice(&bytes)

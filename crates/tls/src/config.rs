@@ -89,6 +89,32 @@ pub fn agent_server_config(
     Ok(Arc::new(config))
 }
 
+/// A listener for API servers, which call webhooks: TLS 1.3, HTTP/2 or HTTP/1.1, and a client certificate of these authorities
+/// where there are any.
+pub(crate) fn webhook_server_config(
+    certificate: Arc<LiveCertificate>,
+    clients: Option<&WebRoots>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(settings)?;
+    let mut config = match clients {
+        None => builder.with_no_client_auth(),
+        Some(roots) => {
+            let roots = Arc::clone(roots.store());
+            let chain = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
+            let chain = chain.map_err(|error| TlsError::Settings(error.to_string()))?;
+            builder.with_client_cert_verifier(chain)
+        }
+    }
+    .with_cert_resolver(certificate);
+    config.alpn_protocols = HttpVersions::Either.alpn();
+    // Each connection proves anew who is there.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
 /// A client of our own parts: TLS 1.3, a certificate on both sides, one protocol. The server is checked by its URI
 /// name, so that the `ServerName` given to the connector only serves as SNI.
 pub fn agent_client_config(

@@ -15,6 +15,7 @@ mod roots;
 pub mod tcp;
 mod transport;
 mod web_client;
+mod webhook;
 
 pub use accept::{AcceptError, Accepted, HANDSHAKE_TIMEOUT, HubAcceptor};
 pub use config::{
@@ -29,3 +30,4 @@ pub use protocol::{HttpVersions, Protocol};
 pub use roots::{InfraRoots, WebRoots};
 pub use transport::Transport;
 pub use web_client::WebConnector;
+pub use webhook::WebhookAcceptor;

@@ -103,7 +103,7 @@ impl PartAcceptor {
     }
 }
 
-async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+pub(crate) async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     const LATE: &str = "the tls handshake took too long";
     let limit: Duration = HANDSHAKE_TIMEOUT;
     tokio::time::timeout(limit, Box::pin(handshake))

@@ -357,17 +357,9 @@ impl State {
 
     /// The parameters of a query that are here, whatever else there may be.
     pub(crate) fn found(&self, query: &ParamQuery) -> Vec<Json> {
-        let ParamQuery { kind, namespace, pick } = query;
-        let namespace = namespace.as_deref().unwrap_or_default();
-        let objects = self.objects.get(kind).into_iter().flatten();
-        let picked = objects.filter(|((within, name), object)| {
-            within == namespace
-                && match pick {
-                    Pick::Named(wanted) => wanted == name,
-                    Pick::Selected(selector) => selects(selector, object),
-                }
-        });
-        picked.map(|(_, object)| object.clone()).collect()
+        let objects = self.objects.get(&query.kind).into_iter().flatten();
+        let objects = objects.map(|(_, object)| object);
+        objects.filter(|object| picks(query, object)).cloned().collect()
     }
 
     /// The labels of a namespace; none where it does not exist.
@@ -539,6 +531,20 @@ pub(crate) fn called(kind: &Kind, (namespace, name): &(String, String)) -> Strin
 /// The kind of definitions.
 pub(crate) fn definition() -> Kind {
     Kind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition")
+}
+
+/// Whether a query of parameters is for an object of its kind.
+#[must_use]
+pub fn picks(query: &ParamQuery, object: &Json) -> bool {
+    let text = |field: &str| {
+        let value = object.get("metadata").and_then(|metadata| metadata.get(field));
+        value.and_then(Json::as_str).unwrap_or_default()
+    };
+    text("namespace") == query.namespace.as_deref().unwrap_or_default()
+        && match &query.pick {
+            Pick::Named(wanted) => text("name") == wanted,
+            Pick::Selected(selector) => selects(selector, object),
+        }
 }
 
 fn selects(selector: &Selector, object: &Json) -> bool {

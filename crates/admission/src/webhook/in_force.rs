@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
 };
 
 use nullius_manifest::Manifest;
@@ -35,7 +36,7 @@ pub struct InForce {
 /// Policies in force and the kinds of the cluster in which they are.
 #[derive(Debug)]
 pub struct Engine {
-    pub(super) in_force: InForce,
+    pub(super) in_force: Arc<InForce>,
     pub(super) kinds: State,
 }
 
@@ -82,6 +83,15 @@ impl Trouble {
             what: String::new(),
             told: fault.told.clone(),
             instead: "the file as it could be read last".to_owned(),
+        }
+    }
+
+    /// A file that could never be read.
+    #[must_use]
+    pub fn of_new_file(fault: &FileFault) -> Self {
+        Self {
+            instead: "nothing of it, since it could never be read".to_owned(),
+            ..Self::of_file(fault)
         }
     }
 }
@@ -162,6 +172,17 @@ impl InForce {
         &self.troubles
     }
 
+    /// The policies in force, `Kind/name`, each with what stands in for it or why it is for nothing.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let told = |(name, standing): (&String, &Standing)| match standing {
+            Standing::Written => name.clone(),
+            Standing::StandIn => format!("{name} (cannot be used: refuses what it would be for)"),
+            Standing::Unbound => format!("{name} (for nothing: no binding names it)"),
+        };
+        self.policies.iter().map(told).collect()
+    }
+
     /// How many policies are in force, those among them that stand in for another, and those that no binding names.
     #[must_use]
     pub fn counts(&self) -> (usize, usize, usize) {
@@ -174,7 +195,7 @@ impl Engine {
     /// Policies in a cluster that defines kinds of its own by these `CustomResourceDefinition`s, and no others.
     #[must_use]
     pub fn new<'a>(
-        in_force: InForce,
+        in_force: Arc<InForce>,
         definitions: impl IntoIterator<Item = &'a Json>,
     ) -> (Self, Vec<NotTaken>) {
         let (kinds, wrong) = State::of_definitions(definitions);

@@ -15,6 +15,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
+pub use crate::state::picks;
 pub use answer::{Answer, answer, refuse};
 pub use files::{FileFault, PolicyFile, check};
 pub use in_force::{Engine, InForce, Trouble};

@@ -16,6 +16,9 @@ use super::{
     json::{self, NotRead},
 };
 
+/// So many rounds may ask for somebody's rights alone. The cost of a check lets no run of a policy ask more often.
+const ACCESS_ROUNDS: usize = 32;
+
 /// A review that is being answered.
 #[derive(Debug)]
 pub struct Review {
@@ -26,6 +29,8 @@ pub struct Review {
     params: BTreeMap<ParamQuery, Vec<Json>>,
     answers: Answers,
     rounds: usize,
+    /// Rounds in which somebody's rights alone were asked for.
+    access_rounds: usize,
     /// Why nothing can be decided any more.
     failed: Option<String>,
 }
@@ -73,6 +78,7 @@ impl Review {
             params: BTreeMap::new(),
             answers: Answers::default(),
             rounds: 0,
+            access_rounds: 0,
             failed: None,
         })
     }
@@ -105,10 +111,6 @@ impl Review {
         if is_late() {
             return withheld(LATE);
         }
-        if self.rounds == ROUNDS {
-            return withheld(&format!("policies ask for facts more than {ROUNDS} times"));
-        }
-        self.rounds += 1;
         let kinds = engine.kinds.known();
         let facts = Facts {
             namespaces: std::mem::take(&mut self.namespaces),
@@ -126,9 +128,23 @@ impl Review {
             Admission::Decided(judged) => Step::Decided(judged),
             Admission::Needs(needs) => match needs.iter().find(|need| !can_be_fetched(need)) {
                 Some(need) => withheld(&format!("nobody can say {need}")),
-                None => Step::Fetch(needs),
+                None => self.fetch(needs),
             },
         }
+    }
+
+    /// Asks for facts, but not for ever.
+    fn fetch(&mut self, needs: BTreeSet<Need>) -> Step {
+        // Each question may depend on the answer to the one before, as in `a.allowed() && b.allowed()`.
+        let (count, most) = match needs.iter().all(|need| matches!(need, Need::Access(_))) {
+            true => (&mut self.access_rounds, ACCESS_ROUNDS),
+            false => (&mut self.rounds, ROUNDS),
+        };
+        if *count == most {
+            return withheld(&format!("policies ask for facts more than {most} times"));
+        }
+        *count += 1;
+        Step::Fetch(needs)
     }
 
     /// Takes a fact; one that could not be fetched ends the review with a denial.

@@ -34,7 +34,7 @@ fn in_force(files: &[PolicyFile]) -> InForce {
 }
 
 fn engine(text: impl Into<String>) -> Engine {
-    Engine::new(in_force(&[file("policies/a.yaml", text)]), []).0
+    Engine::new(in_force(&[file("policies/a.yaml", text)]).into(), []).0
 }
 
 fn review(object: Json) -> Json {
@@ -114,7 +114,7 @@ fn each_entry_asks_its_own_policies_and_has_rules_for_no_others() {
         assert_eq!(asked(&engine, other, config_map(json!({})))["allowed"], true);
     }
     let ignored = Engine::new(
-        in_force_of(&NAMED.replace("FAILURE", "Ignore").replace("EXPRESSION", "'false'")),
+        in_force_of(&NAMED.replace("FAILURE", "Ignore").replace("EXPRESSION", "'false'")).into(),
         [],
     );
     assert!(ignored.0.in_force().rules(Entry::ValidateFail).is_empty());
@@ -170,7 +170,7 @@ fn a_broken_policy_denies_by_name_what_it_would_be_for() {
     let [trouble] = in_force.troubles() else { panic!("{:?}", in_force.troubles()) };
     assert_eq!(trouble.what, "ValidatingAdmissionPolicy/team");
     assert!(trouble.to_string().contains("refuses whatever it would be for"), "{trouble}");
-    let engine = Engine::new(in_force, []).0;
+    let engine = Engine::new(in_force.into(), []).0;
     assert!(!engine.in_force().rules(Entry::ValidateFail).is_empty());
     let denied = asked(&engine, Entry::ValidateFail, config_map(json!({ "team": "x" })));
     let message = denied["status"]["message"].as_str().unwrap();
@@ -180,12 +180,12 @@ fn a_broken_policy_denies_by_name_what_it_would_be_for() {
 #[test]
 fn a_name_that_stands_twice_and_a_broken_binding_deny_too() {
     let twice = in_force(&[file("a/x", named("true")), file("b/x", named("true"))]);
-    let engine = Engine::new(twice, []).0;
+    let engine = Engine::new(twice.into(), []).0;
     assert_eq!(asked(&engine, Entry::ValidateFail, config_map(json!({})))["allowed"], false);
     assert_eq!(engine.in_force().troubles().len(), 4, "{:?}", engine.in_force().troubles());
 
     let broken = named("true").replace("validationActions: [Deny]", "validationActions: [Dany]");
-    let engine = Engine::new(in_force_of(&broken), []).0;
+    let engine = Engine::new(in_force_of(&broken).into(), []).0;
     let denied = asked(&engine, Entry::ValidateFail, config_map(json!({})));
     let message = denied["status"]["message"].as_str().unwrap();
     assert!(message.contains("its binding `team` cannot be used"), "{message}");
@@ -253,6 +253,46 @@ fn a_fact_that_cannot_be_fetched_denies_whatever_the_failure_policy_is() {
         assert!(refusal.message.contains("the namespace `shop`"), "{}", refusal.message);
         assert_eq!(asked(&engine, entry, config_map(json!({})))["allowed"], true);
     }
+}
+
+#[test]
+fn questions_that_depend_on_answers_are_asked_one_after_the_other() {
+    use nullius_policy::admission_policy::authz::Verdict;
+    let check = |n: usize| format!("authorizer.path('/{n}').check('get').allowed()");
+    // Two checks are as much as one expression may cost.
+    let expressions = |count: usize| -> String {
+        let two =
+            |n: usize| json!({ "expression": format!("{} && {}", check(2 * n), check(2 * n + 1)) });
+        let all: Vec<Json> = (0..count).map(two).collect();
+        NAMED.replace("FAILURE", "Fail").replace(
+            "[{expression: EXPRESSION, message: a team must be named}]",
+            &Json::Array(all).to_string(),
+        )
+    };
+    let asks = |count: usize| {
+        let engine = engine(expressions(count));
+        assert!(engine.in_force().troubles().is_empty(), "{:?}", engine.in_force().troubles());
+        let body = review(config_map(json!({}))).to_string();
+        let mut review = Review::read(Entry::ValidateFail, body.as_bytes()).unwrap();
+        let mut rounds = 0;
+        loop {
+            match review.step(&engine, &|| false) {
+                Step::Decided(judged) => return (rounds, judged.decision.is_allowed()),
+                Step::Fetch(needs) => {
+                    rounds += 1;
+                    for need in needs {
+                        let fact = match &need {
+                            Need::Namespace(_) => Fact::Namespace(Some(json!({ "metadata": {} }))),
+                            _ => Fact::Access(Verdict::Allow { reason: String::new() }),
+                        };
+                        review.learn(need, Ok(fact));
+                    }
+                }
+            }
+        }
+    };
+    let (rounds, allowed) = asks(6);
+    assert!(allowed && rounds > 4, "{rounds}");
 }
 
 #[test]

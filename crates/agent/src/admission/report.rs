@@ -28,7 +28,6 @@ use crate::{
     backoff::{Backoff, random},
     identity::Identity,
     net::{BoxIo, channel, dial},
-    tasks::Tasks,
 };
 
 /// Words of a scan that wait; the scan then waits itself.
@@ -64,35 +63,53 @@ impl Reports {
     }
 
     /// Tells a word of the background scan; waits while the hub takes none.
+    #[allow(dead_code, reason = "the background scan speaks through it")]
     pub(crate) async fn found(&self, word: ScanWord) {
         // The other end goes with the process.
         let _ = self.scan.send(word).await;
     }
 
     /// How many words of scans the hub refused: a scan during which it grows must begin anew.
+    #[allow(dead_code, reason = "the background scan asks it")]
     pub(crate) fn refused_words(&self) -> u64 {
         self.spool.refused_words()
     }
 }
 
-/// Starts telling the hub.
-pub(crate) fn start(identity: Identity, tasks: &mut Tasks) -> Result<Reports, AgentError> {
-    let connector = identity.to_hub(Protocol::Admission)?;
+/// Begins to take words; they wait for a way to the hub.
+pub(crate) fn open() -> (Reports, Waiting) {
     let spool = Arc::new(Spool::default());
     let (scan, words) = mpsc::channel(SCAN_QUEUE);
-    let link = Link {
-        spool: Arc::clone(&spool),
-        words,
-        identity,
-        connector,
-        epoch: 0,
-        number: 0,
-        pending: None,
-        uses_due: Instant::now() + USES_EVERY,
-        stop: tasks.stop(),
-    };
-    tasks.spawn("admission reports", link.run());
-    Ok(Reports { spool, scan })
+    (Reports { spool: Arc::clone(&spool), scan }, Waiting { spool, words })
+}
+
+/// Words that wait for a way to the hub.
+pub(crate) struct Waiting {
+    spool: Arc<Spool>,
+    words: mpsc::Receiver<ScanWord>,
+}
+
+impl Waiting {
+    /// Tells the hub until it is told to stop.
+    pub(crate) async fn tell(
+        self,
+        identity: Identity,
+        stop: CancellationToken,
+    ) -> Result<(), AgentError> {
+        let connector = identity.to_hub(Protocol::Admission)?;
+        let link = Link {
+            spool: self.spool,
+            words: self.words,
+            identity,
+            connector,
+            epoch: 0,
+            number: 0,
+            pending: None,
+            uses_due: Instant::now() + USES_EVERY,
+            stop,
+        };
+        link.run().await
+    }
 }
 
 /// Why a connection ended.

@@ -36,8 +36,9 @@ pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
 pub(crate) use policy::{PolicyCommand, PolicyEval};
 pub(crate) use record::Record;
 pub use role::{
-    AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand, HubFlags, HubInit,
-    HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat, OfflinePassphrase, UpArgs,
+    AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand,
+    HubFlags, HubInit, HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat, OfflinePassphrase,
+    UpArgs,
 };
 pub(crate) use scan::{Asks, Scan};
 pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};

@@ -176,6 +176,8 @@ pub enum AgentCommand {
     Proxy(AgentProxyArgs),
     /// Make and flush credentials as the hub orders and the ceiling allows
     Control(AgentControlArgs),
+    /// Answer the API server, which asks admission policies before it stores anything
+    Admission(AgentAdmissionArgs),
 }
 
 /// `nullius agent proxy`.
@@ -200,6 +202,25 @@ pub struct AgentProxyArgs {
 /// `nullius agent control`.
 #[derive(Debug, Clone, Args)]
 pub struct AgentControlArgs {
+    /// The cluster's name
+    #[arg(long, env = "NULLIUS_CLUSTER", value_name = "NAME", hide_env_values = true)]
+    pub cluster: ClusterName,
+    /// The form of log lines
+    #[arg(
+        long,
+        env = "NULLIUS_LOG_FORMAT",
+        value_enum,
+        value_name = "text|json",
+        hide_possible_values = true,
+        default_value_t,
+        hide_env_values = true
+    )]
+    pub log_format: LogFormat,
+}
+
+/// `nullius agent admission`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentAdmissionArgs {
     /// The cluster's name
     #[arg(long, env = "NULLIUS_CLUSTER", value_name = "NAME", hide_env_values = true)]
     pub cluster: ClusterName,

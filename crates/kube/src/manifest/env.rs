@@ -14,17 +14,22 @@ pub const HUB_ID: &str = "NULLIUS_HUB_ID";
 pub const HUB_TOKEN_FILE: &str = "NULLIUS_HUB_TOKEN_FILE";
 /// File with the join token; absent once it is redeemed.
 pub const JOIN_TOKEN_FILE: &str = "NULLIUS_JOIN_TOKEN_FILE";
-/// File with the provisioner's projected token for the API server.
+/// File with the account's projected token for the API server.
 pub const API_TOKEN_FILE: &str = "NULLIUS_API_TOKEN_FILE";
 /// File with the cluster's CA.
 pub const API_CA_FILE: &str = "NULLIUS_API_CA_FILE";
 /// `host:port` of `agent control`, for `agent proxy`.
 pub const CONTROL: &str = "NULLIUS_CONTROL";
-/// Address that `agent control` listens on for proxies.
+/// Address that `agent control` listens on for proxies, and `agent admission` for API servers.
 pub const LISTEN: &str = "NULLIUS_LISTEN";
 /// Address of health and readiness.
 pub const HEALTH: &str = "NULLIUS_HEALTH";
 
+/// File with the authority of API servers' client certificates, for `agent admission`; none is asked for where it is absent.
+pub const CLIENT_CA_FILE: &str = "NULLIUS_ADMISSION_CLIENT_CA";
+
+pub(super) const CLIENT_CA_DIR: &str = "/etc/nullius/client-ca";
+pub(super) const CLIENT_CA_PATH: &str = "/etc/nullius/client-ca/ca.crt";
 pub(super) const CONFIG_DIR: &str = "/etc/nullius";
 pub(super) const INFRA_CA_PATH: &str = "/etc/nullius/infra-ca.pem";
 pub(super) const HUB_TOKEN_DIR: &str = "/var/run/nullius/hub";

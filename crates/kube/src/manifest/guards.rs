@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 
 use super::rights::part_of;
 use crate::names::{
-    ACCOUNT_PREFIX, AGENT_PROXY, BINDER, BINDING_PREFIX, CEILING, CONTROL_LEASE, GUARD_PROBE,
-    JOIN_SECRET, MARKER_TYPE, PROVISIONER, ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE,
-    SYSTEM_NAMESPACE, TRUST_SECRET,
+    ACCOUNT_PREFIX, ADMISSION, ADMISSION_SECRET, ADMISSION_STATUS, AGENT_ADMISSION, AGENT_PROXY,
+    BINDER, BINDING_PREFIX, CEILING, CONTROL_LEASE, GUARD_PROBE, JOIN_SECRET, MARKER_TYPE,
+    PROVISIONER, ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET,
 };
 
 /// Whether the request is about a Lease.
 const LEASES: &str =
     "request.resource.group == 'coordination.k8s.io' && variables.resource == 'leases'";
 
-const ADMISSION: &str = "admissionregistration.k8s.io/v1";
+const POLICY_API: &str = "admissionregistration.k8s.io/v1";
 
 pub(super) fn policies() -> Vec<Value> {
     [sessions_closed(), system_closed(), roles(), bindings(), role_writer()]
@@ -83,6 +83,13 @@ fn system_closed() -> Value {
             || variables.resource == 'secrets' && variables.name in ['{TRUST_SECRET}', '{JOIN_SECRET}']) \
         || variables.ours && {LEASES} && variables.name == '{CONTROL_LEASE}'"
     );
+    let admission = format!(
+        "variables.admission && ( \
+            request.resource.group == '' && request.operation == 'UPDATE' && variables.subresource == '' \
+                && (variables.resource == 'secrets' && variables.name == '{ADMISSION_SECRET}' \
+                    || variables.resource == 'configmaps' && variables.name == '{ADMISSION_STATUS}') \
+            || {LEASES} && variables.name == '{AGENT_ADMISSION}')"
+    );
     // Draining a node and telling of events need no trust. With a Lease of that name `nullius-role-writer` is proven
     // by itself: nobody looks at it.
     let harmless = format!(
@@ -91,11 +98,13 @@ fn system_closed() -> Value {
         || request.operation == 'CREATE' && {LEASES} && variables.name == '{GUARD_PROBE}'"
     );
     let who = format!(
-        "variables.controller || 'system:nodes' in variables.groups || {harmless} || {ours} || variables.guardian"
+        "variables.controller || 'system:nodes' in variables.groups || {harmless} || {ours} || {admission} \
+        || variables.guardian"
     );
     let mut variables = identity_variables();
     variables.extend(request_variables());
     variables.push(variable("ours", &is_account(PROVISIONER)));
+    variables.push(variable("admission", &is_account(ADMISSION)));
     policy(
         "nullius-system-closed",
         json!({
@@ -276,7 +285,7 @@ fn policy(
         spec["matchConditions"] = conditions.into();
     }
     json!({
-        "apiVersion": ADMISSION,
+        "apiVersion": POLICY_API,
         "kind": "ValidatingAdmissionPolicy",
         "metadata": { "name": name, "labels": part_of() },
         "spec": spec,
@@ -286,7 +295,7 @@ fn policy(
 fn binding_of(policy: &Value) -> Value {
     let name = &policy["metadata"]["name"];
     json!({
-        "apiVersion": ADMISSION,
+        "apiVersion": POLICY_API,
         "kind": "ValidatingAdmissionPolicyBinding",
         "metadata": { "name": name, "labels": part_of() },
         "spec": { "policyName": name, "validationActions": ["Deny"] },

@@ -49,7 +49,7 @@ pub(super) fn accounts(ceiling: &Ceiling, shape: &Shape) -> Vec<Value> {
     objects
 }
 
-fn account(name: &str) -> Value {
+pub(super) fn account(name: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "ServiceAccount",
@@ -139,7 +139,7 @@ fn kept_secret() -> Value {
     })
 }
 
-fn cluster_role(name: &str, rules: Value) -> Value {
+pub(super) fn cluster_role(name: &str, rules: Value) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "ClusterRole",
@@ -148,7 +148,7 @@ fn cluster_role(name: &str, rules: Value) -> Value {
     })
 }
 
-fn cluster_role_binding(name: &str, role: &str, accounts: &[&str]) -> Value {
+pub(super) fn cluster_role_binding(name: &str, role: &str, accounts: &[&str]) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "ClusterRoleBinding",
@@ -158,7 +158,7 @@ fn cluster_role_binding(name: &str, role: &str, accounts: &[&str]) -> Value {
     })
 }
 
-fn role(name: &str, namespace: &str, rules: Value) -> Value {
+pub(super) fn role(name: &str, namespace: &str, rules: Value) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "Role",
@@ -167,7 +167,7 @@ fn role(name: &str, namespace: &str, rules: Value) -> Value {
     })
 }
 
-fn role_binding(role: &str, namespace: &str, account: &str) -> Value {
+pub(super) fn role_binding(role: &str, namespace: &str, account: &str) -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"),
         "kind": "RoleBinding",

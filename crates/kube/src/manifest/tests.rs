@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "test")]
 use k8s_openapi::api::{
-    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    admissionregistration::v1::{
+        MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+        ValidatingWebhookConfiguration,
+    },
     apps::v1::Deployment,
     core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
@@ -51,6 +54,8 @@ fn every_object_is_exactly_what_kubernetes_knows() {
             "ConfigMap" => survives::<ConfigMap>(&object),
             "Service" => survives::<Service>(&object),
             "NetworkPolicy" => survives::<NetworkPolicy>(&object),
+            "ValidatingWebhookConfiguration" => survives::<ValidatingWebhookConfiguration>(&object),
+            "MutatingWebhookConfiguration" => survives::<MutatingWebhookConfiguration>(&object),
             "Deployment" => survives::<Deployment>(&object),
             "ClusterRole" => survives::<ClusterRole>(&object),
             "ClusterRoleBinding" => survives::<ClusterRoleBinding>(&object),

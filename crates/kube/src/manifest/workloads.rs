@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Deployments, HubPins, env, rights::part_of};
+use super::{Deployments, HubPins, admission, env, rights::part_of};
 use crate::names::{
     AGENT_PROXY, CONTROL_PORT, HEALTH_PORT, JOIN_SECRET, PROVISIONER, SESSIONS_NAMESPACE,
     SYSTEM_NAMESPACE,
@@ -29,7 +29,7 @@ pub(super) fn objects(
 ) -> Vec<Value> {
     let config = config_map(cluster, hub);
     let fingerprint = hex::encode(Sha256::digest(config["data"].to_string()));
-    vec![
+    let mut objects = vec![
         config,
         join_secret(join_token),
         deny_all(SESSIONS_NAMESPACE),
@@ -38,7 +38,9 @@ pub(super) fn objects(
         service(),
         control(deployments, &fingerprint),
         proxy(deployments, &fingerprint),
-    ]
+    ];
+    objects.extend(admission::workload(deployments, &fingerprint));
+    objects
 }
 
 fn config_map(cluster: &ClusterName, hub: &HubPins) -> Value {
@@ -164,20 +166,20 @@ fn proxy(deployments: &Deployments, fingerprint: &str) -> Value {
     })
 }
 
-struct Workload<'a> {
-    name: &'a str,
-    role: &'a str,
-    account: &'a str,
-    replicas: u16,
-    deployments: &'a Deployments,
-    fingerprint: &'a str,
-    environment: Vec<Value>,
-    ports: Value,
-    volumes: Vec<Value>,
-    mounts: Vec<Value>,
+pub(super) struct Workload<'a> {
+    pub(super) name: &'a str,
+    pub(super) role: &'a str,
+    pub(super) account: &'a str,
+    pub(super) replicas: u16,
+    pub(super) deployments: &'a Deployments,
+    pub(super) fingerprint: &'a str,
+    pub(super) environment: Vec<Value>,
+    pub(super) ports: Value,
+    pub(super) volumes: Vec<Value>,
+    pub(super) mounts: Vec<Value>,
 }
 
-fn deployment(workload: &Workload<'_>) -> Value {
+pub(super) fn deployment(workload: &Workload<'_>) -> Value {
     let labels = selector(workload.name);
     let probe = |path: &str, period: u32, failures: u32| {
         json!({
@@ -236,7 +238,7 @@ fn deployment(workload: &Workload<'_>) -> Value {
     })
 }
 
-fn selector(name: &str) -> Value {
+pub(super) fn selector(name: &str) -> Value {
     json!({ "app.kubernetes.io/name": "nullius", "app.kubernetes.io/component": name })
 }
 
@@ -247,7 +249,7 @@ fn pod_labels(name: &str) -> Value {
 }
 
 /// What both roles know of hub and cluster.
-fn pins() -> Vec<Value> {
+pub(super) fn pins() -> Vec<Value> {
     let from_config = |name: &str, key: &str| json!({ "name": name, "valueFrom": { "configMapKeyRef": { "name": CONFIG, "key": key } } });
     vec![
         from_config(env::CLUSTER, "cluster"),
@@ -261,11 +263,11 @@ fn pins() -> Vec<Value> {
     ]
 }
 
-fn plain(name: &str, value: &str) -> Value {
+pub(super) fn plain(name: &str, value: &str) -> Value {
     json!({ "name": name, "value": value })
 }
 
-fn mounts() -> Vec<Value> {
+pub(super) fn mounts() -> Vec<Value> {
     vec![
         mount("config", env::CONFIG_DIR),
         mount("hub-token", env::HUB_TOKEN_DIR),
@@ -273,18 +275,18 @@ fn mounts() -> Vec<Value> {
     ]
 }
 
-fn mount(name: &str, path: &str) -> Value {
+pub(super) fn mount(name: &str, path: &str) -> Value {
     json!({ "name": name, "mountPath": path, "readOnly": true })
 }
 
-fn config_volume() -> Value {
+pub(super) fn config_volume() -> Value {
     json!({
         "name": "config",
         "configMap": { "name": CONFIG, "items": [{ "key": "infra-ca.pem", "path": "infra-ca.pem" }] },
     })
 }
 
-fn hub_token_volume() -> Value {
+pub(super) fn hub_token_volume() -> Value {
     json!({
         "name": "hub-token",
         "projected": { "sources": [
@@ -293,6 +295,6 @@ fn hub_token_volume() -> Value {
     })
 }
 
-fn cluster_ca() -> Value {
+pub(super) fn cluster_ca() -> Value {
     json!({ "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } })
 }

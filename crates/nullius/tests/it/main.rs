@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
 
+mod admission;
+mod admission_attacks;
+mod admission_direct;
+mod admission_lab;
 mod alone;
 mod anchor;
 mod audit;

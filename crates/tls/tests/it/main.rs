@@ -4,4 +4,5 @@
 mod agents;
 mod cluster;
 mod public;
+mod webhook;
 mod world;

@@ -4,6 +4,7 @@
 //! They run where a test run has started clusters (`NULLIUS_TEST_STATE`, set by `cargo xtask test`).
 
 mod faults;
+mod webhook;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,7 @@ const API: &str = "admissionregistration.k8s.io/v1";
 /// How long an API server may take to act on policies.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
     name: String,
@@ -34,7 +35,7 @@ struct Case {
     requests: Vec<Ask>,
 }
 
-#[derive(Deserialize, Default, Clone, Copy, PartialEq)]
+#[derive(Debug, Deserialize, Default, Clone, Copy, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum PolicyKind {
     #[default]
@@ -51,7 +52,7 @@ impl PolicyKind {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Ask {
     #[serde(rename = "do")]
@@ -64,7 +65,7 @@ struct Ask {
     text: Option<usize>,
 }
 
-#[derive(Deserialize, Clone, Copy, PartialEq)]
+#[derive(Debug, Deserialize, Clone, Copy, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum What {
     Create,

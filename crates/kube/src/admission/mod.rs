@@ -1,0 +1,12 @@
+//! What `agent admission` does in the cluster: caches of what policies ask for, questions to the authorizer, the Secret of its
+//! authority, and the two webhook configurations that the join manifest made.
+
+mod authority;
+mod objects;
+mod questions;
+mod registration;
+
+pub use authority::{AuthorityRecord, AuthorityStore, Generation};
+pub use objects::{Objects, Watched};
+pub use questions::{AccessQuestion, AccessTarget, AccessVerdict, Questions};
+pub use registration::{Registration, RegistrationStore, StatusStore, WebhookEntry};

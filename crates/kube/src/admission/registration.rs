@@ -1,0 +1,161 @@
+//! The two webhook configurations: which requests the API server holds back, and whom it asks.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use k8s_openapi::api::{
+    admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+    core::v1::ConfigMap,
+};
+use kube::{Api, Resource, api::PostParams};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{
+    ADMISSION_STATUS, ADMISSION_WEBHOOKS, AGENT_ADMISSION, ApiServer, ConnectError, Credential,
+    KubeError, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, Step,
+};
+
+/// How long an API server waits for an answer.
+const TIMEOUT_SECONDS: u8 = 10;
+/// Namespaces that no policy of the webhook is for: the cluster and the agent must always come up again.
+const EXCLUDED: [&str; 3] = ["kube-system", SESSIONS_NAMESPACE, SYSTEM_NAMESPACE];
+
+/// One entry of a webhook configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WebhookEntry {
+    /// The first part of its name.
+    pub name: String,
+    /// The path, with the part that nobody guesses.
+    pub path: String,
+    /// For which requests, `rules` of the API.
+    pub rules: Vec<Value>,
+    /// `Fail` or `Ignore`.
+    pub failure_policy: &'static str,
+}
+
+/// What the API server is to know.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Registration {
+    /// Entries that validate.
+    pub validating: Vec<WebhookEntry>,
+    /// Entries that mutate.
+    pub mutating: Vec<WebhookEntry>,
+    /// The authorities by which the webhook is recognised, PEM.
+    pub authorities_pem: String,
+}
+
+/// Reads and writes both configurations.
+#[derive(Clone)]
+pub struct RegistrationStore {
+    validating: Api<ValidatingWebhookConfiguration>,
+    mutating: Api<MutatingWebhookConfiguration>,
+}
+
+impl RegistrationStore {
+    /// With the credential of `agent admission`.
+    pub fn new(server: &ApiServer, credential: Credential) -> Result<Self, ConnectError> {
+        let client = server.client(credential)?;
+        Ok(Self { validating: Api::all(client.clone()), mutating: Api::all(client) })
+    }
+
+    /// Makes both configurations say this and nothing else; true where something was written.
+    pub async fn write(&self, registration: &Registration) -> Result<bool, KubeError> {
+        let authorities = STANDARD.encode(&registration.authorities_pem);
+        let webhooks = |entries: &[WebhookEntry], kind: Kind| -> Vec<Value> {
+            entries.iter().map(|entry| webhook(entry, kind, &authorities)).collect()
+        };
+        let validating = webhooks(&registration.validating, Kind::Validating);
+        let mutating = webhooks(&registration.mutating, Kind::Mutating);
+        let wrote = put(&self.mutating, mutating).await;
+        let wrote = wrote.map_err(|error| without_paths(error, registration))?;
+        let more = put(&self.validating, validating).await;
+        Ok(more.map_err(|error| without_paths(error, registration))? || wrote)
+    }
+}
+
+/// What an API server says of a path that it does not take is no matter of logs.
+fn without_paths(error: KubeError, registration: &Registration) -> KubeError {
+    let KubeError::Api { step, code, reason, mut message } = error else { return error };
+    for entry in registration.validating.iter().chain(&registration.mutating) {
+        message = message.replace(&entry.path, "/…");
+    }
+    KubeError::Api { step, code, reason, message }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Validating,
+    Mutating,
+}
+
+/// Every field that the API server would fill in is there, so that what is written can be compared with what stands.
+fn webhook(entry: &WebhookEntry, kind: Kind, authorities: &str) -> Value {
+    let mut webhook = json!({
+        "name": format!("{}.admission.nullius.dev", entry.name),
+        "clientConfig": {
+            "caBundle": authorities,
+            "service": {
+                "namespace": SYSTEM_NAMESPACE, "name": AGENT_ADMISSION, "port": 443, "path": entry.path,
+            },
+        },
+        "rules": entry.rules,
+        "failurePolicy": entry.failure_policy,
+        "matchPolicy": "Equivalent",
+        "namespaceSelector": { "matchExpressions": [
+            { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": EXCLUDED },
+        ] },
+        "objectSelector": {},
+        "sideEffects": "None",
+        "timeoutSeconds": TIMEOUT_SECONDS,
+        "admissionReviewVersions": ["v1"],
+    });
+    if kind == Kind::Mutating {
+        webhook["reinvocationPolicy"] = json!("IfNeeded");
+    }
+    webhook
+}
+
+async fn put<K>(api: &Api<K>, webhooks: Vec<Value>) -> Result<bool, KubeError>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Serialize,
+{
+    let found = api.get(ADMISSION_WEBHOOKS).await;
+    let found = found.map_err(KubeError::at(Step::ReadRegistration))?;
+    let lacks = |_| KubeError::Incomplete { step: Step::ReadRegistration, what: "its form" };
+    let mut object = serde_json::to_value(&found).map_err(lacks)?;
+    let standing = object.get("webhooks").cloned().unwrap_or_else(|| json!([]));
+    let wanted = Value::Array(webhooks);
+    if standing == wanted {
+        return Ok(false);
+    }
+    object["webhooks"] = wanted;
+    let object: K = serde_json::from_value(object).map_err(lacks)?;
+    let written = api.replace(ADMISSION_WEBHOOKS, &PostParams::default(), &object).await;
+    written.map_err(KubeError::at(Step::WriteRegistration))?;
+    Ok(true)
+}
+
+/// The ConfigMap in which people read what is in force.
+#[derive(Clone)]
+pub struct StatusStore {
+    maps: Api<ConfigMap>,
+}
+
+impl StatusStore {
+    /// With the credential of `agent admission`.
+    pub fn new(server: &ApiServer, credential: Credential) -> Result<Self, ConnectError> {
+        Ok(Self { maps: Api::namespaced(server.client(credential)?, SYSTEM_NAMESPACE) })
+    }
+
+    /// Says this; nothing is written where it is said already.
+    pub async fn write(&self, data: Vec<(String, String)>) -> Result<(), KubeError> {
+        let found = self.maps.get(ADMISSION_STATUS).await;
+        let mut found = found.map_err(KubeError::at(Step::WriteStatus))?;
+        let data = Some(data.into_iter().collect());
+        if found.data == data {
+            return Ok(());
+        }
+        found.data = data;
+        let written = self.maps.replace(ADMISSION_STATUS, &PostParams::default(), &found).await;
+        written.map(|_| ()).map_err(KubeError::at(Step::WriteStatus))
+    }
+}
