@@ -37,6 +37,7 @@ mod pages;
 mod people;
 mod reads;
 mod running;
+mod shipped;
 mod streams;
 mod trail;
 mod transports;
