@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod background;
 mod compare;
 mod policies;
 mod practice;

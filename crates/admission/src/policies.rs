@@ -192,6 +192,12 @@ impl Policies {
         self.proposed.learn(&self.state, kind, object, site).map_err(|wrong| wrong.to_string())
     }
 
+    /// Takes an object of the cluster itself as a fact.
+    pub(crate) fn know(&mut self, object: &Json) -> Result<(), String> {
+        self.looks = None;
+        self.state.add(object).map_err(|wrong| wrong.to_string())
+    }
+
     /// Everything was scanned: what scanned objects propose is known from here on. Gives what is to be said of it.
     pub(crate) fn adopt(&mut self) -> Vec<String> {
         std::mem::take(&mut self.proposed).end(&mut self.state)

@@ -2,11 +2,12 @@
 //!
 //! It begins to be asked only when it knows: every cache is complete and every policy compiled. Then it is ready, and the
 //! replica that leads writes it into the webhook configurations. Its account reads what policies ask for and makes nothing.
+//! That replica also judges what stands already, and tells the hub.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use nullius_kube::{
-    AGENT_ADMISSION, ApiServer, Credential, InCluster, Leadership, SYSTEM_NAMESPACE,
+    AGENT_ADMISSION, ApiServer, Credential, InCluster, Inventory, Leadership, SYSTEM_NAMESPACE,
     admission::Questions,
 };
 use nullius_model::ClusterName;
@@ -16,6 +17,7 @@ use nullius_tls::{WebRoots, WebhookAcceptor};
 use tokio_util::sync::CancellationToken;
 
 mod authority;
+mod background;
 mod certificate;
 mod facts;
 mod lead;
@@ -84,6 +86,7 @@ pub async fn run_admission(
     let certificate = certificate::Serving::new(service_name())?;
     tasks.spawn_loop("certificate", certificate.clone().keep(authority.clone()));
     let (reports, waiting) = report::open();
+    let told = reports.clone();
     let hub = Hub {
         cluster: settings.cluster.clone(),
         settings: settings.hub,
@@ -97,7 +100,12 @@ pub async fn run_admission(
     let acceptor = WebhookAcceptor::new(certificate.shown(), clients.as_ref())?;
     let holder = format!("{:032x}", nullius_pki::random_bits());
     let leadership = Leadership::new(&api, account.clone(), AGENT_ADMISSION, holder)?;
-    let leader = lead::Leader::new(&api, &account, engines.clone())?;
+    let (terms, leads) = tokio::sync::watch::channel(None);
+    let leader = lead::Leader::new(&api, &account, engines.clone(), terms)?;
+    let measures = background::measures::follow(&api, &account, engines.clone(), &mut tasks)?;
+    let inventory = Inventory::new(&api, account.clone())?;
+    let scanner = background::Scanner::new(inventory, told, measures, leads);
+    tasks.spawn_loop("background scan", scanner.run());
     let stop = tasks.stop();
     tasks.spawn("leadership", leader.run(leadership, stop.clone()));
 

@@ -14,7 +14,7 @@ use nullius_policy::{
 };
 use serde_json::Value as Json;
 
-use super::{Scan, Subject, at, places::paths_of};
+use super::{Scan, Subject, at, paths_of};
 use crate::{
     report::{FaultKind, Finding, Location, ObjectTrace, ScanFault, SpotAt, Waived, strictest_of},
     state::{Lack, Lacking, Person, creation},

@@ -32,6 +32,7 @@ use crate::{
     },
 };
 use judging::{Judged, Pass};
+pub(crate) use places::paths_of;
 use snippet::Lines;
 pub(crate) use waiver::field_fault;
 pub use waiver::{Waivers, WaiversError};

@@ -10,7 +10,7 @@ const BETWEEN: &str = ", ";
 const SPOTS_MAX: usize = 100;
 
 /// The fields that a policy finds wrong, as far as they can be known.
-pub(super) fn paths_of(violation: &Violation, traces: &[PolicyTrace]) -> Vec<String> {
+pub(crate) fn paths_of(violation: &Violation, traces: &[PolicyTrace]) -> Vec<String> {
     let named = violation.annotations.iter().find(|(key, _)| key == KEY);
     if let Some((_, paths)) = named {
         return paths.split(BETWEEN).take(SPOTS_MAX).map(str::to_owned).collect();

@@ -12,7 +12,7 @@ use nullius_kube::{
 };
 use nullius_model::Timestamp;
 use secrecy::ExposeSecret as _;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -35,6 +35,8 @@ pub(crate) struct Leader {
     status: StatusStore,
     ready_since: Option<Instant>,
     leads: bool,
+    /// The term in which this replica leads, for whoever works only then.
+    terms: watch::Sender<Option<u64>>,
 }
 
 impl Leader {
@@ -42,6 +44,7 @@ impl Leader {
         api: &ApiServer,
         account: &Credential,
         engines: Engines,
+        terms: watch::Sender<Option<u64>>,
     ) -> Result<Self, AgentError> {
         Ok(Self {
             engines,
@@ -50,6 +53,7 @@ impl Leader {
             status: StatusStore::new(api, account.clone())?,
             ready_since: None,
             leads: false,
+            terms,
         })
     }
 
@@ -83,7 +87,9 @@ impl Leader {
     }
 
     async fn round(&mut self, leadership: &mut Leadership) -> Result<Next, KubeError> {
-        let leads = leadership.contend().await?.is_some();
+        let term = leadership.contend().await?;
+        self.terms.send_if_modified(|known| std::mem::replace(known, term) != term);
+        let leads = term.is_some();
         if leads != self.leads {
             self.leads = leads;
             tracing::info!(leads, "the lead among replicas has changed");

@@ -48,8 +48,17 @@ pub(crate) struct Engines(Arc<Shared>);
 
 struct Shared {
     standing: ArcSwapOption<Standing>,
-    namespaces: Objects,
+    sources: Sources,
     changes: watch::Sender<Seen>,
+}
+
+/// What the cluster has of what policies are made of and look at.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    pub(crate) namespaces: Objects,
+    pub(crate) definitions: Objects,
+    /// The ConfigMaps that hold policies.
+    pub(crate) maps: Objects,
 }
 
 /// How often it changed, and what keeps the first from coming into force.
@@ -91,7 +100,11 @@ impl Engines {
         )?;
         let engines = Self(Arc::new(Shared {
             standing: ArcSwapOption::empty(),
-            namespaces: namespaces.clone(),
+            sources: Sources {
+                namespaces: namespaces.clone(),
+                definitions: definitions.clone(),
+                maps: maps.clone(),
+            },
             changes: watch::Sender::new(Seen::default()),
         }));
         let making = Making {
@@ -118,7 +131,12 @@ impl Engines {
 
     /// A namespace as the watch has it.
     pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Value>> {
-        self.0.namespaces.find("", name)
+        self.0.sources.namespaces.find("", name)
+    }
+
+    /// What policies are made of and look at.
+    pub(crate) fn sources(&self) -> Sources {
+        self.0.sources.clone()
     }
 
     /// Files that keep a replica from becoming ready.
@@ -334,7 +352,7 @@ impl Making {
 }
 
 /// The files of ConfigMaps, by name.
-fn files_of(maps: &[Arc<Value>]) -> Vec<PolicyFile> {
+pub(crate) fn files_of(maps: &[Arc<Value>]) -> Vec<PolicyFile> {
     let mut files = Vec::new();
     for map in maps {
         let name = map.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
@@ -353,9 +371,14 @@ fn files_of(maps: &[Arc<Value>]) -> Vec<PolicyFile> {
 
 /// `v1.36.3`, `v1.34+`.
 fn minor_of(version: &str) -> Version {
+    minor_number(version).map_or(Version::LATEST, Version::minor)
+}
+
+/// The minor version, where it says one.
+pub(crate) fn minor_number(version: &str) -> Option<u16> {
     let minor = version.split('.').nth(1).unwrap_or_default();
     let digits: String = minor.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().map_or(Version::LATEST, Version::minor)
+    digits.parse().ok()
 }
 
 #[cfg(test)]

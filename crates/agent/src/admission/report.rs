@@ -63,14 +63,12 @@ impl Reports {
     }
 
     /// Tells a word of the background scan; waits while the hub takes none.
-    #[allow(dead_code, reason = "the background scan speaks through it")]
     pub(crate) async fn found(&self, word: ScanWord) {
         // The other end goes with the process.
         let _ = self.scan.send(word).await;
     }
 
     /// How many words of scans the hub refused: a scan during which it grows must begin anew.
-    #[allow(dead_code, reason = "the background scan asks it")]
     pub(crate) fn refused_words(&self) -> u64 {
         self.spool.refused_words()
     }
@@ -299,5 +297,14 @@ fn unasked(end: Result<Option<AdmissionReceipt>, Status>) -> Ended {
         Ok(Some(receipt)) => Ended::OtherBatch(receipt.number),
         Ok(None) => Ended::Closed,
         Err(status) => Ended::Status(status),
+    }
+}
+
+#[cfg(test)]
+impl Reports {
+    /// Reports whose words of scans a test hears.
+    pub(crate) fn heard() -> (Self, mpsc::Receiver<ScanWord>) {
+        let (scan, words) = mpsc::channel(SCAN_QUEUE);
+        (Self { spool: Arc::default(), scan }, words)
     }
 }

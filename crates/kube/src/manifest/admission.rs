@@ -26,6 +26,12 @@ pub(super) fn rights() -> Vec<Value> {
     let fill = ["get", "update", "patch"];
     let everywhere = json!([
         { "apiGroups": [""], "resources": ["namespaces", "configmaps"], "verbs": read },
+        { "apiGroups": [""], "resources": ["pods", "replicationcontrollers"], "verbs": read },
+        { "apiGroups": ["apps"], "resources": ["deployments", "replicasets", "statefulsets", "daemonsets"],
+          "verbs": read },
+        { "apiGroups": ["batch"], "resources": ["jobs", "cronjobs"], "verbs": read },
+        { "apiGroups": ["admissionregistration.k8s.io"],
+          "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"], "verbs": read },
         { "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": read },
         { "apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"] },
         { "apiGroups": ["admissionregistration.k8s.io"],

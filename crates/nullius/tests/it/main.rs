@@ -31,6 +31,7 @@ mod faults_outage;
 mod faults_session;
 mod faults_sign_in;
 mod faults_store;
+mod findings;
 mod flush;
 mod keys;
 mod pages;
