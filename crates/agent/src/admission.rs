@@ -4,13 +4,13 @@
 //! replica that leads writes it into the webhook configurations. Its account reads what policies ask for and makes nothing.
 //! That replica also judges what stands already, and tells the hub.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use nullius_kube::{
     AGENT_ADMISSION, ApiServer, Credential, InCluster, Inventory, Leadership, SYSTEM_NAMESPACE,
     admission::Questions,
 };
-use nullius_model::ClusterName;
+use nullius_model::{ClusterName, Namespace};
 use nullius_pki::Verifier;
 use nullius_proto::agent_v1::AgentRole;
 use nullius_tls::{WebRoots, WebhookAcceptor};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 mod authority;
 mod background;
 mod certificate;
+mod exceptions;
 mod facts;
 mod lead;
 mod listener;
@@ -57,6 +58,8 @@ pub struct AdmissionSettings {
     pub listen: SocketAddr,
     /// Authorities of API servers' client certificates, PEM; where the file is absent, none are asked for.
     pub client_ca_file: Option<PathBuf>,
+    /// Namespaces in which exceptions from policies count.
+    pub exception_namespaces: BTreeSet<Namespace>,
     /// Where the kubelet asks for health.
     pub health: Option<SocketAddr>,
 }
@@ -81,7 +84,8 @@ pub async fn run_admission(
     let api = ApiServer::in_cluster(&settings.api)?;
     let account = Credential::File(settings.api_token_file);
 
-    let engines = Engines::start(&api, &account, counted.clone(), &mut tasks)?;
+    let engines =
+        Engines::start(&api, &account, settings.exception_namespaces, counted.clone(), &mut tasks)?;
     let authority = authority::follow(&api, &account, &mut tasks)?;
     let certificate = certificate::Serving::new(service_name())?;
     tasks.spawn_loop("certificate", certificate.clone().keep(authority.clone()));

@@ -33,6 +33,7 @@ pub enum Step {
     ReadRegistration,
     WriteRegistration,
     WriteStatus,
+    WriteCondition,
 }
 
 impl fmt::Display for Step {
@@ -64,6 +65,7 @@ impl fmt::Display for Step {
             Self::ReadRegistration => f.write_str("reading the webhook configurations"),
             Self::WriteRegistration => f.write_str("writing the webhook configurations"),
             Self::WriteStatus => f.write_str("writing what is in force"),
+            Self::WriteCondition => f.write_str("writing the condition of a policy"),
         }
     }
 }

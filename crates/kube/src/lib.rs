@@ -36,8 +36,9 @@ pub use manifest::{CLEAN_UP, Deployments, HubPins, JoinManifest, PullPolicy, Sha
 pub use names::{
     ADMISSION, ADMISSION_POLICIES_LABEL, ADMISSION_PORT, ADMISSION_SECRET, ADMISSION_STATUS,
     ADMISSION_WEBHOOKS, AGENT_ADMISSION, AGENT_PROXY, BINDER, CEILING_BINDING, CONTROL_LEASE,
-    CONTROL_PORT, HEALTH_PORT, JOIN_SECRET, OwnAccount, PROVISIONER, ROLE_PREFIX, ROLE_WRITER,
-    SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET, account_name, role_object_name,
+    CONTROL_PORT, EXCEPTED_POLICIES, HEALTH_PORT, JOIN_SECRET, OwnAccount, PROVISIONER,
+    ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET, account_name,
+    role_object_name,
 };
 pub use reader::{ClusterReader, Listed, ReadError};
 pub use record::{ObjectRef, ParseObjectRefError, StandingSession};

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 mod admission;
 pub mod env;
+mod exceptions;
 mod guards;
 mod rights;
 mod workloads;
@@ -74,9 +75,10 @@ impl Deployments {
     }
 }
 
-/// What takes all of Nullius out of a cluster, in this order, with the credential of one of its administrators: the
-/// webhook and policies first, which guard the rest.
-pub const CLEAN_UP: [&str; 4] = [
+/// What takes all of Nullius out of a cluster, in this order, with the credential of one of its administrators:
+/// exceptions first, so that the API server's policies ask about everybody again; then webhook and policies, which guard the rest.
+pub const CLEAN_UP: [&str; 5] = [
+    "kubectl delete customresourcedefinition -l app.kubernetes.io/part-of=nullius",
     "kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration,validatingadmissionpolicybinding,validatingadmissionpolicy,clusterrolebinding,clusterrole -l app.kubernetes.io/part-of=nullius",
     "kubectl delete clusterrolebinding,clusterrole -l app.kubernetes.io/managed-by=nullius",
     "kubectl delete rolebinding -A -l app.kubernetes.io/managed-by=nullius",
@@ -110,6 +112,7 @@ impl JoinManifest {
         objects.extend(guards::policies());
         objects.extend(rights::accounts(&self.ceiling, &self.shape));
         if let Shape::InCluster { deployments, hub, join_token } = &self.shape {
+            objects.extend(exceptions::objects());
             objects.extend(admission::rights());
             objects.extend(workloads::objects(&self.cluster, deployments, hub, join_token));
         }

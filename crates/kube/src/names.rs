@@ -54,6 +54,8 @@ pub const ADMISSION: &str = "nullius-admission";
 pub const AGENT_ADMISSION: &str = "nullius-agent-admission";
 /// Name of both webhook configurations.
 pub const ADMISSION_WEBHOOKS: &str = "nullius-admission";
+/// The ClusterRole by which administrators let exceptions count from policies of the API server.
+pub const EXCEPTED_POLICIES: &str = "nullius:excepted-policies";
 /// Secret of the webhook's authority.
 pub const ADMISSION_SECRET: &str = "nullius-admission-ca";
 /// ConfigMap that says which policies of the webhook are in force.

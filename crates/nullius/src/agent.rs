@@ -1,14 +1,14 @@
 //! `nullius agent`: settings from the environment that the join manifest writes, then the role until it is told to stop.
 
-use std::{fs, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{collections::BTreeSet, fs, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use anyhow::{Context as _, Result};
 use nullius_agent::{
     Address, AdmissionSettings, ControlSettings, HubSettings, ProxySettings, TunnelCount,
 };
 use nullius_cli::AgentCommand;
-use nullius_kube::{InCluster, env};
-use nullius_model::ClusterName;
+use nullius_kube::{InCluster, SYSTEM_NAMESPACE, env};
+use nullius_model::{ClusterName, Namespace};
 use nullius_tls::InfraRoots;
 use tokio_util::sync::CancellationToken;
 
@@ -73,8 +73,19 @@ fn admission_settings(cluster: ClusterName) -> Result<AdmissionSettings> {
         api_token_file: path(env::API_TOKEN_FILE)?,
         listen: parsed(env::LISTEN)?,
         client_ca_file: optional(env::CLIENT_CA_FILE).map(PathBuf::from),
+        exception_namespaces: exception_namespaces()?,
         health: health()?,
     })
+}
+
+/// Where exceptions count: in the agent's own namespace, unless others are named.
+fn exception_namespaces() -> Result<BTreeSet<Namespace>> {
+    let named = optional(env::EXCEPTION_NAMESPACES);
+    let names = named.as_deref().unwrap_or(SYSTEM_NAMESPACE).split(',');
+    names
+        .map(|name| name.trim().parse())
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("`{}` is wrong", env::EXCEPTION_NAMESPACES))
 }
 
 fn hub_settings() -> Result<HubSettings> {

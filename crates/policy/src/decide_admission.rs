@@ -13,8 +13,10 @@ use nullius_model::{Explanation, PermissionId, Reason};
 use crate::{
     AdmissionDecision, AdmissionPermit, Decision, Denial, StepUp, Verdict,
     admission_policy::{
-        Decision as Outcome, Evaluation, Facts, Need, PolicySet, Refusal, Request, evaluate,
+        Decision as Outcome, Evaluation, Facts, Need, PolicySet, Refusal, Request,
+        evaluate_excepting,
     },
+    exception::Exception,
 };
 
 /// The answer to a request, or what must be known to give it.
@@ -35,10 +37,16 @@ pub struct Judged {
     pub outcome: Outcome,
 }
 
-/// Decides on a request that an API server holds back until it is answered.
+/// Decides on a request that an API server holds back until it is answered; all the exceptions must hold at this time.
 #[must_use]
-pub fn decide_admission(set: &PolicySet, request: &Request, facts: &Facts<'_>) -> Admission {
-    match catch_unwind(AssertUnwindSafe(|| evaluate(set, request, facts))) {
+pub fn decide_admission(
+    set: &PolicySet,
+    request: &Request,
+    facts: &Facts<'_>,
+    exceptions: &[&Exception],
+) -> Admission {
+    let evaluate = || evaluate_excepting(set, request, facts, exceptions);
+    match catch_unwind(AssertUnwindSafe(evaluate)) {
         Ok(Evaluation::Needs(needs)) => Admission::Needs(needs),
         Ok(Evaluation::Decided(outcome)) => Admission::Decided(Box::new(sealed(*outcome))),
         Err(_) => Admission::Decided(Box::new(withhold_admission(
@@ -183,7 +191,7 @@ mod tests {
             kinds: &NoKinds { panics },
             interrupt: None,
         };
-        match decide_admission(&set, &request, &facts) {
+        match decide_admission(&set, &request, &facts, &[]) {
             Admission::Decided(judged) => *judged,
             Admission::Needs(needs) => panic!("{needs:?}"),
         }

@@ -11,6 +11,7 @@ use std::{
 
 use nullius_manifest::Manifest;
 use nullius_policy::admission_policy::{Kind, ParamQuery, PolicySet, Taken, Version};
+use nullius_policy::exception::Exception;
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -33,11 +34,12 @@ pub struct InForce {
     troubles: Vec<Trouble>,
 }
 
-/// Policies in force and the kinds of the cluster in which they are.
+/// Policies in force, the kinds of the cluster in which they are, and who is excepted from them.
 #[derive(Debug)]
 pub struct Engine {
     pub(super) in_force: Arc<InForce>,
     pub(super) kinds: State,
+    pub(super) exceptions: Vec<Exception>,
 }
 
 /// A policy or binding that is not in force as it was written.
@@ -199,7 +201,13 @@ impl Engine {
         definitions: impl IntoIterator<Item = &'a Json>,
     ) -> (Self, Vec<NotTaken>) {
         let (kinds, wrong) = State::of_definitions(definitions);
-        (Self { in_force, kinds }, wrong)
+        (Self { in_force, kinds, exceptions: Vec::new() }, wrong)
+    }
+
+    /// With exceptions, which end by themselves.
+    #[must_use]
+    pub fn excepting(self, exceptions: Vec<Exception>) -> Self {
+        Self { exceptions, ..self }
     }
 
     /// The policies.

@@ -9,6 +9,7 @@ mod answer;
 mod files;
 mod in_force;
 mod json;
+pub mod native;
 mod rules;
 mod step;
 

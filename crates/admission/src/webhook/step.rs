@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nullius_model::Timestamp;
 use nullius_policy::{
     Admission, Judged,
     admission_policy::{
         Answers, Facts, Need, NotARequest, ParamQuery, ROUNDS, Request, authz::Verdict,
     },
-    decide_admission, withhold_admission,
+    decide_admission,
+    exception::Exception,
+    withhold_admission,
 };
 use serde_json::Value as Json;
 
@@ -102,8 +105,8 @@ impl Review {
     }
 
     /// Asks the policies with what is known. `is_late` says when an answer is no longer of use: then it is no, whatever a policy
-    /// says of its own failure.
-    pub fn step(&mut self, engine: &Engine, is_late: &dyn Fn() -> bool) -> Step {
+    /// says of its own failure. Exceptions count that hold at `now`.
+    pub fn step(&mut self, engine: &Engine, now: Timestamp, is_late: &dyn Fn() -> bool) -> Step {
         const LATE: &str = "the policies took longer than the API server waits";
         if let Some(why) = &self.failed {
             return withheld(why);
@@ -120,7 +123,9 @@ impl Review {
             interrupt: Some(is_late),
         };
         let set = engine.in_force.set(self.entry);
-        let decided = decide_admission(set, &self.request, &facts);
+        let exceptions: Vec<&Exception> =
+            engine.exceptions.iter().filter(|exception| exception.holds_at(now)).collect();
+        let decided = decide_admission(set, &self.request, &facts, &exceptions);
         (self.namespaces, self.params) = (facts.namespaces, facts.params);
         match decided {
             // What was interrupted is an error to a policy, and one that ignores errors would let it pass.

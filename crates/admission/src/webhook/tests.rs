@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
+use nullius_model::Timestamp;
 use nullius_policy::admission_policy::{Need, Version};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -59,7 +60,7 @@ fn ask(engine: &Engine, entry: Entry, body: &[u8], late: bool) -> Json {
     let answered = match Review::read(entry, body) {
         Err(NotRead { uid, told }) => refuse(&uid.expect("a uid"), &told),
         Ok(mut review) => loop {
-            match review.step(engine, &|| late) {
+            match review.step(engine, Timestamp::UNIX_EPOCH, &|| late) {
                 Step::Decided(judged) => break answer(review.uid(), *judged),
                 Step::Fetch(needs) => {
                     for need in needs {
@@ -239,13 +240,13 @@ fn a_fact_that_cannot_be_fetched_denies_whatever_the_failure_policy_is() {
         let engine = engine(selects.replace("FAILURE", failure));
         let body = review(config_map(json!({}))).to_string();
         let mut review = Review::read(entry, body.as_bytes()).unwrap();
-        let Step::Fetch(needs) = review.step(&engine, &|| false) else {
+        let Step::Fetch(needs) = review.step(&engine, Timestamp::UNIX_EPOCH, &|| false) else {
             panic!("it needs nothing")
         };
         for need in needs {
             review.learn(need, Err("the API server is away".to_owned()));
         }
-        let Step::Decided(judged) = review.step(&engine, &|| false) else {
+        let Step::Decided(judged) = review.step(&engine, Timestamp::UNIX_EPOCH, &|| false) else {
             panic!("it needs more")
         };
         let refusal = judged.outcome.refusal.unwrap();
@@ -276,7 +277,7 @@ fn questions_that_depend_on_answers_are_asked_one_after_the_other() {
         let mut review = Review::read(Entry::ValidateFail, body.as_bytes()).unwrap();
         let mut rounds = 0;
         loop {
-            match review.step(&engine, &|| false) {
+            match review.step(&engine, Timestamp::UNIX_EPOCH, &|| false) {
                 Step::Decided(judged) => return (rounds, judged.decision.is_allowed()),
                 Step::Fetch(needs) => {
                     rounds += 1;
@@ -311,7 +312,7 @@ fn an_answer_that_comes_too_late_is_no_also_where_errors_are_ignored() {
     let mut review = Review::read(Entry::ValidateIgnore, body.as_bytes()).unwrap();
     let step = loop {
         times.set(0);
-        let step = review.step(&engine, &|| {
+        let step = review.step(&engine, Timestamp::UNIX_EPOCH, &|| {
             times.set(times.get() + 1);
             times.get() > 2
         });

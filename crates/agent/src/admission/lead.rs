@@ -1,13 +1,14 @@
 //! What one replica does for all: it keeps authorities fresh, writes the webhook configurations as the policies in force ask, and
 //! says in a ConfigMap what is in force.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use nullius_admission::webhook::Entry;
+use nullius_admission::webhook::{Entry, native::CONDITION};
 use nullius_kube::{
-    ApiServer, Credential, KubeError, Leadership,
+    ApiServer, Credential, EXCEPTED_POLICIES, KubeError, Leadership,
     admission::{
-        AuthorityRecord, AuthorityStore, Registration, RegistrationStore, StatusStore, WebhookEntry,
+        AuthorityRecord, AuthorityStore, NativePolicies, Registration, RegistrationStore,
+        StatusStore, WebhookEntry,
     },
 };
 use nullius_model::Timestamp;
@@ -16,7 +17,8 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    authority::{Believes, Turn, turn},
+    authority::{Believes, SETTLE, Turn, turn},
+    exceptions::Wanted,
     policies::{Engines, Standing},
     service_name,
 };
@@ -33,6 +35,11 @@ pub(crate) struct Leader {
     authorities: AuthorityStore,
     registrations: RegistrationStore,
     status: StatusStore,
+    native: NativePolicies,
+    /// Conditions that are to be written, and since when the webhook is asked about their objects.
+    asked: BTreeMap<String, (String, Instant)>,
+    /// Policies of the API server that it does not let be changed, and why.
+    refused: BTreeMap<String, String>,
     ready_since: Option<Instant>,
     leads: bool,
     /// The term in which this replica leads, for whoever works only then.
@@ -51,6 +58,9 @@ impl Leader {
             authorities: AuthorityStore::new(api, account.clone())?,
             registrations: RegistrationStore::new(api, account.clone())?,
             status: StatusStore::new(api, account.clone())?,
+            native: NativePolicies::new(api, account.clone())?,
+            asked: BTreeMap::new(),
+            refused: BTreeMap::new(),
             ready_since: None,
             leads: false,
             terms,
@@ -103,7 +113,13 @@ impl Leader {
         }
         let record = self.authorities.load().await?;
         let believes = match &standing {
-            Some(standing) if self.is_ready() => self.register(&record, standing).await?,
+            Some(standing) if self.is_ready() => {
+                let believes = self.register(&record, standing).await?;
+                if matches!(believes, Believes::All) {
+                    self.leave_out(&standing.native).await;
+                }
+                believes
+            }
             _ => Believes::Unknown,
         };
         self.status.write(self.told(standing.as_deref())).await?;
@@ -145,6 +161,52 @@ impl Leader {
         Ok(Believes::All)
     }
 
+    /// Makes the API server's policies leave out what exceptions are for, and nothing else.
+    ///
+    /// What is left out newly is left out after the webhook has been asked about it for a while; what is to be asked about again
+    /// is at once.
+    async fn leave_out(&mut self, native: &[Wanted]) {
+        for Wanted { policy, standing, wanted } in native {
+            if standing == wanted {
+                self.asked.remove(policy);
+                self.refused.remove(policy);
+                continue;
+            }
+            if let Some(expression) = wanted {
+                let now = Instant::now();
+                let (asked, since) =
+                    self.asked.entry(policy.clone()).or_insert_with(|| (expression.clone(), now));
+                if asked != expression {
+                    (*asked, *since) = (expression.clone(), now);
+                }
+                if since.elapsed() < SETTLE {
+                    continue;
+                }
+            }
+            match self.native.set(policy, CONDITION, wanted.as_deref()).await {
+                Ok(()) => {
+                    tracing::info!(policy, "changed what the API server leaves to the webhook");
+                    self.refused.remove(policy);
+                }
+                // The next round tries again.
+                Err(KubeError::Unreachable { .. }) => return,
+                // One policy that cannot be changed is in the way of no other.
+                Err(error) => {
+                    let told = match error {
+                        KubeError::Api { code: 403, .. } => format!(
+                            "to let them, name it among the `resourceNames` of the ClusterRole `{EXCEPTED_POLICIES}`"
+                        ),
+                        error => error.to_string(),
+                    };
+                    if self.refused.insert(policy.clone(), told.clone()).as_ref() != Some(&told) {
+                        tracing::warn!(policy, told, "exceptions from a policy do not count");
+                    }
+                }
+            }
+        }
+        self.refused.retain(|policy, _| native.iter().any(|each| each.policy == *policy));
+    }
+
     /// What people read of it.
     fn told(&self, standing: Option<&Standing>) -> Vec<(String, String)> {
         let lines = |lines: Vec<String>| lines.join("\n");
@@ -153,7 +215,10 @@ impl Leader {
             return vec![("starting".to_owned(), lines(faults))];
         };
         let in_force = standing.engine.in_force();
-        let troubles = standing.troubles.iter().map(ToString::to_string).collect();
+        let refused = self.refused.iter().map(|(policy, told)| {
+            format!("ValidatingAdmissionPolicy/{policy}: its exceptions do not count; {told}")
+        });
+        let troubles = standing.troubles.iter().map(ToString::to_string).chain(refused).collect();
         vec![
             ("in-force".to_owned(), lines(in_force.names())),
             ("troubles".to_owned(), lines(troubles)),

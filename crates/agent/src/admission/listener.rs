@@ -169,7 +169,8 @@ impl Webhook {
             let asked = Arc::clone(&standing);
             // Expressions may take their time, and connections must not wait for them.
             let stepped = tokio::task::spawn_blocking(move || {
-                let step = review.step(&asked.engine, &|| Instant::now() >= use_by);
+                let step =
+                    review.step(&asked.engine, Timestamp::now(), &|| Instant::now() >= use_by);
                 (review, step)
             });
             let step = match stepped.await {

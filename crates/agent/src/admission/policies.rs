@@ -16,12 +16,16 @@ use nullius_kube::{
     admission::{Objects, Watched},
     kubernetes_version,
 };
+use nullius_model::{Namespace, Timestamp};
 use nullius_policy::admission_policy::{Kind, Version};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::meters::AdmissionMeters;
+use super::{
+    exceptions::{Excepting, Wanted},
+    meters::AdmissionMeters,
+};
 use crate::{
     AgentError,
     backoff::{Backoff, random},
@@ -40,6 +44,8 @@ pub(crate) struct Standing {
     pub(crate) params: BTreeMap<Kind, Objects>,
     /// What is not in force as it was written.
     pub(crate) troubles: Vec<Trouble>,
+    /// What the API server's own policies have to say, so that exceptions from them count.
+    pub(crate) native: Vec<Wanted>,
 }
 
 /// What is in force, for everybody who asks.
@@ -73,9 +79,11 @@ impl Engines {
     pub(crate) fn start(
         api: &ApiServer,
         account: &Credential,
+        homes: BTreeSet<Namespace>,
         meters: AdmissionMeters,
         tasks: &mut Tasks,
     ) -> Result<Self, AgentError> {
+        let excepting = Excepting::watch(api, account, homes, tasks)?;
         let mut watching = |name, what: &Watched| {
             let (objects, keeping) = Objects::watch(api, account.clone(), what)?;
             tasks.spawn_loop(name, keeping);
@@ -115,6 +123,8 @@ impl Engines {
             namespaces,
             definitions,
             maps,
+            excepting,
+            again: None,
             readable: BTreeMap::new(),
             params: BTreeMap::new(),
             compiled: None,
@@ -168,6 +178,9 @@ struct Making {
     namespaces: Objects,
     definitions: Objects,
     maps: Objects,
+    excepting: Excepting,
+    /// When time alone changes something.
+    again: Option<Duration>,
     /// Each file as it could be read last.
     readable: BTreeMap<String, String>,
     params: BTreeMap<Kind, (Objects, AbortOnDropHandle<()>)>,
@@ -181,12 +194,15 @@ impl Making {
         self.maps.completed().await;
         self.definitions.completed().await;
         self.namespaces.completed().await;
+        self.excepting.completed().await;
         tracing::info!(%version, "know namespaces, kinds and policies");
         loop {
             self.bring_up(version).await;
             tokio::select! {
                 () = self.maps.changed() => {}
                 () = self.definitions.changed() => {}
+                () = self.excepting.changed() => {}
+                () = after(self.again) => {}
             }
             tokio::time::sleep(TOGETHER).await;
         }
@@ -206,7 +222,7 @@ impl Making {
 
     async fn bring_up(&mut self, version: Version) {
         let is_first = self.engines.standing().is_none();
-        let (files, faults, lost) = self.files();
+        let (mut files, faults, lost) = self.files();
         if is_first && !lost.is_empty() {
             for fault in &lost {
                 self.tell(&format!("{fault}; not ready, since nobody can say what it refuses"));
@@ -217,6 +233,9 @@ impl Making {
             });
             return;
         }
+        let excepted = self.excepting.look(Timestamp::now());
+        self.again = excepted.again;
+        files.extend(excepted.files);
         let in_force = match &self.compiled {
             Some((before, in_force)) if *before == files => Arc::clone(in_force),
             _ => match self.compile(files, version).await {
@@ -230,11 +249,13 @@ impl Making {
         for wrong in wrong {
             self.tell(&wrong.to_string());
         }
+        let engine = engine.excepting(excepted.exceptions);
         self.watch_params(&engine).await;
         let mut troubles: Vec<Trouble> = faults.iter().map(Trouble::of_file).collect();
         troubles.extend(lost.iter().map(Trouble::of_new_file));
         troubles.extend(in_force.troubles().iter().cloned());
-        self.put_in_force(engine, troubles);
+        troubles.extend(excepted.troubles);
+        self.put_in_force(engine, troubles, excepted.wanted);
     }
 
     async fn compile(&mut self, files: Vec<PolicyFile>, version: Version) -> Option<Arc<InForce>> {
@@ -318,7 +339,7 @@ impl Making {
         }
     }
 
-    fn put_in_force(&mut self, engine: Engine, troubles: Vec<Trouble>) {
+    fn put_in_force(&mut self, engine: Engine, troubles: Vec<Trouble>, native: Vec<Wanted>) {
         let (written, stand_ins, unbound) = engine.in_force().counts();
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.meters.policies.set((), number(written));
@@ -334,7 +355,7 @@ impl Making {
             .iter()
             .map(|(kind, (objects, _))| (kind.clone(), objects.clone()))
             .collect();
-        let standing = Standing { engine, params, troubles };
+        let standing = Standing { engine, params, troubles, native };
         self.engines.0.standing.store(Some(Arc::new(standing)));
         self.engines.0.changes.send_modify(|seen| {
             seen.changes += 1;
@@ -348,6 +369,14 @@ impl Making {
         if self.told.insert(text.to_owned()) {
             tracing::warn!(trouble = text, "cannot take policies as they are written");
         }
+    }
+}
+
+/// After a time; never without one.
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,6 +6,7 @@ use nullius_model::{PermissionId, Timestamp};
 use nullius_policy::{
     Judged,
     admission_policy::{Action, Violation},
+    exception::Acceptance,
 };
 use nullius_proto::agent_v1::{AdmissionDecision, AdmissionEffect, AdmissionRemark};
 
@@ -70,18 +71,25 @@ fn remarks(judged: &Judged) -> Vec<AdmissionRemark> {
         let found = outcome.trace.iter().find(|trace| trace.policy == policy);
         found.map_or("MutatingAdmissionPolicy", |trace| trace.kind)
     };
-    let mut remarks: Vec<AdmissionRemark> = outcome
-        .violations
-        .iter()
-        .map(|violation| AdmissionRemark {
-            effect: effect(violation).into(),
-            policy: format!("{}/{}", kind(&violation.policy), violation.policy),
-            binding: violation.binding.clone().unwrap_or_default(),
-            check: violation.validation.map(|at| format!("validation {at}")).unwrap_or_default(),
-            message: violation.message.clone(),
-            ..AdmissionRemark::default()
-        })
-        .collect();
+    let remark = |violation: &Violation, effect: AdmissionEffect| AdmissionRemark {
+        effect: effect.into(),
+        policy: format!("{}/{}", kind(&violation.policy), violation.policy),
+        binding: violation.binding.clone().unwrap_or_default(),
+        check: violation.validation.map(|at| format!("validation {at}")).unwrap_or_default(),
+        message: violation.message.clone(),
+        ..AdmissionRemark::default()
+    };
+    let found = outcome.violations.iter().map(|violation| remark(violation, effect(violation)));
+    let accepted = outcome.accepted.iter().map(|(violation, acceptance)| {
+        let Acceptance { exception, owner, reason, expires } = acceptance;
+        AdmissionRemark {
+            waiver_owner: owner.clone(),
+            waiver_reason: format!("{reason} (PolicyException/{exception})"),
+            waiver_expires: expires.to_string(),
+            ..remark(violation, AdmissionEffect::Waived)
+        }
+    });
+    let mut remarks: Vec<AdmissionRemark> = found.chain(accepted).collect();
     // What decided comes first.
     remarks.sort_by_key(|remark| remark.effect);
     for (key, value) in &outcome.audit_annotations {

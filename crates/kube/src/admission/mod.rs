@@ -2,11 +2,13 @@
 //! authority, and the two webhook configurations that the join manifest made.
 
 mod authority;
+mod native;
 mod objects;
 mod questions;
 mod registration;
 
 pub use authority::{AuthorityRecord, AuthorityStore, Generation};
+pub use native::NativePolicies;
 pub use objects::{Objects, Watched};
 pub use questions::{AccessQuestion, AccessTarget, AccessVerdict, Questions};
 pub use registration::{Registration, RegistrationStore, StatusStore, WebhookEntry};

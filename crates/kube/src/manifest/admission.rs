@@ -10,13 +10,13 @@ use super::{
     Deployments, env,
     rights::{account, cluster_role, cluster_role_binding, part_of, role, role_binding},
     workloads::{
-        Workload, cluster_ca, config_volume, deployment, hub_token_volume, mount, mounts, pins,
-        plain, selector,
+        CONFIG, Workload, cluster_ca, config_volume, deployment, hub_token_volume, mount, mounts,
+        pins, plain, selector,
     },
 };
 use crate::names::{
     ADMISSION, ADMISSION_PORT, ADMISSION_SECRET, ADMISSION_STATUS, ADMISSION_WEBHOOKS,
-    AGENT_ADMISSION, HEALTH_PORT, SYSTEM_NAMESPACE,
+    AGENT_ADMISSION, EXCEPTED_POLICIES, HEALTH_PORT, SYSTEM_NAMESPACE,
 };
 
 const ROLE: &str = "nullius:admission";
@@ -33,6 +33,9 @@ pub(super) fn rights() -> Vec<Value> {
         { "apiGroups": ["admissionregistration.k8s.io"],
           "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"], "verbs": read },
         { "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": read },
+        { "apiGroups": ["admissionregistration.k8s.io"],
+          "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"], "verbs": read },
+        { "apiGroups": ["nullius.dev"], "resources": ["policyexceptions"], "verbs": read },
         { "apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"] },
         { "apiGroups": ["admissionregistration.k8s.io"],
           "resources": ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"],
@@ -51,6 +54,8 @@ pub(super) fn rights() -> Vec<Value> {
         account(ADMISSION),
         cluster_role(ROLE, everywhere),
         cluster_role_binding(ROLE, ROLE, &[ADMISSION]),
+        excepted_policies(),
+        cluster_role_binding(EXCEPTED_POLICIES, EXCEPTED_POLICIES, &[ADMISSION]),
         role(ROLE, SYSTEM_NAMESPACE, system),
         role_binding(ROLE, SYSTEM_NAMESPACE, ADMISSION),
         // Without content: applying the manifest again takes nothing away.
@@ -68,6 +73,14 @@ pub(super) fn rights() -> Vec<Value> {
     ]
 }
 
+/// Without rules, which administrators write: it says from which policies of the API server exceptions count.
+fn excepted_policies() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": EXCEPTED_POLICIES, "labels": part_of() },
+    })
+}
+
 fn configuration(kind: &str) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
@@ -81,6 +94,10 @@ pub(super) fn workload(deployments: &Deployments, fingerprint: &str) -> Vec<Valu
         plain(env::API_TOKEN_FILE, env::API_TOKEN_PATH),
         plain(env::CLIENT_CA_FILE, env::CLIENT_CA_PATH),
         plain(env::LISTEN, &format!("[::]:{ADMISSION_PORT}")),
+        // Whoever wants others than the agent's own writes them there.
+        json!({ "name": env::EXCEPTION_NAMESPACES, "valueFrom": { "configMapKeyRef": {
+            "name": CONFIG, "key": "exception-namespaces", "optional": true,
+        } } }),
     ]);
     let mut mounts = mounts();
     mounts.push(mount("client-ca", env::CLIENT_CA_DIR));

@@ -28,6 +28,9 @@ pub const HEALTH: &str = "NULLIUS_HEALTH";
 /// File with the authority of API servers' client certificates, for `agent admission`; none is asked for where it is absent.
 pub const CLIENT_CA_FILE: &str = "NULLIUS_ADMISSION_CLIENT_CA";
 
+/// Namespaces in which exceptions from policies count, separated by commas; for `agent admission`.
+pub const EXCEPTION_NAMESPACES: &str = "NULLIUS_EXCEPTION_NAMESPACES";
+
 pub(super) const CLIENT_CA_DIR: &str = "/etc/nullius/client-ca";
 pub(super) const CLIENT_CA_PATH: &str = "/etc/nullius/client-ca/ca.crt";
 pub(super) const CONFIG_DIR: &str = "/etc/nullius";

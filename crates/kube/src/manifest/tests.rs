@@ -9,6 +9,7 @@ use k8s_openapi::api::{
     networking::v1::NetworkPolicy,
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::*;
@@ -56,6 +57,7 @@ fn every_object_is_exactly_what_kubernetes_knows() {
             "NetworkPolicy" => survives::<NetworkPolicy>(&object),
             "ValidatingWebhookConfiguration" => survives::<ValidatingWebhookConfiguration>(&object),
             "MutatingWebhookConfiguration" => survives::<MutatingWebhookConfiguration>(&object),
+            "CustomResourceDefinition" => survives::<CustomResourceDefinition>(&object),
             "Deployment" => survives::<Deployment>(&object),
             "ClusterRole" => survives::<ClusterRole>(&object),
             "ClusterRoleBinding" => survives::<ClusterRoleBinding>(&object),

@@ -14,7 +14,7 @@ use crate::names::{
     SYSTEM_NAMESPACE,
 };
 
-const CONFIG: &str = "nullius-agent";
+pub(super) const CONFIG: &str = "nullius-agent";
 const PROXY: &str = "nullius-agent-proxy";
 const CONTROL: &str = "nullius-agent-control";
 const HUB_AUDIENCE: &str = "nullius-hub";

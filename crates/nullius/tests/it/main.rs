@@ -8,6 +8,7 @@
 mod admission;
 mod admission_attacks;
 mod admission_direct;
+mod admission_exceptions;
 mod admission_lab;
 mod alone;
 mod anchor;

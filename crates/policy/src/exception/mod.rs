@@ -193,6 +193,12 @@ impl Exception {
             && (names.is_empty() || Glob::any(names, name))
     }
 
+    /// Whether it accepts something that a policy finds.
+    #[must_use]
+    pub fn is_from(&self, policy: &str) -> bool {
+        self.spec.rules.iter().any(|rule| rule.policy == policy)
+    }
+
     /// A match condition under which a policy is not asked about the objects that it is for, in CEL.
     ///
     /// It narrows to objects alone: what the exception is for in them, and which checks, is left to whoever asks the policy

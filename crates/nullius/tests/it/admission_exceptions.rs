@@ -1,0 +1,245 @@
+//! Exceptions from policies in a real cluster: from those of the webhook, and from those of the API server.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nullius_kube::{EXCEPTED_POLICIES, SYSTEM_NAMESPACE};
+use nullius_testkit::wait_until;
+use serde_json::{Value, json};
+
+use crate::{
+    admission_lab::{Court, Ends, SOON, config_map},
+    world::World,
+};
+
+/// An exception of this name for what a scope says, which lasts so many seconds.
+fn exception(home: &str, name: &str, policy: &str, scope: Value, seconds: i64) -> Value {
+    let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    json!({
+        "apiVersion": "nullius.dev/v1alpha1", "kind": "PolicyException",
+        "metadata": { "name": name, "namespace": home },
+        "spec": {
+            "owner": "edge team", "reason": "must be for now", "expires": expires.to_string(),
+            "rules": [{ "policy": policy }], "scope": scope,
+        },
+    })
+}
+
+/// An exception that goes with the value.
+struct Excepted<'w> {
+    world: &'w World,
+    home: String,
+    name: String,
+}
+
+impl<'w> Excepted<'w> {
+    fn new(world: &'w World, object: &Value) -> Self {
+        world.direct().apply(&object.to_string()).unwrap();
+        let text = |field: &str| object["metadata"][field].as_str().unwrap().to_owned();
+        Self { world, home: text("namespace"), name: text("name") }
+    }
+}
+
+impl Drop for Excepted<'_> {
+    fn drop(&mut self) {
+        let delete =
+            ["-n", &self.home, "delete", "policyexception", &self.name, "--ignore-not-found"];
+        let _ = self.world.direct().run(&delete);
+    }
+}
+
+fn pod(name: &str, containers: &[(&str, bool)]) -> Value {
+    let containers: Vec<Value> = containers
+        .iter()
+        .zip(80..)
+        .map(|((name, listens), port)| {
+            let ports = if *listens {
+                json!([{ "containerPort": port, "hostPort": port }])
+            } else {
+                json!([])
+            };
+            json!({ "name": name, "image": "registry.example/a:1", "ports": ports })
+        })
+        .collect();
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name }, "spec": { "containers": containers } })
+}
+
+const PORTS: &str = "no ports of hosts";
+
+fn no_host_ports(court: &Court<'_>) -> Value {
+    json!({
+        "matchConstraints": court.constraints("", "pods"),
+        "validations": [{
+            "expression": "object.spec.containers.all(c, !has(c.ports) || c.ports.all(p, !has(p.hostPort)))",
+            "message": PORTS,
+        }],
+    })
+}
+
+#[test]
+fn an_exception_counts_for_its_objects_until_its_end() {
+    let Some(world) = World::together() else { return };
+    let court = Court::open(&world, "court");
+    court.enforce(&[("ports.yaml", court.validating("ports", no_host_ports(&court)))]);
+    let edge = pod("edge", &[("edge", true)]);
+    court.refuses("pods", &edge, PORTS);
+
+    let policy = court.own("ports");
+    let scope = json!({ "namespaces": [court.name()], "names": ["edge"], "containers": ["edge"] });
+    // Somebody who may write in a namespace of their own is not who may except.
+    let own = exception(court.name(), "self", &policy, scope.clone(), 3_600);
+    let foreign = Excepted::new(&world, &own);
+    wait_until(SOON, "the exception to be told", || {
+        let told = format!(
+            "PolicyException/{}/self:0: exceptions count only in `{SYSTEM_NAMESPACE}`",
+            court.name()
+        );
+        court.status()["troubles"].as_str()?.contains(&told).then_some(())
+    })
+    .unwrap();
+    court.refuses("pods", &edge, PORTS);
+    drop(foreign);
+
+    let name = court.own("edge");
+    let accepted = exception(SYSTEM_NAMESPACE, &name, &policy, scope.clone(), 3_600);
+    let accepted = Excepted::new(&world, &accepted);
+    court.passes("pods", &edge);
+    let waived = wait_until(SOON, "the audit to know of it", || {
+        let events = world.admin_json(&["audit", "list", "--kind", "admission"]);
+        let exception = format!("must be for now (PolicyException/{SYSTEM_NAMESPACE}/{name})");
+        let mut events = events["items"].as_array()?.iter().map(|item| &item["event"]);
+        events.find(|event| event.to_string().contains(&exception)).cloned()
+    })
+    .unwrap();
+    assert_eq!((&waived["outcome"], &waived["kube"]["name"]), (&json!("done"), &json!("edge")));
+    court.refuses("pods", &pod("edge", &[("edge", true), ("other", true)]), PORTS);
+    court.refuses("pods", &pod("other", &[("edge", true)]), PORTS);
+    drop(accepted);
+    court.refuses("pods", &edge, PORTS);
+
+    // One that was made ends by itself.
+    let short = exception(SYSTEM_NAMESPACE, &name, &policy, scope, 12);
+    let _short = Excepted::new(&world, &short);
+    court.passes("pods", &edge);
+    court.refuses("pods", &edge, PORTS);
+}
+
+#[test]
+fn an_exception_that_lasts_too_long_or_is_for_everything_is_refused_where_it_is_made() {
+    let Some(world) = World::together() else { return };
+    let court = Court::open(&world, "court");
+    let scope = json!({ "namespaces": [court.name()] });
+    let refusal = |object: Value| {
+        let path =
+            "/apis/nullius.dev/v1alpha1/namespaces/nullius-system/policyexceptions?dryRun=All";
+        let answer = court.api.post(path, &object).unwrap();
+        assert!(!answer.is_success(), "{}", answer.text());
+        answer.text()
+    };
+    let days = |days: i64| exception(SYSTEM_NAMESPACE, "x", "p", scope.clone(), days * 86_400);
+    assert!(refusal(days(91)).contains("an exception lasts 90 days at most"));
+    let mut nobody = days(1);
+    nobody["spec"]["owner"] = json!("");
+    assert!(refusal(nobody).contains("spec.owner"));
+    let mut everything = days(1);
+    everything["spec"]["scope"] = json!({});
+    assert!(refusal(everything).contains("say for which objects"));
+    let path = "/apis/nullius.dev/v1alpha1/namespaces/nullius-system/policyexceptions?dryRun=All";
+    let taken = court.api.post(path, &days(89)).unwrap();
+    assert!(taken.is_success(), "{}", taken.text());
+}
+
+/// A policy of the API server with its binding, which go with the value.
+struct Native<'w> {
+    world: &'w World,
+    name: String,
+}
+
+impl<'w> Native<'w> {
+    fn new(world: &'w World, court: &Court<'_>, name: &str, spec: Value) -> Self {
+        let objects = court.validating(name, spec);
+        world.direct().apply(&objects).unwrap();
+        Self { world, name: court.own(name) }
+    }
+}
+
+impl Drop for Native<'_> {
+    fn drop(&mut self) {
+        for kind in ["validatingadmissionpolicybinding", "validatingadmissionpolicy"] {
+            let _ = self.world.direct().run(&["delete", kind, &self.name, "--ignore-not-found"]);
+        }
+    }
+}
+
+#[test]
+fn the_api_server_leaves_the_objects_of_exceptions_to_the_webhook_and_nobody_slips_through() {
+    let Some(world) = World::together() else { return };
+    let court = Court::open(&world, "court");
+    let policy = Native::new(&world, &court, "native", no_host_ports(&court));
+    let edge = pod("edge", &[("edge", true)]);
+    let by_api_server = |object: &Value| {
+        let refused = court.refuses("pods", object, PORTS);
+        !refused["message"].as_str().unwrap().starts_with("admission webhook")
+    };
+    assert!(by_api_server(&edge));
+
+    // What is in the scope of the exception and not covered by it: whoever asks, the answer is no.
+    let both = pod("edge", &[("edge", true), ("other", true)]);
+    let stop = AtomicBool::new(false);
+    let wrong = std::thread::scope(|scope| {
+        let ends = Ends(&stop);
+        let slipping = scope.spawn(|| {
+            let mut wrong = Vec::new();
+            let mut sent = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let answer = court.send("pods", &both);
+                sent += 1;
+                if answer.is_success() || !answer.text().contains(PORTS) {
+                    wrong.push(format!("{}: {}", answer.status, answer.text()));
+                }
+            }
+            (sent, wrong)
+        });
+        let scope =
+            json!({ "namespaces": [court.name()], "names": ["edge"], "containers": ["edge"] });
+        let object = exception(SYSTEM_NAMESPACE, &court.own("native"), &policy.name, scope, 3_600);
+        let accepted = Excepted::new(&world, &object);
+        wait_until(SOON, "the policy to be told", || {
+            let told =
+                format!("ValidatingAdmissionPolicy/{}: its exceptions do not count", policy.name);
+            court.status()["troubles"].as_str()?.contains(&told).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}: {:#}", court.status()));
+        assert!(!court.send("pods", &edge).is_success(), "nobody let exceptions count");
+
+        let may = json!({ "rules": [{
+            "apiGroups": ["admissionregistration.k8s.io"], "resources": ["validatingadmissionpolicies"],
+            "resourceNames": [policy.name], "verbs": ["patch"],
+        }] });
+        let patch =
+            ["patch", "clusterrole", EXCEPTED_POLICIES, "--type=merge", "-p", &may.to_string()];
+        world.direct().ok(&patch).unwrap();
+        court.passes("pods", &edge);
+        assert!(!by_api_server(&both), "the webhook asks about what the API server leaves out");
+        assert!(by_api_server(&pod("other", &[("edge", true)])));
+
+        drop(accepted);
+        wait_until(SOON, "the API server to ask again", || by_api_server(&edge).then_some(()))
+            .unwrap();
+        let path = format!(
+            "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/{}",
+            policy.name
+        );
+        let standing = court.api.get(&path).unwrap().json().unwrap();
+        assert_eq!(standing.pointer("/spec/matchConditions"), None, "{standing:#}");
+        drop(ends);
+        slipping.join().unwrap()
+    });
+    assert!(wrong.0 > 20, "only {} were sent", wrong.0);
+    assert_eq!(wrong.1, Vec::<String>::new());
+    world
+        .direct()
+        .ok(&["patch", "clusterrole", EXCEPTED_POLICIES, "--type=merge", "-p", "{\"rules\":[]}"])
+        .unwrap();
+    // What it leaves behind refuses nobody else.
+    court.passes("configmaps", &config_map(json!({})));
+}
