@@ -186,7 +186,9 @@ impl Translation<'_> {
 
     fn common_escape(&mut self, next: char) -> Result<(), String> {
         match next {
-            'a' | 'f' | 'n' | 'r' | 't' | 'v' | 'A' | 'z' | 'p' | 'P' | 'x' => {
+            'p' | 'P' => self.property(next)?,
+            'x' => self.hexadecimal()?,
+            'a' | 'f' | 'n' | 'r' | 't' | 'v' | 'A' | 'z' => {
                 self.out.push('\\');
                 self.out.push(next);
             }
@@ -215,6 +217,70 @@ impl Translation<'_> {
             }
         }
         Ok(())
+    }
+
+    /// `\pL`, `\p{Lu}`, `\p{^Greek}`: general categories and scripts, no other property.
+    fn property(&mut self, letter: char) -> Result<(), String> {
+        let name = match self.rest.next_if_eq(&'{') {
+            Some(_) => self.braced(),
+            None => self.rest.next().map(String::from),
+        };
+        let invalid = |name: &str| {
+            format!("error parsing regexp: invalid character class range: `\\{letter}{{{name}}}`")
+        };
+        let name = name.ok_or_else(|| invalid(""))?;
+        let (negated, plain) = match name.strip_prefix('^') {
+            Some(plain) => (true, plain),
+            None => (false, name.as_str()),
+        };
+        let is_name = |c: char| c.is_ascii_alphabetic() || c == '_';
+        if plain.is_empty() || !plain.chars().all(is_name) {
+            return Err(invalid(&name));
+        }
+        let is_category =
+            plain.len() <= 2 && plain.starts_with(['C', 'L', 'M', 'N', 'P', 'S', 'Z']);
+        let of = match plain {
+            "Any" => "",
+            _ if is_category => "gc=",
+            _ => "sc=",
+        };
+        self.out.push_str(if (letter == 'P') == negated { "\\p{" } else { "\\P{" });
+        self.out.push_str(of);
+        self.out.push_str(plain);
+        self.out.push('}');
+        Ok(())
+    }
+
+    /// `\x41`, `\x{1F600}`.
+    fn hexadecimal(&mut self) -> Result<(), String> {
+        let digits = match self.rest.next_if_eq(&'{') {
+            Some(_) => self.braced(),
+            None => {
+                Some(self.rest.by_ref().take(2).collect()).filter(|two: &String| two.len() == 2)
+            }
+        };
+        let digits = digits.filter(|digits| {
+            !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+        });
+        let value = digits.and_then(|digits| u32::from_str_radix(&digits, 16).ok());
+        match value.filter(|value| *value <= u32::from(char::MAX)) {
+            Some(value) => {
+                self.out.push_str(&format!("\\x{{{value:X}}}"));
+                Ok(())
+            }
+            None => Err("error parsing regexp: invalid escape sequence: `\\x`".to_owned()),
+        }
+    }
+
+    /// What stands before the next brace that closes.
+    fn braced(&mut self) -> Option<String> {
+        let mut inner = String::new();
+        loop {
+            match self.rest.next()? {
+                '}' => return Some(inner),
+                other => inner.push(other),
+            }
+        }
     }
 
     fn class(&mut self) -> Result<(), String> {
@@ -308,17 +374,64 @@ mod tests {
             (r"[-a]", "-"),
             (r"[]a]", "]"),
             (r"\pL", "é"),
+            (r"^\p{L}$", "é"),
+            (r"^\p{Lu}{2}$", "ÄB"),
+            (r"^\p{Han}+$", "漢字"),
+            (r"^\p{Old_Italic}$", "\u{10300}"),
+            (r"^\p{Yi}$", "\u{A000}"),
+            (r"^\p{^Greek}$", "a"),
+            (r"^\P{Greek}$", "a"),
+            (r"^\P{^Greek}$", "γ"),
+            (r"^[\p{Greek}\P{^Han}a]+$", "γ漢a"),
+            (r"^\p{Any}$", "€"),
+            (r"^\x{1F600}$", "😀"),
+            (r"^[\x{1F600}-\x{1F602}]\x{61}{2}$", "😁aa"),
+            (r"^\x{00000041}$", "A"),
         ];
         for (pattern, text) in yes {
             assert!(compile(pattern).unwrap().is_match(text), "{pattern} on {text}");
         }
-        let no = [(r"^\d+$", "\u{661}"), (r"^\w$", "é"), (r"^\s$", "\u{a0}"), (r"a.c", "a\nc")];
+        let no = [
+            (r"^\p{Lu}$", "a"),
+            (r"^\p{^L}$", "a"),
+            (r"^\P{L}$", "a"),
+            (r"^\x{61}$", "x61"),
+            (r"^\d+$", "\u{661}"),
+            (r"^\w$", "é"),
+            (r"^\s$", "\u{a0}"),
+            (r"a.c", "a\nc"),
+        ];
         for (pattern, text) in no {
             assert!(!compile(pattern).unwrap().is_match(text), "{pattern} on {text}");
         }
-        for pattern in
-            ["(", ")", "a**", "[a", r"\1", r"\C", "a{1001}", "(?x)a", r"\", "(?=a)", "*", "[b-a]"]
-        {
+        for pattern in [
+            "(",
+            ")",
+            "a**",
+            "[a",
+            r"\1",
+            r"\C",
+            "a{1001}",
+            "(?x)a",
+            r"\",
+            "(?=a)",
+            "*",
+            "[b-a]",
+            r"\p",
+            r"\p{",
+            r"\p{}",
+            r"\p{^}",
+            r"\p{L",
+            r"\p{Nope}",
+            r"\p{gc=L}",
+            r"\p{Alphabetic}",
+            r"\x",
+            r"\x4",
+            r"\x4g",
+            r"\x{}",
+            r"\x{110000}",
+            r"\x{41",
+        ] {
             assert!(compile(pattern).is_err(), "{pattern}");
         }
         assert!(compile(r"(\pL{1000}){1000}").is_err());
