@@ -10,7 +10,7 @@ use std::{
 
 use nullius_admission::{Lacking, Person, State, request_of};
 use nullius_cel::Version;
-use nullius_manifest::{Found, Manifest, Source, objects, walk};
+use nullius_manifest::{Dialect, Found, Manifest, Source, objects, parse, walk};
 use nullius_model::Timestamp;
 use nullius_policy::{
     admission_policy::{Decision, PolicySet, Refusal, Request, Taken, Violation},
@@ -161,7 +161,11 @@ fn state(paths: &[PathBuf], now: Timestamp) -> Result<State, Failure> {
 fn request(args: &PolicyEval, state: &State) -> Result<Request, Failure> {
     if let Some(path) = &args.request {
         let review = document_of(path)?;
-        return Request::of_review(&review).map_err(|wrong| {
+        let read = match Request::unknown_field(&review) {
+            Some(unknown) => Err(unknown),
+            None => Request::of_review(&review),
+        };
+        return read.map_err(|wrong| {
             Failure::new(format!("`{}` is no request", path.display()))
                 .why(wrong.to_string())
                 .next("give an `AdmissionReview` with its `request`, or an object by `--object`")
@@ -179,15 +183,28 @@ fn request(args: &PolicyEval, state: &State) -> Result<Request, Failure> {
     })
 }
 
-/// The one document of a file that may be no object of Kubernetes with a name.
+/// The one document of a file that may be no object of Kubernetes with a name: an `AdmissionRequest` by itself says no kind of
+/// its own. What could be read in two ways is refused, as it is where a webhook reads.
 fn document_of(path: &Path) -> Result<Json, Failure> {
-    single(path).map(|manifest| manifest.to_json()).or_else(|failure| {
-        // An `AdmissionRequest` by itself says no kind of its own.
-        let text = std::fs::read_to_string(path).map_err(|_| failure)?;
-        serde_json::from_str(&text).map_err(|error| {
-            Failure::new(format!("`{}` is no JSON", path.display())).why(error.to_string())
-        })
-    })
+    let shown = path.display();
+    let unread =
+        |why: String| Failure::new(format!("`{shown}` holds no request that can be read")).why(why);
+    let mut read = Vec::new();
+    walk(&[path.to_owned()], &mut io::stdin().lock(), &mut |source| {
+        read.push(match source {
+            Ok(source) => parse(&source.text, Dialect::Kubernetes)
+                .map_err(|error| format!("line {}: {}", error.line, error.message)),
+            Err(unreadable) => Err(unreadable.message),
+        });
+    });
+    let documents: Vec<_> =
+        read.into_iter().collect::<Result<Vec<_>, _>>().map_err(unread)?.concat();
+    match documents.as_slice() {
+        [document] => Ok(document.to_json()),
+        [] => Err(unread("there is no document in it".to_owned())),
+        _ => Err(Failure::new(format!("`{shown}` holds more than one document"))
+            .next("give one request a file")),
+    }
 }
 
 /// The one object of a file.

@@ -254,6 +254,30 @@ async fn requests_are_read_as_the_api_server_sends_them() {
         err.contains("request.operation: say `CREATE`, `UPDATE`, `DELETE` or `CONNECT`"),
         "{err}"
     );
+    // What two readers could read in two ways, or a field that means nothing, is no request.
+    let object = review["request"]["object"].to_string();
+    let few = object.replace("\"replicas\":9", "\"replicas\":1");
+    let text = review.to_string();
+    for (changed, told) in [
+        (
+            text.replace(&object, &format!("{object},\"object\":{few}")),
+            "the key `object` stands twice",
+        ),
+        (
+            text.replace("\"operation\":", "\"operation\":\"DELETE\",\"operation\":"),
+            "the key `operation` stands twice",
+        ),
+        (text.replace("\"uid\":", "\"Object\":{},\"uid\":"), "request.Object: unknown field"),
+        (text.replace("\"username\"", "\"user\""), "request.userInfo.user: unknown field"),
+        (format!("{text}{text}"), ""),
+    ] {
+        let odd = desk.person.file("odd.json", &changed);
+        let err = desk.eval(&["--request", &odd]).await.failed(Exit::Failed);
+        assert!(err.contains(told), "{err}");
+        let bare =
+            desk.person.file("odd.json", &changed.replace("\"kind\":\"AdmissionReview\",", ""));
+        assert!(desk.eval(&["--request", &bare]).await.failed(Exit::Failed).contains(told));
+    }
     let err = desk.eval(&["--request", &whole, "--object", &whole]).await.failed(Exit::Usage);
     assert!(err.contains("cannot be used with"), "{err}");
 }

@@ -141,42 +141,27 @@ impl Request {
     ///
     /// Names the field that is missing or wrong.
     pub fn of_review(review: &Json) -> Result<Self, NotARequest> {
-        let (request, at) = match review.get("request") {
-            Some(request) => (request, "request."),
-            None => (review, ""),
+        let root = Part::of(review, String::new())?;
+        let request = match root.object("request")? {
+            Some(request) => request,
+            None if review.get("kind").is_some_and(Json::is_string) => {
+                return Err(root.wrong("request", "it is missing"));
+            }
+            None => root,
         };
-        let wrong = |field: &str, message: &str| NotARequest {
-            field: format!("{at}{field}"),
-            message: message.to_owned(),
-        };
-        let text = |of: &Json, field: &str| {
-            of.get(field).and_then(Json::as_str).unwrap_or_default().to_owned()
-        };
-        let word = text(request, "operation");
-        let operation = Operation::of_word(&word)
+        let wrong = |field: &str, message: &str| request.wrong(field, message);
+        let operation = Operation::of_word(&request.text("operation")?)
             .ok_or_else(|| wrong("operation", "say `CREATE`, `UPDATE`, `DELETE` or `CONNECT`"))?;
-        let of = |field: &str| request.get(field).filter(|value| value.is_object());
-        let resource = of("resource").ok_or_else(|| wrong("resource", "it is missing"))?;
-        let kind = of("kind").ok_or_else(|| wrong("kind", "it is missing"))?;
-        let resource = Resource {
-            group: text(resource, "group"),
-            version: text(resource, "version"),
-            resource: text(resource, "resource"),
-        };
+        let resource = request.object("resource")?;
+        let resource = resource.ok_or_else(|| wrong("resource", "it is missing"))?.resource()?;
         if resource.resource.is_empty() || resource.version.is_empty() {
             return Err(wrong("resource", "it needs `version` and `resource`"));
         }
-        let kind = Kind {
-            group: text(kind, "group"),
-            version: text(kind, "version"),
-            kind: text(kind, "kind"),
-        };
+        let kind = request.object("kind")?.ok_or_else(|| wrong("kind", "it is missing"))?.kind()?;
         if kind.kind.is_empty() || kind.version.is_empty() {
             return Err(wrong("kind", "it needs `version` and `kind`"));
         }
-        let user = of("userInfo").cloned().unwrap_or_default();
-        let groups = user.get("groups").and_then(Json::as_array).into_iter().flatten();
-        let (object, old_object) = (of("object").cloned(), of("oldObject").cloned());
+        let (object, old_object) = (request.object("object")?, request.object("oldObject")?);
         match (operation, &object, &old_object) {
             (Operation::Create | Operation::Connect, None, _) | (Operation::Update, None, _) => {
                 return Err(wrong("object", "it is missing"));
@@ -186,23 +171,77 @@ impl Request {
             }
             _ => {}
         }
+        for part in [&object, &old_object].into_iter().flatten() {
+            part.check_kind(&kind)?;
+        }
+        // What policies are not shown must be what it claims to be all the same: a reader took it for something.
+        request.text("uid")?;
+        request.text("requestSubResource")?;
+        request.object("requestResource")?.map(|part| part.resource()).transpose()?;
+        request.object("requestKind")?.map(|part| part.kind()).transpose()?;
+        let whole = |part: Option<Part<'_>>| part.map(|part| Json::Object(part.fields.clone()));
         Ok(Self {
             operation,
             resource,
-            subresource: text(request, "subResource"),
+            subresource: request.text("subResource")?,
             kind,
-            name: text(request, "name"),
-            namespace: text(request, "namespace"),
-            user: User {
-                username: text(&user, "username"),
-                uid: text(&user, "uid"),
-                groups: groups.filter_map(Json::as_str).map(str::to_owned).collect(),
-                extra: user.get("extra").and_then(Json::as_object).cloned().unwrap_or_default(),
+            name: request.text("name")?,
+            namespace: request.text("namespace")?,
+            user: match request.object("userInfo")? {
+                Some(user) => user.user()?,
+                None => User::default(),
             },
-            dry_run: request.get("dryRun").and_then(Json::as_bool).unwrap_or_default(),
-            options: of("options").cloned(),
-            object,
-            old_object,
+            dry_run: request.truth("dryRun")?,
+            options: whole(request.object("options")?),
+            object: whole(object),
+            old_object: whole(old_object),
+        })
+    }
+
+    /// A field that no `AdmissionReview` has. Who writes one by hand has mistaken its name; a server may be newer than this.
+    #[must_use]
+    pub fn unknown_field(review: &Json) -> Option<NotARequest> {
+        const REVIEW: [&str; 4] = ["apiVersion", "kind", "request", "response"];
+        const REQUEST: [&str; 15] = [
+            "uid",
+            "kind",
+            "resource",
+            "subResource",
+            "requestKind",
+            "requestResource",
+            "requestSubResource",
+            "name",
+            "namespace",
+            "operation",
+            "userInfo",
+            "object",
+            "oldObject",
+            "dryRun",
+            "options",
+        ];
+        const KIND: [&str; 3] = ["group", "version", "kind"];
+        const RESOURCE: [&str; 3] = ["group", "version", "resource"];
+        const USER: [&str; 4] = ["username", "uid", "groups", "extra"];
+        let (request, at) = match review.get("request") {
+            Some(request) => (request, "request."),
+            None => (review, ""),
+        };
+        let root = (!at.is_empty()).then_some((review, String::new(), REVIEW.as_slice()));
+        let below = [
+            ("kind", KIND.as_slice()),
+            ("requestKind", KIND.as_slice()),
+            ("resource", RESOURCE.as_slice()),
+            ("requestResource", RESOURCE.as_slice()),
+            ("userInfo", USER.as_slice()),
+        ];
+        let below = below.into_iter().filter_map(|(field, known)| {
+            Some((request.get(field)?, format!("{at}{field}."), known))
+        });
+        let request = (request, at.to_owned(), REQUEST.as_slice());
+        root.into_iter().chain([request]).chain(below).find_map(|(of, at, known)| {
+            let unknown = of.as_object()?.keys().find(|field| !known.contains(&field.as_str()))?;
+            let message = format!("unknown field; known here are `{}`", known.join("`, `"));
+            Some(NotARequest { field: format!("{at}{unknown}"), message })
         })
     }
 
@@ -262,6 +301,97 @@ impl Request {
     pub(super) fn group_resource(&self) -> String {
         let Resource { group, resource, .. } = &self.resource;
         if group.is_empty() { resource.clone() } else { format!("{resource}.{group}") }
+    }
+}
+
+/// An object within a review, read as what it claims to be; `null` is nothing.
+struct Part<'a> {
+    fields: &'a Map<String, Json>,
+    /// `request.userInfo`.
+    at: String,
+}
+
+impl<'a> Part<'a> {
+    fn of(value: &'a Json, at: String) -> Result<Self, NotARequest> {
+        match value {
+            Json::Object(fields) => Ok(Self { fields, at }),
+            _ => Err(NotARequest { field: at, message: "it must be an object".to_owned() }),
+        }
+    }
+
+    fn path(&self, field: &str) -> String {
+        if self.at.is_empty() { field.to_owned() } else { format!("{}.{field}", self.at) }
+    }
+
+    fn wrong(&self, field: &str, message: &str) -> NotARequest {
+        NotARequest { field: self.path(field), message: message.to_owned() }
+    }
+
+    fn field(&self, field: &str) -> Option<&'a Json> {
+        self.fields.get(field).filter(|value| !value.is_null())
+    }
+
+    fn object(&self, field: &str) -> Result<Option<Part<'a>>, NotARequest> {
+        self.field(field).map(|value| Part::of(value, self.path(field))).transpose()
+    }
+
+    fn text(&self, field: &str) -> Result<String, NotARequest> {
+        match self.field(field) {
+            None => Ok(String::new()),
+            Some(Json::String(text)) => Ok(text.clone()),
+            Some(_) => Err(self.wrong(field, "it must be text")),
+        }
+    }
+
+    fn truth(&self, field: &str) -> Result<bool, NotARequest> {
+        match self.field(field) {
+            None => Ok(false),
+            Some(Json::Bool(truth)) => Ok(*truth),
+            Some(_) => Err(self.wrong(field, "it must be `true` or `false`")),
+        }
+    }
+
+    fn texts(&self, field: &str) -> Result<Vec<String>, NotARequest> {
+        let wrong = || self.wrong(field, "it must be a list of texts");
+        let Some(value) = self.field(field) else { return Ok(Vec::new()) };
+        let items = value.as_array().ok_or_else(wrong)?;
+        items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+    }
+
+    fn kind(&self) -> Result<Kind, NotARequest> {
+        let (group, version) = (self.text("group")?, self.text("version")?);
+        Ok(Kind { group, version, kind: self.text("kind")? })
+    }
+
+    fn resource(&self) -> Result<Resource, NotARequest> {
+        let (group, version) = (self.text("group")?, self.text("version")?);
+        Ok(Resource { group, version, resource: self.text("resource")? })
+    }
+
+    fn user(&self) -> Result<User, NotARequest> {
+        let extra = self.object("extra")?;
+        if let Some(extra) = &extra {
+            extra.fields.keys().try_for_each(|key| extra.texts(key).map(drop))?;
+        }
+        Ok(User {
+            username: self.text("username")?,
+            uid: self.text("uid")?,
+            groups: self.texts("groups")?,
+            extra: extra.map(|extra| extra.fields.clone()).unwrap_or_default(),
+        })
+    }
+
+    /// What an object says of its kind is what the request says.
+    fn check_kind(&self, kind: &Kind) -> Result<(), NotARequest> {
+        let told = [("kind", kind.kind.clone()), ("apiVersion", kind.api_version())];
+        for (field, wanted) in told {
+            let said = self.text(field)?;
+            if !said.is_empty() && said != wanted {
+                return Err(self
+                    .wrong(field, &format!("it is `{said}`, and the request is for a `{kind}`")));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is wrong with a policy is told as the API server tells it.
 
-use nullius_policy::admission_policy::{PolicySet, Taken, Version};
+use nullius_policy::admission_policy::{PolicySet, Request, Taken, Version};
 use serde_json::json;
 
 use super::{mutation, policy, yaml};
@@ -248,4 +248,91 @@ fn other_kinds_are_left_alone_and_older_versions_are_told() {
     assert!(set.add(&yaml(one)).unwrap_err()[0].message.contains("stands twice"));
     assert_eq!(set.add(&yaml(binding)), Ok(Taken::Added));
     assert_eq!((set.unbound().count(), set.dangling().count(), set.len()), (0, 0, 1));
+}
+
+#[test]
+fn a_review_is_read_as_what_it_claims_to_be_or_not_at_all() {
+    let review = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+        "uid": "1", "operation": "CREATE", "name": "p", "namespace": "shop", "dryRun": false, "options": null,
+        "kind": { "group": "", "version": "v1", "kind": "Pod" }, "requestKind": null,
+        "resource": { "group": "", "version": "v1", "resource": "pods" }, "oldObject": null,
+        "userInfo": { "username": "ada", "groups": ["dev"], "extra": { "a/b": ["c"], "d": null } },
+        "object": { "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" } },
+    }});
+    let request = Request::of_review(&review).unwrap();
+    assert_eq!(
+        (request.user.groups.as_slice(), request.dry_run),
+        (["dev".to_owned()].as_slice(), false)
+    );
+    assert_eq!(Request::unknown_field(&review), None);
+    let changed = |path: &str, value: serde_json::Value| {
+        let mut review = review.clone();
+        let (parent, field) = path.rsplit_once('/').unwrap();
+        review.pointer_mut(parent).unwrap()[field] = value;
+        review
+    };
+    for (path, value, told) in [
+        ("/request", json!(null), "request: it is missing"),
+        ("/request", json!([]), "request: it must be an object"),
+        ("/request/userInfo", json!("root"), "request.userInfo: it must be an object"),
+        (
+            "/request/userInfo/username",
+            json!(["root"]),
+            "request.userInfo.username: it must be text",
+        ),
+        (
+            "/request/userInfo/groups",
+            json!("dev"),
+            "request.userInfo.groups: it must be a list of texts",
+        ),
+        (
+            "/request/userInfo/groups",
+            json!([1]),
+            "request.userInfo.groups: it must be a list of texts",
+        ),
+        (
+            "/request/userInfo/extra",
+            json!({ "a": "b" }),
+            "request.userInfo.extra.a: it must be a list of texts",
+        ),
+        ("/request/dryRun", json!("yes"), "request.dryRun: it must be `true` or `false`"),
+        ("/request/name", json!(1), "request.name: it must be text"),
+        ("/request/namespace", json!({}), "request.namespace: it must be text"),
+        ("/request/operation", json!(["CREATE"]), "request.operation: it must be text"),
+        ("/request/subResource", json!(false), "request.subResource: it must be text"),
+        ("/request/options", json!("x"), "request.options: it must be an object"),
+        ("/request/object", json!([]), "request.object: it must be an object"),
+        ("/request/oldObject", json!("x"), "request.oldObject: it must be an object"),
+        ("/request/kind/group", json!(0), "request.kind.group: it must be text"),
+        (
+            "/request/requestResource",
+            json!("pods"),
+            "request.requestResource: it must be an object",
+        ),
+        ("/request/uid", json!(7), "request.uid: it must be text"),
+        (
+            "/request/object/kind",
+            json!("Secret"),
+            "request.object.kind: it is `Secret`, and the request is for a `v1 Pod`",
+        ),
+        (
+            "/request/object/apiVersion",
+            json!("apps/v1"),
+            "request.object.apiVersion: it is `apps/v1`, and the request is for a `v1 Pod`",
+        ),
+        ("/request/object/kind", json!(1), "request.object.kind: it must be text"),
+    ] {
+        let refused = Request::of_review(&changed(path, value)).unwrap_err();
+        assert_eq!(refused.to_string(), told);
+    }
+    for (path, field) in [
+        ("/requst", "requst"),
+        ("/request/Object", "request.Object"),
+        ("/request/kind/plural", "request.kind.plural"),
+        ("/request/userInfo/name", "request.userInfo.name"),
+    ] {
+        let newer = changed(path, json!(1));
+        assert!(Request::of_review(&newer).is_ok(), "a server may be newer");
+        assert_eq!(Request::unknown_field(&newer).unwrap().field, field);
+    }
 }
