@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use nullius_manifest::{Found, Manifest, Source, Unreadable, objects};
 use nullius_model::{API_VERSION, Severity, Timestamp};
 use nullius_policy::admission_policy::{
-    Decision, ExpressionWarning, Fault, Kind, PolicyOutline, PolicySet, PolicyTrace, Request,
-    Taken, Version,
+    Decision, Detail, ExpressionWarning, Fault, Kind, PolicyOutline, PolicySet, PolicyTrace,
+    Request, Taken, Version,
 };
 use nullius_policy::exception::KIND as EXCEPTION;
 use serde_json::{Value as Json, json};
@@ -40,6 +40,8 @@ pub struct Policies {
     warnings: Vec<String>,
     /// What is derived of the set, made when it is first asked.
     looks: Option<Looks>,
+    /// How much is told of how policies came to what they say.
+    detail: Detail,
     /// Where policies stand, by kind and name.
     sites: BTreeMap<(String, String), Site>,
 }
@@ -87,6 +89,7 @@ impl Policies {
             faults: Vec::new(),
             warnings: Vec::new(),
             looks: None,
+            detail: Detail::default(),
             sites: BTreeMap::new(),
         }
     }
@@ -95,6 +98,11 @@ impl Policies {
     #[must_use]
     pub fn excepting_at(self, now: Timestamp) -> Self {
         Self { state: State::at(now), ..self }
+    }
+
+    /// Tells more of how policies come to what they say, or less.
+    pub(crate) fn detail(&mut self, detail: Detail) {
+        self.detail = detail;
     }
 
     /// Adds good practice, but for the policies of these names.
@@ -207,7 +215,7 @@ impl Policies {
     /// the order of files.
     pub(crate) fn judge(&mut self, request: &Request) -> Result<Decision, Lacking> {
         let mut unknown = Unknown::Later { any_namespace: !self.looks().at_namespaces };
-        self.state.decide(&self.set, request, &mut unknown)
+        self.state.decide(&self.set, request, &mut unknown, self.detail)
     }
 
     /// Judges a request when nothing more will be known: parameters that are not there are absent, as in a cluster, and
@@ -215,7 +223,7 @@ impl Policies {
     pub(crate) fn judge_last(&mut self, request: &Request) -> (Result<Decision, Lacking>, Lacking) {
         let any_namespace = !self.looks().at_namespaces;
         let mut unknown = Unknown::Assumed { any_namespace, absent: Vec::new() };
-        let decision = self.state.decide(&self.set, request, &mut unknown);
+        let decision = self.state.decide(&self.set, request, &mut unknown, self.detail);
         let absent = match unknown {
             Unknown::Assumed { absent, .. } => absent,
             Unknown::Lacks | Unknown::AnyNamespace | Unknown::Later { .. } => Vec::new(),
@@ -234,7 +242,7 @@ impl Policies {
             true => Unknown::Lacks,
             false => Unknown::AnyNamespace,
         };
-        state.decide(&self.set, request, &mut unknown)
+        state.decide(&self.set, request, &mut unknown, self.detail)
     }
 
     /// The policies, but for those that cannot be used, and where they stand.

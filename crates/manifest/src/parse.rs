@@ -18,6 +18,10 @@ pub const NODES_MAX: usize = 200_000;
 /// The most values that a text of Kubernetes objects may have, aliases counted in full.
 const KUBERNETES_NODES_MAX: usize = 4_000_000;
 
+/// The most values that aliases may add to a text of Kubernetes objects: more than an object that an API server takes has, and
+/// few enough that a short text does not become a long one.
+const ALIASED_MAX: usize = 100_000;
+
 /// How deep values may stand in one another.
 pub const DEPTH_MAX: usize = 128;
 
@@ -74,6 +78,8 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<usize, Rc<Node>>,
     nodes: usize,
+    /// Those of them that aliases added.
+    aliased: usize,
 }
 
 /// A list or mapping that is not complete.
@@ -97,7 +103,7 @@ enum Pending {
 impl Builder {
     fn new(dialect: Dialect) -> Self {
         let (documents, open) = (Vec::new(), Vec::new());
-        Self { dialect, documents, open, anchors: HashMap::new(), nodes: 0 }
+        Self { dialect, documents, open, anchors: HashMap::new(), nodes: 0, aliased: 0 }
     }
 
     fn event(&mut self, event: Event<'_>, at: Place) -> Result<(), SyntaxError> {
@@ -136,6 +142,7 @@ impl Builder {
                     return Err(wrong(at, "the alias stands inside its own anchor"));
                 };
                 self.nodes = self.nodes.saturating_add(node.size);
+                self.aliased = self.aliased.saturating_add(node.size);
                 self.check_size(at)?;
                 self.check_depth(self.open.len() + depth(&node), at)?;
                 self.place(node, at)
@@ -224,6 +231,10 @@ impl Builder {
             Dialect::Strict => NODES_MAX,
             Dialect::Kubernetes => KUBERNETES_NODES_MAX,
         };
+        if self.dialect == Dialect::Kubernetes && self.aliased > ALIASED_MAX {
+            let told = format!("aliases add more than {ALIASED_MAX} values; write what is meant");
+            return Err(wrong(at, &told));
+        }
         if self.nodes > most {
             return Err(wrong(at, &format!("more than {most} values, aliases counted in full")));
         }

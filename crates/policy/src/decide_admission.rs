@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
     use crate::admission_policy::{
-        Answers, Equivalent, Existence, Kind, Kinds, Resource, Version, shape::Schemas,
+        Answers, Detail, Equivalent, Existence, Kind, Kinds, Resource, Version, shape::Schemas,
     };
 
     /// No kinds at all; one that panics when it is asked.
@@ -190,6 +190,7 @@ mod tests {
             authorizer: &Answers::default(),
             kinds: &NoKinds { panics },
             interrupt: None,
+            detail: Detail::Outcomes,
         };
         match decide_admission(&set, &request, &facts, &[]) {
             Admission::Decided(judged) => *judged,

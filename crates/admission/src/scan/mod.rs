@@ -16,7 +16,7 @@ use nullius_kinds::Form;
 use nullius_manifest::{ApiObject, Fault, Found, Manifest, Place, Source, Unreadable, objects};
 use nullius_model::{Enforcement, FieldPath, Severity};
 use nullius_policy::{
-    admission_policy::Version,
+    admission_policy::{Detail, Version},
     exception,
     pod_security::{
         self, Excepted, Level, LevelVersion, PodTemplate, Violation, Workload, evaluate, except,
@@ -84,6 +84,15 @@ pub enum Depth {
     Traces,
 }
 
+impl Depth {
+    fn detail(self) -> Detail {
+        match self {
+            Self::Findings => Detail::Outcomes,
+            Self::Traces => Detail::Values,
+        }
+    }
+}
+
 /// An object under judgement.
 struct Subject<'a> {
     lines: &'a Lines<'a>,
@@ -122,6 +131,7 @@ impl Scan {
     /// Asks policies too, about requests of a sender.
     #[must_use]
     pub fn with_policies(mut self, mut policies: Policies, sender: Sender) -> Self {
+        policies.detail(self.depth.detail());
         self.report.errors.extend(policies.take_faults());
         self.report.notes.extend(policies.notes());
         for (name, about) in policies.abouts() {
@@ -143,7 +153,8 @@ impl Scan {
 
     /// Says more, or less.
     #[must_use]
-    pub fn with_depth(self, depth: Depth) -> Self {
+    pub fn with_depth(mut self, depth: Depth) -> Self {
+        self.policies.detail(depth.detail());
         Self { depth, ..self }
     }
 

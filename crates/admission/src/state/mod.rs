@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_model::{API_VERSION, Timestamp};
 use nullius_policy::admission_policy::{
-    Decision, Evaluation, ExpressionWarning, Facts, Fault, Kind, Need, ParamQuery, Pick, PolicySet,
-    PolicyTrace, ROUNDS, Request, Resource, Selector, evaluate_excepting,
+    Decision, Detail, Evaluation, ExpressionWarning, Facts, Fault, Kind, Need, ParamQuery, Pick,
+    PolicySet, PolicyTrace, ROUNDS, Request, Resource, Selector, evaluate_excepting,
 };
 use nullius_policy::exception::{Exception, KIND as EXCEPTION};
 use serde_json::{Value as Json, json};
@@ -210,7 +210,7 @@ impl State {
     ///
     /// The facts that the evaluation asks for and the state lacks.
     pub fn judge(&self, set: &PolicySet, request: &Request) -> Result<Decision, Lacking> {
-        let mut decision = self.decide(set, request, &mut Unknown::Lacks)?;
+        let mut decision = self.decide(set, request, &mut Unknown::Lacks, Detail::Values)?;
         decision.trace.extend(self.passed_over(set, request));
         Ok(decision)
     }
@@ -226,6 +226,7 @@ impl State {
         set: &PolicySet,
         request: &Request,
         unknown: &mut Unknown,
+        detail: Detail,
     ) -> Result<Decision, Lacking> {
         let known = Known { is_complete: unknown.is_final() && self.is_defined(), ..self.known() };
         let authorizer = self.rules.of(&request.user, &self.complete);
@@ -235,6 +236,7 @@ impl State {
             authorizer: &authorizer,
             kinds: &known,
             interrupt: None,
+            detail,
         };
         let exceptions = self.exceptions();
         let mut asked = BTreeSet::new();
@@ -243,6 +245,10 @@ impl State {
                 Evaluation::Decided(decision) => return Ok(*decision),
                 Evaluation::Needs(needs) => needs,
             };
+            // A round that asks for nothing new would be followed by the same.
+            if needs.iter().all(|need| asked.contains(need)) {
+                break;
+            }
             let answer = |need| self.answer(need, &mut facts, unknown).err();
             let lacks: Vec<Lack> = needs.iter().filter_map(answer).collect();
             if !lacks.is_empty() {

@@ -6,7 +6,7 @@ use nullius_model::Timestamp;
 use nullius_policy::{
     Admission, Judged,
     admission_policy::{
-        Answers, Facts, Need, NotARequest, ParamQuery, ROUNDS, Request, authz::Verdict,
+        Answers, Detail, Facts, Need, NotARequest, ParamQuery, ROUNDS, Request, authz::Verdict,
     },
     decide_admission,
     exception::Exception,
@@ -121,6 +121,7 @@ impl Review {
             authorizer: &self.answers,
             kinds: &kinds,
             interrupt: Some(is_late),
+            detail: Detail::Outcomes,
         };
         let set = engine.in_force.set(self.entry);
         let exceptions: Vec<&Exception> =

@@ -141,3 +141,24 @@ fn every_field_has_a_line_and_a_column() {
     let lower = parse_from("a: 1\nb: [\n", Dialect::Kubernetes, 10).unwrap_err();
     assert!(lower.line >= 11, "{lower:?}");
 }
+
+#[test]
+fn aliases_make_no_long_text_of_a_short_one() {
+    let list = |items: usize, of: &str| format!("[{}]", vec![of; items].join(", "));
+    let text = |items: usize, times: usize| {
+        let first = list(items, "{name: a, value: b}");
+        format!("a: &a {first}\nb: {}\n", list(times, "*a"))
+    };
+    let size = |items: usize| 1 + 3 * items;
+    let times = ALIASED_MAX / size(100);
+    let [read] = parse(&text(100, times), Dialect::Kubernetes).unwrap().try_into().unwrap();
+    assert_eq!(read.child("b").unwrap().items().unwrap().len(), times);
+    let short = text(100, times + 1);
+    assert!(short.len() < 5000);
+    let told = parse(&short, Dialect::Kubernetes).unwrap_err();
+    assert_eq!(told.line, 2);
+    assert_eq!(told.message, "aliases add more than 100000 values; write what is meant");
+    // What stands there counts as before.
+    let long = list(ALIASED_MAX / 2, "{a: b}");
+    assert!(parse(&long, Dialect::Kubernetes).is_ok());
+}

@@ -128,15 +128,39 @@ pub enum Stage {
 /// Why the evaluation of a part ended before its answer.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// A fact is missing.
-    Needs(Box<Need>),
+    /// Facts are missing.
+    Needs(Gathered),
     /// The API server ends the request with this.
     Refused(Box<Refusal>),
 }
 
+/// Facts that parts of an evaluation lack: all are asked for at once, not one after another.
+#[derive(Debug, Default)]
+pub(super) struct Gathered(pub(super) BTreeSet<Need>);
+
+impl Gathered {
+    /// What a part came to; none when it lacks facts. What it refuses counts only where nothing was lacking before.
+    pub(super) fn part<T>(&mut self, came: Result<T, Stop>) -> Result<Option<T>, Stop> {
+        match came {
+            Ok(part) => Ok(Some(part)),
+            Err(Stop::Needs(Self(needs))) => {
+                self.0.extend(needs);
+                Ok(None)
+            }
+            Err(Stop::Refused(_)) if !self.0.is_empty() => Err(Stop::Needs(std::mem::take(self))),
+            Err(refused @ Stop::Refused(_)) => Err(refused),
+        }
+    }
+
+    /// Goes on only where nothing is lacking.
+    pub(super) fn end(self) -> Result<(), Stop> {
+        if self.0.is_empty() { Ok(()) } else { Err(Stop::Needs(self)) }
+    }
+}
+
 impl Stop {
     pub(super) fn needs(need: Need) -> Self {
-        Self::Needs(Box::new(need))
+        Self::Needs(Gathered(BTreeSet::from([need])))
     }
 
     pub(super) fn refused(refusal: Refusal) -> Self {

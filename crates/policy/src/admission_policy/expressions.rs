@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use super::{
     decision::{Refusal, Stop},
-    facts::Need,
+    facts::{Detail, Need},
     policy::{Expression, Named},
     trace::ExpressionTrace,
     values,
@@ -33,6 +33,7 @@ pub(super) struct Inputs<'a> {
     pub(super) authorizer: Option<&'a dyn Authorizer>,
     pub(super) request_resource: &'a ResourceTarget,
     pub(super) interrupt: Option<&'a dyn Fn() -> bool>,
+    pub(super) detail: Detail,
 }
 
 impl<'a> Inputs<'a> {
@@ -106,6 +107,7 @@ impl<'a> Variables<'a> {
             &named.expression,
             &outcome.result.as_ref().map_err(ToString::to_string),
             outcome.cost,
+            self.inputs.detail,
         ));
         outcome.result.map_err(|error| {
             let name = &named.name;
@@ -188,7 +190,8 @@ impl<'a> Phase<'a> {
         let result = outcome.result.map_err(|error| {
             format!("expression '{}' resulted in error: {error}", expression.source)
         });
-        let trace = trace(name.into(), expression, &result.as_ref(), outcome.cost);
+        let detail = self.variables.inputs.detail;
+        let trace = trace(name.into(), expression, &result.as_ref(), outcome.cost, detail);
         Ok(Ok(Evaluated { result, trace }))
     }
 }
@@ -203,11 +206,17 @@ fn trace<E: ToString>(
     expression: &Expression,
     result: &Result<&Value<'_>, E>,
     cost: u64,
+    detail: Detail,
 ) -> ExpressionTrace {
     ExpressionTrace {
         name,
         expression: expression.source.clone(),
-        value: result.as_ref().ok().map(|value| values::shown(value)),
+        value: result.as_ref().ok().and_then(|value| match (detail, value) {
+            (Detail::Values, _) | (_, Value::Bool(_) | Value::String(_)) => {
+                Some(values::shown(value))
+            }
+            (Detail::Outcomes, _) => None,
+        }),
         error: result.as_ref().err().map(ToString::to_string),
         changed: None,
         cost,

@@ -26,6 +26,18 @@ pub struct Facts<'a> {
     pub kinds: &'a dyn Kinds,
     /// Says when to stop: the shell looks at its clock.
     pub interrupt: Option<&'a dyn Fn() -> bool>,
+    /// How much the trace says.
+    pub detail: Detail,
+}
+
+/// How much a trace says of what expressions yielded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Detail {
+    /// What is true or false, and text: what came of validations, messages and audit annotations.
+    #[default]
+    Outcomes,
+    /// Every value, cut where it is long.
+    Values,
 }
 
 /// Parameters that a binding refers to.

@@ -29,10 +29,8 @@ mod validation;
 mod values;
 mod wire;
 
-use std::collections::BTreeSet;
-
 pub use decision::{Decision, Evaluation, Refusal, Stage, Violation};
-pub use facts::{Answers, Equivalent, Existence, Facts, Kinds, Need, ParamQuery};
+pub use facts::{Answers, Detail, Equivalent, Existence, Facts, Kinds, Need, ParamQuery};
 pub use fault::Fault;
 pub use nullius_cel::{Version, authz};
 pub use outline::{OutlinedExpression, Part, PolicyOutline};
@@ -46,11 +44,12 @@ pub use type_check::{ExpressionWarning, Types};
 use serde_json::Value as Json;
 
 use crate::{exception::Exception, go_text::go_quoted};
-use decision::Stop;
+use decision::{Gathered, Stop};
 use session::Session;
 
-/// After so many rounds of fetching facts an evaluation is given up: what asks on is no policy.
-pub const ROUNDS: usize = 4;
+/// After so many rounds of fetching facts an evaluation is given up. What is known to be lacking is asked for at once; a round
+/// more is due only where what to ask depends on an answer, and expressions have no budget for many such steps.
+pub const ROUNDS: usize = 16;
 
 /// Reviews of access, which no policy may touch: the cluster could not be mended any more.
 const REVIEWS: [(&str, &str); 6] = [
@@ -104,7 +103,7 @@ pub fn evaluate_excepting(
         decision.trace = trace;
         match mutated {
             Ok(object) => decision.object = object,
-            Err(Stop::Needs(need)) => return Evaluation::Needs(BTreeSet::from([*need])),
+            Err(Stop::Needs(Gathered(needs))) => return Evaluation::Needs(needs),
             Err(Stop::Refused(mut refusal)) => {
                 refusal.stage = Stage::Mutation;
                 decision.violations = std::mem::take(&mut refusal.violations);
@@ -122,7 +121,7 @@ pub fn evaluate_excepting(
     let policies = set.validating(request, &session.equivalents);
     match session.validate(&policies, object, set.version()) {
         Ok(validated) if !validated.needs.is_empty() => {
-            return Evaluation::Needs(validated.needs.into_iter().collect());
+            return Evaluation::Needs(validated.needs);
         }
         Ok(validated) => {
             decision.warnings = validated.warnings;

@@ -10,7 +10,7 @@ use nullius_cel::Value;
 use serde_json::Value as Json;
 
 use super::{
-    decision::{Refusal, Stage, Stop, Violation},
+    decision::{Gathered, Refusal, Stage, Stop, Violation},
     expressions::{Inputs, OutOfBudget, Phase, RULES_BUDGET, Variables},
     facts::Need,
     go_quoted,
@@ -127,17 +127,16 @@ impl<'a> Session<'a> {
         let first_trace = mutated.trace.len();
         let mut denials: Vec<Denial> = Vec::new();
         let mut invocations: Vec<Invocation<'a>> = Vec::new();
+        let mut needs = Gathered::default();
         for (policy, bindings) in policies {
-            let (trace, found) = self.invocations(
-                policy,
-                bindings,
-                mutated.object.as_ref(),
-                mutated.trace.len(),
-                &mut denials,
-            )?;
+            let object = mutated.object.as_ref();
+            let found =
+                self.invocations(policy, bindings, object, mutated.trace.len(), &mut denials);
+            let Some((trace, found)) = needs.part(found)? else { continue };
             mutated.trace.push(PolicyTrace { reinvocation: rounds.is_second, ..trace });
             invocations.extend(found);
         }
+        needs.end()?;
         if !invocations.is_empty() {
             self.invoke(&invocations, mutated, rounds, &mut denials)?;
         }
@@ -210,7 +209,7 @@ impl<'a> Session<'a> {
             trace.matched.reason = format!("{}; {told}", trace.matched.reason);
             return Ok((trace, Vec::new()));
         }
-        let mut invocations = Vec::new();
+        let (mut invocations, mut needs) = (Vec::new(), Gathered::default());
         for binding in bindings {
             let mut of_binding = BindingTrace {
                 binding: binding.name.clone(),
@@ -218,7 +217,9 @@ impl<'a> Session<'a> {
                 error: None,
                 runs: Vec::new(),
             };
-            let failed = match self.binding_params(policy, binding, object, &mut of_binding)? {
+            let params = self.binding_params(policy, binding, object, &mut of_binding);
+            let Some(params) = needs.part(params)? else { continue };
+            let failed = match params {
                 Ok(params) => {
                     let place = (place, trace.bindings.len());
                     let matched = &matched;
@@ -240,6 +241,7 @@ impl<'a> Session<'a> {
             }
             trace.bindings.push(of_binding);
         }
+        needs.end()?;
         Ok((trace, invocations))
     }
 
@@ -283,6 +285,8 @@ impl<'a> Session<'a> {
         }
         let mut last: Option<(Kind, bool)> = None;
         let mut dirty: BTreeSet<Kind> = BTreeSet::new();
+        // Once something is lacking nothing comes of this pass: the rest shows what else it will ask for.
+        let mut needs = Gathered::default();
         for invocation in invocations {
             let Invocation { policy, binding, matched, param, place } = invocation;
             let param = param.as_deref();
@@ -299,8 +303,10 @@ impl<'a> Session<'a> {
                 authorizer: Some(self.facts.authorizer),
                 request_resource: &self.request_resource,
                 interrupt: self.facts.interrupt,
+                detail: self.facts.detail,
             };
-            let conditions = self.conditions(policy, matched, inputs, &mut run)?;
+            let conditions = self.conditions(policy, matched, inputs, &mut run);
+            let Some(conditions) = needs.part(conditions)? else { continue };
             let key: Key = (policy.name.clone(), binding.name.clone(), param.map(param_name));
             let is_due = !rounds.is_second || rounds.required.contains(&key);
             let unmet = match conditions {
@@ -336,7 +342,9 @@ impl<'a> Session<'a> {
                         denials.extend(denial(policy, Some(binding), &told, "Invalid"));
                         run.outcome = Some(told);
                     }
-                    Err(Failed::Stop(stop)) => return Err(stop),
+                    Err(Failed::Stop(stop)) => {
+                        needs.part::<()>(Err(stop))?;
+                    }
                 }
             }
             put(&mut mutated.trace, *place, run);
@@ -349,6 +357,7 @@ impl<'a> Session<'a> {
                 rounds.previous.insert(key);
             }
         }
+        needs.end()?;
         if let Some((kind, true)) = last {
             rounds.require_previous();
             rounds.patched = true;

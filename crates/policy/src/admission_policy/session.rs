@@ -6,7 +6,7 @@ use nullius_cel::{Value, authz::ResourceTarget};
 use serde_json::Value as Json;
 
 use super::{
-    decision::{Refusal, Stop},
+    decision::{Gathered, Refusal, Stop},
     expressions::{CONDITIONS_BUDGET, Inputs, OutOfBudget, Phase, Variables},
     facts::{Equivalent, Existence, Facts, Need, ParamQuery},
     matching::{Candidate, Matched, namespace_not_found},
@@ -169,14 +169,19 @@ impl<'a> Session<'a> {
         let mut phase = Phase::new(&variables, CONDITIONS_BUDGET);
         let mut errors: Vec<String> = Vec::new();
         let mut unmet = false;
+        let mut needs = Gathered::default();
         for Named { name, expression } in &policy.conditions {
-            let Ok(evaluated) = phase.evaluate(name.clone(), expression)? else {
+            let evaluated = needs.part(phase.evaluate(name.clone(), expression))?;
+            let Some(evaluated) = evaluated else { continue };
+            let Ok(evaluated) = evaluated else {
+                needs.end()?;
                 return Ok(failed(policy, OutOfBudget::MESSAGE.to_owned()));
             };
             unmet |= matches!(evaluated.result, Ok(Value::Bool(false)));
             errors.extend(evaluated.result.err());
             run.conditions.push(evaluated.trace);
         }
+        needs.end()?;
         if unmet {
             return Ok(Conditions::Unmet);
         }

@@ -1,14 +1,14 @@
 //! Policies that validate, evaluated as the API server does: every matching policy, binding and parameter is asked, then the
 //! first denial is the answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_cel::{Value, Version};
 use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::{
-    decision::{Refusal, Stop, Violation},
+    decision::{Gathered, Refusal, Stop, Violation},
     expressions::{Inputs, OutOfBudget, Phase, RULES_BUDGET, Variables},
     matching::{Match, Matched},
     policy::{Action, Binding, FailurePolicy, Policy, Validating, Validation},
@@ -39,7 +39,7 @@ pub(super) struct Validated {
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) violations: Vec<Violation>,
     pub(super) accepted: Vec<(Violation, Acceptance)>,
-    pub(super) needs: Vec<super::facts::Need>,
+    pub(super) needs: BTreeSet<super::facts::Need>,
     pub(super) trace: Vec<PolicyTrace>,
     failures: Vec<Failure>,
 }
@@ -83,7 +83,7 @@ impl Session<'_> {
         for (policy, bindings) in policies {
             match self.validate_policy(policy, bindings, object, &mut all) {
                 Ok(()) => {}
-                Err(Stop::Needs(need)) => all.needs.push(*need),
+                Err(Stop::Needs(need)) => all.needs.extend(need.0),
                 Err(Stop::Refused(refusal)) => return Err(*refusal),
             }
         }
@@ -125,7 +125,7 @@ impl Session<'_> {
                 self.validate_binding(policy, binding, &matched, object, all, &mut annotations);
             match told {
                 Ok(trace) => traces.push(trace),
-                Err(Stop::Needs(need)) => all.needs.push(*need),
+                Err(Stop::Needs(need)) => all.needs.extend(need.0),
                 Err(stop @ Stop::Refused(_)) => {
                     stopped = Some(stop);
                     break;
@@ -182,6 +182,7 @@ impl Session<'_> {
         let old_object = self.as_kind(self.request.old_object.as_ref(), &matched.kind)?;
         let request = self.request_json(matched);
         let (narrowed, bare) = (namespace.map(narrowed), namespace.map(bare));
+        let mut needs = Gathered::default();
         for param in &params {
             let inputs = Inputs {
                 object: object.as_deref(),
@@ -192,8 +193,10 @@ impl Session<'_> {
                 authorizer: Some(self.facts.authorizer),
                 request_resource: &self.request_resource,
                 interrupt: self.facts.interrupt,
+                detail: self.facts.detail,
             };
-            let mut run = self.run(policy, matched, inputs, bare.as_ref())?;
+            let run = self.run(policy, matched, inputs, bare.as_ref());
+            let Some(mut run) = needs.part(run)? else { continue };
             let told = told_annotations(&run);
             run.trace.param = param.as_deref().map(param_name);
             trace.runs.push(run.trace);
@@ -219,6 +222,7 @@ impl Session<'_> {
                 }
             }
         }
+        needs.end()?;
         Ok(trace)
     }
 
@@ -241,15 +245,19 @@ impl Session<'_> {
         }
         let variables = Variables::new(&policy.variables, inputs);
         let mut phase = Phase::new(&variables, RULES_BUDGET);
-        let mut results = Vec::new();
+        let (mut results, mut needs) = (Vec::new(), Gathered::default());
         for (index, validation) in policy.rules.validations.iter().enumerate() {
             let name = format!("validations[{index}]");
-            let Ok(evaluated) = phase.evaluate(name, &validation.expression)? else {
+            let evaluated = needs.part(phase.evaluate(name, &validation.expression))?;
+            let Some(evaluated) = evaluated else { continue };
+            let Ok(evaluated) = evaluated else {
+                needs.end()?;
                 return Ok(run.failed(policy, OutOfBudget::MESSAGE.to_owned()));
             };
             results.push(evaluated.result.map(|value| matches!(value, Value::Bool(true))));
             run.trace.validations.push(evaluated.trace);
         }
+        needs.end()?;
         let left = phase.left();
         run.trace.variables.extend(variables.traces());
         let messages =

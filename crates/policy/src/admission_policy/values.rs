@@ -8,6 +8,10 @@ use serde_json::{Map as JsonMap, Number, Value as Json};
 const EXACT: u64 = 1 << 53;
 /// The most characters of text that a trace shows.
 const SHOWN: usize = 400;
+/// The most values within a value that a trace shows.
+const SHOWN_VALUES: usize = 200;
+/// How deep a trace shows values in one another.
+const SHOWN_DEPTH: usize = 12;
 
 /// Why a value cannot stand in a patch.
 pub(super) enum Unfit {
@@ -51,15 +55,69 @@ pub(super) fn object(object: &Object<'_>) -> Result<JsonMap<String, Json>, Strin
     fields(object, Form::AsIs)
 }
 
-/// A value for people who read a trace.
+/// A value for people who read a trace: as much of it as they can look at.
 pub(super) fn shown(value: &Value<'_>) -> Json {
-    match convert(value, Form::AsIs) {
-        Ok(json) if json.as_str().is_some_and(|text| text.chars().count() > SHOWN) => {
-            let text: String = json.as_str().unwrap_or_default().chars().take(SHOWN).collect();
-            Json::from(format!("{text}…"))
+    let mut left = SHOWN_VALUES;
+    shown_within(value, SHOWN_DEPTH, &mut left)
+}
+
+fn shown_within(value: &Value<'_>, depth: usize, left: &mut usize) -> Json {
+    *left = left.saturating_sub(1);
+    let more = |count: usize| Json::from(format!("… {count} more"));
+    match value {
+        Value::List(list) => {
+            let (mut items, mut rest) = (Vec::new(), list.len());
+            while rest > 0 && *left > 0 && depth > 0 {
+                let Some(item) = list.get(list.len() - rest) else { break };
+                items.push(shown_within(&item, depth - 1, left));
+                rest -= 1;
+            }
+            items.extend((rest > 0).then(|| more(rest)));
+            Json::Array(items)
         }
-        Ok(json) => json,
-        Err(_) => tagged::write(value),
+        Value::Map(map) => {
+            let entries = map.entries().into_iter().map(|(key, value)| {
+                let key = convert(&key, Form::AsIs).unwrap_or_else(|_| tagged::write(&key));
+                let key = key.as_str().map_or_else(|| key.to_string(), str::to_owned);
+                (cut(key), value)
+            });
+            shown_fields(entries, depth, left, more)
+        }
+        Value::Object(object) => {
+            let fields = object.fields.iter();
+            let fields = fields.map(|(name, value)| (name.to_string(), value.clone()));
+            shown_fields(fields, depth, left, more)
+        }
+        Value::Optional(Some(value)) => shown_within(value, depth, left),
+        single => match convert(single, Form::AsIs) {
+            Ok(Json::String(text)) => Json::String(cut(text)),
+            Ok(json) => json,
+            Err(_) => tagged::write(single),
+        },
+    }
+}
+
+fn shown_fields<'v>(
+    fields: impl Iterator<Item = (String, Value<'v>)>,
+    depth: usize,
+    left: &mut usize,
+    more: impl Fn(usize) -> Json,
+) -> Json {
+    let (mut shown, mut fields) = (JsonMap::new(), fields);
+    while *left > 0 && depth > 0 {
+        let Some((name, value)) = fields.next() else { break };
+        shown.insert(name, shown_within(&value, depth - 1, left));
+    }
+    let rest = fields.count();
+    shown.extend((rest > 0).then(|| ("…".to_owned(), more(rest))));
+    Json::Object(shown)
+}
+
+/// A text that is not too long.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 

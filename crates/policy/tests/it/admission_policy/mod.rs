@@ -11,8 +11,8 @@ mod validating;
 use std::collections::BTreeMap;
 
 use nullius_policy::admission_policy::{
-    Decision, Equivalent, Evaluation, Existence, Facts, Kind, Kinds, Need, ParamQuery, Pick,
-    PolicySet, Request, Resource, Version,
+    Decision, Detail, Equivalent, Evaluation, Existence, Facts, Kind, Kinds, Need, ParamQuery,
+    Pick, PolicySet, Request, Resource, Version,
     authz::{AccessCheck, Authorizer, Subject, Target, Verdict},
     evaluate_excepting,
     shape::Schemas,
@@ -88,6 +88,7 @@ struct Bench {
     params: BTreeMap<ParamQuery, Vec<Json>>,
     known: Known,
     interrupt: Option<fn() -> bool>,
+    detail: Detail,
 }
 
 fn yaml(text: &str) -> Json {
@@ -136,6 +137,7 @@ impl Bench {
             params: BTreeMap::new(),
             known: Known { schemas },
             interrupt: None,
+            detail: Detail::Values,
         }
     }
 
@@ -162,6 +164,7 @@ impl Bench {
             authorizer: &Rules,
             kinds: &self.known,
             interrupt: self.interrupt.as_ref().map(|interrupt| interrupt as &dyn Fn() -> bool),
+            detail: self.detail,
         };
         evaluate_excepting(&self.set, &self.request, &facts, exceptions)
     }

@@ -1,9 +1,9 @@
 //! Parameters: which runs there are, and what happens where there are none.
 
-use nullius_policy::admission_policy::{Kind, Need, ParamQuery, Pick};
+use nullius_policy::admission_policy::{Kind, Need, ParamQuery, Pick, authz::Target};
 use serde_json::json;
 
-use super::{Bench, bound};
+use super::{Bench, bound, named_mutation};
 
 const MAP: &str = "paramKind: {apiVersion: v1, kind: ConfigMap}\nvalidations:\n- {expression: 'params != null && params.data.ok == \"yes\"', messageExpression: 'params.metadata.name + \" of \" + params.kind'}";
 
@@ -122,4 +122,76 @@ fn kinds_decide_what_a_reference_may_say() {
         nodes.told(),
         "failed to configure binding: cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
     );
+}
+
+/// Paths of which it is not known whether the requester may get them.
+fn paths(needs: &[Need]) -> Vec<String> {
+    let path = |need: &Need| match need {
+        Need::Access(check) => match &check.target {
+            Target::Path(path) => Some(path.clone()),
+            Target::Resource(_) => None,
+        },
+        _ => None,
+    };
+    needs.iter().filter_map(path).collect()
+}
+
+#[test]
+fn what_is_lacking_is_asked_for_at_once() {
+    let asked = |of: &str| -> Vec<String> {
+        let (policy, binding) = of.split_once("\n---\n").unwrap();
+        let bindings = ["one", "two", "three", "four", "five", "six"].map(|name| {
+            let reference = format!("paramRef: {{name: {name}, parameterNotFoundAction: Deny}}");
+            binding
+                .replace("{name: b}", &format!("{{name: {name}}}"))
+                .replace("REFERENCE", &reference)
+        });
+        let policies = format!("{policy}\n---\n{}", bindings.join("\n---\n"));
+        let needs = Bench::new(&policies).needs();
+        needs.iter().map(|need| need.to_string()).collect()
+    };
+    let expected: Vec<String> = ["five", "four", "one", "six", "three", "two"]
+        .map(|name| format!("the `v1 ConfigMap` `{name}` in the namespace `shop`"))
+        .into();
+    assert_eq!(asked(&bound(MAP, "validationActions: [Deny]\nREFERENCE")), expected);
+    let patch = "paramKind: {apiVersion: v1, kind: ConfigMap}\nmutations:\n- patchType: JSONPatch\n  jsonPatch: {expression: '[JSONPatch{op: \"test\", path: \"/kind\", value: \"Pod\"}]'}";
+    let mutating = bound(patch, "REFERENCE")
+        .replace("kind: Validating", "kind: Mutating")
+        .replace("\nspec:\n  match", "\nspec:\n  reinvocationPolicy: Never\n  match");
+    assert_eq!(asked(&mutating), expected);
+
+    let may = |path: &str| format!("authorizer.path(\"/{path}\").check(\"get\").allowed()");
+    let each = |list: &str, paths: &[&str]| {
+        let items = paths.iter().map(|path| match list {
+            "matchConditions" => format!("- {{name: {path}, expression: '{}'}}", may(path)),
+            _ => format!("- {{expression: '{}'}}", may(path)),
+        });
+        format!("{list}:\n{}", items.collect::<Vec<_>>().join("\n"))
+    };
+    let all = ["a", "b", "c", "d", "e", "f"];
+    let needs_of =
+        |spec: &str| paths(&Bench::new(&bound(spec, "validationActions: [Deny]")).needs());
+    let expected = all.map(|path| format!("/{path}"));
+    assert_eq!(needs_of(&each("validations", &all)), expected);
+    let conditions = format!("{}\n{}", each("matchConditions", &all), each("validations", &["x"]));
+    assert_eq!(needs_of(&conditions), expected, "what depends on them is not asked for yet");
+    let mutations = all.map(|path| {
+        let patch =
+            format!("patchType: JSONPatch\n  jsonPatch: {{expression: '{} ? [JSONPatch{{op: \"test\", path: \"/kind\", value: \"Pod\"}}] : [JSONPatch{{op: \"test\", path: \"/kind\", value: \"Pod\"}}]'}}", may(path));
+        named_mutation(path, "Never", &patch)
+    });
+    assert_eq!(paths(&Bench::new(&mutations.join("\n---\n")).needs()), expected);
+}
+
+#[test]
+fn a_run_for_each_parameter_asks_with_the_others() {
+    let spec = "paramKind: {apiVersion: v1, kind: ConfigMap}\nvalidations:\n- {expression: 'authorizer.path(params.data.ok).check(\"get\").allowed()'}";
+    let found = ["/a", "/b", "/c", "/d", "/e", "/f"].map(|path| map(&path[1..], path));
+    let bench = bench(spec, "{selector: {}, parameterNotFoundAction: Deny}").with_params(
+        kind(),
+        Some("shop"),
+        Pick::Selected(Default::default()),
+        &found,
+    );
+    assert_eq!(paths(&bench.needs()), ["/a", "/b", "/c", "/d", "/e", "/f"]);
 }

@@ -1,7 +1,7 @@
 //! What validations say: messages, reasons, actions, errors, audit annotations, budgets, variables.
 
-use nullius_policy::admission_policy::{Operation, Version};
-use serde_json::json;
+use nullius_policy::admission_policy::{Detail, Operation, Version};
+use serde_json::{Value as Json, json};
 
 use super::{Bench, bound, policy};
 
@@ -290,4 +290,54 @@ fn who_is_out_of_time_is_refused_whatever_the_failure_policy_says() {
             (500, "Internal error occurred: the evaluation of policies took too long")
         );
     }
+}
+
+/// How many values a value is made of, and its longest text.
+fn extent(value: &Json) -> (usize, usize) {
+    let parts: Vec<&Json> = match value {
+        Json::Array(items) => items.iter().collect(),
+        Json::Object(fields) => fields.values().collect(),
+        Json::String(text) => return (1, text.chars().count()),
+        Json::Null | Json::Bool(_) | Json::Number(_) => return (1, 0),
+    };
+    parts
+        .into_iter()
+        .map(extent)
+        .fold((1, 0), |(count, longest), (more, length)| (count + more, longest.max(length)))
+}
+
+#[test]
+fn a_trace_keeps_what_came_of_rules_and_of_values_only_as_much_as_somebody_reads() {
+    let spec = "variables:\n- {name: all, expression: object.spec.containers}\n- {name: long, expression: 'object.metadata.annotations.long'}\n- {name: deep, expression: '[object.metadata.annotations]'}\nvalidations:\n- {expression: 'variables.all.size() > 5000 && variables.long != \"\" && variables.deep.size() == 1'}";
+    let mut bench = Bench::new(&policy(spec));
+    let object = bench.request.object.as_mut().unwrap();
+    let container = object["spec"]["containers"][0].clone();
+    object["spec"]["containers"] = Json::Array(vec![container; 6000]);
+    object["metadata"]["annotations"] = json!({ "long": "é".repeat(50_000) });
+    let values = |bench: &Bench| {
+        let decision = bench.decide();
+        assert_eq!(decision.refusal, None);
+        let run = decision.trace[0].bindings[0].runs[0].clone();
+        assert_eq!(run.validations[0].value, Some(json!(true)));
+        assert_eq!(run.variables.len(), 3);
+        run.variables.into_iter().map(|variable| variable.value).collect::<Vec<_>>()
+    };
+    let shown = values(&bench);
+    for value in &shown {
+        let (count, longest) = extent(value.as_ref().unwrap());
+        assert!(count < 300 && longest < 500, "{count} values, {longest} letters");
+    }
+    let list = shown[0].as_ref().unwrap().as_array().unwrap();
+    assert_eq!(list[0], container_of(&bench));
+    let rest: usize =
+        list.last().unwrap().as_str().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    assert_eq!(rest + list.len() - 1, 6000);
+    bench.detail = Detail::Outcomes;
+    let kept = values(&bench);
+    assert_eq!((&kept[0], &kept[2]), (&None, &None));
+    assert!(extent(kept[1].as_ref().unwrap()).1 < 500);
+}
+
+fn container_of(bench: &Bench) -> Json {
+    bench.request.object.as_ref().unwrap()["spec"]["containers"][0].clone()
 }
