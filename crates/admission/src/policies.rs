@@ -25,6 +25,8 @@ use crate::{
 const SEVERITY: &str = "nullius.dev/severity";
 /// What says how to mend an object.
 const FIX: &str = "nullius.dev/fix";
+/// What says, by `true`, that the fields that a policy finds hold what must not be shown.
+const SENSITIVE: &str = "nullius.dev/sensitive";
 /// What says why a policy is there; Kubernetes' own word stands in for it.
 const ABOUT: [&str; 2] = ["nullius.dev/about", "kubernetes.io/description"];
 
@@ -66,6 +68,8 @@ pub struct PolicyAbout {
     pub about: String,
     /// How to mend an object.
     pub fix: String,
+    /// Whether the fields that it finds hold what must not be shown.
+    pub is_sensitive: bool,
     /// Why it cannot be used.
     pub broken: Option<String>,
 }
@@ -442,6 +446,7 @@ fn about(object: &Json, broken: Option<String>) -> PolicyAbout {
         severity: Severity::of_word(&word(SEVERITY)),
         about: ABOUT.into_iter().map(word).find(|text| !text.is_empty()).unwrap_or_default(),
         fix: word(FIX),
+        is_sensitive: word(SENSITIVE) == "true",
         broken,
     }
 }

@@ -142,6 +142,14 @@ impl Node {
         self.follow(steps(path))
     }
 
+    /// The value of a field as text names it.
+    pub fn value_of_text(&self, path: &str) -> Option<&Node> {
+        steps(path).try_fold(self, |node, step| match step {
+            Step::Name(name) => node.child(name),
+            Step::Index(index) => node.items()?.get(index).map(AsRef::as_ref),
+        })
+    }
+
     fn follow<'a>(&self, steps: impl Iterator<Item = Step<'a>>) -> Place {
         let mut place = self.place();
         let mut node = self;
@@ -204,6 +212,9 @@ mod tests {
         assert_eq!(at("a.b[1][d.e/f]"), (4, 12));
         assert_eq!(at("a.b[1].x"), (4, 5));
         assert_eq!(at("a.b[7]"), (2, 3));
+        let value = |path: &str| node.value_of_text(path).map(|value| value.to_json());
+        assert_eq!(value("a.b[1][d.e/f]"), Some(3.into()));
+        assert_eq!((value("a.b[7]"), value("a.b.c"), value("a[0]")), (None, None, None));
         for odd in ["", ".", "[", "a[", "a.[b", "]", "a.b[", "[[]]"] {
             assert!(node.place_of_text(odd).line >= 1, "{odd}");
         }

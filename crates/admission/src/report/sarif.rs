@@ -121,6 +121,10 @@ fn result(finding: &Finding, rules: &[Value]) -> Value {
         Enforcement::Deny => level_of_severity(finding.severity),
         Enforcement::Warn | Enforcement::Audit | Enforcement::Inform => "note",
     };
+    let mut region = json!({ "startLine": at.line, "startColumn": at.column });
+    if !at.snippet.is_empty() {
+        region["snippet"] = json!({ "text": at.snippet });
+    }
     let mut result = json!({
         "ruleId": finding.check,
         "level": level,
@@ -128,11 +132,7 @@ fn result(finding: &Finding, rules: &[Value]) -> Value {
         "locations": [{
             "physicalLocation": {
                 "artifactLocation": { "uri": uri(&at.file) },
-                "region": {
-                    "startLine": at.line,
-                    "startColumn": at.column,
-                    "snippet": { "text": at.snippet },
-                },
+                "region": region,
             },
             "logicalLocations": [{ "fullyQualifiedName": qualified.trim_end(), "kind": "resource" }],
         }],

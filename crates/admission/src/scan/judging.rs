@@ -156,7 +156,12 @@ impl Scan {
     }
 
     /// A finding of a policy.
-    fn broken(&self, subject: &Subject<'_>, violation: &Violation, decision: &Decision) -> Finding {
+    fn broken(
+        &mut self,
+        subject: &Subject<'_>,
+        violation: &Violation,
+        decision: &Decision,
+    ) -> Finding {
         let about = self.policies.about(&violation.policy);
         let enforcement = strictest_of(&violation.actions);
         let fix = about.map(|about| about.fix.clone()).unwrap_or_default();
@@ -165,6 +170,9 @@ impl Scan {
             Some(_) => Vec::new(),
             None => paths_of(violation, &decision.trace),
         };
+        if about.is_some_and(|about| about.is_sensitive) {
+            self.hidden.note(&subject.lines.source.name, subject.manifest.node(), &paths);
+        }
         let spots: Vec<SpotAt> = paths
             .into_iter()
             .map(|path| {

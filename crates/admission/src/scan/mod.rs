@@ -4,6 +4,7 @@
 //! fix. What is judged is what an API server would make of the object, with its defaults and what policies change. What
 //! cannot be read, and fields that no API server takes, are faults of their own and hide nothing else.
 
+mod hidden;
 mod judging;
 mod places;
 pub(crate) mod snippet;
@@ -31,6 +32,7 @@ use crate::{
         Waived,
     },
 };
+use hidden::Hidden;
 use judging::{Judged, Pass};
 pub(crate) use places::paths_of;
 use snippet::Lines;
@@ -50,6 +52,7 @@ pub struct Scan {
     /// Objects that cannot be judged before everything was read.
     waiting: Vec<(Rc<Source>, Manifest)>,
     unjudged: judging::Unjudged,
+    hidden: Hidden,
     report: Report,
 }
 
@@ -124,6 +127,7 @@ impl Scan {
             excluded: BTreeSet::new(),
             waiting: Vec::new(),
             unjudged: judging::Unjudged::default(),
+            hidden: Hidden::default(),
             report,
         }
     }
@@ -189,9 +193,10 @@ impl Scan {
                 self.judge(&subject, object, form, Pass::Last);
             }
         }
-        let Self { mut report, waivers, unjudged, .. } = self;
+        let Self { mut report, waivers, unjudged, hidden, .. } = self;
         report.errors.extend(unjudged.faults());
         waivers.end(&mut report);
+        hidden.hide(&mut report);
         report
     }
 

@@ -1,8 +1,12 @@
 //! Good practice: every policy finds what it is for, where it stands, and nothing else; a cluster would take it as it is.
 
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
-use nullius_admission::{PRACTICE, Policies, Scan, Sender, Waivers};
+use nullius_admission::{Depth, PRACTICE, Policies, Scan, Sender, Waivers, junit, sarif};
 use nullius_manifest::{Found, Manifest, Source, objects};
 use nullius_policy::admission_policy::Version;
 
@@ -83,5 +87,54 @@ fn every_policy_finds_what_it_is_for_and_nothing_else() {
             assert_eq!(found, wanted, "{file}");
             assert_eq!(report.findings.len(), wanted.len(), "{file}");
         }
+    }
+}
+
+#[test]
+fn what_is_found_because_it_is_secret_is_in_no_report() {
+    let text = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers:
+  - {name: c, image: i, env: [{name: API_TOKEN, value: 'tok-123456'}]}
+  - name: d
+    image: i
+    args: ['--token', 'x hunter2secret']
+    env:
+    - name: DB_PASSWORD
+      value: hunter2secret
+    - name: DB_SECRET
+      value:
+        'four: five'
+    - {name: SHOWN, value: plain-value}
+";
+    for depth in [Depth::Findings, Depth::Traces] {
+        let asked = Policies::new(Version::LATEST).with_practice(&BTreeSet::new());
+        let mut scan = Scan::new(
+            "restricted".parse().unwrap(),
+            Waivers::default(),
+            "2026-11-21".parse().unwrap(),
+        )
+        .with_policies(asked, Sender::default())
+        .with_depth(depth);
+        scan.source(Ok(Source { name: "p.yaml".to_owned(), text: text.to_owned() }));
+        let report = scan.finish();
+        let found = report.findings.iter().find(|found| found.check == "plain-secret.nullius.dev");
+        let found = found.unwrap();
+        assert_eq!(
+            (found.spots.len(), found.location.line, found.location.snippet.as_str()),
+            (3, 6, "")
+        );
+        let whole = serde_json::to_string(&report).unwrap();
+        for told in [whole.clone(), sarif(&report, "1").to_string(), junit(&report)] {
+            for secret in ["tok-123456", "hunter2secret", "four: five"] {
+                assert!(!told.contains(secret), "{secret}");
+            }
+        }
+        // What is no secret is shown where values are.
+        assert_eq!(whole.contains("plain-value"), depth == Depth::Traces);
+        assert!(whole.contains("\"snippet\":\"apiVersion: v1\""), "other lines are shown");
     }
 }

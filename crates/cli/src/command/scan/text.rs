@@ -58,7 +58,7 @@ fn one(report: &Report, finding: &Finding, depth: Depth, text: &mut String) {
         escape::cell(&at.file),
         at.line,
         at.column,
-        escape::cell(&at.snippet),
+        if at.snippet.is_empty() { "(not shown)".into() } else { escape::cell(&at.snippet) },
     ));
     let mut line = |what: &str, told: &str| {
         if !told.is_empty() {
