@@ -212,7 +212,7 @@ pub(crate) fn string_of<'a>(value: &Value<'a>) -> Fallible<Text<'a>> {
     Ok(Text::Owned(owned.into()))
 }
 
-/// Go's shortest form of a double: digits as needed, an exponent below 1e-4 and from 1e21.
+/// Go's `%g` of a double: digits as needed, an exponent below 1e-4 and from 1e6.
 pub(crate) fn format_double(number: f64) -> String {
     if number.is_nan() {
         return "NaN".to_owned();
@@ -221,7 +221,7 @@ pub(crate) fn format_double(number: f64) -> String {
         return if number > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }
     let magnitude = number.abs();
-    if number == 0.0 || (1e-4..1e21).contains(&magnitude) {
+    if number == 0.0 || (1e-4..1e6).contains(&magnitude) {
         return format!("{number}");
     }
     let shown = format!("{number:e}");
@@ -241,8 +241,13 @@ mod tests {
             (1.0, "1"),
             (-0.0, "-0"),
             (123.456, "123.456"),
-            (1e20, "100000000000000000000"),
+            (999_999.5, "999999.5"),
+            (1e6, "1e+06"),
+            (-1_234_567.5, "-1.2345675e+06"),
+            (1e20, "1e+20"),
             (1e21, "1e+21"),
+            (1e100, "1e+100"),
+            (123_456.0, "123456"),
             (0.0001, "0.0001"),
             (0.00001, "1e-05"),
             (1.5e-10, "1.5e-10"),
