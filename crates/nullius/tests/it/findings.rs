@@ -1,7 +1,7 @@
 //! What stands in a real cluster and is not as it should be, from the scan in its pods to the command line and to reports that
 //! the API server takes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nullius_testkit::wait_until;
 use serde_json::{Value, json};
@@ -94,6 +94,14 @@ fn what_stands_is_found_within_seconds_and_resolved_when_it_is_mended() {
     mended.unwrap_or_else(|error| panic!("{error}: {last:#?}"));
     let resolved = checks(&findings(&world, &court, "resolved"), "Deployment", "web");
     assert!(resolved.contains(&own) && resolved.contains(&host), "{resolved:?}");
+    // Now that the scan stands, a change is seen by its watch.
+    let changed = Instant::now();
+    direct.apply(&deployment(&court, 2, false)).unwrap();
+    let again = wait_until(SEEN, "the finding to come back", || {
+        checks(&findings(&world, &court, "open"), "Deployment", "web").contains(&own).then_some(())
+    });
+    again.unwrap();
+    assert!(changed.elapsed() < Duration::from_secs(10), "{:?}", changed.elapsed());
     let kubectl = ["delete", "validatingadmissionpolicy,validatingadmissionpolicybinding"];
     direct.ok(&[&kubectl[..], &[court.own("few").as_str()]].concat()).unwrap();
 }
