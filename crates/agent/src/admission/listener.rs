@@ -5,6 +5,7 @@
 
 use std::{
     convert::Infallible,
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -70,6 +71,8 @@ pub(crate) struct Webhook {
     meters: AdmissionMeters,
     room: Arc<Semaphore>,
     waiting: AtomicUsize,
+    /// Evaluations at a time: more than there are processors only delay each other.
+    evaluations: Semaphore,
 }
 
 impl Webhook {
@@ -81,7 +84,17 @@ impl Webhook {
         meters: AdmissionMeters,
     ) -> Self {
         let room = Arc::new(Semaphore::new(ROOM_UNITS));
-        Self { engines, facts, authority, reports, meters, room, waiting: AtomicUsize::new(0) }
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        Self {
+            engines,
+            facts,
+            authority,
+            reports,
+            meters,
+            room,
+            waiting: AtomicUsize::new(0),
+            evaluations: Semaphore::new(2 * processors),
+        }
     }
 
     /// Whether policies are in force.
@@ -166,6 +179,8 @@ impl Webhook {
     ) -> (Answer, Option<Review>) {
         let uid = review.uid().to_owned();
         loop {
+            let waited = tokio::time::timeout_at(use_by, self.evaluations.acquire()).await;
+            let Ok(Ok(turn)) = waited else { return (refuse(&uid, CROWDED), Some(review)) };
             let asked = Arc::clone(&standing);
             // Expressions may take their time, and connections must not wait for them.
             let stepped = tokio::task::spawn_blocking(move || {
@@ -183,6 +198,7 @@ impl Webhook {
                     return (refuse(&uid, "the review ended in a defect"), None);
                 }
             };
+            drop(turn);
             match step {
                 Step::Decided(judged) => return (answer(&uid, *judged), Some(review)),
                 Step::Fetch(needs) => {
