@@ -3,6 +3,7 @@
 //! Prints rows and rewrites their table in BENCHMARKS.md. A goal that is missed is a row that says so, not an error.
 
 mod access;
+mod admission;
 mod cel;
 mod client;
 mod process;
@@ -70,6 +71,8 @@ pub(crate) struct Arguments {
 enum Name {
     /// What hub and agent cost between a person and an API server.
     Access,
+    /// What the admission webhook adds to a request, and its memory.
+    Admission,
     /// What an expression costs, beside cel-go.
     Cel,
     /// What a scan of files costs.
@@ -126,6 +129,10 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
             let world = World::start(release_binary(root, "nullius"), arguments.sizes())?;
             (access::WORDS, access::run(&world, &arguments.only)?)
         }
+        Name::Admission => {
+            let world = World::start(release_binary(root, "nullius"), arguments.sizes())?;
+            (admission::WORDS, admission::run(&world, arguments.effort())?)
+        }
         Name::Cel => (cel::WORDS, cel::run(root, arguments.effort())?),
         Name::Scan => {
             let binary = release_binary(root, "nullius");
@@ -134,7 +141,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     };
     let mut machine = format!("Measured on {}", process::machine());
     match arguments.name {
-        Name::Access => {
+        Name::Access | Name::Admission => {
             machine.push_str(&format!(", with Kubernetes {}.", KubernetesVersion::V1_36.full()));
         }
         Name::Cel | Name::Scan => machine.push('.'),
@@ -168,6 +175,7 @@ impl Name {
     fn word(self) -> &'static str {
         match self {
             Self::Access => "access",
+            Self::Admission => "admission",
             Self::Cel => "cel",
             Self::Scan => "scan",
         }
@@ -203,7 +211,9 @@ impl Arguments {
 /// A load generator without optimisation would measure itself.
 fn again_as_release(root: &Path, name: Name) -> Result<()> {
     let packages: &[&str] = match name {
-        Name::Access | Name::Scan => &["--package", "nullius", "--package", "xtask"],
+        Name::Access | Name::Admission | Name::Scan => {
+            &["--package", "nullius", "--package", "xtask"]
+        }
         Name::Cel => &["--package", "xtask"],
     };
     crate::ci::cargo(root, &[&["build", "--release", "--locked"][..], packages].concat())?;

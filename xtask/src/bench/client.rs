@@ -25,6 +25,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 #[derive(Clone)]
 pub(crate) struct Server {
     address: SocketAddr,
+    name: ServerName<'static>,
     http2: Arc<ClientConfig>,
     http1: Arc<ClientConfig>,
 }
@@ -62,7 +63,14 @@ impl Server {
             config.resumption = Resumption::disabled();
             Ok(Arc::new(config))
         };
-        Ok(Self { address, http2: config(b"h2")?, http1: config(b"http/1.1")? })
+        let name = ServerName::from(address.ip());
+        Ok(Self { address, name, http2: config(b"h2")?, http1: config(b"http/1.1")? })
+    }
+
+    /// The server of this DNS name at this address.
+    pub(crate) fn named(address: SocketAddr, authority: &Path, name: &str) -> Result<Self> {
+        let name = ServerName::try_from(name.to_owned())?;
+        Ok(Self { name, ..Self::new(address, authority)? })
     }
 
     /// A new connection over HTTP/2, without any credential.
@@ -94,8 +102,7 @@ impl Server {
             .await
             .with_context(|| format!("cannot connect to {}", self.address))?;
         stream.set_nodelay(true)?;
-        let name = ServerName::from(self.address.ip());
-        Ok(TlsConnector::from(Arc::clone(config)).connect(name, stream).await?)
+        Ok(TlsConnector::from(Arc::clone(config)).connect(self.name.clone(), stream).await?)
     }
 }
 
