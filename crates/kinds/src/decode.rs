@@ -297,14 +297,21 @@ fn whole(number: &Number) -> Number {
 
 /// The field whose name is most alike, if one is alike at all.
 fn nearest(of: &Type, name: &str) -> Option<&'static str> {
+    nearest_name(of.fields.iter().map(|field| field.name), name)
+}
+
+/// The name that is most alike, if one is alike at all.
+pub(crate) fn nearest_name(
+    known: impl Iterator<Item = &'static str>,
+    name: &str,
+) -> Option<&'static str> {
     let most = (name.chars().count() / 3).clamp(1, 3);
     let distance = |known: &str| match known.eq_ignore_ascii_case(name) {
         true => 0,
         false => distance(known, name),
     };
-    of.fields
-        .iter()
-        .map(|field| (distance(field.name), field.name))
+    known
+        .map(|known| (distance(known), known))
         .filter(|(distance, _)| *distance <= most)
         .min()
         .map(|(_, known)| known)

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::rules::Rules;
+use crate::{decode::nearest_name, rules::Rules};
 
 /// All kinds of one Kubernetes version.
 #[derive(Debug, Default)]
@@ -241,6 +241,34 @@ impl Table {
         self.gone.get(api_version).is_some_and(|kinds| kinds.contains(kind))
     }
 
+    /// Whether no API server takes a kind of this name: what it would be in is Kubernetes' own, and there is no such kind.
+    /// Of a group of Kubernetes, clusters may define versions that it does not have, and kinds in them of other names.
+    pub fn refuses(&self, api_version: &str, kind: &str) -> bool {
+        let group = group_of(api_version);
+        let is_named =
+            || self.kinds().any(|own| own.name == kind && group_of(own.api_version) == group);
+        self.kind(api_version, kind).is_none()
+            && !self.is_gone(api_version, kind)
+            && (group.is_empty() || self.kinds.contains_key(api_version) || is_named())
+    }
+
+    /// The kind that was probably meant: of this name elsewhere, or of a name that is like it, here first.
+    pub fn meant(&self, api_version: &str, kind: &str) -> Option<&Kind> {
+        let is_beta = |known: &&Kind| {
+            known.api_version.contains("alpha") || known.api_version.contains("beta")
+        };
+        let elsewhere = self.kinds().filter(|known| known.name == kind);
+        let here = || {
+            let kinds = self.kinds.get(api_version)?;
+            kinds.get(nearest_name(kinds.keys().copied(), kind)?)
+        };
+        let alike = || {
+            let name = nearest_name(self.kinds().map(|known| known.name), kind)?;
+            self.kinds().filter(|known| known.name == name).min_by_key(is_beta)
+        };
+        elsewhere.min_by_key(is_beta).or_else(here).or_else(alike)
+    }
+
     /// The type of a kind.
     pub fn root(&self, kind: &Kind) -> Option<&Type> {
         self.types.get(kind.root)
@@ -340,6 +368,11 @@ impl Field {
     }
 }
 
+/// `apps` of `apps/v1`; empty for the core.
+fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
@@ -391,5 +424,31 @@ mod tests {
         assert!(
             table.is_gone("apps/v1beta1", "Deployment") && !table.is_gone("apps/v1", "Deployment")
         );
+    }
+    #[test]
+    fn a_wrong_kind_of_a_group_of_kubernetes_is_refused_and_the_near_one_is_known() {
+        let table = Table::builtin();
+        let told = |api_version: &str, kind: &str| {
+            let meant = table.meant(api_version, kind);
+            let meant = meant.map(|meant| format!("{} {}", meant.api_version, meant.name));
+            (table.refuses(api_version, kind), meant.unwrap_or_default())
+        };
+        assert_eq!(told("v1", "pod"), (true, "v1 Pod".to_owned()));
+        assert_eq!(told("apps/v1", "Deploymnt"), (true, "apps/v1 Deployment".to_owned()));
+        assert_eq!(told("v1", "Deployment"), (true, "apps/v1 Deployment".to_owned()));
+        assert_eq!(told("v1", "Deploymnt"), (true, "apps/v1 Deployment".to_owned()));
+        assert_eq!(told("apps", "Deployment"), (true, "apps/v1 Deployment".to_owned()));
+        assert_eq!(told("apps/v1", "Cake"), (true, String::new()));
+        let scaler = "HorizontalPodAutoscaler";
+        assert!(told("autoscaling/v2beta2", scaler).0);
+        for (api_version, kind) in [
+            ("apps/v1", "Deployment"),
+            ("apps/v1beta1", "Deployment"),
+            ("example.com/v1", "pod"),
+            ("gateway.networking.k8s.io/v1", "Gateway"),
+            ("apps/v9", "Cake"),
+        ] {
+            assert!(!table.refuses(api_version, kind), "{api_version} {kind}");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! An object of a file as an API server would hold it, and what in the file an API server would not take.
 
 use nullius_kinds::{Form, Normalized, Table, normalize};
+use nullius_model::FieldPath;
 use serde_json::Value;
 
-use crate::objects::{Fault, Manifest};
+use crate::objects::{Fault, Manifest, shown};
 
 /// What an API server would make of an object in a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,9 @@ impl Manifest {
             .collect();
         located.extend((form == Form::Gone).then(|| self.gone()));
         located.sort_by_key(|fault| fault.place);
+        if form == Form::AsWritten && Table::builtin().refuses(&self.api_version, &self.kind) {
+            return ApiObject { object: None, form: Form::Builtin, faults: vec![self.no_kind()] };
+        }
         ApiObject { object, form, faults: located }
     }
 
@@ -43,6 +47,30 @@ impl Manifest {
         }
         let version = minor(Table::builtin().version());
         format!("{fault} in a `{}` of Kubernetes {version}", self.kind)
+    }
+
+    /// A kind that is in none of Kubernetes' own groups, though it says so.
+    fn no_kind(&self) -> Fault {
+        let table = Table::builtin();
+        let Self { api_version, kind, .. } = self;
+        let version = minor(table.version());
+        let next = match table.meant(api_version, kind) {
+            Some(meant) if meant.api_version == api_version => {
+                format!("did you mean `{}`?", meant.name)
+            }
+            Some(meant) if meant.name == kind => format!("write it in `{}`", meant.api_version),
+            Some(meant) => format!("did you mean `{}` in `{}`?", meant.name, meant.api_version),
+            None => "see `kubectl api-resources`".to_owned(),
+        };
+        Fault {
+            place: self.node().place_of(&FieldPath::of(&["kind"])),
+            message: format!(
+                "Kubernetes {version} has no kind `{}` in `{}`",
+                shown(kind),
+                shown(api_version)
+            ),
+            next: Some(next),
+        }
     }
 
     fn gone(&self) -> Fault {
@@ -158,6 +186,37 @@ metadata: {name: a}
             told(&old),
             [
                 "5:1: Kubernetes v1.36 does not serve `Deployment` in `extensions/v1beta1` any more; write it in `apps/v1`"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wrong_kind_of_kubernetes_groups_is_no_object_and_the_near_one_is_named() {
+        let text = "\
+apiVersion: apps/v1
+kind: Deploymnt
+metadata: {name: a}
+---
+{apiVersion: v1, kind: Deployment}
+---
+{apiVersion: v1, kind: pod}
+---
+{apiVersion: policy/v1, kind: Cake}
+";
+        let told: Vec<_> = read(text)
+            .iter()
+            .map(|object| {
+                assert_eq!((&object.object, object.form), (&None, Form::Builtin));
+                told(object).join("\n")
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "2:1: Kubernetes v1.36 has no kind `Deploymnt` in `apps/v1`; did you mean `Deployment`?",
+                "5:18: Kubernetes v1.36 has no kind `Deployment` in `v1`; write it in `apps/v1`",
+                "7:18: Kubernetes v1.36 has no kind `pod` in `v1`; did you mean `Pod`?",
+                "9:25: Kubernetes v1.36 has no kind `Cake` in `policy/v1`; see `kubectl api-resources`",
             ]
         );
     }

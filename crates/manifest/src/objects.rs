@@ -227,7 +227,7 @@ fn wrong_name(node: &Node, kind: &str) -> Option<Fault> {
     })
 }
 
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
