@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use nullius_kinds::Table;
 use nullius_model::FieldPath;
 use serde_json::Value;
 
@@ -188,7 +189,17 @@ fn unpack(node: Rc<Node>, items: Option<&Items>, each: &mut impl FnMut(Found)) {
                 message: "an item of a list is no object: it has no `kind`".to_owned(),
                 next: None,
             }),
-            None => Found::Other(place),
+            None => match looks_like_objects(&node) {
+                true => Found::Fault(Fault {
+                    place,
+                    message: "objects stand in a list without a kind".to_owned(),
+                    next: Some(
+                        "write them as documents with `---` between them, or below `items` of a `List`"
+                            .to_owned(),
+                    ),
+                }),
+                false => Found::Other(place),
+            },
         });
     }
     if api_version.is_empty() {
@@ -198,8 +209,14 @@ fn unpack(node: Rc<Node>, items: Option<&Items>, each: &mut impl FnMut(Found)) {
             next: Some("add `apiVersion`; kubectl refuses the object without it".to_owned()),
         }));
     }
+    if let Some(fault) = wrong_items(&node, &api_version, &kind) {
+        return each(Found::Fault(fault));
+    }
     let listed = node.child("items").and_then(Node::items).filter(|_| kind.ends_with("List"));
     let Some(listed) = listed else {
+        if is_plain_list(&api_version, &kind) {
+            return;
+        }
         return each(match wrong_name(&node, &kind) {
             Some(fault) => Found::Fault(fault),
             None => Found::Object(Manifest { api_version, kind, node }),
@@ -210,6 +227,40 @@ fn unpack(node: Rc<Node>, items: Option<&Items>, each: &mut impl FnMut(Found)) {
     for item in listed {
         unpack(Rc::clone(item), Some(&of_list), each);
     }
+}
+
+/// Whether a list holds what would be objects as documents of their own. Lists of other things, such as patches, do not.
+fn looks_like_objects(node: &Node) -> bool {
+    let says = |item: &Node, field: &str| item.child(field).and_then(Node::text).is_some();
+    let items = node.items().unwrap_or_default();
+    items.iter().any(|item| says(item, "apiVersion") && says(item, "kind"))
+}
+
+/// Whether something is the `List` of any objects.
+fn is_plain_list(api_version: &str, kind: &str) -> bool {
+    (api_version, kind) == ("v1", "List")
+}
+
+/// What stands in the place of a list's items and is no list; `null` is how Go writes an empty one. Kinds of other names
+/// that end so may have any `items`.
+fn wrong_items(node: &Node, api_version: &str, kind: &str) -> Option<Fault> {
+    let of_kubernetes = || {
+        let item = kind.strip_suffix("List")?;
+        Table::builtin().kind(api_version, item)
+    };
+    if !is_plain_list(api_version, kind) && of_kubernetes().is_none() {
+        return None;
+    }
+    let message = match node.child("items").map(|items| &items.content) {
+        Some(Content::List(_) | Content::Null) => return None,
+        Some(_) => format!("`items` of `{kind}` must be a list"),
+        None => format!("`{kind}` has no `items`"),
+    };
+    Some(Fault {
+        place: node.place_of(&FieldPath::of(&["items"])),
+        message,
+        next: Some("write every object as an item of the list, after a `-`".to_owned()),
+    })
 }
 
 /// Names that are no text: `namespace: no`.

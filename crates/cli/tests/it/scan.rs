@@ -118,6 +118,9 @@ async fn what_passes_ends_with_code_0_and_what_cannot_be_read_with_1() {
     let done = person.run(&["scan", &values]).await;
     assert_eq!(done.err, "nothing to judge: no object of Kubernetes in 1 file\n");
     done.ok();
+    let list = person.file("list.yaml", "- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n");
+    let err = person.run(&["scan", &list]).await.failed(Exit::Failed);
+    assert!(err.contains("list.yaml:1:1: objects stand in a list without a kind"), "{err}");
     let err =
         person.run(&["scan", &good, "--pod-security", "baseline:2.0"]).await.failed(Exit::Usage);
     assert!(err.contains("the version must be \"latest\" or \"v1.x\""), "{err}");

@@ -84,3 +84,31 @@ fn a_name_that_yaml_takes_for_something_else_is_told() {
         ]
     );
 }
+
+#[test]
+fn objects_in_what_is_no_list_of_objects_are_told() {
+    let stream = "objects stand in a list without a kind [write them as documents with `---` between them, or below `items` of a `List`]";
+    assert_eq!(
+        found("- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n"),
+        [format!("1:1: {stream}")]
+    );
+    assert_eq!(found("- {op: remove, path: /spec/replicas}\n- 7\n"), ["other at 1"]);
+    let told = |text: &str| found(text).join("; ");
+    let next = "[write every object as an item of the list, after a `-`]";
+    let list = "apiVersion: v1\nkind: List\n";
+    assert_eq!(
+        told(&format!("{list}items: {{apiVersion: v1, kind: Pod}}\n")),
+        format!("3:1: `items` of `List` must be a list {next}")
+    );
+    assert_eq!(told(list), format!("1:1: `List` has no `items` {next}"));
+    assert_eq!(
+        told("apiVersion: v1\nkind: PodList\nitems: 7\n"),
+        format!("3:1: `items` of `PodList` must be a list {next}")
+    );
+    assert_eq!(found(&format!("{list}items: []\n")), [""; 0]);
+    assert_eq!(found(&format!("{list}items: null\n")), [""; 0]);
+    assert_eq!(
+        found("apiVersion: example.com/v1\nkind: AllowList\nitems: {a: b}\n"),
+        ["example.com/v1 AllowList / at 1"]
+    );
+}
