@@ -58,6 +58,12 @@ pub fn request_of(
     if old.as_ref().is_some_and(|old| text(old, "/metadata/name") != name) {
         return Err(NotSendable("the object and the old one have different names".to_owned()));
     }
+    let was = old.as_ref().map(|old| text(old, "/metadata/namespace")).unwrap_or_default();
+    if is_namespaced && was != namespace && old.is_some() {
+        return Err(NotSendable(format!(
+            "the object is in the namespace `{namespace}` and the old one in `{was}`: no update moves an object"
+        )));
+    }
     let options = match operation {
         Operation::Create => "CreateOptions",
         Operation::Update => "UpdateOptions",
@@ -176,6 +182,8 @@ fn held(
         }
         _ => state.definitions.normalized(object.clone(), kind),
     };
-    put_into(&mut held, namespace, is_namespaced);
+    if held.pointer("/metadata/namespace").and_then(Json::as_str).is_none_or(str::is_empty) {
+        put_into(&mut held, namespace, is_namespaced);
+    }
     Ok(held)
 }

@@ -196,6 +196,30 @@ spec:
 }
 
 #[test]
+fn no_update_moves_an_object_to_another_namespace() {
+    let state = State::default();
+    let of = |namespace: &str| {
+        yaml(&format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: a{namespace}}}}}"))
+    };
+    let (none, shop, other) = (of(""), of(", namespace: shop"), of(", namespace: other"));
+    let asked = |object: &Value, old: &Value| {
+        let request = request_of(&state, Some(object), Some(old), &PERSON);
+        request.map(|request| request.namespace).map_err(|told| told.to_string())
+    };
+    let moved = |to: &str, from: &str| {
+        Err(format!(
+            "the object is in the namespace `{to}` and the old one in `{from}`: no update moves an object"
+        ))
+    };
+    assert_eq!(asked(&other, &shop), moved("other", "shop"));
+    assert_eq!(asked(&none, &other), moved("shop", "other"));
+    assert_eq!(asked(&none, &shop), Ok("shop".to_owned()));
+    assert_eq!(asked(&other, &other), Ok("other".to_owned()));
+    // What says none is where the request goes.
+    assert_eq!(asked(&other, &none), Ok("other".to_owned()));
+}
+
+#[test]
 fn what_cannot_be_part_of_a_state_is_refused() {
     let mut state = State::default();
     for (document, told) in [
