@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_model::PolicyRule;
 use nullius_policy::admission_policy::{
-    Kind, User,
+    Kind, Selector, User,
     authz::{AccessCheck, Authorizer, Subject, Target, Verdict},
 };
 use nullius_rbac::{Attributes, ResourceAttributes, Scope, first_match};
@@ -22,10 +22,19 @@ const MASTERS: &str = "system:masters";
 /// Roles and bindings.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rules {
-    cluster_roles: BTreeMap<String, Vec<PolicyRule>>,
+    cluster_roles: BTreeMap<String, ClusterRole>,
     roles: BTreeMap<(String, String), Vec<PolicyRule>>,
     cluster_bindings: BTreeMap<String, Binding>,
     bindings: BTreeMap<(String, String), Binding>,
+}
+
+/// A role of the cluster.
+#[derive(Debug, Clone)]
+enum ClusterRole {
+    /// With rules of its own.
+    Own { labels: BTreeMap<String, String>, rules: Vec<PolicyRule> },
+    /// With those of all roles that these selectors select, whatever rules were written into it: a controller fills it.
+    Aggregated { labels: BTreeMap<String, String>, selectors: Vec<Selector> },
 }
 
 /// A binding of either kind.
@@ -86,7 +95,9 @@ impl Rules {
         let binding = || Binding::deserialize(object).map_err(wrong);
         match kind {
             "ClusterRole" => {
-                self.cluster_roles.insert(name.clone(), rules()?);
+                let role = ClusterRole::of(object, rules()?)
+                    .map_err(|told| NotTaken(format!("`{kind}` `{name}`: {told}")))?;
+                self.cluster_roles.insert(name.clone(), role);
             }
             "Role" => {
                 self.roles.insert((namespace, name.clone()), rules()?);
@@ -110,33 +121,78 @@ impl Rules {
 
     /// Why a person may do something.
     fn allowed(&self, person: &Person<'_>, request: &Attributes<'_>) -> Option<String> {
-        let cluster_role = |name: &str| self.cluster_roles.get(name).map(Vec::as_slice);
-        let bound = |binding: &Binding, namespace: &str, rules: Option<&[PolicyRule]>, scope| {
+        let bound = |binding: &Binding, namespace: &str, scope: Scope<'_>| {
             let subject =
                 binding.subjects.iter().flatten().find(|subject| subject.is(person, namespace))?;
-            first_match(rules?, scope, request)?;
+            let rules = self.rules_of(&binding.role_ref, namespace);
+            rules.into_iter().find_map(|rules| first_match(rules, scope, request))?;
             let RoleRef { kind, name } = &binding.role_ref;
             Some(format!("of {kind} \"{name}\" to {}", subject.described(namespace)))
         };
         let everywhere = self.cluster_bindings.iter().find_map(|(name, binding)| {
-            let of = bound(binding, "", cluster_role(&binding.role_ref.name), Scope::Cluster)?;
+            let of = bound(binding, "", Scope::Cluster)?;
             Some(format!("RBAC: allowed by ClusterRoleBinding \"{name}\" {of}"))
         });
         let here = request.namespace();
         everywhere.or_else(|| {
             self.bindings.iter().filter(|((namespace, _), _)| namespace == here).find_map(
                 |((namespace, name), binding)| {
-                    let RoleRef { kind, name: role } = &binding.role_ref;
-                    let rules = if kind == "ClusterRole" {
-                        cluster_role(role)
-                    } else {
-                        self.roles.get(&(namespace.clone(), role.clone())).map(Vec::as_slice)
-                    };
-                    let of = bound(binding, namespace, rules, Scope::Namespace(namespace))?;
+                    let of = bound(binding, namespace, Scope::Namespace(namespace))?;
                     Some(format!("RBAC: allowed by RoleBinding \"{name}/{namespace}\" {of}"))
                 },
             )
         })
+    }
+}
+
+impl Rules {
+    /// The rules that a binding gives, role by role.
+    fn rules_of(&self, RoleRef { kind, name }: &RoleRef, namespace: &str) -> Vec<&[PolicyRule]> {
+        if kind != "ClusterRole" && !namespace.is_empty() {
+            let role = self.roles.get(&(namespace.to_owned(), name.clone()));
+            return role.map(Vec::as_slice).into_iter().collect();
+        }
+        let mut rules = Vec::new();
+        // A role that aggregates may be aggregated itself, also in a circle.
+        let (mut met, mut waiting) = (BTreeSet::from([name.as_str()]), vec![name.as_str()]);
+        while let Some(role) = waiting.pop().and_then(|name| self.cluster_roles.get(name)) {
+            match role {
+                ClusterRole::Own { rules: own, .. } => rules.push(own.as_slice()),
+                ClusterRole::Aggregated { selectors, .. } => {
+                    let selected = self.cluster_roles.iter().filter(|(_, other)| {
+                        let labels = other.labels();
+                        selectors.iter().any(|selector| selector.matches(&labels))
+                    });
+                    waiting.extend(
+                        selected.map(|(name, _)| name.as_str()).filter(|name| met.insert(name)),
+                    );
+                }
+            }
+        }
+        rules
+    }
+}
+
+impl ClusterRole {
+    fn of(object: &Json, rules: Vec<PolicyRule>) -> Result<Self, String> {
+        let labels = object.pointer("/metadata/labels").and_then(Json::as_object);
+        let labels = labels
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+            .collect();
+        let Some(aggregation) = object.get("aggregationRule").filter(|rule| !rule.is_null()) else {
+            return Ok(Self::Own { labels, rules });
+        };
+        let selectors = aggregation.get("clusterRoleSelectors").and_then(Json::as_array);
+        let selectors = selectors.into_iter().flatten().map(Selector::of).collect::<Result<_, _>>();
+        let told = |told| format!("aggregationRule.clusterRoleSelectors: {told}");
+        Ok(Self::Aggregated { labels, selectors: selectors.map_err(told)? })
+    }
+
+    fn labels(&self) -> BTreeMap<&str, &str> {
+        let (Self::Own { labels, .. } | Self::Aggregated { labels, .. }) = self;
+        labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect()
     }
 }
 

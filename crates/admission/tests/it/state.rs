@@ -135,6 +135,53 @@ fn no_rule_is_a_no_only_where_the_state_holds_all_rules() {
     );
 }
 
+const AGGREGATED: &str = "\
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: whole, labels: {to: whole}}
+aggregationRule: {clusterRoleSelectors: [{matchLabels: {to: whole}}, {matchLabels: {to: half}}]}
+rules: [{apiGroups: [''], resources: [nodes], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: half, labels: {to: half}}
+aggregationRule: {clusterRoleSelectors: [{matchLabels: {to: whole}}]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: part, labels: {to: whole}}
+rules: [{apiGroups: [''], resources: [secrets], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: halves}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: half}
+subjects: [{kind: User, name: ada}]
+";
+
+#[test]
+fn a_role_that_aggregates_gives_what_the_controller_would_put_into_it() {
+    let check = |state: &State, resource: &str| {
+        let check = format!("authorizer.group('').resource('{resource}').check('get')");
+        told(state, &format!("{check}.allowed() ? {check}.reason() : 'no'"))
+    };
+    let complete = state(&format!("{RULES}{AGGREGATED}{COMPLETE}"));
+    assert_eq!(
+        check(&complete, "secrets").unwrap(),
+        "RBAC: allowed by ClusterRoleBinding \"halves\" of ClusterRole \"half\" to User \"ada\""
+    );
+    // The controller takes out what no labelled role has.
+    assert_eq!(check(&complete, "nodes").unwrap(), "no");
+    // Where roles are missing, others may be labelled.
+    let some = state(&format!("{RULES}{AGGREGATED}"));
+    assert!(check(&some, "secrets").is_ok());
+    let lacking = check(&some, "nodes").unwrap_err();
+    assert!(lacking.starts_with("the state does not say whether"), "{lacking}");
+    let wrong = "{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: a}, aggregationRule: {clusterRoleSelectors: [7]}}";
+    assert!(State::default().add(&yaml(wrong)).is_err());
+}
+
 #[test]
 fn objects_become_what_an_api_server_holds() {
     let defined = state(
