@@ -1,8 +1,9 @@
 //! Optional values.
 
-use super::{Library, built_in};
+use super::{Library, built_in, list};
 use crate::{
     error::{EvalError, Fallible},
+    machine::Machine,
     types::Type,
     value::Value,
 };
@@ -41,6 +42,17 @@ pub(crate) fn declare(library: &mut Library) {
         Some(Value::Optional(value)) => Ok(Value::Bool(value.is_some())),
         _ => Err(EvalError::no_overload()),
     });
+    library.member("first", "list_first", [of_list()], optional(), |_, args| {
+        Ok(list(args, 0)?.get(0).map_or(Value::Optional(None), Value::some))
+    });
+    library.member("last", "list_last", [of_list()], optional(), |_, args| {
+        let items = list(args, 0)?;
+        let last = items.len().checked_sub(1).and_then(|at| items.get(at));
+        Ok(last.map_or(Value::Optional(None), Value::some))
+    });
+    let of_optionals = || Type::list(optional());
+    library.global("optional.unwrap", "optional_unwrap", [of_optionals()], of_list(), unwrap);
+    library.member("unwrapOpt", "optional_unwrapOpt", [of_optionals()], of_list(), unwrap);
     let run = built_in;
     library.member("or", "optional_or_optional", [optional(), optional()], optional(), run);
     library.member("orValue", "optional_orValue_value", [optional(), V], V, run);
@@ -75,6 +87,24 @@ pub(crate) fn declare(library: &mut Library) {
         optional(),
         run,
     );
+}
+
+/// The values that are there, of a list of optional ones.
+fn unwrap<'a>(machine: &mut Machine<'a>, args: &[Value<'a>]) -> Fallible<Value<'a>> {
+    let items = list(args, 0)?;
+    machine.reserve_items(items.len())?;
+    let mut there = Vec::new();
+    for item in items.iter() {
+        match item {
+            Value::Optional(Some(value)) => there.push(value.as_ref().clone()),
+            Value::Optional(None) => {}
+            other => {
+                let of = other.type_name();
+                return Err(EvalError::Failed(format!("value of type {of} is not optional")));
+            }
+        }
+    }
+    Ok(Value::list(there))
 }
 
 fn first<'a>(args: &[Value<'a>]) -> Fallible<Value<'a>> {

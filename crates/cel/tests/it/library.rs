@@ -52,6 +52,38 @@ fn results_have_their_exact_type() {
     }
 }
 
+#[test]
+fn the_ends_of_lists_and_lists_of_optionals() {
+    let env = Env::kubernetes(Version::minor(28)).with_variable("none", Type::list(Type::Dyn));
+    let activation = Activation::new().with("none", Value::list(Vec::new()));
+    for source in [
+        "[1, 2, 3].first() == optional.of(1)",
+        "[1, 2, 3].last().value() == 3",
+        "!none.first().hasValue() && !none.last().hasValue()",
+        "[optional.of(1), optional.none(), optional.of(3)].unwrapOpt() == [1, 3]",
+        "optional.unwrap([optional.none(), optional.of('a')]) == ['a']",
+        "optional.unwrap(none) == []",
+    ] {
+        let program = env.compile(source).unwrap();
+        let outcome = program.evaluate(&activation, Budget::default());
+        assert!(matches!(outcome.result, Ok(Value::Bool(true))), "`{source}` {:?}", outcome.result);
+    }
+    // The first item tells whether the function is the one that is meant.
+    for (source, message) in [
+        ("[dyn(1)].unwrapOpt()", "no such overload"),
+        ("[dyn(optional.of(1)), dyn(1)].unwrapOpt()", "value of type int is not optional"),
+    ] {
+        let program = env.compile(source).unwrap();
+        let told = program.evaluate(&activation, Budget::default()).result.unwrap_err();
+        assert_eq!(told.to_string(), message, "`{source}`");
+    }
+    assert!(env.compile("[1].unwrapOpt()").is_err());
+    for minor in 27..=37 {
+        let compiled = Env::kubernetes(Version::minor(minor)).compile("[1].first().hasValue()");
+        assert_eq!(compiled.is_ok(), minor >= 28, "1.{minor}");
+    }
+}
+
 struct Answers(Vec<(AccessCheck, Verdict)>);
 
 impl Authorizer for Answers {
