@@ -57,9 +57,10 @@ impl<'a> List<'a> {
         }
     }
 
+    /// Items that cannot be compared count as equal, as they do in cel-go.
     pub(crate) fn equals(&self, other: &List<'_>) -> bool {
         self.len() == other.len()
-            && self.iter().zip(other.iter()).all(|(one, two)| one.equals(&two))
+            && self.iter().zip(other.iter()).all(|(one, two)| one.equality(&two) != Some(false))
     }
 
     pub(crate) fn contains(&self, wanted: &Value<'_>) -> bool {

@@ -201,11 +201,11 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// Values that cannot be compared count as equal, as they do in cel-go.
     pub(crate) fn equals(&self, other: &Map<'_>) -> bool {
         self.len() == other.len()
-            && self
-                .entries()
-                .iter()
-                .all(|(key, value)| other.get(key).is_some_and(|found| found.equals(value)))
+            && self.entries().iter().all(|(key, value)| {
+                other.get(key).is_some_and(|found| value.equality(&found) != Some(false))
+            })
     }
 }

@@ -1,7 +1,7 @@
 //! The values that expressions work on. What comes from JSON is borrowed, never copied; what an expression builds is
 //! shared. Equality and order are CEL's: numbers compare by value across their types, unlike types are unequal.
 
-use std::{cmp::Ordering, fmt, net::IpAddr, sync::Arc};
+use std::{cmp::Ordering, fmt, mem, net::IpAddr, sync::Arc};
 
 use serde_json::Value as Json;
 
@@ -271,9 +271,38 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// CEL's `==`: never an error, false for unlike types, by value across numbers.
+    /// Whether the two are equal: false for unlike types, by value across numbers.
     #[must_use]
     pub fn equals(&self, other: &Value<'_>) -> bool {
+        self.equality(other) == Some(true)
+    }
+
+    /// CEL's `==`; `None` where it errs: values of an extension are compared with their like and with `null` alone.
+    pub(crate) fn equality(&self, other: &Value<'_>) -> Option<bool> {
+        match (self, other) {
+            (Value::Null, _) | (_, Value::Null) => Some(self.is_same(other)),
+            _ => self.equality_of_value(other),
+        }
+    }
+
+    /// What the left value says of the right one: inside of an optional `null` is as unlike as anything.
+    fn equality_of_value(&self, other: &Value<'_>) -> Option<bool> {
+        match (self, other) {
+            (Value::Optional(Some(one)), Value::Optional(Some(two))) => one.equality_of_value(two),
+            (
+                Value::Ip(_)
+                | Value::Cidr(_)
+                | Value::Quantity(_)
+                | Value::Semver(_)
+                | Value::Url(_)
+                | Value::Format(_),
+                other,
+            ) if mem::discriminant(self) != mem::discriminant(other) => None,
+            _ => Some(self.is_same(other)),
+        }
+    }
+
+    fn is_same(&self, other: &Value<'_>) -> bool {
         match (self, other) {
             (Value::Null, Value::Null) => true,
             (Value::Bool(one), Value::Bool(two)) => one == two,
@@ -285,11 +314,7 @@ impl<'a> Value<'a> {
             (Value::Timestamp(one), Value::Timestamp(two)) => one == two,
             (Value::Duration(one), Value::Duration(two)) => one == two,
             (Value::Type(one), Value::Type(two)) => one == two,
-            (Value::Optional(one), Value::Optional(two)) => match (one, two) {
-                (None, None) => true,
-                (Some(one), Some(two)) => one.equals(two),
-                _ => false,
-            },
+            (Value::Optional(one), Value::Optional(two)) => one.is_none() && two.is_none(),
             (Value::Ip(one), Value::Ip(two)) => one == two,
             (Value::Cidr(one), Value::Cidr(two)) => one == two,
             (Value::Quantity(one), Value::Quantity(two)) => one.compare(two) == Ordering::Equal,

@@ -64,7 +64,9 @@ impl Operator {
             Operator::LessEquals => order(left, right, Ordering::is_le),
             Operator::Greater => order(left, right, Ordering::is_gt),
             Operator::GreaterEquals => order(left, right, Ordering::is_ge),
-            Operator::Equals => Ok(Value::Bool(left.equals(right))),
+            Operator::Equals => {
+                left.equality(right).map(Value::Bool).ok_or_else(EvalError::no_overload)
+            }
             Operator::NotEquals => Ok(Value::Bool(!left.equals(right))),
             Operator::In => contains(left, right),
         }

@@ -84,6 +84,48 @@ fn the_ends_of_lists_and_lists_of_optionals() {
     }
 }
 
+#[test]
+fn values_of_extensions_are_compared_with_their_like_and_with_null() {
+    let env = Env::kubernetes(Version::LATEST);
+    let activation = Activation::new();
+    for extension in [
+        "ip('1.2.3.4')",
+        "cidr('10.0.0.0/8')",
+        "quantity('1')",
+        "semver('1.2.3')",
+        "url('https://a.b')",
+        "format.named('dns1123Label').value()",
+    ] {
+        for (source, expected) in [
+            (format!("{extension} == dyn('a')"), Err("no such overload")),
+            (
+                format!("optional.of(dyn({extension})) == optional.of(dyn('a'))"),
+                Err("no such overload"),
+            ),
+            (format!("dyn('a') == {extension}"), Ok(false)),
+            (format!("{extension} != dyn('a')"), Ok(true)),
+            (format!("dyn({extension}) == null"), Ok(false)),
+            (format!("{extension} == {extension}"), Ok(true)),
+            (format!("dyn({extension}) in ['a']"), Ok(false)),
+            // An error is not false, so that cel-go goes on to the next item.
+            (format!("[dyn({extension})] == [dyn('a')]"), Ok(true)),
+            (format!("[dyn('a')] == [dyn({extension})]"), Ok(false)),
+            (format!("{{'k': dyn({extension})}} == {{'k': dyn('a')}}"), Ok(true)),
+        ] {
+            let program = env.compile(&source).unwrap_or_else(|told| panic!("`{source}` {told:?}"));
+            let outcome = program.evaluate(&activation, Budget::default());
+            let found = outcome.result.map_err(|told| told.to_string());
+            match (&found, expected) {
+                (Ok(Value::Bool(found)), Ok(expected)) => {
+                    assert_eq!(*found, expected, "`{source}`")
+                }
+                (Err(found), Err(expected)) => assert_eq!(found, expected, "`{source}`"),
+                _ => panic!("`{source}` {found:?}"),
+            }
+        }
+    }
+}
+
 struct Answers(Vec<(AccessCheck, Verdict)>);
 
 impl Authorizer for Answers {
