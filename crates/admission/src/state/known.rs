@@ -69,7 +69,8 @@ impl Kinds for Known<'_> {
 
     fn equivalents(&self, resource: &Resource, subresource: &str) -> Vec<Equivalent> {
         let defined = self.definitions.equivalents(resource, subresource);
-        if !defined.is_empty() || !subresource.is_empty() {
+        // Of Kubernetes' own subresources only `status` stands in more than one version, and is of the kind itself.
+        if !defined.is_empty() || !["", "status"].contains(&subresource) {
             return defined;
         }
         let same = served(&resource.resource);

@@ -1,7 +1,7 @@
 //! What a state of files knows, and what it says that it does not.
 
 use nullius_admission::{Person, State, request_of};
-use nullius_policy::admission_policy::{Operation, PolicySet, Version};
+use nullius_policy::admission_policy::{Operation, PolicySet, Request, Version};
 use serde_json::{Value, json};
 
 fn yaml(text: &str) -> Value {
@@ -264,6 +264,38 @@ fn no_update_moves_an_object_to_another_namespace() {
     assert_eq!(asked(&other, &other), Ok("other".to_owned()));
     // What says none is where the request goes.
     assert_eq!(asked(&other, &none), Ok("other".to_owned()));
+}
+
+#[test]
+fn a_policy_for_a_subresource_is_for_its_other_version_too() {
+    let mut set = PolicySet::new(Version::minor(36));
+    set.add(&yaml(
+        "\
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: p}
+spec:
+  matchConstraints:
+    resourceRules: [{apiGroups: [autoscaling], apiVersions: [v2], operations: [UPDATE], resources: [horizontalpodautoscalers/status]}]
+  validations: [{expression: object.apiVersion == 'autoscaling/v1', message: converted}]
+",
+    ))
+    .unwrap();
+    set.add(&yaml(
+        "{apiVersion: admissionregistration.k8s.io/v1, kind: ValidatingAdmissionPolicyBinding, metadata: {name: b}, spec: {policyName: p, validationActions: [Deny]}}",
+    ))
+    .unwrap();
+    let state = state("{apiVersion: v1, kind: Namespace, metadata: {name: shop}}");
+    let scaler = yaml(
+        "{apiVersion: autoscaling/v1, kind: HorizontalPodAutoscaler, metadata: {name: a, namespace: shop}, spec: {maxReplicas: 3, scaleTargetRef: {kind: Deployment, name: d}}, status: {currentReplicas: 1, desiredReplicas: 1}}",
+    );
+    let mut request = request_of(&state, Some(&scaler), Some(&scaler), &PERSON).unwrap();
+    let is_allowed = |request: &Request| state.judge(&set, request).unwrap().refusal.is_none();
+    assert!(is_allowed(&request));
+    request.subresource = "status".to_owned();
+    assert!(!is_allowed(&request));
+    request.subresource = "scale".to_owned();
+    assert!(is_allowed(&request));
 }
 
 #[test]
