@@ -301,10 +301,7 @@ fn nearest(of: &Type, name: &str) -> Option<&'static str> {
 }
 
 /// The name that is most alike, if one is alike at all.
-pub(crate) fn nearest_name(
-    known: impl Iterator<Item = &'static str>,
-    name: &str,
-) -> Option<&'static str> {
+pub fn nearest_name<'k>(known: impl Iterator<Item = &'k str>, name: &str) -> Option<&'k str> {
     let most = (name.chars().count() / 3).clamp(1, 3);
     let distance = |known: &str| match known.eq_ignore_ascii_case(name) {
         true => 0,

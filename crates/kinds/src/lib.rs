@@ -16,6 +16,7 @@ mod rules;
 mod scalar;
 mod table;
 
+pub use decode::nearest_name;
 pub use fault::{Fault, FaultKind, Found, Meant};
 pub use normalize::{Form, Normalized, normalize};
 pub use table::{

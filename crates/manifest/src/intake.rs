@@ -46,15 +46,19 @@ impl Unreadable {
     }
 }
 
-/// Hands over each text below the paths, one at a time; `-` is standard input.
+/// Hands over each text below the paths, one at a time; `-` is standard input. A path that is named twice is read once.
 pub fn walk(
     paths: &[PathBuf],
     input: &mut dyn Read,
     each: &mut dyn FnMut(Result<Source, Unreadable>),
 ) {
+    let mut named = BTreeSet::new();
     for path in paths {
         if path == Path::new("-") {
             each(read_text(input, Path::new("stdin")));
+            continue;
+        }
+        if fs::canonicalize(path).is_ok_and(|real| !named.insert(real)) {
             continue;
         }
         match fs::metadata(path) {

@@ -15,7 +15,7 @@ use nullius_policy::{
 };
 use serde::Serialize;
 
-use crate::PolicyAbout;
+use crate::{PolicyAbout, scan::EXPIRED};
 
 /// What a scan found.
 #[derive(Debug, Clone, Serialize)]
@@ -232,6 +232,11 @@ impl Report {
     /// Whether a cluster would refuse something.
     pub fn is_denied(&self) -> bool {
         self.findings.iter().any(|finding| finding.enforcement == Enforcement::Deny)
+    }
+
+    /// How many of the findings are waivers that have ended: they are of no object that was judged.
+    pub fn ended_waivers(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.check == EXPIRED).count()
     }
 
     /// What was asked: `restricted:latest and 16 policies`.

@@ -36,7 +36,7 @@ use hidden::Hidden;
 use judging::{Judged, Pass};
 pub(crate) use places::paths_of;
 use snippet::Lines;
-pub(crate) use waiver::field_fault;
+pub(crate) use waiver::{EXPIRED, field_fault};
 pub use waiver::{Waivers, WaiversError};
 
 /// A scan under way.

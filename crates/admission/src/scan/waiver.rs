@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use jiff::{ToSpan as _, civil::Date};
+use nullius_kinds::nearest_name;
 use nullius_manifest::{
     Dialect, FieldError, FieldFault, Manifest, Reader, Source, SyntaxError, parse,
 };
@@ -90,7 +91,7 @@ struct Rule {
 
 const KIND: &str = "ScanWaivers";
 /// What a waiver is found by that has ended.
-const EXPIRED: &str = "waiver-expired";
+pub(crate) const EXPIRED: &str = "waiver-expired";
 /// How far away the last day may be.
 const DAYS_MAX: i64 = 366;
 
@@ -124,7 +125,7 @@ impl Waivers {
                 let line = |field: &str| node.line_of(&format!("{path}.{field}"));
                 let before = faults.len();
                 if !known.contains(&rule.check) {
-                    let message = format!("`check` is none of `{}`", known.join("`, `"));
+                    let message = unknown_check(&rule.check, &known);
                     faults.push(told(line("check"), &message));
                 }
                 let texts =
@@ -242,6 +243,14 @@ impl Rule {
             && is(&self.kind, &object.kind)
             && is(&self.namespace, &object.namespace)
             && self.labels.iter().all(labelled)
+    }
+}
+
+/// What to say of a check that is none: with the near name, where there is one, else with all.
+fn unknown_check(check: &str, known: &[String]) -> String {
+    match nearest_name(known.iter().map(String::as_str), check) {
+        Some(near) => format!("`check` is none that is known; did you mean `{near}`?"),
+        None => format!("`check` is none of `{}`", known.join("`, `")),
     }
 }
 

@@ -51,8 +51,14 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
     let counts = &report.counts;
     if counts.objects == 0 && counts.other == 0 && report.errors.is_empty() {
         let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+        let why = match paths.iter().any(|path| path.is_dir()) {
+            true => {
+                "there is no document in it; folders give only `.yaml`, `.yml` and `.json` files"
+            }
+            false => "there is no document in it",
+        };
         return Err(Failure::new(format!("no object stands in `{}`", names.join("`, `")))
-            .why("there is no document in it, and folders give only `.yaml`, `.yml` and `.json` files")
+            .why(why)
             .next("if something was to make the text, see whether it failed"));
     }
     let depth = if *explain { text::Depth::Explained } else { text::Depth::Short };

@@ -155,6 +155,35 @@ async fn waivers_need_a_reason_and_a_day() {
     assert!(err.contains("w.yaml:4: waivers[0]: the field `reason` is missing"), "{err}");
 }
 
+#[tokio::test]
+async fn sums_count_what_was_judged_and_no_file_twice() {
+    let person = Person::new();
+    let pod = person.file("pod.yaml", POD);
+    let waivers = person.file(
+        "w.yaml",
+        "apiVersion: nullius.dev/v1alpha1\nkind: ScanWaivers\nwaivers:\n- {check: hostNamespaces, name: shell, owner: o, reason: r, expires: 2020-01-01}\n",
+    );
+    let words = ["scan", &pod, &pod, "--pod-security", "baseline", "--waivers", &waivers];
+    let done = person.run(&words).await;
+    assert_eq!(
+        told(&person, &done.err),
+        "3 findings by baseline:latest in 1 of 1 object that is or makes pods, 1 file; 1 of a waiver that has ended\n"
+    );
+    assert_eq!(done.exit, Exit::Denied);
+    person.file(
+        "w.yaml",
+        "apiVersion: nullius.dev/v1alpha1\nkind: ScanWaivers\nwaivers:\n- {check: privilegd, name: shell, owner: o, reason: r, expires: 2020-01-01}\n",
+    );
+    let err = person.run(&words).await.failed(Exit::Failed);
+    assert!(
+        err.contains("w.yaml:4: `check` is none that is known; did you mean `privileged`?"),
+        "{err}"
+    );
+    let empty = person.file("empty.yaml", "# nothing\n");
+    let err = person.run(&["scan", &empty]).await.failed(Exit::Failed);
+    assert!(!err.contains("folders give only"), "{err}");
+}
+
 const REPLICAS: &str = "\
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy

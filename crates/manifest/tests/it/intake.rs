@@ -81,3 +81,15 @@ fn what_is_named_is_read_or_told() {
         [format!("stdin: error: it is larger than {} MiB; split it", TEXT_MAX >> 20)]
     );
 }
+
+#[test]
+fn what_is_named_twice_is_read_once() {
+    let kept = tempfile::tempdir().unwrap();
+    let root = kept.path();
+    fs::create_dir(root.join("b")).unwrap();
+    fs::write(root.join("a.yaml"), "a: 1\n").unwrap();
+    fs::write(root.join("b/c.yaml"), "c").unwrap();
+    let paths = ["a.yaml", "b", "b/../a.yaml", "b/", "missing.yaml"].map(|path| root.join(path));
+    let told = walked(&paths, io::empty()).len();
+    assert_eq!(told, 3);
+}

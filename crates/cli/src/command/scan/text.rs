@@ -154,11 +154,12 @@ pub(super) fn beside(report: &Report) -> String {
             "{} by {} in {} of {checked}, {files}",
             several(found, "finding", "findings"),
             report.measures(),
-            report.objects.len()
+            report.objects.len() - report.ended_waivers()
         ),
     });
     let faults = |kind| report.errors.iter().filter(|fault| fault.kind == kind).count();
     let sums = [
+        (report.ended_waivers(), "of a waiver that has ended"),
         (report.waived.len(), "waived"),
         (faults(FaultKind::Unreadable), "not readable"),
         (faults(FaultKind::Refused), "that no API server takes"),
