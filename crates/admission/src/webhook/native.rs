@@ -34,16 +34,26 @@ pub fn standing(policy: &Json) -> Option<String> {
     ours.get("expression").and_then(Json::as_str).map(str::to_owned)
 }
 
+/// A policy as somebody wrote it: without our condition.
+#[must_use]
+pub fn written(policy: &Json) -> Json {
+    let mut policy = policy.clone();
+    let conditions = policy.pointer_mut("/spec/matchConditions").and_then(Json::as_array_mut);
+    if let Some(conditions) = conditions {
+        conditions.retain(|condition| !is_ours(condition));
+    }
+    policy
+}
+
 /// A policy with its bindings as the webhook asks it: about the objects that an API server with any of the conditions leaves out.
 #[must_use]
 pub fn file(policy: &Json, bindings: &[&Json], conditions: &BTreeSet<String>) -> PolicyFile {
     let name = policy.pointer("/metadata/name").and_then(Json::as_str).unwrap_or_default();
-    let own = policy.pointer("/spec/matchConditions").and_then(Json::as_array);
-    let mut own: Vec<Json> =
-        own.into_iter().flatten().filter(|condition| !is_ours(condition)).cloned().collect();
     let inside: Vec<String> = conditions.iter().map(|outside| format!("({outside})")).collect();
+    let mut spec = written(policy).get("spec").cloned().unwrap_or_default();
+    let own = spec.get("matchConditions").and_then(Json::as_array);
+    let mut own = own.cloned().unwrap_or_default();
     own.push(json!({ "name": CONDITION, "expression": format!("!({})", inside.join(" && ")) }));
-    let mut spec = policy.get("spec").cloned().unwrap_or_default();
     spec["matchConditions"] = Json::Array(own);
     let bare = |object: &Json, spec: &Json| {
         let text = |field: &str| object.get(field).cloned().unwrap_or_default();
@@ -108,6 +118,7 @@ mod tests {
         assert_eq!(wanted("r", &[&a]), None);
         assert_eq!(standing(&policy(Some(&said))), Some(said));
         assert_eq!(standing(&policy(None)), None);
+        assert_eq!(written(&policy(Some("false"))), policy(None));
     }
 
     #[test]

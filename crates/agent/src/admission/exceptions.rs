@@ -40,6 +40,8 @@ pub(super) struct Excepting {
 pub(super) struct Excepted {
     /// Those that count.
     pub(super) exceptions: Vec<Exception>,
+    /// The same as the cluster has them.
+    pub(super) objects: Vec<Arc<Value>>,
     /// Policies of the API server, as the webhook asks them.
     pub(super) files: Vec<PolicyFile>,
     /// What the API server's policies have to say.
@@ -113,7 +115,10 @@ impl Excepting {
         let policies = self.policies.list();
         for object in self.exceptions.list() {
             match self.read(&object, now) {
-                Ok(exception) => excepted.exceptions.push(exception),
+                Ok(exception) => {
+                    excepted.exceptions.push(exception);
+                    excepted.objects.push(object);
+                }
                 Err(told) => excepted.troubles.push(trouble(&object, told, "nothing of it")),
             }
         }

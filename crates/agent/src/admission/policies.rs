@@ -46,6 +46,8 @@ pub(crate) struct Standing {
     pub(crate) troubles: Vec<Trouble>,
     /// What the API server's own policies have to say, so that exceptions from them count.
     pub(crate) native: Vec<Wanted>,
+    /// The exceptions that count, as the cluster has them.
+    pub(crate) exceptions: Vec<Arc<Value>>,
 }
 
 /// What is in force, for everybody who asks.
@@ -255,7 +257,13 @@ impl Making {
         troubles.extend(lost.iter().map(Trouble::of_new_file));
         troubles.extend(in_force.troubles().iter().cloned());
         troubles.extend(excepted.troubles);
-        self.put_in_force(engine, troubles, excepted.wanted);
+        self.put_in_force(Standing {
+            engine,
+            params: BTreeMap::new(),
+            troubles,
+            native: excepted.wanted,
+            exceptions: excepted.objects,
+        });
     }
 
     async fn compile(&mut self, files: Vec<PolicyFile>, version: Version) -> Option<Arc<InForce>> {
@@ -339,8 +347,9 @@ impl Making {
         }
     }
 
-    fn put_in_force(&mut self, engine: Engine, troubles: Vec<Trouble>, native: Vec<Wanted>) {
-        let (written, stand_ins, unbound) = engine.in_force().counts();
+    fn put_in_force(&mut self, standing: Standing) {
+        let troubles = &standing.troubles;
+        let (written, stand_ins, unbound) = standing.engine.in_force().counts();
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.meters.policies.set((), number(written));
         self.meters.broken.set((), number(stand_ins));
@@ -355,7 +364,7 @@ impl Making {
             .iter()
             .map(|(kind, (objects, _))| (kind.clone(), objects.clone()))
             .collect();
-        let standing = Standing { engine, params, troubles, native };
+        let standing = Standing { params, ..standing };
         self.engines.0.standing.store(Some(Arc::new(standing)));
         self.engines.0.changes.send_modify(|seen| {
             seen.changes += 1;

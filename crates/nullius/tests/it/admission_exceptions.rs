@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// An exception of this name for what a scope says, which lasts so many seconds.
-fn exception(home: &str, name: &str, policy: &str, scope: Value, seconds: i64) -> Value {
+pub(crate) fn exception(home: &str, name: &str, policy: &str, scope: Value, seconds: i64) -> Value {
     let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
     json!({
         "apiVersion": "nullius.dev/v1alpha1", "kind": "PolicyException",
@@ -25,14 +25,14 @@ fn exception(home: &str, name: &str, policy: &str, scope: Value, seconds: i64) -
 }
 
 /// An exception that goes with the value.
-struct Excepted<'w> {
+pub(crate) struct Excepted<'w> {
     world: &'w World,
     home: String,
     name: String,
 }
 
 impl<'w> Excepted<'w> {
-    fn new(world: &'w World, object: &Value) -> Self {
+    pub(crate) fn new(world: &'w World, object: &Value) -> Self {
         world.direct().apply(&object.to_string()).unwrap();
         let text = |field: &str| object["metadata"][field].as_str().unwrap().to_owned();
         Self { world, home: text("namespace"), name: text("name") }

@@ -3,10 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use nullius_kube::SYSTEM_NAMESPACE;
 use nullius_testkit::wait_until;
 use serde_json::{Value, json};
 
-use crate::{admission_lab::Court, world::World};
+use crate::{
+    admission_exceptions::{Excepted, exception},
+    admission_lab::Court,
+    world::World,
+};
 
 /// A round over everything that other tests make, and the way to the hub.
 const SEEN: Duration = Duration::from_secs(60);
@@ -102,6 +107,18 @@ fn what_stands_is_found_within_seconds_and_resolved_when_it_is_mended() {
     });
     again.unwrap();
     assert!(changed.elapsed() < Duration::from_secs(10), "{:?}", changed.elapsed());
+
+    // What somebody accepts stands there as accepted.
+    let scope = json!({ "namespaces": [court.name()], "names": ["web"] });
+    let few = court.own("few");
+    let accepted = exception(SYSTEM_NAMESPACE, &court.own("web"), &few, scope, 3_600);
+    let accepted = Excepted::new(&world, &accepted);
+    let waived = wait_until(SEEN, "the finding to be waived", || {
+        let waived = findings(&world, &court, "waived");
+        waived.into_iter().find(|finding| finding["message"] == "too many replicas")
+    });
+    assert_eq!(waived.unwrap()["waiver"]["owner"], "edge team");
+    drop(accepted);
     let kubectl = ["delete", "validatingadmissionpolicy,validatingadmissionpolicybinding"];
     direct.ok(&[&kubectl[..], &[court.own("few").as_str()]].concat()).unwrap();
 }

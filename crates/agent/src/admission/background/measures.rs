@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nullius_admission::background::Measures;
+use nullius_admission::{background::Measures, webhook::native};
 use nullius_kube::{
     ApiServer, Credential,
     admission::{Objects, Watched},
@@ -103,13 +103,19 @@ impl Following {
             files_of(&sources.maps.list()).into_iter().map(|file| (file.name, file.text)).collect();
         for object in self.policies.list().iter().chain(&self.bindings.list()) {
             let name = object.pointer("/metadata/name").and_then(Value::as_str);
-            policies.push((name.unwrap_or_default().to_owned(), object.to_string()));
+            // What the API server leaves to the webhook is judged like the rest.
+            let text = native::written(object).to_string();
+            policies.push((name.unwrap_or_default().to_owned(), text));
+        }
+        let standing = self.engines.standing();
+        for object in standing.iter().flat_map(|standing| &standing.exceptions) {
+            policies.push(("PolicyException".to_owned(), object.to_string()));
         }
         let values = |objects: Vec<Arc<Value>>| -> Vec<Value> {
             objects.iter().map(|object| Value::clone(object)).collect()
         };
         let mut facts = values(sources.definitions.list());
-        if let Some(standing) = self.engines.standing() {
+        if let Some(standing) = &standing {
             facts.extend(standing.params.values().flat_map(|objects| values(objects.list())));
         }
         Measures { policies, facts, namespaces: values(sources.namespaces.list()), minor }
