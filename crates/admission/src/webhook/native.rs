@@ -14,16 +14,22 @@ use super::PolicyFile;
 /// The name of the condition.
 pub const CONDITION: &str = "nullius.dev/exceptions";
 
-/// What the condition of a policy has to say; `None` where nobody is excepted from it.
+/// What the condition of a policy has to say; `None` where nobody is excepted from it. In the namespaces that the webhook is not
+/// asked about nothing is left to it.
 #[must_use]
-pub fn wanted(policy: &str, exceptions: &[&Exception]) -> Option<String> {
+pub fn wanted(policy: &str, exceptions: &[&Exception], unasked: &[&str]) -> Option<String> {
     let conditions: BTreeSet<String> = exceptions
         .iter()
         .filter(|exception| exception.is_from(policy))
         .map(|exception| exception.condition())
         .collect();
     let conditions: Vec<String> = conditions.into_iter().collect();
-    (!conditions.is_empty()).then(|| conditions.join(" && "))
+    let unasked: Vec<String> = unasked.iter().map(|name| format!("'{name}'")).collect();
+    (!conditions.is_empty()).then(|| {
+        let outside = conditions.join(" && ");
+        let unasked = unasked.join(", ");
+        format!("({outside}) || has(request.namespace) && request.namespace in [{unasked}]")
+    })
 }
 
 /// What the condition of a policy says; `None` where it has none.
@@ -112,10 +118,13 @@ mod tests {
     #[test]
     fn a_condition_leaves_out_the_objects_of_every_exception_from_the_policy() {
         let (a, b, other) = (exception("p", "a"), exception("p", "b"), exception("q", "c"));
-        let said = wanted("p", &[&b, &a, &other]).unwrap();
-        assert_eq!(said, format!("{} && {}", a.condition(), b.condition()));
-        assert_eq!(wanted("p", &[&a, &b]), Some(said.clone()), "whatever their order");
-        assert_eq!(wanted("r", &[&a]), None);
+        let unasked = ["kube-system"];
+        let said = wanted("p", &[&b, &a, &other], &unasked).unwrap();
+        let outside = format!("({} && {})", a.condition(), b.condition());
+        let here = "has(request.namespace) && request.namespace in ['kube-system']";
+        assert_eq!(said, format!("{outside} || {here}"));
+        assert_eq!(wanted("p", &[&a, &b], &unasked), Some(said.clone()), "whatever their order");
+        assert_eq!(wanted("r", &[&a], &unasked), None);
         assert_eq!(standing(&policy(Some(&said))), Some(said));
         assert_eq!(standing(&policy(None)), None);
         assert_eq!(written(&policy(Some("false"))), policy(None));

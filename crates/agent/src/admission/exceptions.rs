@@ -9,8 +9,8 @@ use std::{
 
 use nullius_admission::webhook::{PolicyFile, Trouble, native};
 use nullius_kube::{
-    ApiServer, Credential,
-    admission::{Objects, Watched},
+    ApiServer, Credential, EXCEPTED_POLICIES,
+    admission::{EXCLUDED_NAMESPACES, Objects, Watched},
 };
 use nullius_model::{API_VERSION, Namespace, Timestamp};
 use nullius_policy::exception::{Exception, KIND, POD_SECURITY};
@@ -22,6 +22,10 @@ use crate::{AgentError, tasks::Tasks};
 
 /// An API server may still have an older condition of a policy for so long.
 const LINGER: Duration = SETTLE;
+/// The conditions that a policy may have, ours among them.
+const MOST_CONDITIONS: usize = 64;
+/// How long a condition is at most: an older and a newer one stand in one expression, of 16 KiB.
+const LONGEST: usize = 5_000;
 /// Policies that keep the agent itself in bounds: nobody is excepted from them.
 const OWN: &str = "nullius-";
 
@@ -30,9 +34,11 @@ pub(super) struct Excepting {
     exceptions: Objects,
     policies: Objects,
     bindings: Objects,
+    /// The role in which administrators name policies.
+    allowed: Objects,
     homes: BTreeSet<Namespace>,
-    /// Conditions of policies that API servers may have, and when each was last asked for or seen.
-    conditions: BTreeMap<String, BTreeMap<String, Instant>>,
+    /// Conditions of policies that API servers may have, and since when one is neither asked for nor seen.
+    conditions: BTreeMap<String, BTreeMap<String, Option<Instant>>>,
 }
 
 /// What comes of them.
@@ -88,6 +94,13 @@ impl Excepting {
                 "the API server's bindings",
                 &native("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
             )?,
+            allowed: watching(
+                "policies that may be excepted from",
+                &Watched {
+                    name: Some(EXCEPTED_POLICIES.to_owned()),
+                    ..Watched::all("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles")
+                },
+            )?,
             homes,
             conditions: BTreeMap::new(),
         })
@@ -106,6 +119,7 @@ impl Excepting {
             () = self.exceptions.changed() => {}
             () = self.policies.changed() => {}
             () = self.bindings.changed() => {}
+            () = self.allowed.changed() => {}
         }
     }
 
@@ -123,7 +137,7 @@ impl Excepting {
             }
         }
         for exception in &excepted.exceptions {
-            excepted.troubles.extend(without_effect(exception, &policies));
+            excepted.troubles.extend(without_effect(exception));
         }
         let in_force: Vec<&Exception> =
             excepted.exceptions.iter().filter(|exception| exception.holds_at(now)).collect();
@@ -132,18 +146,34 @@ impl Excepting {
 
         let bindings = self.bindings.list();
         let began = Instant::now();
+        let allowed = self.allowed.find("", EXCEPTED_POLICIES);
+        let allowed = allowed.map(|role| named(&role)).unwrap_or_default();
         let mut lingering = None;
         let mut seen = BTreeMap::new();
         for policy in &policies {
             let name = name_of(policy);
-            let (standing, wanted) = match name.starts_with(OWN) {
-                true => (native::standing(policy), None),
-                false => (native::standing(policy), native::wanted(name, &in_force)),
+            let standing = native::standing(policy);
+            let wanted = match countable(policy, &allowed, &in_force) {
+                Ok(wanted) => wanted,
+                Err(told) => {
+                    excepted.troubles.push(Trouble {
+                        file: format!("ValidatingAdmissionPolicy/{name}"),
+                        line: 0,
+                        what: String::new(),
+                        told: format!("its exceptions do not count; {told}"),
+                        instead: "the policy as it was written".to_owned(),
+                    });
+                    None
+                }
             };
             let mut conditions = self.conditions.remove(name).unwrap_or_default();
-            conditions.retain(|_, at| began.duration_since(*at) < LINGER);
+            for (condition, gone) in &mut conditions {
+                let is_held = [&standing, &wanted].into_iter().flatten().any(|it| it == condition);
+                *gone = (!is_held).then(|| gone.unwrap_or(began));
+            }
+            conditions.retain(|_, gone| gone.is_none_or(|at| began.duration_since(at) < LINGER));
             conditions
-                .extend([&standing, &wanted].into_iter().flatten().map(|it| (it.clone(), began)));
+                .extend([&standing, &wanted].into_iter().flatten().map(|it| (it.clone(), None)));
             excepted.wanted.push(Wanted { policy: name.to_owned(), standing, wanted });
             if conditions.is_empty() {
                 continue;
@@ -157,7 +187,9 @@ impl Excepting {
                 .collect();
             let outside = conditions.keys().cloned().collect();
             excepted.files.push(native::file(policy, &bound, &outside));
-            lingering = Some(LINGER);
+            if conditions.values().any(Option::is_some) {
+                lingering = Some(LINGER);
+            }
             seen.insert(name.to_owned(), conditions);
         }
         self.conditions = seen;
@@ -177,27 +209,68 @@ impl Excepting {
     }
 }
 
-/// What an exception is meant for and does not reach.
-fn without_effect(exception: &Exception, policies: &[Arc<Value>]) -> Vec<Trouble> {
-    let told = |policy: &str| {
-        if policy == POD_SECURITY {
-            return Some("the API server's own Pod Security knows of no exceptions".to_owned());
-        }
-        let is_native = policies.iter().any(|each| name_of(each) == policy);
-        (is_native && policy.starts_with(OWN))
-            .then(|| format!("`{policy}` bounds the agent itself: nobody is excepted from it"))
+/// The condition that a policy of the API server has to have, or why exceptions from it do not count.
+fn countable(
+    policy: &Value,
+    allowed: &BTreeSet<String>,
+    in_force: &[&Exception],
+) -> Result<Option<String>, String> {
+    let name = name_of(policy);
+    let Some(wanted) = native::wanted(name, in_force, &EXCLUDED_NAMESPACES) else {
+        return Ok(None);
     };
-    let rules = exception.spec().rules.iter();
-    rules
-        .filter_map(|rule| told(&rule.policy))
-        .map(|told| Trouble {
-            file: format!("{KIND}/{}", exception.name()),
-            line: 0,
-            what: String::new(),
-            told,
-            instead: "its other rules".to_owned(),
-        })
-        .collect()
+    if name.starts_with(OWN) {
+        return Err("it bounds the agent itself: nobody is excepted from it".to_owned());
+    }
+    if !allowed.contains(name) {
+        return Err(format!(
+            "to let them, name it among the `resourceNames` of the ClusterRole `{EXCEPTED_POLICIES}`"
+        ));
+    }
+    let kind =
+        |field: &str| policy.pointer(&format!("/spec/paramKind/{field}")).and_then(Value::as_str);
+    if !matches!((kind("apiVersion"), kind("kind")), (None, None) | (Some("v1"), Some("ConfigMap")))
+    {
+        return Err("it takes parameters that the agent does not read".to_owned());
+    }
+    let own = native::written(policy);
+    let own = own.pointer("/spec/matchConditions").and_then(Value::as_array);
+    if own.is_some_and(|own| own.len() >= MOST_CONDITIONS) {
+        return Err(format!("it has {MOST_CONDITIONS} match conditions already"));
+    }
+    if wanted.len() > LONGEST {
+        return Err(format!(
+            "together they say {} letters of which objects they are for, of {LONGEST} at most",
+            wanted.len()
+        ));
+    }
+    Ok(Some(wanted))
+}
+
+/// The policies that a role lets be changed by name; one without names lets none.
+fn named(role: &Value) -> BTreeSet<String> {
+    let texts = |rule: &Value, field: &str| -> BTreeSet<String> {
+        let items = rule.get(field).and_then(Value::as_array).into_iter().flatten();
+        items.filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let rules = role.get("rules").and_then(Value::as_array).into_iter().flatten();
+    let ours = rules.filter(|rule| {
+        texts(rule, "apiGroups").contains("admissionregistration.k8s.io")
+            && texts(rule, "resources").contains("validatingadmissionpolicies")
+            && texts(rule, "verbs").contains("patch")
+    });
+    ours.flat_map(|rule| texts(rule, "resourceNames")).collect()
+}
+
+/// What an exception is meant for and does not reach.
+fn without_effect(exception: &Exception) -> Option<Trouble> {
+    exception.is_from(POD_SECURITY).then(|| Trouble {
+        file: format!("{KIND}/{}", exception.name()),
+        line: 0,
+        what: String::new(),
+        told: "the API server's own Pod Security knows of no exceptions".to_owned(),
+        instead: "its other rules".to_owned(),
+    })
 }
 
 fn trouble(object: &Value, told: String, instead: &str) -> Trouble {
@@ -213,4 +286,62 @@ fn trouble(object: &Value, told: String, instead: &str) -> Trouble {
 
 fn name_of(object: &Value) -> &str {
     object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use serde_json::json;
+
+    use super::*;
+
+    fn exception(namespace: &str) -> Exception {
+        let object = json!({
+            "apiVersion": API_VERSION, "kind": KIND, "metadata": { "name": "e", "namespace": "n" },
+            "spec": { "owner": "a", "reason": "b", "expires": "2026-07-01T00:00:00Z",
+                      "rules": [{ "policy": "p" }, { "policy": "nullius-roles" }],
+                      "scope": { "namespaces": [namespace] } },
+        });
+        Exception::read(&object, "2026-06-01T00:00:00Z".parse().unwrap()).unwrap()
+    }
+
+    fn policy(name: &str, spec: &Value) -> Value {
+        json!({ "metadata": { "name": name }, "spec": spec })
+    }
+
+    #[test]
+    fn exceptions_count_only_from_policies_that_are_named_and_can_be_asked() {
+        let exception = exception("shop");
+        let allowed = BTreeSet::from(["p".to_owned(), "nullius-roles".to_owned()]);
+        let told = |name: &str, spec: Value, allowed: &BTreeSet<String>, exception: &Exception| {
+            countable(&policy(name, &spec), allowed, &[exception])
+        };
+        let condition = told("p", json!({}), &allowed, &exception).unwrap().unwrap();
+        assert!(condition.ends_with("request.namespace in ['kube-node-lease', 'kube-system', 'nullius-sessions', 'nullius-system']"));
+        assert_eq!(told("q", json!({}), &allowed, &exception), Ok(None));
+        let refused = |name, spec, allowed: &BTreeSet<String>| {
+            told(name, spec, allowed, &exception).unwrap_err()
+        };
+        assert!(refused("p", json!({}), &BTreeSet::new()).contains(EXCEPTED_POLICIES));
+        assert!(refused("nullius-roles", json!({}), &allowed).contains("nobody is excepted"));
+        let secrets = json!({ "paramKind": { "apiVersion": "v1", "kind": "Secret" } });
+        assert!(refused("p", secrets, &allowed).contains("does not read"));
+        let many: Vec<Value> =
+            (0..64).map(|at| json!({ "name": format!("c{at}"), "expression": "true" })).collect();
+        let full = json!({ "matchConditions": many });
+        assert!(refused("p", full, &allowed).contains("64 match conditions"));
+        let long = self::exception(&"n".repeat(6_000));
+        assert!(told("p", json!({}), &allowed, &long).unwrap_err().contains("5000 at most"));
+    }
+
+    #[test]
+    fn a_role_without_names_lets_nothing_be_excepted_from() {
+        let rule = |names: Value| {
+            json!({ "rules": [{ "apiGroups": ["admissionregistration.k8s.io"], "verbs": ["patch"],
+                                "resources": ["validatingadmissionpolicies"], "resourceNames": names }] })
+        };
+        assert_eq!(named(&rule(json!(["a", "b"]))).len(), 2);
+        assert!(named(&rule(Value::Null)).is_empty());
+        assert!(named(&json!({})).is_empty());
+    }
 }

@@ -122,7 +122,10 @@ impl Leader {
             }
             _ => Believes::Unknown,
         };
-        self.status.write(self.told(standing.as_deref())).await?;
+        // What people read is in the way of nothing else.
+        if let Err(error) = self.status.write(self.told(standing.as_deref())).await {
+            tracing::warn!(%error, "cannot say what is in force");
+        }
         match turn(&record, believes, &service_name(), Timestamp::now()) {
             Ok(Turn::Stay) => Ok(Next::Later),
             Ok(Turn::Keep(next)) => {
@@ -157,6 +160,8 @@ impl Leader {
             let (validating, mutating) =
                 (registration.validating.len(), registration.mutating.len());
             tracing::info!(validating, mutating, "wrote the webhook configurations");
+            // API servers hear of it in a moment: what waits for them waits for another round.
+            return Ok(Believes::Unknown);
         }
         Ok(Believes::All)
     }
@@ -216,7 +221,7 @@ impl Leader {
         };
         let in_force = standing.engine.in_force();
         let refused = self.refused.iter().map(|(policy, told)| {
-            format!("ValidatingAdmissionPolicy/{policy}: its exceptions do not count; {told}")
+            format!("ValidatingAdmissionPolicy/{policy}: its match condition `{CONDITION}` cannot be changed; {told}")
         });
         let troubles = standing.troubles.iter().map(ToString::to_string).chain(refused).collect();
         vec![

@@ -11,4 +11,6 @@ pub use authority::{AuthorityRecord, AuthorityStore, Generation};
 pub use native::NativePolicies;
 pub use objects::{Objects, Watched};
 pub use questions::{AccessQuestion, AccessTarget, AccessVerdict, Questions};
-pub use registration::{Registration, RegistrationStore, StatusStore, WebhookEntry};
+pub use registration::{
+    EXCLUDED_NAMESPACES, Registration, RegistrationStore, StatusStore, WebhookEntry,
+};

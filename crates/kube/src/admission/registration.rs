@@ -16,8 +16,9 @@ use crate::{
 
 /// How long an API server waits for an answer.
 const TIMEOUT_SECONDS: u8 = 10;
-/// Namespaces that no policy of the webhook is for: the cluster and the agent must always come up again.
-const EXCLUDED: [&str; 3] = ["kube-system", SESSIONS_NAMESPACE, SYSTEM_NAMESPACE];
+/// Namespaces that no policy of the webhook is for: nodes, cluster and agent must always come up again.
+pub const EXCLUDED_NAMESPACES: [&str; 4] =
+    ["kube-node-lease", "kube-system", SESSIONS_NAMESPACE, SYSTEM_NAMESPACE];
 
 /// One entry of a webhook configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,7 +102,7 @@ fn webhook(entry: &WebhookEntry, kind: Kind, authorities: &str) -> Value {
         "failurePolicy": entry.failure_policy,
         "matchPolicy": "Equivalent",
         "namespaceSelector": { "matchExpressions": [
-            { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": EXCLUDED },
+            { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": EXCLUDED_NAMESPACES },
         ] },
         "objectSelector": {},
         "sideEffects": "None",

@@ -36,6 +36,8 @@ pub(super) fn rights() -> Vec<Value> {
         { "apiGroups": ["admissionregistration.k8s.io"],
           "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"], "verbs": read },
         { "apiGroups": ["nullius.dev"], "resources": ["policyexceptions"], "verbs": read },
+        { "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
+          "resourceNames": [EXCEPTED_POLICIES], "verbs": read },
         { "apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"] },
         { "apiGroups": ["admissionregistration.k8s.io"],
           "resources": ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"],

@@ -205,7 +205,7 @@ fn the_api_server_leaves_the_objects_of_exceptions_to_the_webhook_and_nobody_sli
         let accepted = Excepted::new(&world, &object);
         wait_until(SOON, "the policy to be told", || {
             let told =
-                format!("ValidatingAdmissionPolicy/{}: its exceptions do not count", policy.name);
+                format!("ValidatingAdmissionPolicy/{}:0: its exceptions do not count", policy.name);
             court.status()["troubles"].as_str()?.contains(&told).then_some(())
         })
         .unwrap_or_else(|error| panic!("{error}: {:#}", court.status()));
