@@ -42,6 +42,12 @@ fn manifests_of_real_applications_are_scanned_without_a_panic() {
     assert_eq!(
         not_taken,
         [
+            "storageclass-account-hdd.yaml:1: Kubernetes v1.36 has no kind `StorageClass` in `storage.k8s.io/v1beta1`",
+            "storageclass-dedicated-hdd.yaml:1: Kubernetes v1.36 has no kind `StorageClass` in `storage.k8s.io/v1beta1`",
+            "storageclass-shared-hdd.yaml:1: Kubernetes v1.36 has no kind `StorageClass` in `storage.k8s.io/v1beta1`",
+            "storageclass-shared-ssd.yaml:1: Kubernetes v1.36 has no kind `StorageClass` in `storage.k8s.io/v1beta1`",
+            "storageclass-managed-hdd.yaml:1: Kubernetes v1.36 has no kind `StorageClass` in `storage.k8s.io/v1beta1`",
+            "storageclass-managed-ssd.yaml:1: Kubernetes v1.36 has no kind `StorageClass` in `storage.k8s.io/v1beta1`",
             "fc.yaml:17: `spec.volumes[0].fc.lun` must be a whole number, not text",
             "ds.yaml:1: Kubernetes v1.36 does not serve `DaemonSet` in `extensions/v1beta1` any more",
             "rbd.yaml:25: unknown field `spec.volumes[0].rbd.imageformat` in a `Pod` of Kubernetes v1.36",

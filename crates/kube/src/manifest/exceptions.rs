@@ -135,6 +135,8 @@ fn policy() -> Value {
             "failurePolicy": "Fail",
             "matchConstraints": { "resourceRules": [{
                 "apiGroups": [group], "apiVersions": [version], "resources": [PLURAL], "operations": ["CREATE", "UPDATE"],
+                // What the API server would fill in stands here, so that applying it again changes nothing.
+                "scope": "*",
             }] },
             "validations": [{
                 "expression": format!(

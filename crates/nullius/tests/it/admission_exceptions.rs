@@ -117,7 +117,7 @@ fn an_exception_counts_for_its_objects_until_its_end() {
     court.refuses("pods", &edge, PORTS);
 
     // One that was made ends by itself.
-    let short = exception(SYSTEM_NAMESPACE, &name, &policy, scope, 12);
+    let short = exception(SYSTEM_NAMESPACE, &name, &policy, scope, 20);
     let _short = Excepted::new(&world, &short);
     court.passes("pods", &edge);
     court.refuses("pods", &edge, PORTS);
