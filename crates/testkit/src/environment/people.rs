@@ -35,6 +35,7 @@ impl Person {
             bail!("enrolling `{name}` failed ({}): {}", answer.status, answer.text());
         }
         let secret = answer.json()?["totpSecret"].as_str().context("no secret came")?.to_owned();
+        wait_for_the_middle_of_a_step();
         // The code of the step before: a code counts once, and the person will want the present one to sign in.
         let code = totp_code(&secret, now() - STEP)?;
         let answer = hub.post("/v1/enrol/confirm", &json!({"token": token, "code": code}))?;
@@ -70,6 +71,15 @@ impl Person {
         let ca = environment.hub_ca.display().to_string();
         let args = ["login", "--hub", &environment.hub_url, "--ca", &ca, "--password-stdin"];
         environment.nullius_ok_with_input(&self.name, &args, &input).map(drop)
+    }
+}
+
+/// A code of the step before is too old as soon as this step ends: with little of it left, the next is waited for.
+fn wait_for_the_middle_of_a_step() {
+    const NEEDED: u64 = 10;
+    let left = STEP - now() % STEP;
+    if left < NEEDED {
+        std::thread::sleep(std::time::Duration::from_secs(left));
     }
 }
 
