@@ -1,13 +1,15 @@
 //! The checker: gives every node a type, every name a meaning, every call its overloads. Types are gradual: `dyn` fits
 //! everywhere and is judged when it runs. Long chains are walked along their spine, not by recursion.
 
+mod macros;
+
 use std::sync::Arc;
 
 use crate::{
-    ast::{Ast, Expr, ExprId, Fold, FoldKind, Literal, OptResult, Presence, Test},
+    ast::{Ast, Expr, ExprId, Literal, Presence, Test},
     env::Env,
     error::CompileError,
-    library::{Function, Style},
+    library::{Function, Style, standard},
     types::{Substitution, Type, Unbound},
     validate,
 };
@@ -68,6 +70,21 @@ impl Checked {
     }
 }
 
+impl Checked {
+    /// Variables of macros that hold types: cel-go looks for types of their names, and finds none.
+    fn types_as_variables(&self) -> Vec<CompileError> {
+        let ids = 0..u32::try_from(self.types.len()).unwrap_or(u32::MAX);
+        ids.filter_map(|id| match (self.reference(id), self.type_of(id), self.ast.expr(id)) {
+            (Reference::Local(_), Type::Type(_), Expr::Ident(name)) => {
+                let message = format!("reference to undefined type: {name}");
+                Some(CompileError::at(&self.ast.source, self.ast.offset(id), message))
+            }
+            _ => None,
+        })
+        .collect()
+    }
+}
+
 /// Checks a parsed expression against an environment.
 pub(crate) fn check(ast: Ast, env: &Env, mode: Mode) -> Result<Checked, Vec<CompileError>> {
     let count = ast.len();
@@ -83,6 +100,7 @@ pub(crate) fn check(ast: Ast, env: &Env, mode: Mode) -> Result<Checked, Vec<Comp
         locals: Vec::new(),
         variables: Substitution::default(),
         errors: Vec::new(),
+        scoped: false,
         // `google.protobuf.Timestamp` is the longest name of a type.
         longest_name: longest_name.max(3) + env.container.matches('.').count() + 1,
     };
@@ -93,6 +111,9 @@ pub(crate) fn check(ast: Ast, env: &Env, mode: Mode) -> Result<Checked, Vec<Comp
         .map(|of| variables.resolve(&of.unwrap_or(Type::Dyn), Unbound::Dyn))
         .collect();
     let checked = Checked { ast, types, references, globals, mode };
+    if errors.is_empty() && mode == Mode::Checked {
+        errors = checked.types_as_variables();
+    }
     if errors.is_empty() && mode == Mode::Checked {
         errors = validate::validate(&checked, env);
     }
@@ -114,6 +135,8 @@ struct Checker<'e> {
     locals: Vec<(String, Type)>,
     variables: Substitution,
     errors: Vec<CompileError>,
+    /// Whether a macro was entered: from there on, cel-go forgets that numbers of two types have no order.
+    scoped: bool,
     longest_name: usize,
 }
 
@@ -235,6 +258,7 @@ impl Checker<'_> {
     ) -> T {
         let depth = self.locals.len();
         self.locals.extend(locals);
+        self.scoped = true;
         let result = work(self);
         self.locals.truncate(depth);
         result
@@ -416,10 +440,11 @@ impl Checker<'_> {
             self.set(id, Type::Error);
             return;
         };
-        let of = match self.select_field(id, *operand, field_name) {
-            Type::Optional(inner) => Type::Optional(inner),
-            other => Type::optional(other),
+        let operand = match self.resolved(*operand) {
+            Type::Optional(inner) => inner.as_ref().clone(),
+            other => other,
         };
+        let of = Type::optional(self.field_of(id, &operand, field_name));
         self.set(*field, Type::String);
         self.set(id, of);
     }
@@ -445,7 +470,7 @@ impl Checker<'_> {
             self.set(id, Type::Error);
             return;
         }
-        let (overloads, result) = self.resolve_overloads(function, style, &given);
+        let (overloads, result) = self.resolve_overloads(name, function, style, &given);
         let Some(result) = result else {
             let shown: Vec<String> = given
                 .iter()
@@ -481,14 +506,19 @@ impl Checker<'_> {
 
     fn resolve_overloads(
         &mut self,
+        name: &str,
         function: &Function,
         style: Style,
         given: &[Type],
     ) -> (Vec<usize>, Option<Type>) {
+        let ordered = self.env.profile.cross_type_order || self.scoped;
         let mut fitting = Vec::new();
         let mut result: Option<Type> = None;
         for (at, overload) in function.overloads.iter().enumerate() {
             if overload.style != style || overload.params.len() != given.len() {
+                continue;
+            }
+            if !ordered && standard::is_across(name, &overload.params) {
                 continue;
             }
             let mut named = Vec::new();
@@ -627,160 +657,6 @@ impl Checker<'_> {
         } else {
             self.set(id, Type::Error);
         }
-    }
-
-    fn check_fold(&mut self, id: ExprId, fold: &Fold) {
-        let range = self.resolved(fold.range);
-        let two = fold.second.is_some();
-        let (first, second) = match &range {
-            Type::List(element) if two => (Type::Int, element.as_ref().clone()),
-            Type::List(element) => (element.as_ref().clone(), Type::Dyn),
-            Type::Map(key, value) => (key.as_ref().clone(), value.as_ref().clone()),
-            Type::Dyn | Type::Error => (Type::Dyn, Type::Dyn),
-            Type::Var(_) => {
-                self.variables.assign(&Type::Dyn, &range);
-                (Type::Dyn, Type::Dyn)
-            }
-            other => {
-                let message = format!(
-                    "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"
-                );
-                self.error(fold.range, message);
-                (Type::Error, Type::Error)
-            }
-        };
-        let mut locals = vec![(fold.variable.clone(), first.clone())];
-        if let Some(name) = &fold.second {
-            locals.push((name.clone(), second));
-        }
-        let result = self.within(locals, |checker| checker.fold_result(id, fold, first));
-        self.set(id, result);
-    }
-
-    fn fold_result(&mut self, id: ExprId, fold: &Fold, element: Type) -> Type {
-        if let Some(filter) = fold.filter {
-            let of = self.type_of(filter);
-            self.check_condition(id, filter, &of, &Type::list(Type::Dyn));
-        }
-        let body = self.type_of(fold.body);
-        match fold.kind {
-            FoldKind::All | FoldKind::Exists => {
-                self.check_terms(&[fold.body], &[body]);
-                Type::Bool
-            }
-            FoldKind::ExistsOne => {
-                self.check_condition(id, fold.body, &body, &Type::Int);
-                Type::Bool
-            }
-            FoldKind::Filter => {
-                let result = Type::list(element);
-                self.check_condition(id, fold.body, &body, &result);
-                result
-            }
-            FoldKind::Map | FoldKind::TransformList => {
-                let element = self.variables.fresh();
-                self.variables.assign(&body, &element);
-                Type::list(element)
-            }
-            FoldKind::TransformMap => Type::map(element, body),
-            FoldKind::TransformMapEntry => match self.variables.resolve(&body, Unbound::Keep) {
-                map @ Type::Map(..) => map,
-                Type::Dyn | Type::Error => Type::map(Type::Dyn, Type::Dyn),
-                other => {
-                    self.error(
-                        id,
-                        format!(
-                            "found no matching overload for 'cel.@mapInsert' applied to '(map(dyn, dyn), {other})'"
-                        ),
-                    );
-                    Type::Error
-                }
-            },
-            FoldKind::SortBy => {
-                // Keys of a type that nothing tells are ints: the first that can be sorted.
-                if matches!(self.variables.resolve(&body, Unbound::Keep), Type::Var(_)) {
-                    self.variables.assign(&Type::Int, &body);
-                }
-                let body = self.variables.resolve(&body, Unbound::Dyn);
-                let ordered = matches!(
-                    body,
-                    Type::Dyn
-                        | Type::Error
-                        | Type::Bool
-                        | Type::Int
-                        | Type::Uint
-                        | Type::Double
-                        | Type::String
-                        | Type::Bytes
-                        | Type::Timestamp
-                        | Type::Duration
-                );
-                if !ordered {
-                    let element = self.variables.resolve(&element, Unbound::Dyn);
-                    self.error(
-                        id,
-                        format!(
-                            "found no matching overload for '@sortByAssociatedKeys' applied to 'list({element}).(list({body}))'"
-                        ),
-                    );
-                }
-                Type::list(element)
-            }
-        }
-    }
-
-    /// The condition of the `?:` that a macro expands to.
-    fn check_condition(&mut self, id: ExprId, _condition: ExprId, of: &Type, branches: &Type) {
-        if !self.variables.assign(of, &Type::Bool) {
-            let of = self.variables.resolve(of, Unbound::Dyn);
-            let branches = self.variables.resolve(branches, Unbound::Dyn);
-            self.error(
-                id,
-                format!(
-                    "found no matching overload for '_?_:_' applied to '({of}, {branches}, {branches})'"
-                ),
-            );
-        }
-    }
-
-    fn check_opt_map(
-        &mut self,
-        id: ExprId,
-        target: ExprId,
-        name: &str,
-        body: ExprId,
-        result: OptResult,
-    ) {
-        let inner = match self.resolved(target) {
-            Type::Optional(inner) => inner.as_ref().clone(),
-            Type::Dyn | Type::Error => Type::Dyn,
-            Type::Var(_) => Type::Dyn,
-            other => {
-                self.error(
-                    id,
-                    format!("found no matching overload for 'hasValue' applied to '{other}.()'"),
-                );
-                Type::Error
-            }
-        };
-        let body_type = self.within([(name.to_owned(), inner)], |checker| checker.type_of(body));
-        let of = match result {
-            OptResult::Value => Type::optional(body_type),
-            OptResult::Optional => {
-                let wanted = Type::optional(self.variables.fresh());
-                if !self.variables.assign(&body_type, &wanted) {
-                    let body_type = self.variables.resolve(&body_type, Unbound::Dyn);
-                    self.error(
-                        id,
-                        format!(
-                            "found no matching overload for '_?_:_' applied to '(bool, {body_type}, optional_type(dyn))'"
-                        ),
-                    );
-                }
-                self.variables.resolve(&wanted, Unbound::Keep)
-            }
-        };
-        self.set(id, of);
     }
 }
 

@@ -1,7 +1,12 @@
 //! Environments: which libraries, macros and switches an expression may use, by version of Kubernetes or as the
 //! language's specification has them, and which variables stand for what.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     check::{self, Mode},
@@ -109,6 +114,17 @@ impl Env {
     /// The base environment of the API server of a version.
     #[must_use]
     pub fn kubernetes(version: Version) -> Env {
+        const VERSIONS: usize = (Version::LATEST.0 - Version::FIRST.0) as usize + 1;
+        static MADE: [OnceLock<Env>; VERSIONS] = [const { OnceLock::new() }; VERSIONS];
+        // Programs share the declarations of what they call.
+        match MADE.get(usize::from(version.0 - Version::FIRST.0)) {
+            Some(made) => made.get_or_init(|| Env::declared(version)).clone(),
+            None => Env::declared(version),
+        }
+    }
+
+    /// An environment of its own, with the libraries of a version.
+    fn declared(version: Version) -> Env {
         let profile = Profile {
             optionals: version.has(28),
             escaped_names: false,

@@ -57,6 +57,9 @@ pub enum EvalError {
     /// The expression errs; another operand of `&&` or `||` may absorb it.
     #[error("{0}")]
     Failed(String),
+    /// It errs in a way that no other operand absorbs, since there the API server's evaluation ends.
+    #[error("internal error: {0}")]
+    Broken(String),
     /// It would cost more than the budget.
     #[error("operation cancelled: actual cost limit exceeded")]
     CostLimit,

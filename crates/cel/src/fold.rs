@@ -3,6 +3,7 @@
 use crate::{
     ast::FoldKind,
     error::{EvalError, Fallible},
+    library::go,
     list::List,
     machine::Machine,
     map::{Entries, Map},
@@ -24,10 +25,16 @@ impl<'a> Machine<'a> {
             Value::Map(Map::Json(entries)) => Range::Json(entries.iter()),
             Value::Map(map) => Range::Entries(map.entries()),
             other => {
-                return Err(EvalError::Failed(format!(
-                    "got '{}', expected iterable type",
-                    go_name(other)
-                )));
+                let of = go::type_of(other);
+                if plan.kind == FoldKind::SortBy {
+                    self.charge(plan.cost.result)?;
+                    plan.check_keys()?;
+                }
+                return Err(EvalError::Failed(if plan.two {
+                    format!("unsupported comprehension range type: {of}")
+                } else {
+                    format!("got '{of}', expected iterable type")
+                }));
             }
         };
         let depth = self.locals.len();
@@ -220,10 +227,15 @@ impl<'a> Machine<'a> {
             {
                 continue;
             }
+            // After an error only the map that it stands for is looked at.
+            if failed.is_some() {
+                self.charge(1)?;
+                continue;
+            }
             self.charge(plan.cost.step)?;
             let key = self.locals.get(depth).cloned().unwrap_or(Value::Null);
             if let Some(value) = self.made(plan.body, &mut failed)? {
-                self.add_entry(&mut built, key, value, at)?;
+                self.add_entry(&mut built, key, value, at, &mut failed)?;
             }
         }
         self.charge(plan.cost.result)?;
@@ -236,10 +248,12 @@ impl<'a> Machine<'a> {
         key: Value<'a>,
         value: Value<'a>,
         count: usize,
+        failed: &mut Option<EvalError>,
     ) -> Fallible<()> {
-        let shown = crate::library::operators::shown_key(&key);
+        let shown = go::shown(&key);
         if !built.insert(key, value) {
-            return Err(EvalError::Failed(format!("insert failed: key {shown} already exists")));
+            let told = format!("insert failed: key {shown} already exists");
+            failed.get_or_insert(EvalError::Failed(told));
         }
         self.reserve_item(count.saturating_mul(2))
     }
@@ -269,7 +283,7 @@ impl<'a> Machine<'a> {
             };
             for (key, value) in entries {
                 count += 1;
-                self.add_entry(&mut built, key, value, count)?;
+                self.add_entry(&mut built, key, value, count, &mut failed)?;
             }
         }
         self.charge(plan.cost.result)?;
@@ -278,37 +292,31 @@ impl<'a> Machine<'a> {
 
     fn fold_sort(&mut self, plan: &'a FoldPlan, mut range: Range<'_, 'a>) -> Fallible<Value<'a>> {
         let depth = self.locals.len();
-        let Range::List(list) = &range else { return Err(EvalError::no_overload()) };
-        let list: List<'a> = List::clone(list);
-        let mut keys = Vec::with_capacity(list.len());
+        let list: Option<List<'a>> = match &range {
+            Range::List(list) => Some(List::clone(list)),
+            Range::Entries(_) | Range::Json(_) => None,
+        };
+        let mut keys = Vec::new();
+        let mut failed = None;
         let mut at = 0;
         while self.next_item(plan, &mut range, at, depth)? {
             at += 1;
             self.charge(plan.cost.step)?;
-            keys.push(self.eval(plan.body)?);
+            keys.extend(self.made(plan.body, &mut failed)?);
             self.reserve_item(keys.len())?;
         }
         self.charge(plan.cost.result)?;
+        if let Some(error) = failed {
+            plan.check_keys()?;
+            return self.charge_failure(1, error);
+        }
+        let Some(list) = list else {
+            self.charge(1)?;
+            return Err(EvalError::no_overload_for("@sortByAssociatedKeys"));
+        };
         let operands = [Value::List(list.clone()), Value::list(keys.clone())];
         let sorted = crate::library::lists::sort_by_keys(&list, &keys);
         self.charge((plan.sort_cost.0)(&operands, sorted.as_ref().ok()))?;
         sorted
-    }
-}
-
-/// The name that the API server's messages give a value's type.
-fn go_name(value: &Value<'_>) -> &'static str {
-    match value {
-        Value::Null => "types.Null",
-        Value::Bool(_) => "types.Bool",
-        Value::Int(_) => "types.Int",
-        Value::Uint(_) => "types.Uint",
-        Value::Double(_) => "types.Double",
-        Value::String(_) => "types.String",
-        Value::Bytes(_) => "types.Bytes",
-        Value::Timestamp(_) => "types.Timestamp",
-        Value::Duration(_) => "types.Duration",
-        Value::Optional(_) => "*types.Optional",
-        _ => "ref.Val",
     }
 }

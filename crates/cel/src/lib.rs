@@ -33,5 +33,6 @@ pub use library::{
 };
 pub use machine::{Activation, Budget, COST_LIMIT, LazyFields, Outcome, VALUE_LIMIT};
 pub use program::Program;
+pub use stack::with_deep_stack;
 pub use types::Type;
 pub use value::{Octets, Text, Value};

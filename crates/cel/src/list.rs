@@ -68,7 +68,8 @@ impl<'a> List<'a> {
             (List::Json(items), Value::String(text)) => {
                 items.iter().any(|item| item.as_str() == Some(text.as_str()))
             }
-            _ => self.iter().any(|item| item.equals(wanted)),
+            // What is looked for says whether it is equal: values of an extension do not say the same of others.
+            _ => self.iter().any(|item| wanted.equals(&item)),
         }
     }
 }

@@ -2,18 +2,21 @@
 //! at every hundred iterations, and a limit on the size of what is made. Errors are values that `&&`, `||`, `all` and
 //! `exists` may absorb.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod calls;
+
+use std::{borrow::Cow, sync::Arc};
 
 use crate::{
-    ast::{OptResult, Presence},
+    ast::{FoldKind, OptResult, Presence},
     error::{EvalError, Fallible},
     library::{
         authz::Authorizer,
+        go,
         operators::{self, Operator, Scalars},
     },
     map::{Entries, Map},
     object::Object,
-    program::{CallPlan, Charge, Node, NodeId, operands},
+    program::{Charge, Node, NodeId, operands},
     value::Value,
 };
 
@@ -36,8 +39,9 @@ pub trait LazyFields {
 /// The variables of an evaluation.
 #[derive(Default)]
 pub struct Activation<'a> {
-    variables: BTreeMap<String, Value<'a>>,
-    lazy: BTreeMap<String, &'a dyn LazyFields>,
+    /// So few that looking at each is the quickest.
+    variables: Vec<(Cow<'a, str>, Value<'a>)>,
+    lazy: Option<(Cow<'a, str>, &'a dyn LazyFields)>,
     authorizer: Option<&'a dyn Authorizer>,
 }
 
@@ -50,20 +54,26 @@ impl<'a> Activation<'a> {
 
     /// With one more variable.
     #[must_use]
-    pub fn with(mut self, name: &str, value: Value<'a>) -> Activation<'a> {
-        self.variables.insert(name.to_owned(), value);
+    pub fn with(mut self, name: impl Into<Cow<'a, str>>, value: Value<'a>) -> Activation<'a> {
+        self.set(name, value);
         self
     }
 
     /// Sets a variable.
-    pub fn set(&mut self, name: &str, value: Value<'a>) {
-        self.variables.insert(name.to_owned(), value);
+    pub fn set(&mut self, name: impl Into<Cow<'a, str>>, value: Value<'a>) {
+        let name = name.into();
+        self.variables.retain(|(known, _)| *known != name);
+        self.variables.push((name, value));
     }
 
-    /// With a variable whose fields are made when they are first asked for.
+    /// With the variable whose fields are made when they are first asked for.
     #[must_use]
-    pub fn with_lazy(mut self, name: &str, fields: &'a dyn LazyFields) -> Activation<'a> {
-        self.lazy.insert(name.to_owned(), fields);
+    pub fn with_lazy(
+        mut self,
+        name: impl Into<Cow<'a, str>>,
+        fields: &'a dyn LazyFields,
+    ) -> Activation<'a> {
+        self.lazy = Some((name.into(), fields));
         self
     }
 
@@ -76,11 +86,11 @@ impl<'a> Activation<'a> {
 
     /// What a variable is; one with lazy fields comes before a value of its name.
     pub(crate) fn global(&self, name: &str) -> Global<'a> {
-        match (self.lazy.get(name), self.variables.get(name)) {
-            (Some(fields), _) => Global::Lazy(*fields),
-            (None, Some(value)) => Global::Value(value.clone()),
-            (None, None) => Global::Missing,
+        if let Some((_, fields)) = self.lazy.as_ref().filter(|(known, _)| known == name) {
+            return Global::Lazy(*fields);
         }
+        let found = self.variables.iter().find(|(known, _)| known == name);
+        found.map_or(Global::Missing, |(_, value)| Global::Value(value.clone()))
     }
 
     pub(crate) fn authorizer(&self) -> Option<&'a dyn Authorizer> {
@@ -127,6 +137,8 @@ pub(crate) struct Machine<'a> {
     names: &'a [Arc<str>],
     globals: Vec<Global<'a>>,
     pub(crate) locals: Vec<Value<'a>>,
+    /// Locals that were not read yet, and what makes their values.
+    unpaid: Vec<(usize, NodeId)>,
     pub(crate) authorizer: Option<&'a dyn Authorizer>,
     scalars: Scalars,
     budget: Budget<'a>,
@@ -149,6 +161,7 @@ impl<'a> Machine<'a> {
             names,
             globals,
             locals: Vec::new(),
+            unpaid: Vec::new(),
             authorizer,
             scalars,
             budget,
@@ -218,7 +231,12 @@ impl<'a> Machine<'a> {
             Node::Global(at) => self.global(*at),
             Node::Local(at) => {
                 self.charge(1)?;
-                self.locals.get(*at as usize).cloned().ok_or_else(EvalError::no_overload)
+                let place = *at as usize;
+                if !self.unpaid.is_empty() {
+                    self.pay_for(place)?;
+                }
+                let value = self.locals.get(place).cloned().ok_or_else(EvalError::no_overload)?;
+                go::read(value)
             }
             Node::Unknown(message) => Err(EvalError::failed(message.clone())),
             Node::And(terms) => self.eval_and(terms),
@@ -252,6 +270,21 @@ impl<'a> Machine<'a> {
                 None => Err(EvalError::no_overload()),
             },
         }
+    }
+
+    /// Counts what making the value of a local variable costs, once, when it is read.
+    fn pay_for(&mut self, place: usize) -> Fallible<()> {
+        let Some(at) = self.unpaid.iter().position(|(unpaid, _)| *unpaid == place) else {
+            return Ok(());
+        };
+        let (_, target) = self.unpaid.remove(at);
+        // The target stands outside of the variable: what is within is none of its locals.
+        let within = self.locals.split_off(place);
+        let made = self.eval(target);
+        self.locals.truncate(place);
+        self.locals.extend(within);
+        made?;
+        self.charge(1)
     }
 
     /// The lazy fields of a variable, when the operand is one that has them.
@@ -298,15 +331,32 @@ impl<'a> Machine<'a> {
                 self.charge_presence(&found)?;
                 Ok(found)
             }
-            Node::Has { field, charge, .. } => self.finish_has(&first?, field, *charge),
+            Node::Has { field, charge, .. } => match first {
+                Ok(operand) => self.finish_has(&operand, field, *charge),
+                // The test takes off what the field would have cost, which is never paid.
+                Err(error) => {
+                    if error.is_absorbed() && charge.start == 0 {
+                        self.cost = self.cost.saturating_sub(1);
+                    }
+                    Err(error)
+                }
+            },
             Node::Index { index, charge, .. } => self.finish_index(first, *index, *charge),
             Node::IndexOptional { index, charge, .. } => {
+                self.check_stop(&first)?;
+                if first.is_err() {
+                    self.charge(charge.start)?;
+                }
                 let operand = first?;
                 if matches!(operand, Value::Optional(None)) {
                     self.charge(charge.start)?;
                     return Ok(operand);
                 }
-                let index = self.eval_index(*index, *charge)?;
+                let index = self.eval_index(*index, *charge);
+                if index.is_err() {
+                    self.cost = self.cost.saturating_sub(1);
+                }
+                let index = index?;
                 let found = operators::index_optional(&operand, &index, self.scalars)?;
                 self.charge_presence(&found)?;
                 Ok(found)
@@ -324,7 +374,7 @@ impl<'a> Machine<'a> {
             }
             Node::Member { set, .. } => {
                 let item = first?;
-                operators::contains(&item, set)
+                operators::is_member(&item, set)
             }
             Node::Matches { regex, pattern, cost, .. } => {
                 let text = first?;
@@ -336,6 +386,12 @@ impl<'a> Machine<'a> {
             }
             Node::Call(call) => self.finish_call(call, first),
             Node::Fold(fold) => {
+                self.check_stop(&first)?;
+                // Sorting is a call after the loop, which costs something whatever it is given.
+                if first.is_err() && fold.kind == FoldKind::SortBy {
+                    self.charge(fold.cost.result)?;
+                    fold.check_keys()?;
+                }
                 let range = first?;
                 self.fold(fold, &range)
             }
@@ -390,9 +446,12 @@ impl<'a> Machine<'a> {
 
     fn eval_index(&mut self, index: NodeId, charge: Charge) -> Fallible<Value<'a>> {
         self.charge(charge.start)?;
-        let value = self.eval(index)?;
+        let value = self.eval(index);
+        self.check_stop(&value)?;
+        // Beside an index that erred, the chain that it ends costs what it would have cost.
+        self.charge(u64::from(value.is_err()))?;
         self.cost = self.cost.saturating_sub(charge.refund);
-        Ok(value)
+        value
     }
 
     fn finish_index(
@@ -401,17 +460,26 @@ impl<'a> Machine<'a> {
         index: NodeId,
         charge: Charge,
     ) -> Fallible<Value<'a>> {
+        self.check_stop(&operand)?;
+        if operand.is_err() {
+            self.charge(charge.start)?;
+        }
         let operand = operand?;
         if matches!(operand, Value::Optional(None)) {
             self.charge(charge.start)?;
             return Ok(operand);
         }
-        let index = self.eval_index(index, charge)?;
+        let index = self.eval_index(index, charge);
         if matches!(operand, Value::Optional(_)) {
+            if index.is_err() {
+                self.cost = self.cost.saturating_sub(1);
+            }
+            let index = index?;
             let found = operators::index(&operand, &index, self.scalars)?;
             self.charge_presence(&found)?;
             return Ok(found);
         }
+        let index = index?;
         self.charge(1)?;
         operators::index(&operand, &index, self.scalars)
     }
@@ -435,10 +503,7 @@ impl<'a> Machine<'a> {
                 self.charge((cost.0)(&operands, None))?;
                 operator.apply(self, &operands[0], &operands[1])
             }
-            (Err(error), _) | (_, Err(error)) => {
-                self.charge(u64::from(error.is_absorbed()))?;
-                Err(error)
-            }
+            (left, right) => self.fail_call(cost, vec![left, right]),
         }
     }
 
@@ -493,19 +558,24 @@ impl<'a> Machine<'a> {
         let value = self.eval(branch);
         self.check_stop(&value)?;
         self.cost = self.cost.saturating_sub(refund);
-        value
+        value.and_then(go::read)
     }
 
     /// What erred while it was made costs as much as what did not.
-    fn charge_failure(&mut self, cost: u64, error: EvalError) -> Fallible<Value<'a>> {
+    pub(crate) fn charge_failure(&mut self, cost: u64, error: EvalError) -> Fallible<Value<'a>> {
         if error.is_absorbed() {
             self.charge(cost)?;
         }
         Err(error)
     }
 
-    /// An item that may be absent; `None` when it is.
-    fn present(&mut self, id: NodeId, presence: Presence) -> Fallible<Option<Value<'a>>> {
+    /// An item that may be absent; `None` when it is. `place` names it where it is no optional.
+    fn present(
+        &mut self,
+        id: NodeId,
+        presence: Presence,
+        place: impl FnOnce() -> String,
+    ) -> Fallible<Option<Value<'a>>> {
         let value = self.eval(id)?;
         match (presence, value) {
             (Presence::Required, value) => Ok(Some(value)),
@@ -513,8 +583,9 @@ impl<'a> Machine<'a> {
                 Ok(found.map(|value| value.as_ref().clone()))
             }
             (Presence::Optional, other) => Err(EvalError::Failed(format!(
-                "cannot initialize optional list element from non-optional value {}",
-                other.type_name()
+                "cannot initialize optional {} from non-optional value {}",
+                place(),
+                go::shown(&other)
             ))),
         }
     }
@@ -522,7 +593,7 @@ impl<'a> Machine<'a> {
     fn eval_list(&mut self, items: &'a [(NodeId, Presence)]) -> Fallible<Value<'a>> {
         let mut values = Vec::with_capacity(items.len());
         for (id, presence) in items {
-            match self.present(*id, *presence) {
+            match self.present(*id, *presence, || "list element".to_owned()) {
                 Ok(value) => values.extend(value),
                 Err(error) => return self.charge_failure(crate::cost::LIST, error),
             }
@@ -536,7 +607,9 @@ impl<'a> Machine<'a> {
         let mut built = Entries::default();
         for (key, value, presence) in entries {
             let added = match self.eval(*key) {
-                Ok(key) => match self.present(*value, *presence) {
+                Ok(key) => match self
+                    .present(*value, *presence, || format!("entry '{}'", go::shown(&key)))
+                {
                     Ok(Some(value)) => built.put(key, value, *keys),
                     Ok(None) => Ok(()),
                     Err(error) => Err(error),
@@ -558,14 +631,15 @@ impl<'a> Machine<'a> {
     ) -> Fallible<Value<'a>> {
         let mut built = Vec::with_capacity(fields.len());
         for (field, id, presence) in fields {
-            match self.present(*id, *presence) {
+            match self.present(*id, *presence, || format!("field '{field}'")) {
                 Ok(Some(value)) => built.push((field.clone(), value)),
                 Ok(None) => {}
                 Err(error) => return self.charge_failure(crate::cost::STRUCT, error),
             }
         }
         self.charge(crate::cost::STRUCT)?;
-        Ok(Value::Object(Arc::new(Object { type_name: name.clone(), fields: built })))
+        let object = Object::checked(name.clone(), built).map_err(EvalError::Failed)?;
+        Ok(Value::Object(Arc::new(object)))
     }
 
     fn eval_bind(&mut self, init: NodeId, body: NodeId) -> Fallible<Value<'a>> {
@@ -583,31 +657,39 @@ impl<'a> Machine<'a> {
         body: NodeId,
         result: OptResult,
     ) -> Fallible<Value<'a>> {
+        self.check_stop(&target)?;
+        if target.is_err() {
+            self.charge(1)?;
+        }
         let target = target?;
-        let Value::Optional(found) = target else { return Err(EvalError::no_overload()) };
-        // `hasValue()`, and for one that is there the target once more for `value()`.
+        let Value::Optional(found) = target else {
+            self.charge(1)?;
+            let of = target.type_name();
+            return Err(EvalError::no_overload_for(&format!("hasValue({of})")));
+        };
+        // `hasValue()`; the target once more for `value()` is paid for by whoever reads the variable first.
         self.charge(1)?;
         let Some(found) = found else {
             self.charge(1)?;
             return Ok(Value::Optional(None));
         };
-        let again = self.cost;
-        self.eval(target_id)?;
-        debug_assert!(self.cost >= again, "evaluation never refunds more than it took");
-        self.charge(1)?;
+        let place = self.locals.len();
         self.locals.push(found.as_ref().clone());
+        self.unpaid.push((place, target_id));
         let value = self.eval(body);
-        self.locals.pop();
+        self.unpaid.retain(|(unpaid, _)| *unpaid < place);
+        self.locals.truncate(place);
+        self.check_stop(&value)?;
+        if value.is_err() && result == OptResult::Value {
+            self.charge(1)?;
+        }
         let value = value?;
         match result {
             OptResult::Value => {
                 self.charge(1)?;
-                Ok(Value::some(value))
+                go::read(Value::some(value))
             }
-            OptResult::Optional => match value {
-                Value::Optional(_) => Ok(value),
-                _ => Err(EvalError::no_overload()),
-            },
+            OptResult::Optional => go::read(value),
         }
     }
 
@@ -623,45 +705,8 @@ impl<'a> Machine<'a> {
                 OptResult::Optional => Ok(Value::Optional(Some(value))),
             },
             Value::Optional(None) => self.eval(other),
-            _ => Err(EvalError::no_overload()),
-        }
-    }
-
-    fn finish_call(
-        &mut self,
-        plan: &'a CallPlan,
-        first: Fallible<Value<'a>>,
-    ) -> Fallible<Value<'a>> {
-        match plan.args.len() {
-            1 => {
-                self.check_stop(&first)?;
-                match first {
-                    Ok(value) => self.call(plan, &[value]),
-                    Err(error) => {
-                        self.charge(1)?;
-                        Err(error)
-                    }
-                }
-            }
-            2 => {
-                self.check_stop(&first)?;
-                let second = self.eval(plan.args[1]);
-                match (first, second) {
-                    (Ok(one), Ok(two)) => self.call(plan, &[one, two]),
-                    (Err(error), _) | (_, Err(error)) => {
-                        self.charge(u64::from(error.is_absorbed()))?;
-                        Err(error)
-                    }
-                }
-            }
-            _ => {
-                let mut args = Vec::with_capacity(plan.args.len());
-                args.push(first?);
-                for id in &plan.args[1..] {
-                    args.push(self.eval(*id)?);
-                }
-                self.call(plan, &args)
-            }
+            // What is no optional is there.
+            value => Ok(value),
         }
     }
 
@@ -670,29 +715,6 @@ impl<'a> Machine<'a> {
             Err(error) if !error.is_absorbed() => Err(error.clone()),
             _ => Ok(()),
         }
-    }
-
-    fn call(&mut self, plan: &'a CallPlan, args: &[Value<'a>]) -> Fallible<Value<'a>> {
-        let chosen = plan
-            .candidates
-            .iter()
-            .find(|overload| overload.params.iter().zip(args).all(|(param, arg)| arg.is_of(param)));
-        let result = match chosen {
-            Some(overload) => (overload.run)(self, args),
-            None if plan.function == "size" => Err(EvalError::no_overload_for("size")),
-            None if plan.candidates.len() > 1 => {
-                let shown: Vec<&str> = args.iter().map(Value::type_name).collect();
-                Err(EvalError::no_overload_for(&format!("{}({})", plan.function, shown.join(", "))))
-            }
-            None => Err(EvalError::no_overload()),
-        };
-        if let Err(error) = &result
-            && !error.is_absorbed()
-        {
-            return result;
-        }
-        self.charge((plan.cost.0)(args, result.as_ref().ok()))?;
-        result
     }
 }
 

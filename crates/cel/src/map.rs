@@ -1,12 +1,12 @@
 //! Maps: an object of the JSON input, or made by an expression. Keys compare by value across numbers: `m[1.0]` finds 1.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use serde_json::{Map as JsonMap, Value as Json};
 
 use crate::{
     error::{EvalError, Fallible},
-    library::operators::shown_key,
+    library::{cidr::Cidr, go},
     value::{Text, Value},
 };
 
@@ -31,9 +31,18 @@ pub struct Entries<'a> {
 /// A key in the one form in which keys are compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
+    Null,
     Bool(bool),
-    Whole(i128),
+    Int(i64),
+    Uint(u64),
+    /// A double by its bits: no key is not a number.
+    Double(u64),
     String(Arc<str>),
+    Timestamp(i64, u32, i32),
+    Duration(i64),
+    Type(Arc<str>),
+    Ip(IpAddr),
+    Cidr(Cidr),
 }
 
 /// Up to this many entries are looked through; more are found by hash.
@@ -50,27 +59,33 @@ pub(crate) enum Keys {
 
 impl<'a> Entries<'a> {
     pub(crate) fn put(&mut self, key: Value<'a>, value: Value<'a>, keys: Keys) -> Fallible<()> {
+        if keys == Keys::LastWins {
+            check_hashable(&key)?;
+            self.replace(key, value);
+            return Ok(());
+        }
         let is_key =
-            matches!(key, Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::String(_))
-                || (keys == Keys::LastWins && matches!(key, Value::Double(_) | Value::Null));
+            matches!(key, Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::String(_));
         if !is_key {
             return Err(EvalError::Failed(format!("unsupported key type: {}", key.type_name())));
         }
-        let place = self.entries.iter().position(|(known, _)| known.equals(&key));
-        match place {
-            Some(_) if keys == Keys::Unique => {
-                Err(EvalError::Failed(format!("Failed with repeated key: {}", shown_key(&key))))
-            }
+        let told = go::shown(&key);
+        match self.insert(key, value) {
+            true => Ok(()),
+            false => Err(EvalError::Failed(format!("Failed with repeated key: {told}"))),
+        }
+    }
+
+    /// Adds an entry in place of one with the same key: of the same value and type, as a map of Go has them.
+    fn replace(&mut self, key: Value<'a>, value: Value<'a>) {
+        match self.place(&key) {
             Some(place) => {
+                // The key too: of two zeros the sign is that of the last.
                 if let Some(entry) = self.entries.get_mut(place) {
-                    entry.1 = value;
+                    *entry = (key, value);
                 }
-                Ok(())
             }
-            None => {
-                self.insert(key, value);
-                Ok(())
-            }
+            None => self.push(key, value),
         }
     }
 
@@ -79,6 +94,11 @@ impl<'a> Entries<'a> {
         if self.get(&key).is_some() {
             return false;
         }
+        self.push(key, value);
+        true
+    }
+
+    fn push(&mut self, key: Value<'a>, value: Value<'a>) {
         let place = self.entries.len();
         self.entries.push((key, value));
         if place == SCANNED {
@@ -91,17 +111,44 @@ impl<'a> Entries<'a> {
         {
             self.places.insert(key, place);
         }
-        true
+    }
+
+    /// Where a key of the same type and value stands.
+    fn place(&self, key: &Value<'_>) -> Option<usize> {
+        if self.entries.len() <= SCANNED {
+            return self.entries.iter().position(|(known, _)| is_same_key(known, key));
+        }
+        self.places.get(&Key::of(key)?).copied()
     }
 
     /// The value of a key.
     #[must_use]
     pub fn get(&self, key: &Value<'_>) -> Option<&Value<'a>> {
-        if self.entries.len() <= SCANNED {
-            return self.entries.iter().find(|(known, _)| known.equals(key)).map(|(_, v)| v);
+        let place = self.place(key).or_else(|| self.alike(key))?;
+        self.entries.get(place).map(|(_, value)| value)
+    }
+
+    /// Where a key stands that is of another type of number.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "only doubles that stand for the whole number are looked up as one"
+    )]
+    fn alike(&self, key: &Value<'_>) -> Option<usize> {
+        match key {
+            Value::Int(number) => self.place(&Value::Uint(u64::try_from(*number).ok()?)),
+            Value::Uint(number) => self.place(&Value::Int(i64::try_from(*number).ok()?)),
+            Value::Double(number) => {
+                let int = *number as i64;
+                let uint = *number as u64;
+                let int = (int as f64 == *number).then(|| self.place(&Value::Int(int))).flatten();
+                int.or_else(|| {
+                    (uint as f64 == *number).then(|| self.place(&Value::Uint(uint))).flatten()
+                })
+            }
+            _ => None,
         }
-        let place = self.places.get(&Key::of(key)?)?;
-        self.entries.get(*place).map(|(_, value)| value)
     }
 
     fn get_text(&self, key: &str) -> Option<&Value<'a>> {
@@ -117,18 +164,56 @@ impl<'a> Entries<'a> {
 }
 
 impl Key {
-    #[expect(clippy::cast_possible_truncation, reason = "only whole doubles in range are cast")]
     fn of(value: &Value<'_>) -> Option<Key> {
         match value {
             Value::Bool(truth) => Some(Key::Bool(*truth)),
-            Value::Int(number) => Some(Key::Whole(i128::from(*number))),
-            Value::Uint(number) => Some(Key::Whole(i128::from(*number))),
-            Value::Double(number) if number.fract() == 0.0 && number.abs() < 2e19 => {
-                Some(Key::Whole(*number as i128))
-            }
+            Value::Null => Some(Key::Null),
+            Value::Int(number) => Some(Key::Int(*number)),
+            Value::Uint(number) => Some(Key::Uint(*number)),
+            Value::Double(number) if *number == 0.0 => Some(Key::Double(0)),
+            Value::Double(number) if !number.is_nan() => Some(Key::Double(number.to_bits())),
             Value::String(text) => Some(Key::String(Arc::from(text.as_str()))),
+            Value::Timestamp(time) => {
+                Some(Key::Timestamp(time.seconds(), time.nanoseconds(), time.known_zone()?))
+            }
+            Value::Duration(span) => Some(Key::Duration(span.nanoseconds())),
+            Value::Type(name) => Some(Key::Type(name.clone())),
+            Value::Ip(address) => Some(Key::Ip(*address)),
+            Value::Cidr(cidr) => Some(Key::Cidr(*cidr)),
             _ => None,
         }
+    }
+}
+
+/// Whether Go's maps can have a value as a key; where not, the API server's evaluation ends.
+pub(crate) fn check_hashable(value: &Value<'_>) -> Fallible<()> {
+    match value {
+        Value::Bytes(_) | Value::Semver(_) | Value::Format(_) => {
+            let of = go::type_of(value);
+            Err(EvalError::Broken(format!("runtime error: hash of unhashable type {of}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether two keys are of one type and value; what Go knows by its place alone is no key that can be found.
+fn is_same_key(one: &Value<'_>, two: &Value<'_>) -> bool {
+    match (one, two) {
+        (Value::Null, Value::Null) => true,
+        (Value::Bool(one), Value::Bool(two)) => one == two,
+        (Value::Int(one), Value::Int(two)) => one == two,
+        (Value::Uint(one), Value::Uint(two)) => one == two,
+        (Value::Double(one), Value::Double(two)) => one == two,
+        (Value::String(one), Value::String(two)) => one.as_str() == two.as_str(),
+        (
+            Value::Timestamp(_)
+            | Value::Duration(_)
+            | Value::Type(_)
+            | Value::Ip(_)
+            | Value::Cidr(_),
+            _,
+        ) => Key::of(one).is_some_and(|key| Key::of(two) == Some(key)),
+        _ => false,
     }
 }
 

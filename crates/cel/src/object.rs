@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{types::Type, value::Value};
+use crate::{library::go, types::Type, value::Value};
+
+/// The type of an operation of a JSON patch.
+const PATCH: &str = "JSONPatch";
 
 /// What an expression constructed by `Name{field: value}`.
 #[derive(Clone, Debug)]
@@ -28,6 +31,27 @@ impl<'a> Object<'a> {
     /// Names the first object whose type does not follow its path.
     pub fn check_paths(&self) -> Result<(), String> {
         check_nested(&self.type_name, &Value::Object(Arc::new(self.clone())))
+    }
+
+    /// An object of parts that the checker knew nothing of: in a patch all but the value is text.
+    pub(crate) fn checked(
+        type_name: Arc<str>,
+        mut fields: Vec<(Arc<str>, Value<'a>)>,
+    ) -> Result<Object<'a>, String> {
+        if &*type_name == PATCH {
+            for (name, value) in fields.iter_mut().filter(|(name, _)| &**name != "value") {
+                *value = go::text(value).ok_or_else(|| {
+                    let of = go::native_type_of(value);
+                    format!("unexpected type {of} for JSONPatchType '{name}' field")
+                })?;
+            }
+        }
+        Ok(Object { type_name, fields })
+    }
+
+    /// Whether it is an operation of a JSON patch.
+    pub(crate) fn is_patch(&self) -> bool {
+        &*self.type_name == PATCH
     }
 
     pub(crate) fn equals(&self, other: &Object<'_>) -> bool {
@@ -62,7 +86,7 @@ impl Objects {
     pub fn declare_mutation(&mut self) {
         self.mutation = true;
         self.declare(
-            "JSONPatch",
+            PATCH,
             [
                 ("op", Type::String),
                 ("path", Type::String),

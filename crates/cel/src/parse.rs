@@ -1,8 +1,6 @@
 //! From source to tree: the `cel` crate's parser reads, this file expands the macros of the environment. Deep input
 //! costs stack in the parser, so callers come through [`crate::stack`].
 
-use std::fmt::Display;
-
 use cel::{
     common::ast::{EntryExpr, Expr as Parsed, IdedEntryExpr, IdedExpr, LiteralValue, SourceInfo},
     parser::ParseErrors,
@@ -22,6 +20,8 @@ const MAX_DEPTH: u16 = 250;
 pub(crate) const MAX_SOURCE: usize = 16 * 1024;
 /// So many mistakes are told of one expression.
 const MAX_ERRORS: usize = 20;
+/// What the parser says of an expression that nests deeper.
+const TOO_DEEP: &str = "Recursion limit";
 /// The names that cel-go gives its accumulators.
 const ACCUMULATORS: &[&str] = &["__result__", "@result"];
 
@@ -60,7 +60,7 @@ fn syntax_errors(source: &str, errors: &ParseErrors) -> Vec<CompileError> {
         .map(|error| {
             let nested = error.source.as_ref().map(|cause| cause.to_string());
             let message = match nested {
-                Some(cause) if error.msg == "UNKNOWN" => syntax_message(&cause),
+                Some(cause) if error.msg == "UNKNOWN" => format!("Syntax error: {cause}"),
                 _ => error.msg.clone(),
             };
             let line = u32::try_from(error.pos.0.max(1)).unwrap_or(1);
@@ -72,16 +72,12 @@ fn syntax_errors(source: &str, errors: &ParseErrors) -> Vec<CompileError> {
     if told.is_empty() {
         told.push(CompileError::at(source, 0, "Syntax error: cannot be read"));
     }
-    told
-}
-
-fn syntax_message(cause: &impl Display) -> String {
-    let cause = cause.to_string();
-    if cause.contains("Recursion limit") {
-        format!("expression recursion limit exceeded: {MAX_DEPTH}")
-    } else {
-        format!("Syntax error: {cause}")
+    // The parser goes on after its limit once a level, until it has done so too often.
+    if let Some(deep) = told.iter().find(|error| error.message.contains(TOO_DEEP)) {
+        let message = format!("expression recursion limit exceeded: {MAX_DEPTH}");
+        return vec![CompileError { message, ..deep.clone() }];
     }
+    told
 }
 
 struct Lowering<'p> {
@@ -189,7 +185,7 @@ impl Lowering<'_> {
             (Some(range), "exists", [variable, body]) => {
                 Some(self.expand_fold(id, FoldKind::Exists, range, &[variable], None, body))
             }
-            (Some(range), "exists_one" | "existsOne", [variable, body]) => {
+            (Some(range), "exists_one", [variable, body]) => {
                 Some(self.expand_fold(id, FoldKind::ExistsOne, range, &[variable], None, body))
             }
             (Some(range), "map", [variable, body]) => {

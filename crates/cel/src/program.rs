@@ -1,18 +1,20 @@
 //! Programs: a checked expression as a plan of nodes in one arena, with literals folded, regular expressions compiled and
 //! names resolved. [`crate::machine`] runs it.
 
+mod literals;
+
 use std::sync::Arc;
 
 use regex::Regex;
 
 use crate::{
     ast::{Expr, ExprId, FoldKind, Literal, OptResult, Presence, Test},
-    check::{Checked, Mode, Receiver, Reference},
+    check::{Checked, Receiver, Reference},
     cost::{self, CallCost, Estimate},
     env::Env,
-    error::{CompileError, EvalError},
+    error::{CompileError, Fallible},
     library::{
-        Library, Overload, convert,
+        Library, Overload, go,
         operators::{Operator, Scalars},
     },
     machine::{Activation, Budget, Machine, Outcome},
@@ -27,9 +29,9 @@ pub(crate) type NodeId = u32;
 /// A compiled expression. It is shared between threads and run any number of times.
 #[derive(Debug)]
 pub struct Program {
-    nodes: Vec<Node>,
+    nodes: Box<[Node]>,
     root: NodeId,
-    globals: Vec<Arc<str>>,
+    globals: Box<[Arc<str>]>,
     result: Type,
     estimate: Estimate,
     scalars: Scalars,
@@ -144,6 +146,36 @@ pub(crate) struct CallPlan {
     pub(crate) candidates: Box<[Overload]>,
     pub(crate) args: Box<[NodeId]>,
     pub(crate) cost: CallCost,
+    pub(crate) counted: Counted,
+}
+
+/// What the API server counts the cost of a call by without looking whether the argument is that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Nothing,
+    /// The first argument is a list.
+    List,
+    /// The second argument is an int.
+    Depth,
+}
+
+impl Counted {
+    fn of(overload: Option<&str>) -> Counted {
+        match overload {
+            Some("list_distinct") => Counted::List,
+            Some("list_flatten_int") => Counted::Depth,
+            Some(id) if id.starts_with("list_") && id.ends_with("_sort") => Counted::List,
+            _ => Counted::Nothing,
+        }
+    }
+
+    pub(crate) fn is_in(self, args: &[Value<'_>]) -> bool {
+        match self {
+            Counted::Nothing => true,
+            Counted::List => matches!(args.first(), Some(Value::List(_))),
+            Counted::Depth => matches!(args.get(1), Some(Value::Int(_))),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -156,6 +188,8 @@ pub(crate) struct FoldPlan {
     /// What each item costs beside its body, and the result.
     pub(crate) cost: cost::FoldCost,
     pub(crate) sort_cost: CallCost,
+    /// Whether `sortBy` is one call, not one of many.
+    pub(crate) one_order: bool,
 }
 
 impl Program {
@@ -211,7 +245,9 @@ impl Program {
         }
         let result = checked.type_of(checked.ast.root).clone();
         let scalars = env.profile.scalars;
-        Ok(Program { nodes, root, globals: checked.globals, result, estimate, scalars })
+        // It lives as long as its policy: nothing is kept of its making but what is evaluated.
+        let (nodes, globals) = (nodes.into(), checked.globals.into());
+        Ok(Program { nodes, root, globals, result, estimate, scalars })
     }
 }
 
@@ -372,8 +408,15 @@ impl Planner<'_> {
                 let filter = fold.filter.map(|filter| self.side(filter));
                 let body = self.side(fold.body);
                 let two = fold.second.is_some();
-                let cost = cost::fold_cost(fold.kind);
-                let sort_cost = self.sort_cost(fold.body);
+                let mut cost = cost::fold_cost(fold.kind);
+                // The list around an item that is a literal is a literal too, which costs nothing.
+                let grows =
+                    matches!(fold.kind, FoldKind::Map | FoldKind::TransformList | FoldKind::SortBy);
+                if grows && matches!(self.nodes.get(body as usize), Some(Node::Const(_))) {
+                    cost.step -= cost::LIST;
+                }
+                let one_order = self.has_one_order(fold.body);
+                let sort_cost = if one_order { cost::sort_by_key() } else { cost::FIXED_ONE };
                 self.add(Node::Fold(Box::new(FoldPlan {
                     kind: fold.kind,
                     range,
@@ -382,6 +425,7 @@ impl Planner<'_> {
                     body,
                     cost,
                     sort_cost,
+                    one_order,
                 })))
             }
             Expr::Bind { init, body, .. } => {
@@ -398,9 +442,9 @@ impl Planner<'_> {
     }
 
     /// What sorting by a key costs: by overload where the key's type is known.
-    fn sort_cost(&self, key: ExprId) -> CallCost {
-        let known = !self.checked.type_of(key).is_dyn();
-        if known { cost::sort_by_key() } else { cost::FIXED_ONE }
+    /// Whether the keys of `sortBy` are of a type that is known.
+    fn has_one_order(&self, key: ExprId) -> bool {
+        !matches!(self.checked.type_of(key), Type::Dyn | Type::Null)
     }
 
     fn plan_name(&mut self, id: ExprId) -> NodeId {
@@ -599,6 +643,13 @@ impl Planner<'_> {
                 return node;
             }
         }
+        if let ("find" | "findAll", Some(Node::Const(Value::String(pattern)))) =
+            (name, args.get(1).and_then(|pattern| self.nodes.get(*pattern as usize)))
+            && self.env.profile.fold_errors
+            && let Err(message) = re2::compile(pattern)
+        {
+            self.error(id, message);
+        }
         if let Some(folded) = self.fold_conversion(id, name, &chosen, &args) {
             return folded;
         }
@@ -608,113 +659,13 @@ impl Planner<'_> {
             candidates: chosen.into(),
             args: args.into(),
             cost,
+            counted: Counted::of(only),
         })))
-    }
-
-    /// A literal index is of a type that indexes have, else the API server makes no program of it.
-    fn check_index(&mut self, id: ExprId, index: NodeId) {
-        let Some(Node::Const(value)) = self.nodes.get(index as usize) else { return };
-        let is_index = matches!(
-            value,
-            Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::String(_)
-        );
-        if !is_index && self.env.profile.fold_errors {
-            let message = format!("invalid qualifier type: {}", value.type_name());
-            self.error(id, message);
-        }
-    }
-
-    fn plan_operator(
-        &mut self,
-        operator: Operator,
-        name: &'static str,
-        only: Option<&'static str>,
-        left: NodeId,
-        right: NodeId,
-    ) -> NodeId {
-        if operator == Operator::In
-            && only == Some("in_list")
-            && let Some(Node::Const(set)) = self.nodes.get(right as usize)
-            && let Value::List(list) = set
-        {
-            if list.is_empty() {
-                return self.add(Node::Const(Value::Bool(false)));
-            }
-            let simple = list.iter().all(|item| {
-                matches!(
-                    item,
-                    Value::Bool(_)
-                        | Value::Int(_)
-                        | Value::Uint(_)
-                        | Value::Double(_)
-                        | Value::String(_)
-                        | Value::Null
-                )
-            });
-            if simple {
-                let set = set.clone();
-                return self.add(Node::Member { item: left, set });
-            }
-        }
-        let cost = cost::call_cost(name, only);
-        self.add(Node::Binary { operator, left, right, cost })
-    }
-
-    fn plan_matches(
-        &mut self,
-        id: ExprId,
-        only: Option<&'static str>,
-        text: NodeId,
-        pattern: NodeId,
-    ) -> Option<NodeId> {
-        let Some(Node::Const(Value::String(literal))) = self.nodes.get(pattern as usize) else {
-            return None;
-        };
-        let pattern = Value::String(literal.clone());
-        match re2::compile(literal) {
-            Ok(regex) => {
-                let cost = cost::call_cost("matches", only);
-                Some(self.add(Node::Matches { text, regex: Box::new(regex), pattern, cost }))
-            }
-            Err(message) => {
-                if self.env.profile.fold_errors {
-                    self.error(id, message);
-                }
-                None
-            }
-        }
     }
 
     fn error(&mut self, id: ExprId, message: impl Into<String>) {
         let ast = &self.checked.ast;
         self.errors.push(CompileError::at(&ast.source, ast.offset(id), message));
-    }
-
-    /// A conversion of a literal is a literal.
-    fn fold_conversion(
-        &mut self,
-        id: ExprId,
-        name: &'static str,
-        chosen: &[Overload],
-        args: &[NodeId],
-    ) -> Option<NodeId> {
-        let [argument] = args else { return None };
-        if !convert::CONVERSIONS.contains(&name) || self.checked.mode == Mode::Gradual {
-            return None;
-        }
-        let Some(Node::Const(value)) = self.nodes.get(*argument as usize) else { return None };
-        let overload = chosen
-            .iter()
-            .find(|overload| overload.params.first().is_some_and(|param| value.is_of(param)))?;
-        let mut machine = Machine::idle();
-        match (overload.run)(&mut machine, std::slice::from_ref(value)) {
-            Ok(folded) => Some(self.add(Node::Const(folded))),
-            Err(EvalError::Failed(message)) if self.env.profile.fold_errors => {
-                self.error(id, message);
-                None
-            }
-            Err(_) => None,
-        }
     }
 
     /// All terms of a chain of `&&` or of `||`, in order.
@@ -740,6 +691,16 @@ impl Planner<'_> {
             (self.side(*condition), self.side(*then), self.side(*otherwise));
         let refunds = (self.refund(then), self.refund(otherwise));
         self.add(Node::Conditional { condition, then, otherwise, refunds })
+    }
+}
+
+impl FoldPlan {
+    /// Keys that erred end the evaluation where the API server counts them without looking whether there are any.
+    pub(crate) fn check_keys(&self) -> Fallible<()> {
+        match self.one_order {
+            true => Err(go::not_counted(Counted::List, &[])),
+            false => Ok(()),
+        }
     }
 }
 

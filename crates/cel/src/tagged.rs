@@ -95,6 +95,32 @@ pub fn read<'a>(json: &Json) -> Result<Value<'a>, NotTagged> {
     })
 }
 
+/// Whether JSON has the form of a tagged value, right or wrong: a known tag, and beside it nothing but a value.
+#[must_use]
+pub fn has_tag(json: &Json) -> bool {
+    const TAGS: [&str; 13] = [
+        "null",
+        "bool",
+        "int",
+        "uint",
+        "double",
+        "string",
+        "bytes",
+        "list",
+        "map",
+        "type",
+        "duration",
+        "timestamp",
+        "optional",
+    ];
+    const ENUM: &str = "enum";
+    const PARTS: [&str; 5] = ["t", "v", "s", "n", "type"];
+    let Some(fields) = json.as_object() else { return false };
+    let is_known = |tag: &str| TAGS.contains(&tag) || tag == ENUM;
+    fields.get("t").and_then(Json::as_str).is_some_and(is_known)
+        && fields.keys().all(|field| PARTS.contains(&field.as_str()))
+}
+
 /// A value as tagged JSON.
 #[must_use]
 pub fn write(value: &Value<'_>) -> Json {

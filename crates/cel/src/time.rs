@@ -1,7 +1,12 @@
 //! Timestamps and durations, with Go's ways of reading and writing them: RFC 3339 between the years 1 and 9999,
 //! spans of 64-bit nanoseconds. Time zones come from the bundled database, so that every machine agrees.
 
-use std::{fmt, sync::LazyLock};
+use std::{
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::LazyLock,
+};
 
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
@@ -11,13 +16,19 @@ const DAY: i64 = 86_400;
 const FIRST: i64 = -62_135_596_800;
 const LAST: i64 = 253_402_300_799;
 
+/// No offset is as far, in seconds: a hundred thousand years.
+const FARTHEST: u64 = 3_155_760_000_000;
+
 static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
-/// A point in time, to the nanosecond.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A point in time, to the nanosecond. It is written with the offset from UTC in which it was read, and compared
+/// without it.
+#[derive(Clone, Copy, Debug)]
 pub struct Timestamp {
     seconds: i64,
     nanoseconds: u32,
+    /// In seconds, east of Greenwich.
+    offset: i32,
 }
 
 /// A span of time, to the nanosecond.
@@ -47,8 +58,15 @@ impl Timestamp {
     /// A time by its seconds since 1970; `None` outside of the years 1 to 9999.
     #[must_use]
     pub fn new(seconds: i64, nanoseconds: u32) -> Option<Timestamp> {
-        ((FIRST..=LAST).contains(&seconds) && nanoseconds < 1_000_000_000)
-            .then_some(Timestamp { seconds, nanoseconds })
+        ((FIRST..=LAST).contains(&seconds) && nanoseconds < 1_000_000_000).then_some(Timestamp {
+            seconds,
+            nanoseconds,
+            offset: 0,
+        })
+    }
+
+    fn instant(self) -> (i64, u32) {
+        (self.seconds, self.nanoseconds)
     }
 
     /// Seconds since 1970.
@@ -61,6 +79,13 @@ impl Timestamp {
     #[must_use]
     pub fn nanoseconds(self) -> u32 {
         self.nanoseconds
+    }
+
+    /// The offset that it was read with, where Go has one zone for all times with it: whole hours that places have. A time
+    /// with another offset is like no other to Go.
+    pub(crate) fn known_zone(self) -> Option<i32> {
+        let hours = self.offset / 3600;
+        (self.offset % 3600 == 0 && (-12..=14).contains(&hours)).then_some(self.offset)
     }
 
     /// Go's zero time: 0001-01-01T00:00:00Z.
@@ -81,18 +106,16 @@ impl Timestamp {
         let mark = |at: usize, wanted: u8| {
             if bytes.get(at) == Some(&wanted) { Ok(()) } else { Err(NotATime) }
         };
-        let year_digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if year_digits > 4 {
-            // A year past 9999 is out of range, not out of form.
-            return Ok(None);
-        }
         let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
         mark(4, b'-')?;
         mark(7, b'-')?;
         mark(10, b'T')?;
-        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-        mark(13, b':')?;
-        mark(16, b':')?;
+        // Go reads an hour of one digit too.
+        let at = if bytes.get(12) == Some(&b':') { 12 } else { 13 };
+        let (hour, minute, second) =
+            (number(11, at)?, number(at + 1, at + 3)?, number(at + 4, at + 6)?);
+        mark(at, b':')?;
+        mark(at + 3, b':')?;
         if !(1..=12).contains(&month)
             || day < 1
             || day > days_in_month(year, month)
@@ -102,7 +125,7 @@ impl Timestamp {
         {
             return Err(NotATime);
         }
-        let mut at = 19;
+        let mut at = at + 6;
         let mut nanoseconds = 0_u32;
         if matches!(bytes.get(at), Some(b'.' | b',')) {
             at += 1;
@@ -128,7 +151,7 @@ impl Timestamp {
                     return Err(NotATime);
                 }
                 at += 6;
-                let seconds = hours * 3600 + minutes * 60;
+                let seconds = i32::try_from(hours * 3600 + minutes * 60).map_err(|_| NotATime)?;
                 if *sign == b'-' { -seconds } else { seconds }
             }
             _ => return Err(NotATime),
@@ -136,16 +159,17 @@ impl Timestamp {
         if at != bytes.len() {
             return Err(NotATime);
         }
-        let seconds =
-            days_from_civil(year, month, day) * DAY + hour * 3600 + minute * 60 + second - offset;
-        Ok(Timestamp::new(seconds, nanoseconds))
+        let clock = hour * 3600 + minute * 60 + second;
+        let seconds = days_from_civil(year, month, day) * DAY + clock - i64::from(offset);
+        Ok(Timestamp::new(seconds, nanoseconds).map(|time| Timestamp { offset, ..time }))
     }
 
     /// The time a span later; `None` outside of the range.
     pub(crate) fn checked_add(self, span: Duration) -> Option<Timestamp> {
         let nanoseconds = i64::from(self.nanoseconds) + span.nanoseconds.rem_euclid(NANOS);
         let seconds = self.seconds + span.nanoseconds.div_euclid(NANOS) + nanoseconds / NANOS;
-        Timestamp::new(seconds, u32::try_from(nanoseconds % NANOS).ok()?)
+        let sum = Timestamp::new(seconds, u32::try_from(nanoseconds % NANOS).ok()?)?;
+        Some(Timestamp { offset: self.offset, ..sum })
     }
 
     /// The span from another time to this one; `None` beyond 64 bits of nanoseconds.
@@ -156,30 +180,88 @@ impl Timestamp {
         Some(Duration { nanoseconds: i64::try_from(nanoseconds).ok()? })
     }
 
-    /// The time in a zone: an IANA name, `UTC`, or an offset such as `-08:00`; `None` for an unknown zone.
-    pub(crate) fn civil(self, zone: Option<&str>) -> Option<Civil> {
+    /// The time in a zone: an IANA name, `UTC`, or an offset such as `-08:00`.
+    pub(crate) fn civil(self, zone: Option<&str>) -> Result<Civil, String> {
         let offset = match zone {
             None | Some("" | "UTC") => 0,
             Some(zone) => self.offset_in(zone)?,
         };
-        Some(civil(self.seconds + offset))
+        Ok(civil(self.seconds.saturating_add(offset)))
     }
 
-    fn offset_in(self, zone: &str) -> Option<i64> {
+    /// Seconds east of Greenwich. An offset is whatever two numbers around a colon make, as in cel-go.
+    fn offset_in(self, zone: &str) -> Result<i64, String> {
         if let Some((hours, minutes)) = zone.split_once(':') {
             let negative = hours.starts_with('-');
-            let hours: i64 = hours.parse().ok()?;
-            let minutes: i64 = minutes.parse().ok()?;
-            if !(0..60).contains(&minutes) {
-                return None;
-            }
-            let seconds = hours.abs() * 3600 + minutes * 60;
-            return Some(if negative { -seconds } else { seconds });
+            let (hours, minutes) = (whole(hours)?, whole(minutes)?);
+            let minutes = if negative { hours * 60 - minutes } else { hours * 60 + minutes };
+            return i64::try_from(minutes * 60)
+                .ok()
+                .filter(|seconds| seconds.unsigned_abs() < FARTHEST)
+                .ok_or_else(|| unknown_zone(zone));
         }
-        let zone: TimeZone = ZONES.get(zone).ok()?;
+        if zone.contains("..") || zone.starts_with(['/', '\\']) {
+            return Err("time: invalid location name".to_owned());
+        }
+        // A part of a file's name has 255 bytes: where zones are files, that is asked first.
+        if zone.split('/').any(|part| part.len() > 255) {
+            return Err("file name too long".to_owned());
+        }
+        let found: TimeZone = ZONES.get(zone).map_err(|_| unknown_zone(zone))?;
+        // The database does not look at case; names of zones have one.
+        if found.iana_name() != Some(zone) {
+            return Err(unknown_zone(zone));
+        }
+        let nanoseconds = i32::try_from(self.nanoseconds).unwrap_or_default();
+        // The last hours of the year 9999 are beyond what the database answers for.
         let instant =
-            jiff::Timestamp::new(self.seconds, i32::try_from(self.nanoseconds).ok()?).ok()?;
-        Some(i64::from(zone.to_offset(instant).seconds()))
+            jiff::Timestamp::new(self.seconds, nanoseconds).unwrap_or(match self.seconds {
+                ..0 => jiff::Timestamp::MIN,
+                0.. => jiff::Timestamp::MAX,
+            });
+        Ok(i64::from(found.to_offset(instant).seconds()))
+    }
+}
+
+fn unknown_zone(zone: &str) -> String {
+    format!("unknown time zone {zone}")
+}
+
+/// A number as Go's `Atoi` reads it, in its words.
+fn whole(text: &str) -> Result<i128, String> {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(format!("strconv.Atoi: parsing {text:?}: invalid syntax"));
+    }
+    let number: Option<i64> = text.parse().ok();
+    number
+        .map(i128::from)
+        .ok_or_else(|| format!("strconv.Atoi: parsing {text:?}: value out of range"))
+}
+
+impl PartialEq for Timestamp {
+    fn eq(&self, other: &Self) -> bool {
+        self.instant() == other.instant()
+    }
+}
+
+impl Eq for Timestamp {}
+
+impl PartialOrd for Timestamp {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Timestamp {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.instant().cmp(&other.instant())
+    }
+}
+
+impl Hash for Timestamp {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.instant().hash(state);
     }
 }
 
@@ -189,13 +271,19 @@ pub(crate) struct NotATime;
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Civil { year, month, day, hour, minute, second, .. } = civil(self.seconds);
+        let Civil { year, month, day, hour, minute, second, .. } =
+            civil(self.seconds + i64::from(self.offset));
         write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
         if self.nanoseconds != 0 {
             let digits = format!("{:09}", self.nanoseconds);
             write!(f, ".{}", digits.trim_end_matches('0'))?;
         }
-        f.write_str("Z")
+        let minutes = self.offset.unsigned_abs() / 60;
+        match self.offset {
+            0 => f.write_str("Z"),
+            ..0 => write!(f, "-{:02}:{:02}", minutes / 60, minutes % 60),
+            1.. => write!(f, "+{:02}:{:02}", minutes / 60, minutes % 60),
+        }
     }
 }
 
@@ -279,16 +367,11 @@ impl Duration {
 }
 
 impl fmt::Display for Duration {
+    #[expect(clippy::cast_precision_loss, reason = "it is what cel-go does")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.nanoseconds < 0 { "-" } else { "" };
-        let nanoseconds = self.nanoseconds.unsigned_abs();
-        let (seconds, rest) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
-        write!(f, "{sign}{seconds}")?;
-        if rest != 0 {
-            let digits = format!("{rest:09}");
-            write!(f, ".{}", digits.trim_end_matches('0'))?;
-        }
-        f.write_str("s")
+        // As cel-go writes it: by way of a double, which for long spans has no place for nanoseconds.
+        let (seconds, rest) = (self.nanoseconds / NANOS, self.nanoseconds % NANOS);
+        write!(f, "{}s", seconds as f64 + rest as f64 / 1e9)
     }
 }
 
@@ -376,10 +459,16 @@ mod tests {
         }
         assert_eq!(
             Timestamp::parse("2000-01-01T00:00:00+01:00").unwrap().unwrap().to_string(),
-            "1999-12-31T23:00:00Z"
+            "2000-01-01T00:00:00+01:00"
+        );
+        assert_eq!(
+            Timestamp::parse("2000-01-01T00:00:00+01:00"),
+            Timestamp::parse("1999-12-31T23:00:00Z")
         );
         assert_eq!(Timestamp::parse("0000-01-01T00:00:00Z"), Ok(None));
-        assert_eq!(Timestamp::parse("10000-01-01T00:00:00Z"), Ok(None));
+        assert_eq!(Timestamp::parse("10000-01-01T00:00:00Z"), Err(NotATime));
+        let far = Timestamp::parse("0001-01-01T01:00:00-03:30").unwrap().unwrap();
+        assert_eq!(far.to_string(), "0001-01-01T01:00:00-03:30");
         for text in
             ["", "2009", "2009-02-30T00:00:00Z", "2009-02-13 23:31:30Z", "2009-02-13T23:31:30"]
         {
@@ -409,6 +498,13 @@ mod tests {
         assert_eq!(time.civil(None).unwrap().weekday, 5);
         assert_eq!(time.civil(Some("Australia/Sydney")).unwrap().day, 14);
         assert_eq!(time.civil(Some("-02:30")).unwrap().minute, 1);
-        assert!(time.civil(Some("Mars/Base")).is_none());
+        assert_eq!(time.civil(Some("+99:99")).unwrap().hour, 4);
+        for (zone, message) in [
+            ("Mars/Base", "unknown time zone Mars/Base"),
+            ("utc", "unknown time zone utc"),
+            ("a:1", "strconv.Atoi: parsing \"a\": invalid syntax"),
+        ] {
+            assert_eq!(time.civil(Some(zone)).unwrap_err(), message);
+        }
     }
 }

@@ -101,9 +101,6 @@ impl Validator<'_> {
         let Some(Expr::List { items }) = args.first().map(|list| checked.ast.expr(*list)) else {
             return;
         };
-        if items.iter().any(|item| item.presence == Presence::Optional) {
-            return;
-        }
         let mut rest = pattern.as_str();
         let mut next = 0;
         while let Some(at) = rest.find('%') {
@@ -124,8 +121,8 @@ impl Validator<'_> {
             match Clause::parse(rest) {
                 Ok((clause, after)) => {
                     rest = after;
-                    if let Err(reason) = clause.check(checked.type_of(item.value)) {
-                        self.error(item.value, format!("error during formatting: {reason}"));
+                    if let Err((at, reason)) = self.check_clause(clause, item.value) {
+                        self.error(at, format!("error during formatting: {reason}"));
                         return;
                     }
                 }
@@ -146,9 +143,34 @@ impl Validator<'_> {
         }
     }
 
+    /// Whether a clause can write an argument; `%s` of a literal list or map writes each part.
+    fn check_clause(&self, clause: Clause, id: ExprId) -> Result<(), (ExprId, String)> {
+        clause.check(self.checked.type_of(id)).map_err(|reason| (id, reason))?;
+        if clause != Clause::String {
+            return Ok(());
+        }
+        match self.checked.ast.expr(id) {
+            Expr::List { items } => {
+                items.iter().try_for_each(|item| self.check_clause(clause, item.value))
+            }
+            Expr::Map { entries } => entries.iter().try_for_each(|entry| {
+                self.check_clause(clause, entry.key)?;
+                self.check_clause(clause, entry.value)
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn check_literal(&mut self, function: &str, args: &[ExprId]) {
         let Some(argument) = args.first() else { return };
-        let Expr::Literal(Literal::String(text)) = self.checked.ast.expr(*argument) else { return };
+        let text = match self.checked.ast.expr(*argument) {
+            Expr::Literal(Literal::String(text)) => text,
+            // No literal but text is a span of time.
+            Expr::Literal(_) if function == "duration" => {
+                return self.error(*argument, format!("invalid {function} argument"));
+            }
+            _ => return,
+        };
         let valid = match function {
             "duration" => Duration::parse(text).is_some(),
             "timestamp" => matches!(Timestamp::parse(text), Ok(Some(_))),

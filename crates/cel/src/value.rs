@@ -265,7 +265,6 @@ impl<'a> Value<'a> {
             Value::Map(map) => map.is_empty(),
             Value::Timestamp(time) => time.is_zero(),
             Value::Duration(span) => span.nanoseconds() == 0,
-            Value::Optional(value) => value.is_none(),
             Value::Object(object) => object.fields.is_empty(),
             _ => false,
         }
@@ -289,6 +288,7 @@ impl<'a> Value<'a> {
     fn equality_of_value(&self, other: &Value<'_>) -> Option<bool> {
         match (self, other) {
             (Value::Optional(Some(one)), Value::Optional(Some(two))) => one.equality_of_value(two),
+            (Value::Quantity(_), Value::Quantity(two)) if two.is_computed() => None,
             (
                 Value::Ip(_)
                 | Value::Cidr(_)

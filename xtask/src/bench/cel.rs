@@ -102,7 +102,7 @@ fn in_turns(
 
 /// How much processor time the work takes once, when it is done for a while.
 #[expect(clippy::cast_precision_loss, reason = "rounds are far below 2^52")]
-fn microseconds(limit: Duration, work: impl Fn()) -> Result<f64> {
+pub(super) fn microseconds(limit: Duration, mut work: impl FnMut()) -> Result<f64> {
     let (began, used) = (Instant::now(), processor_nanoseconds()?);
     let mut rounds: u64 = 0;
     while began.elapsed() < limit {

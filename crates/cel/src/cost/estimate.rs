@@ -295,11 +295,7 @@ impl Estimator<'_> {
             let filter = fold.filter.map(|filter| estimator.cost(filter));
             let size = estimator.size_or_unknown(fold.body);
             let item = match fold.kind {
-                FoldKind::Filter => estimator
-                    .locals
-                    .last()
-                    .and_then(|local| local.size)
-                    .unwrap_or(Estimate::UNKNOWN),
+                FoldKind::Filter => estimator.item_size(id),
                 _ => size,
             };
             let weight = Weight { body, filter, count };
@@ -329,6 +325,14 @@ impl Estimator<'_> {
                 }
             }
         })
+    }
+
+    /// The size of an item that a filter keeps: its type tells it before the list does.
+    fn item_size(&self, filter: ExprId) -> Estimate {
+        match self.type_of(filter) {
+            Type::List(element) if is_scalar(element) => Estimate::ONE,
+            _ => self.locals.last().and_then(|local| local.size).unwrap_or(Estimate::UNKNOWN),
+        }
     }
 
     fn sort_cost(&self, key: ExprId, count: Estimate) -> Estimate {

@@ -284,7 +284,8 @@ pub(crate) fn call_cost(function: &str, overload: Option<&str>) -> CallCost {
         | "less_equals_bytes"
         | "greater_equals_bytes" => CallCost(walk_lesser),
         "add_string" | "add_bytes" => CallCost(walk_both),
-        "matches" | "matches_string" => CallCost(match_pattern),
+        // `matches(text, pattern)` has no cost of its own in the API server.
+        "matches_string" => CallCost(match_pattern),
         "contains_string" => CallCost(contains_text),
         _ => FIXED_ONE,
     }

@@ -17,7 +17,7 @@ use crate::{
 const CIDR: Type = Type::Opaque("net.CIDR");
 
 /// An address and the length of its network prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     /// The address as it was given.
     pub address: IpAddr,
@@ -72,12 +72,14 @@ pub(crate) fn declare(library: &mut Library, profile: &Profile) {
     });
     let contains_text: Run = if profile.mapped_hexadecimal {
         |_, args| {
-            let address = ip::parse(text(args, 1)?, Mapped::Hexadecimal)?;
+            let address = ip::parse(text(args, 1)?, Mapped::Hexadecimal)
+                .map_err(|_| EvalError::no_overload())?;
             Ok(Value::Bool(cidr(args, 0)?.contains(address)))
         }
     } else {
         |_, args| {
-            let address = ip::parse(text(args, 1)?, Mapped::Refused)?;
+            let address =
+                ip::parse(text(args, 1)?, Mapped::Refused).map_err(|_| EvalError::no_overload())?;
             Ok(Value::Bool(cidr(args, 0)?.contains(address)))
         }
     };
@@ -139,9 +141,7 @@ fn parse(source: &str) -> Fallible<Cidr> {
         return Err(refused("no '/'".to_owned()));
     };
     if address.contains('%') {
-        return Err(EvalError::Failed(format!(
-            "{ERROR}: CIDR with zone value is not allowed: {source:?}"
-        )));
+        return Err(refused("IPv6 zones cannot be present in a prefix".to_owned()));
     }
     let parsed: IpAddr = address
         .parse()

@@ -111,17 +111,30 @@ fn to_double<'a>(_: &mut Machine<'a>, args: &[Value<'a>]) -> Fallible<Value<'a>>
     }
 }
 
-/// Go's `ParseFloat` without its hexadecimal form: a finite number, infinity or NaN by name.
+/// Go's `ParseFloat` without its hexadecimal form: a finite number, infinity or NaN by name, `_` between digits.
 fn parse_double(text: &str) -> Option<f64> {
-    let number: f64 = text.parse().ok()?;
+    let bytes = text.as_bytes();
+    let is_digit =
+        |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);
+    let apart = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'_').map(|(at, _)| at);
+    let apart: Vec<usize> = apart.collect();
+    if apart.iter().any(|at| !is_digit(at.checked_sub(1)) || !is_digit(Some(at + 1))) {
+        return None;
+    }
+    let number: f64 = match apart.is_empty() {
+        true => text.parse().ok()?,
+        false => text.replace('_', "").parse().ok()?,
+    };
+    let signed = text.starts_with(['+', '-']);
     let named = text.bytes().any(|byte| matches!(byte, b'n' | b'N'));
-    (number.is_finite() || named).then_some(number)
+    (number.is_finite() || (named && !(signed && number.is_nan()))).then_some(number)
 }
 
 fn to_duration<'a>(_: &mut Machine<'a>, args: &[Value<'a>]) -> Fallible<Value<'a>> {
     match args.first() {
-        Some(Value::Int(nanoseconds)) => {
-            Ok(Value::Duration(Duration::from_nanoseconds(*nanoseconds)))
+        // It is declared, and nobody can do it.
+        Some(Value::Int(_)) => {
+            Err(EvalError::failed("type conversion error from 'int' to 'google.protobuf.Duration'"))
         }
         Some(Value::String(text)) => Duration::parse(text)
             .map(Value::Duration)

@@ -62,13 +62,8 @@ pub(crate) fn format<'a>(
         }
         out.push_str(&written);
     }
+    // Values that nothing asks for are refused where the checker sees them, and nowhere else.
     out.push_str(rest);
-    if next < values.len() {
-        return Err(EvalError::Failed(format!(
-            "too many arguments supplied to string.format (expected {next}, got {})",
-            values.len()
-        )));
-    }
     Ok(Value::string(out))
 }
 
@@ -243,6 +238,8 @@ fn write_fixed(value: &Value<'_>, precision: usize, locale: Locale) -> Result<St
     Ok(match number {
         number if number.is_nan() => "NaN".to_owned(),
         number if number.is_infinite() => if number > 0.0 { "∞" } else { "-∞" }.to_owned(),
+        // The locale's printer knows no negative zero.
+        0.0 => grouped(&format!("{:.precision$}", 0.0)),
         number => grouped(&format!("{number:.precision$}")),
     })
 }
@@ -281,6 +278,7 @@ fn write_scientific(value: &Value<'_>, precision: usize, locale: Locale) -> Resu
         number if number.is_nan() => "NaN".to_owned(),
         number if number.is_infinite() => if number > 0.0 { "∞" } else { "-∞" }.to_owned(),
         number => {
+            let number = if number == 0.0 { 0.0 } else { number };
             let (digits, sign, exponent) = scientific(number, DEFAULT_PRECISION);
             let sign = if sign == '-' { "⁻" } else { "" };
             let raised: String = format!("{exponent:0>2}").chars().map(raise).collect();

@@ -52,10 +52,13 @@ pub(crate) fn declare(library: &mut Library) {
         library.member("isSorted", is_sorted_id, [of.clone()], Type::Bool, |_, args| {
             let items = list(args, 0)?;
             for at in 1..items.len() {
-                if let (Some(one), Some(two)) = (items.get(at - 1), items.get(at))
-                    && one.compare(&two) == Some(Ordering::Greater)
-                {
-                    return Ok(Value::Bool(false));
+                let (Some(one), Some(two)) = (items.get(at - 1), items.get(at)) else { continue };
+                match one.compare(&two) {
+                    Some(Ordering::Greater) => return Ok(Value::Bool(false)),
+                    None if !one.is_comparable(&one) || !two.is_comparable(&two) => {
+                        return Err(EvalError::no_overload());
+                    }
+                    _ => {}
                 }
             }
             Ok(Value::Bool(true))
@@ -122,6 +125,9 @@ fn extreme<'a>(args: &[Value<'a>], name: &str, worse: Ordering) -> Fallible<Valu
     let mut best: Option<Value<'a>> = None;
     for item in list(args, 0)?.iter() {
         match &best {
+            Some(known) if !known.is_comparable(known) || !item.is_comparable(&item) => {
+                return Err(EvalError::no_overload());
+            }
             Some(known) if known.compare(&item) != Some(worse) => {}
             _ => best = Some(item),
         }

@@ -7,6 +7,7 @@ pub(crate) mod convert;
 pub(crate) mod encoders;
 pub(crate) mod format;
 pub(crate) mod formatting;
+pub(crate) mod go;
 pub(crate) mod ip;
 pub(crate) mod jsonpatch;
 pub(crate) mod k8s_lists;
@@ -23,7 +24,7 @@ pub(crate) mod strings;
 pub(crate) mod time;
 pub(crate) mod url;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     error::{EvalError, Fallible},
@@ -50,7 +51,7 @@ pub(crate) struct Overload {
     /// cel-go's name of it, by which cost is counted.
     pub(crate) id: &'static str,
     pub(crate) style: Style,
-    pub(crate) params: Vec<Type>,
+    pub(crate) params: Arc<[Type]>,
     pub(crate) result: Type,
     pub(crate) run: Run,
 }
@@ -115,7 +116,7 @@ impl Library {
         name: &'static str,
         id: &'static str,
         style: Style,
-        params: Vec<Type>,
+        params: Arc<[Type]>,
         result: Type,
         run: Run,
     ) {

@@ -52,7 +52,7 @@ impl Operator {
         right: &Value<'a>,
     ) -> Fallible<Value<'a>> {
         if let Some(name) = self.missing(left) {
-            return Err(EvalError::no_overload_for(name));
+            return Err(no_trait(left, name));
         }
         match self {
             Operator::Add => add(machine, left, right),
@@ -92,6 +92,14 @@ impl Operator {
     }
 }
 
+/// What a value says of a function that its type never has: texts and times are asked by themselves, and name none.
+pub(crate) fn no_trait(value: &Value<'_>, name: &str) -> EvalError {
+    match value {
+        Value::String(_) | Value::Timestamp(_) | Value::Duration(_) => EvalError::no_overload(),
+        _ => EvalError::no_overload_for(name),
+    }
+}
+
 fn is_ordered(value: &Value<'_>) -> bool {
     value.is_comparable(value)
 }
@@ -105,7 +113,7 @@ fn unsigned_overflow() -> EvalError {
 }
 
 fn duration_overflow() -> EvalError {
-    EvalError::failed("duration overflow")
+    EvalError::failed("integer overflow")
 }
 
 fn timestamp_overflow() -> EvalError {
@@ -165,11 +173,10 @@ fn subtract<'a>(left: &Value<'a>, right: &Value<'a>) -> Fallible<Value<'a>> {
         (Value::Duration(one), Value::Duration(two)) => {
             one.checked_sub(*two).map(Value::Duration).ok_or_else(duration_overflow)
         }
-        (Value::Timestamp(time), Value::Duration(span)) => span
-            .checked_neg()
-            .and_then(|span| time.checked_add(span))
-            .map(Value::Timestamp)
-            .ok_or_else(timestamp_overflow),
+        (Value::Timestamp(time), Value::Duration(span)) => {
+            let back = span.checked_neg().ok_or_else(duration_overflow)?;
+            time.checked_add(back).map(Value::Timestamp).ok_or_else(timestamp_overflow)
+        }
         (Value::Timestamp(one), Value::Timestamp(two)) => {
             one.checked_sub(*two).map(Value::Duration).ok_or_else(duration_overflow)
         }
@@ -224,16 +231,31 @@ fn order<'a>(
 ) -> Fallible<Value<'a>> {
     match left.compare(right) {
         Some(ordering) => Ok(Value::Bool(holds(ordering))),
-        // Not a number has no order, and that is no error.
-        None if left.is_comparable(right) => Ok(Value::Bool(false)),
+        // What is not a number is seen before the type of the other.
+        None if left.is_comparable(right)
+            || matches!(left, Value::Double(left) if left.is_nan()) =>
+        {
+            Err(EvalError::failed("NaN values cannot be ordered"))
+        }
         None => Err(EvalError::no_overload()),
     }
+}
+
+/// `item in set`, for a literal set, which is asked by hash.
+pub(crate) fn is_member<'a>(item: &Value<'a>, set: &Value<'a>) -> Fallible<Value<'a>> {
+    crate::map::check_hashable(item)?;
+    contains(item, set)
 }
 
 pub(crate) fn contains<'a>(item: &Value<'a>, container: &Value<'a>) -> Fallible<Value<'a>> {
     match container {
         Value::List(list) => Ok(Value::Bool(list.contains(item))),
-        Value::Map(map) => Ok(Value::Bool(map.get(item).is_some())),
+        Value::Map(map) => {
+            if !matches!(map, Map::Json(_)) && !map.is_empty() {
+                crate::map::check_hashable(item)?;
+            }
+            Ok(Value::Bool(map.get(item).is_some()))
+        }
         _ => Err(EvalError::no_overload()),
     }
 }
@@ -242,7 +264,12 @@ pub(crate) fn negate<'a>(value: &Value<'a>) -> Fallible<Value<'a>> {
     match value {
         Value::Int(number) => number.checked_neg().map(Value::Int).ok_or_else(integer_overflow),
         Value::Double(number) => Ok(Value::Double(-number)),
-        _ => Err(EvalError::no_overload()),
+        // No checker lets it through; a value of any type gets this far.
+        Value::Duration(span) => {
+            span.checked_neg().map(Value::Duration).ok_or_else(duration_overflow)
+        }
+        Value::Bool(_) => Err(EvalError::no_overload()),
+        other => Err(no_trait(other, "-_")),
     }
 }
 
@@ -323,6 +350,7 @@ pub(crate) fn index<'a>(
     index: &Value<'a>,
     scalars: Scalars,
 ) -> Fallible<Value<'a>> {
+    check_index(index)?;
     match operand {
         Value::Map(map) => map.get(index).ok_or_else(|| no_such_key_of(index)),
         Value::List(list) => {
@@ -348,6 +376,7 @@ pub(crate) fn index_optional<'a>(
     index: &Value<'a>,
     scalars: Scalars,
 ) -> Fallible<Value<'a>> {
+    check_index(index)?;
     let found = match operand {
         Value::Map(map) => map.get(index),
         Value::List(list) => usize::try_from(place(index)?).ok().and_then(|place| list.get(place)),
@@ -360,6 +389,20 @@ pub(crate) fn index_optional<'a>(
         _ => scalars.ask(None, || no_such_key_of(index))?,
     };
     Ok(Value::Optional(found.map(std::sync::Arc::new)))
+}
+
+/// Whether a value can name a part of another, whatever that is; the names of types are Go's.
+fn check_index(index: &Value<'_>) -> Fallible<()> {
+    let of = match index {
+        Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::String(_) => {
+            return Ok(());
+        }
+        Value::Null => "<nil>",
+        Value::Map(_) => "map[string]interface {}",
+        Value::List(_) => "[]interface {}",
+        other => other.type_name(),
+    };
+    Err(EvalError::Failed(format!("invalid qualifier type: {of}")))
 }
 
 /// The place that an index names: whole numbers of any type.
@@ -399,16 +442,5 @@ fn no_such_key_of(key: &Value<'_>) -> EvalError {
         }
         Value::Bool(truth) => EvalError::Failed(format!("no such key: {truth}")),
         other => EvalError::Failed(format!("no such key: {}", other.type_name())),
-    }
-}
-
-/// How a key is told in an error.
-pub(crate) fn shown_key(key: &Value<'_>) -> String {
-    match key {
-        Value::String(text) => text.to_string(),
-        Value::Int(number) => number.to_string(),
-        Value::Uint(number) => number.to_string(),
-        Value::Bool(truth) => truth.to_string(),
-        other => other.type_name().to_owned(),
     }
 }

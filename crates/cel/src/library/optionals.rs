@@ -99,8 +99,8 @@ fn unwrap<'a>(machine: &mut Machine<'a>, args: &[Value<'a>]) -> Fallible<Value<'
             Value::Optional(Some(value)) => there.push(value.as_ref().clone()),
             Value::Optional(None) => {}
             other => {
-                let of = other.type_name();
-                return Err(EvalError::Failed(format!("value of type {of} is not optional")));
+                let shown = super::go::shown(&other);
+                return Err(EvalError::Failed(format!("value {shown} is not optional")));
             }
         }
     }

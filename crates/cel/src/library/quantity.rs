@@ -22,13 +22,20 @@ const MAX_EXPONENT: i32 = 4096;
 
 const WRONG_FORM: &str =
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-const WRONG_NUMBER: &str = "unable to parse numeric part of quantity";
 const WRONG_SUFFIX: &str = "unable to parse quantity's suffix";
 
 /// An amount of a resource.
 #[derive(Clone, Debug)]
 pub struct Quantity {
     amount: Amount,
+    origin: Origin,
+}
+
+/// Where an amount comes from. The API server holds one that was computed in another form, which no other equals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Read,
+    Computed,
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +111,7 @@ pub(crate) fn declare(library: &mut Library) {
 }
 
 fn made<'a>(quantity: Quantity) -> Value<'a> {
-    Value::Quantity(Arc::new(quantity))
+    Value::Quantity(Arc::new(Quantity { origin: Origin::Computed, ..quantity }))
 }
 
 fn quantity<'v>(args: &'v [Value<'_>], at: usize) -> Fallible<&'v Quantity> {
@@ -116,7 +123,7 @@ fn quantity<'v>(args: &'v [Value<'_>], at: usize) -> Fallible<&'v Quantity> {
 
 impl Quantity {
     fn of(value: i64) -> Quantity {
-        Quantity { amount: Amount::Small { value, scale: 0 } }
+        Quantity::read(Amount::Small { value, scale: 0 })
     }
 
     /// Reads a quantity.
@@ -141,13 +148,19 @@ impl Quantity {
             None => ("", rest),
         };
         let suffix = suffix_of(rest)?;
-        if whole.is_empty() && fraction.is_empty() && !unsigned.contains('0') {
-            return Err(WRONG_NUMBER);
-        }
         if let Some(small) = small(whole, fraction, &suffix, negative) {
-            return Ok(Quantity { amount: small });
+            return Ok(Quantity::read(small));
         }
-        Ok(Quantity { amount: decimal(whole, fraction, &suffix, negative) })
+        Ok(Quantity::read(decimal(whole, fraction, &suffix, negative)))
+    }
+
+    /// Whether it is a sum or difference.
+    pub(crate) fn is_computed(&self) -> bool {
+        self.origin == Origin::Computed
+    }
+
+    fn read(amount: Amount) -> Quantity {
+        Quantity { amount, origin: Origin::Read }
     }
 
     fn parts(&self) -> (BigInt, i32) {
@@ -164,7 +177,9 @@ impl Quantity {
         }
     }
 
-    pub(crate) fn compare(&self, other: &Quantity) -> Ordering {
+    /// Which is more.
+    #[must_use]
+    pub fn compare(&self, other: &Quantity) -> Ordering {
         let signs = self.sign().cmp(&other.sign());
         if signs != Ordering::Equal {
             return signs;
@@ -186,7 +201,8 @@ impl Quantity {
             Amount::Small { value, scale: 0 } => *value as f64,
             Amount::Small { value, scale } => power_of_ten(*value as f64, *scale),
             Amount::Decimal { value, scale } => {
-                format!("{value}e{scale}").parse().unwrap_or(f64::NAN)
+                let value: f64 = value.to_string().parse().unwrap_or(f64::NAN);
+                if *scale == 0 { value } else { power_of_ten(value, *scale) }
             }
         }
     }
@@ -200,26 +216,34 @@ impl Quantity {
             _ => None,
         };
         if let Some((value, scale)) = small {
-            return Quantity { amount: Amount::Small { value, scale } };
+            return Quantity::read(Amount::Small { value, scale });
         }
         let (one, two) = aligned(self.parts(), other.parts());
-        Quantity { amount: Amount::Decimal { value: one.0 + two.0, scale: one.1 } }
+        Quantity::read(Amount::Decimal { value: one.0 + two.0, scale: one.1 })
     }
 
     fn minus(&self, other: &Quantity) -> Quantity {
         let negated = match &other.amount {
-            Amount::Small { value, scale } => match value.checked_neg() {
-                Some(value) => Amount::Small { value, scale: *scale },
-                None => Amount::Decimal { value: -BigInt::from(*value), scale: *scale },
-            },
+            // The least number is its own negative, as in the API machinery.
+            Amount::Small { value, scale } => {
+                Amount::Small { value: value.wrapping_neg(), scale: *scale }
+            }
             Amount::Decimal { value, scale } => Amount::Decimal { value: -value, scale: *scale },
         };
-        self.plus(&Quantity { amount: negated })
+        self.plus(&Quantity::read(negated))
     }
 }
 
 fn power_of_ten(value: f64, scale: i32) -> f64 {
-    if scale < 0 { value / 10_f64.powi(-scale) } else { value * 10_f64.powi(scale) }
+    // As Go's `Pow10` makes it: of two powers that a table has, which is not the nearest double of every power.
+    let table = |power: i32| format!("1e{power}").parse::<f64>().unwrap_or(f64::NAN);
+    let power = match scale {
+        0..=308 => table(scale / 32 * 32) * table(scale % 32),
+        -323..0 => table(scale / 32 * 32) / table(-scale % 32),
+        309.. => f64::INFINITY,
+        _ => 0.0,
+    };
+    value * power
 }
 
 fn scaled_up(value: i64, scale: i32) -> Option<i64> {
@@ -325,6 +349,11 @@ fn decimal(whole: &str, fraction: &str, suffix: &Suffix, negative: bool) -> Amou
     match suffix {
         Suffix::Ten(exponent) => scale = scale.saturating_add(*exponent),
         Suffix::Two(exponent) => value <<= *exponent,
+    }
+    // Every one is held in billionths.
+    if scale > NANO && value != BigInt::ZERO {
+        value *= BigInt::from(10).pow(scale.abs_diff(NANO));
+        scale = NANO;
     }
     // What is finer than a billionth is rounded up: whoever asks for a little gets a little.
     if scale < NANO {

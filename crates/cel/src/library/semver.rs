@@ -156,13 +156,17 @@ impl Semver {
 }
 
 fn release_number(digits: &str, name: &str) -> Result<u64, String> {
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    if digits.is_empty() {
+        return Err("strconv.ParseUint: parsing \"\": invalid syntax".to_owned());
+    }
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        let name = name.to_ascii_lowercase();
         return Err(format!("Invalid character(s) found in {name} number {digits:?}"));
     }
     if digits.len() > 1 && digits.starts_with('0') {
         return Err(format!("{name} number must not contain leading zeroes {digits:?}"));
     }
-    digits.parse().map_err(|_| format!("{name} number {digits:?} is out of range"))
+    digits.parse().map_err(|_| out_of_range(digits))
 }
 
 fn is_identifier(part: &str) -> bool {
@@ -182,9 +186,11 @@ fn identifier(part: &str) -> Result<Identifier, String> {
     if part.len() > 1 && part.starts_with('0') {
         return Err(format!("Numeric PreRelease version must not contain leading zeroes {part:?}"));
     }
-    part.parse()
-        .map(Identifier::Number)
-        .map_err(|_| format!("Numeric PreRelease version {part:?} is out of range"))
+    part.parse().map(Identifier::Number).map_err(|_| out_of_range(part))
+}
+
+fn out_of_range(digits: &str) -> String {
+    format!("strconv.ParseUint: parsing {digits:?}: value out of range")
 }
 
 fn build_part(part: &str) -> Result<String, String> {

@@ -30,9 +30,9 @@ pub(crate) fn declare(library: &mut Library) {
         Type::Bool,
         |machine, args| {
             let (one, two) = (list(args, 0)?, list(args, 1)?);
-            for item in two.iter() {
-                weigh(machine, one)?;
-                if one.contains(&item) {
+            for item in one.iter() {
+                weigh(machine, two)?;
+                if two.contains(&item) {
                     return Ok(Value::Bool(true));
                 }
             }

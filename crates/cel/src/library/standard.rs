@@ -17,7 +17,7 @@ pub(crate) fn declare(library: &mut Library, profile: &Profile) {
     declare_types(library);
     declare_logic(library);
     declare_arithmetic(library);
-    declare_order(library, profile);
+    declare_order(library);
     declare_containers(library);
     declare_text(library);
     convert::declare(library);
@@ -199,7 +199,13 @@ const ORDERS: [Order; 4] = [
     },
 ];
 
-fn declare_order(library: &mut Library, profile: &Profile) {
+/// Whether an overload of an operator orders numbers of two types.
+pub(crate) fn is_across(operator: &str, params: &[Type]) -> bool {
+    let orders = ORDERS.iter().any(|order| order.name == operator);
+    orders && matches!(params, [one, two] if one != two)
+}
+
+fn declare_order(library: &mut Library) {
     let same = [
         Type::Bool,
         Type::Int,
@@ -222,10 +228,8 @@ fn declare_order(library: &mut Library, profile: &Profile) {
         for (id, of) in order.same.into_iter().zip(&same) {
             library.global(order.name, id, [of.clone(), of.clone()], Type::Bool, built_in);
         }
-        if profile.cross_type_order {
-            for (id, of) in order.across.into_iter().zip(&across) {
-                library.global(order.name, id, of.clone(), Type::Bool, built_in);
-            }
+        for (id, of) in order.across.into_iter().zip(&across) {
+            library.global(order.name, id, of.clone(), Type::Bool, built_in);
         }
     }
 }

@@ -272,7 +272,10 @@ fn join<'a>(machine: &mut Machine<'a>, args: &[Value<'a>], separator: &str) -> F
     let mut joined = String::new();
     for (at, item) in list(args, 0)?.iter().enumerate() {
         let Value::String(part) = &item else {
-            return Err(EvalError::Failed(format!("join: invalid input: {}", item.type_name())));
+            return Err(EvalError::Failed(format!(
+                "join: invalid input: {}",
+                super::go::shown(&item)
+            )));
         };
         if at > 0 {
             joined.push_str(separator);

@@ -76,8 +76,7 @@ fn civil_of(time: Timestamp, zone: Option<&Value<'_>>) -> Fallible<Civil> {
         Some(Value::String(zone)) => Some(zone.as_str()),
         Some(_) => return Err(EvalError::no_overload()),
     };
-    time.civil(zone)
-        .ok_or_else(|| EvalError::Failed(format!("unknown time zone {}", zone.unwrap_or_default())))
+    time.civil(zone).map_err(EvalError::Failed)
 }
 
 fn part<'a>(args: &[Value<'a>], of: fn(&Civil) -> i64) -> Fallible<Value<'a>> {

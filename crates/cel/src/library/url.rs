@@ -1,6 +1,9 @@
 //! The URL library: Go's reading of absolute URLs and absolute paths.
 
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use super::{Library, Run, text};
 use crate::{
@@ -184,7 +187,7 @@ fn parse_parts(text: &str, source: &str, reading: Reading) -> Result<Url, String
     let path = if has_authority {
         let after = &rest[2..];
         let end = after.find('/').unwrap_or(after.len());
-        url.host = host_of(&after[..end])?;
+        url.host = host_of(&url.scheme, &after[..end])?;
         &after[end..]
     } else {
         rest
@@ -215,7 +218,7 @@ fn scheme_of(text: &str) -> Result<(&str, &str), String> {
     Ok(("", text))
 }
 
-fn host_of(authority: &str) -> Result<String, String> {
+fn host_of(scheme: &str, authority: &str) -> Result<String, String> {
     let host = match authority.rsplit_once('@') {
         None => authority,
         Some((user, host)) => {
@@ -229,22 +232,47 @@ fn host_of(authority: &str) -> Result<String, String> {
             host
         }
     };
-    if let Some(bracketed) = host.strip_prefix('[') {
-        let Some((address, port)) = bracketed.rsplit_once(']') else {
-            return Err("missing ']' in host".to_owned());
-        };
-        check_port(port)?;
-        if let Some((address, zone)) = address.split_once("%25") {
-            let zone = unescape(zone, Part::Zone)?;
-            return Ok(format!("[{address}%{}]{port}", String::from_utf8_lossy(&zone)));
-        }
-        return Ok(host.to_owned());
+    match host.rfind('[') {
+        Some(0) => return bracketed(&host[1..]),
+        Some(_) => return Err("invalid IP-literal".to_owned()),
+        None => {}
     }
-    if let Some((_, port)) = host.rsplit_once(':') {
-        check_port(&format!(":{port}"))?;
+    // Only the web's own schemes are read strictly: others may list hosts with their ports.
+    let colon = if matches!(scheme, "http" | "https") { host.find(':') } else { host.rfind(':') };
+    if let Some(colon) = colon {
+        check_port(&host[colon..])?;
     }
     let unescaped = unescape(host, Part::Host)?;
     Ok(String::from_utf8_lossy(&unescaped).into_owned())
+}
+
+/// `::1]:80`, `fe80::1%25eth0]`: an address of IPv6 and what follows it.
+fn bracketed(host: &str) -> Result<String, String> {
+    let Some((address, port)) = host.rsplit_once(']') else {
+        return Err("missing ']' in host".to_owned());
+    };
+    check_port(port)?;
+    let (plain, zone) = match address.split_once("%25") {
+        Some((plain, zone)) => (plain, Some(zone)),
+        None => (address, None),
+    };
+    let mut unescaped = unescape(plain, Part::Host)?;
+    if let Some(zone) = zone {
+        unescaped.push(b'%');
+        unescaped.extend(unescape(zone, Part::Zone)?);
+    }
+    let address = String::from_utf8_lossy(&unescaped).into_owned();
+    let (plain, zone) = match address.split_once('%') {
+        Some((plain, zone)) => (plain, Some(zone)),
+        None => (address.as_str(), None),
+    };
+    if zone.is_none() && plain.parse::<Ipv4Addr>().is_ok() {
+        return Err("invalid IP-literal".to_owned());
+    }
+    if plain.parse::<Ipv6Addr>().is_err() || zone == Some("") {
+        return Err(format!("invalid host: ParseAddr({address:?}): unable to parse IP"));
+    }
+    Ok(format!("[{address}]{port}"))
 }
 
 fn check_port(port: &str) -> Result<(), String> {

@@ -63,6 +63,8 @@ fn what_is_longer_or_deeper_is_refused_with_its_position() {
     for (open, close) in [("(", ")"), ("[", "]"), ("{'a':", "}"), ("!(", ")"), ("size([", "])")] {
         let depth = LONG / (open.len() + close.len()) - 1;
         let source = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+        let told = env().compile(&source).unwrap_err();
+        assert_eq!(told[0].message, "expression recursion limit exceeded: 250", "{open}");
         assert!(on_a_small_stack(source).is_err(), "{open}");
     }
     assert!(on_a_small_stack(repeated("true", "?1:true", LONG)).is_err());

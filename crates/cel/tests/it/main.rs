@@ -7,6 +7,8 @@ mod bounds;
 mod conformance;
 mod cost;
 mod generated;
+mod grammar;
 mod k8s;
 mod library;
+mod peer;
 mod spec;

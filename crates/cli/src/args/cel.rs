@@ -25,7 +25,12 @@ pub(crate) enum CelCommand {
 )]
 pub(crate) struct CelEval {
     /// The expression
-    #[arg(long, value_name = "EXPR", required_unless_present = "batch")]
+    #[arg(
+        long,
+        value_name = "EXPR",
+        required_unless_present = "batch",
+        allow_hyphen_values = true
+    )]
     pub(crate) expr: Option<String>,
     /// A JSON file with an object of variables, each as plain JSON or as a tagged value
     #[arg(long, value_name = "FILE", conflicts_with = "batch", value_hint = clap::ValueHint::FilePath)]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use nullius_cel::{Activation, Budget, Dialect, Env, Program, Type, Value, tagged};
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value as Json, json};
 
 use crate::{
@@ -64,38 +65,63 @@ fn eval(stage: &mut Stage, args: &CelEval, source: &str) -> Result<Exit, Failure
 /// One line in, one line out; a line that cannot be read is answered with its error.
 fn batch(stage: &mut Stage, env: Dialect) -> Result<Exit, Failure> {
     let mut out = String::new();
-    for (number, line) in io::stdin().lock().lines().enumerate() {
+    for (number, line) in io::stdin().lock().split(b'\n').enumerate() {
         let line = line.map_err(|error| {
             Failure::new("standard input cannot be read").why(error.to_string())
         })?;
-        if line.trim().is_empty() {
+        if line.trim_ascii().is_empty() {
             continue;
         }
-        let said = match serde_json::from_str::<Json>(&line) {
-            Ok(case) => case_answer(&case, env),
-            Err(error) => {
-                json!({ "id": null, "error": format!("line {} is no JSON: {error}", number + 1) })
-            }
-        };
-        out.push_str(&said.to_string());
+        out.push_str(&line_answer(&line, number + 1, env).to_string());
         out.push('\n');
     }
     stage.print(&Printed { out, err: String::new() })
 }
 
-fn case_answer(case: &Json, env: Dialect) -> Json {
-    let id = case.get("id").cloned().unwrap_or(Json::Null);
-    let none = Map::new();
-    let variables = case.get("vars").and_then(Json::as_object).unwrap_or(&none);
-    let env = match case.get("env") {
-        None | Some(Json::Null) => Ok(env),
-        Some(Json::String(name)) => name.parse().map_err(|error| format!("{error}")),
-        Some(_) => Err("`env` is no text".to_owned()),
+/// A line; a field that stands twice is no case, since two readers could take either.
+#[derive(Deserialize)]
+struct Case {
+    #[serde(default)]
+    id: Json,
+    #[serde(default)]
+    expr: Json,
+    #[serde(default)]
+    vars: Json,
+    #[serde(default)]
+    env: Json,
+}
+
+fn line_answer(line: &[u8], number: usize, env: Dialect) -> Json {
+    let wrong = |error: String| json!({ "id": null, "error": error });
+    let Ok(line) = str::from_utf8(line) else {
+        return wrong(format!("line {number} is no UTF-8 text"));
     };
-    let answered = match (case.get("expr").and_then(Json::as_str), env) {
-        (Some(source), Ok(env)) => answer(source, variables, env),
-        (None, _) => Err("`expr` is missing or no text".to_owned()),
-        (_, Err(reason)) => Err(reason),
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(line) {
+        return wrong(format!("line {number} is no JSON: {error}"));
+    }
+    match serde_json::from_str::<Case>(line) {
+        Ok(case) => case_answer(&case, env),
+        Err(error) => wrong(format!("line {number} is no case: {error}")),
+    }
+}
+
+fn case_answer(case: &Case, env: Dialect) -> Json {
+    let Case { id, expr, vars, env: named } = case;
+    let none = Map::new();
+    let variables = match vars {
+        Json::Null => Ok(&none),
+        Json::Object(variables) => Ok(variables),
+        _ => Err("`vars` is no object".to_owned()),
+    };
+    let env = match named {
+        Json::Null => Ok(env),
+        Json::String(name) => name.parse().map_err(|error| format!("{error}")),
+        _ => Err("`env` is no text".to_owned()),
+    };
+    let answered = match (expr.as_str(), env, variables) {
+        (Some(source), Ok(env), Ok(variables)) => answer(source, variables, env),
+        (None, ..) => Err("`expr` is missing or no text".to_owned()),
+        (_, Err(reason), _) | (.., Err(reason)) => Err(reason),
     };
     match answered {
         Ok(answer) => json!({ "id": id, "value": answer.value }),
@@ -120,7 +146,7 @@ fn answer(source: &str, variables: &Map<String, Json>, dialect: Dialect) -> Resu
     let mut activation = Activation::new();
     for (name, json) in variables {
         env = env.with_variable(name, Type::Dyn);
-        activation.set(name, variable(json));
+        activation.set(name, variable(name, json)?);
     }
     let program = compile(&env, source, dialect)?;
     let outcome = program.evaluate(&activation, Budget::default());
@@ -146,11 +172,12 @@ fn compile(env: &Env, source: &str, dialect: Dialect) -> Result<Program, String>
     })
 }
 
-/// A variable in its tagged form, when it is one, else as plain JSON.
-fn variable(json: &Json) -> Value<'_> {
-    match json.get("t") {
-        Some(Json::String(_)) => tagged::read(json).unwrap_or_else(|_| Value::from_json(json)),
-        _ => Value::from_json(json),
+/// A variable in its tagged form, when it has one, else as plain JSON. What has that form and is wrong is neither.
+fn variable<'a>(name: &str, json: &'a Json) -> Result<Value<'a>, String> {
+    match tagged::read(json) {
+        Ok(value) => Ok(value),
+        Err(error) if tagged::has_tag(json) => Err(format!("the variable `{name}`: {error}")),
+        Err(_) => Ok(Value::from_json(json)),
     }
 }
 
@@ -186,7 +213,7 @@ mod tests {
     use super::*;
 
     fn said(case: Json) -> Json {
-        case_answer(&case, Dialect::Spec)
+        line_answer(case.to_string().as_bytes(), 1, Dialect::Spec)
     }
 
     #[test]
@@ -211,10 +238,29 @@ mod tests {
     }
 
     #[test]
+    fn what_could_mean_two_things_is_told_and_ends_no_other_line() {
+        let told = |line: &[u8]| {
+            let said = line_answer(line, 7, Dialect::Spec);
+            said["error"].as_str().unwrap_or_default().to_owned()
+        };
+        assert_eq!(told(b"{\"expr\": \"'\xff'\"}"), "line 7 is no UTF-8 text");
+        assert!(told(b"{").starts_with("line 7 is no JSON"));
+        let twice = told(b"{\"expr\": \"1\", \"expr\": \"2\"}");
+        assert!(twice.contains("line 7 is no case: duplicate field `expr`"), "{twice}");
+        assert_eq!(told(b"{\"expr\": \"1\", \"vars\": [1]}"), "`vars` is no object");
+        let long = r#"{"expr": "x", "vars": {"x": {"t": "int", "v": "99999999999999999999"}}}"#;
+        assert!(told(long.as_bytes()).contains("the variable `x`: "), "{}", told(long.as_bytes()));
+        // An object that only looks like it is what it says.
+        let plain = json!({ "expr": "x.t", "vars": { "x": { "t": "int", "v": "many", "w": 2 } } });
+        assert_eq!(said(plain)["value"], json!({ "t": "string", "v": "int" }));
+    }
+
+    #[test]
     fn the_api_server_s_checker_refuses_what_the_specification_lets_run() {
         let mixed = json!({ "id": 1, "expr": "[1, 'a'].size()" });
         assert_eq!(said(mixed.clone())["value"], json!({ "t": "int", "v": "2" }));
-        let refused = case_answer(&mixed, Dialect::Kubernetes(nullius_cel::Version::LATEST));
+        let latest = Dialect::Kubernetes(nullius_cel::Version::LATEST);
+        let refused = line_answer(mixed.to_string().as_bytes(), 1, latest);
         assert!(refused["error"].as_str().is_some_and(|text| text.contains("expected type 'int'")));
     }
 }
