@@ -116,6 +116,8 @@ impl<'t> Decoder<'t> {
     fn value(&mut self, shape: &ShapeId, value: &Value, at: At<'_>) -> Option<Value> {
         match (shape, value) {
             (ShapeId::Raw, value) => Some(value.clone()),
+            (ShapeId::Json, value) => Some(through_memory(value)),
+            (ShapeId::Either(shapes), value) => self.either(shapes, value, at),
             (ShapeId::Bool, Value::Bool(_)) | (ShapeId::Text, Value::String(_)) => {
                 Some(value.clone())
             }
@@ -161,6 +163,32 @@ impl<'t> Decoder<'t> {
                 None
             }
         }
+    }
+
+    /// A value that Kubernetes reads by itself: what is unknown in it is passed over without a word, and what is neither a
+    /// list nor a structure, where one of them may stand, is nothing.
+    fn either(
+        &mut self,
+        [other, structure]: &[ShapeId; 2],
+        value: &Value,
+        at: At<'_>,
+    ) -> Option<Value> {
+        let shape = match (other, value) {
+            (_, Value::Object(_)) => structure,
+            (ShapeId::List(_), Value::Array(items)) if !items.is_empty() => other,
+            (ShapeId::List(_), _) => return Some(Value::Null),
+            _ => other,
+        };
+        if shape == &ShapeId::Bool && !value.is_boolean() {
+            self.fault(Fault::wrong_type(&at.path(), "`true`, `false` or a mapping", value));
+            return None;
+        }
+        let (known, dropped) = (self.faults.len(), self.dropped);
+        let read = self.value(shape, value, at);
+        let new = self.faults.split_off(known);
+        self.faults.extend(new.into_iter().filter(|fault| !fault.is_dropped()));
+        self.dropped = dropped;
+        read
     }
 
     fn list(&mut self, item: &ShapeId, values: &[Value], at: At<'_>) -> Value {
@@ -252,6 +280,8 @@ pub(crate) fn zero(shape: &ShapeId) -> Value {
         | ShapeId::Time
         | ShapeId::MicroTime
         | ShapeId::Raw
+        | ShapeId::Json
+        | ShapeId::Either(_)
         | ShapeId::List(_)
         | ShapeId::Map(_) => Value::Null,
         ShapeId::Struct(_) => Value::Object(Object::new()),
@@ -261,7 +291,12 @@ pub(crate) fn zero(shape: &ShapeId) -> Value {
 /// Whether Go's value is its zero: a list that was written is none, even if it is empty.
 fn is_zero(shape: &ShapeId, value: &Value) -> bool {
     match shape {
-        ShapeId::List(_) | ShapeId::Map(_) | ShapeId::Struct(_) | ShapeId::Raw => value.is_null(),
+        ShapeId::List(_)
+        | ShapeId::Map(_)
+        | ShapeId::Struct(_)
+        | ShapeId::Raw
+        | ShapeId::Json
+        | ShapeId::Either(_) => value.is_null(),
         ShapeId::Bytes => false,
         _ => *value == zero(shape),
     }
@@ -278,9 +313,21 @@ fn expected(shape: &ShapeId) -> &'static str {
         ShapeId::Time | ShapeId::MicroTime => "a time such as `2026-01-02T03:04:05Z`",
         ShapeId::Duration => "a duration such as `1h30m`",
         ShapeId::IntOrString => "a whole number or text",
-        ShapeId::Raw => "a value",
+        ShapeId::Raw | ShapeId::Json | ShapeId::Either(_) => "a value",
         ShapeId::Struct(_) | ShapeId::Map(_) => MAPPING,
         ShapeId::List(_) => "a list",
+    }
+}
+
+/// JSON that Kubernetes reads into memory and writes again.
+fn through_memory(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => Value::Number(whole(number)),
+        Value::Array(items) => items.iter().map(through_memory).collect(),
+        Value::Object(entries) => Value::Object(
+            entries.iter().map(|(name, value)| (name.clone(), through_memory(value))).collect(),
+        ),
+        other => other.clone(),
     }
 }
 

@@ -28,6 +28,10 @@ pub(crate) fn encode(table: &Table, of: &Type, object: &mut Object) {
 }
 
 fn below(table: &Table, shape: &ShapeId, value: &mut Value) {
+    if let ShapeId::Either(shapes) = shape {
+        let [other, structure] = &**shapes;
+        return below(table, if value.is_object() { structure } else { other }, value);
+    }
     match (table.shape_at(shape), value) {
         (Shape::Struct(of), Value::Object(fields)) => encode(table, of, fields),
         (Shape::List(_), Value::Array(items)) => {
@@ -54,6 +58,8 @@ fn is_struct_in_go(shape: &ShapeId) -> bool {
             | ShapeId::Duration
             | ShapeId::IntOrString
             | ShapeId::Raw
+            | ShapeId::Json
+            | ShapeId::Either(_)
             | ShapeId::Struct(_)
     )
 }

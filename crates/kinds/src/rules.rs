@@ -7,6 +7,7 @@ mod apps;
 mod autoscaling;
 mod batch;
 mod core;
+mod extensions;
 mod other;
 mod resources;
 
@@ -71,7 +72,9 @@ const fn rule(of: &'static str, rules: Rules, changes: &'static [&'static str]) 
 }
 
 fn all() -> impl Iterator<Item = &'static Rule> {
-    [core::RULES, apps::RULES, batch::RULES, autoscaling::RULES, other::RULES].into_iter().flatten()
+    [core::RULES, apps::RULES, batch::RULES, autoscaling::RULES, extensions::RULES, other::RULES]
+        .into_iter()
+        .flatten()
 }
 
 impl Rules {

@@ -197,7 +197,10 @@ pub struct Item<'t> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ShapeId {
     Bool,
-    Integer { least: i128, most: i128 },
+    Integer {
+        least: i128,
+        most: i128,
+    },
     Float,
     Text,
     Bytes,
@@ -207,6 +210,10 @@ pub(crate) enum ShapeId {
     Duration,
     IntOrString,
     Raw,
+    /// JSON of any shape that goes through the version in memory.
+    Json,
+    /// A value of a shape, or a structure.
+    Either(Box<[ShapeId; 2]>),
     Struct(usize),
     List(Box<ShapeId>),
     Map(Box<ShapeId>),
@@ -302,7 +309,7 @@ impl Table {
             ShapeId::Quantity | ShapeId::Time | ShapeId::MicroTime | ShapeId::IntOrString => {
                 Shape::Scalar(Scalar::Any)
             }
-            ShapeId::Raw => Shape::Scalar(Scalar::Raw),
+            ShapeId::Raw | ShapeId::Json | ShapeId::Either(_) => Shape::Scalar(Scalar::Raw),
         }
     }
 }
@@ -330,7 +337,7 @@ impl ShapeId {
             Self::Time | Self::MicroTime => Format::Time,
             Self::IntOrString => Format::IntOrString,
             Self::Quantity => Format::Quantity,
-            Self::Raw => Format::Raw,
+            Self::Raw | Self::Json | Self::Either(_) => Format::Raw,
             Self::Struct(_) | Self::List(_) | Self::Map(_) => return None,
         })
     }

@@ -117,6 +117,26 @@ impl Node {
         }
     }
 
+    /// How long it is as JSON without spaces, in bytes; characters that JSON escapes count once.
+    pub(crate) fn json_length(&self) -> usize {
+        match &self.content {
+            Content::Null => 4,
+            Content::Bool(value) => 5 - usize::from(*value),
+            Content::Number(value) => value.to_string().len(),
+            Content::Text(value) => value.len() + 2,
+            Content::List(items) => {
+                items.iter().map(|item| item.json_length() + 1).sum::<usize>() + 1
+            }
+            Content::Map(entries) => {
+                entries
+                    .iter()
+                    .map(|(key, node)| key.name.len() + 4 + node.json_length())
+                    .sum::<usize>()
+                    + 1
+            }
+        }
+    }
+
     /// Where it stands.
     pub fn place(&self) -> Place {
         Place { line: self.line, column: self.column }

@@ -14,6 +14,9 @@ use crate::{
     parse::{Dialect, SyntaxError, parse_from},
 };
 
+/// The longest object as JSON, in bytes: API servers read no longer request.
+const OBJECT_MAX: usize = 3 * 1024 * 1024;
+
 /// What a text holds.
 #[derive(Debug)]
 pub enum Found {
@@ -217,7 +220,7 @@ fn unpack(node: Rc<Node>, items: Option<&Items>, each: &mut impl FnMut(Found)) {
         if is_plain_list(&api_version, &kind) {
             return;
         }
-        return each(match wrong_name(&node, &kind) {
+        return each(match too_long(&node, &kind).or_else(|| wrong_name(&node, &kind)) {
             Some(fault) => Found::Fault(fault),
             None => Found::Object(Manifest { api_version, kind, node }),
         });
@@ -260,6 +263,20 @@ fn wrong_items(node: &Node, api_version: &str, kind: &str) -> Option<Fault> {
         place: node.place_of(&FieldPath::of(&["items"])),
         message,
         next: Some("write every object as an item of the list, after a `-`".to_owned()),
+    })
+}
+
+/// An object longer than any that reaches a cluster.
+fn too_long(node: &Node, kind: &str) -> Option<Fault> {
+    // A value takes two bytes at least, and its size is known.
+    let length = if node.size > OBJECT_MAX / 2 { usize::MAX } else { node.json_length() };
+    (length > OBJECT_MAX).then(|| Fault {
+        place: node.place(),
+        message: format!(
+            "`{}` is longer than {OBJECT_MAX} bytes of JSON, which no API server reads",
+            shown(kind)
+        ),
+        next: Some("make several objects of it".to_owned()),
     })
 }
 

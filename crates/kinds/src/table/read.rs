@@ -156,6 +156,12 @@ fn shape(spelled: &str, index: &BTreeMap<&str, usize>) -> Option<ShapeId> {
         "Duration" => ShapeId::Duration,
         "IntOrString" => ShapeId::IntOrString,
         "raw" => ShapeId::Raw,
+        "JSON" => ShapeId::Json,
+        _ if spelled.starts_with("either(") => {
+            let inner = spelled.strip_prefix("either(")?.strip_suffix(')')?;
+            let (one, two) = inner.split_once(',')?;
+            ShapeId::Either(Box::new([shape(one, index)?, shape(two, index)?]))
+        }
         _ => match (spelled.strip_prefix("[]"), spelled.strip_prefix("{}")) {
             (Some(item), _) => ShapeId::List(boxed(item)?),
             (None, Some(item)) => ShapeId::Map(boxed(item)?),

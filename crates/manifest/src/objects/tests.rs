@@ -112,3 +112,15 @@ fn objects_in_what_is_no_list_of_objects_are_told() {
         ["example.com/v1 AllowList / at 1"]
     );
 }
+
+#[test]
+fn an_object_that_no_api_server_reads_is_told() {
+    let with = |length: usize| {
+        let filler = "x".repeat(length);
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a}}\ndata: {{a: {filler}}}\n")
+    };
+    assert_eq!(found(&with(3_000_000)).len(), 1);
+    let told = found(&format!("{}---\n{}", with(3_200_000), with(1)));
+    assert!(told[0].contains("longer than 3145728 bytes"), "{}", &told[0][..80]);
+    assert_eq!(told.len(), 2);
+}

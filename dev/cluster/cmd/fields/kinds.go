@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strings"
 
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apiserver"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -28,7 +29,7 @@ type kind struct {
 	scheme     *runtime.Scheme
 }
 
-var schemes = []*runtime.Scheme{legacyscheme.Scheme, aggregator.Scheme}
+var schemes = []*runtime.Scheme{legacyscheme.Scheme, aggregator.Scheme, apiextensions.Scheme}
 
 func schemeOf(gvk schema.GroupVersionKind) *runtime.Scheme {
 	for _, scheme := range schemes {

@@ -15,7 +15,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"math/rand"
 	"os"
 	"strconv"
 	"strings"
@@ -72,8 +71,8 @@ func hasServerTime(decoded []byte) bool {
 }
 
 func writeCorpus(out *bufio.Writer, kinds []kind, count int) error {
-	random := rand.New(rand.NewSource(1))
 	for _, kind := range kinds {
+		random := randomOf(kind)
 		for done, tries := 0, 0; done < count && tries < 50*count; tries++ {
 			in, err := json.Marshal(randomObject(random, kind))
 			if err != nil {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/base64"
+	"hash/fnv"
 	"math/rand"
 	"reflect"
 	"strings"
 
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -21,6 +23,12 @@ var (
 	rawType         = reflect.TypeOf(runtime.RawExtension{})
 	fieldsType      = reflect.TypeOf(metav1.FieldsV1{})
 	typeMetaType    = reflect.TypeOf(metav1.TypeMeta{})
+
+	schemaType          = reflect.TypeOf(apiextensionsv1.JSONSchemaProps{})
+	jsonType            = reflect.TypeOf(apiextensionsv1.JSON{})
+	schemaOrBoolType    = reflect.TypeOf(apiextensionsv1.JSONSchemaPropsOrBool{})
+	schemaOrArrayType   = reflect.TypeOf(apiextensionsv1.JSONSchemaPropsOrArray{})
+	schemaOrStringsType = reflect.TypeOf(apiextensionsv1.JSONSchemaPropsOrStringArray{})
 )
 
 // The time of what would be given the server's.
@@ -76,6 +84,13 @@ func fieldsOf(goType reflect.Type) []field {
 	return fields
 }
 
+// randomOf is a source for a kind, which other kinds do not change.
+func randomOf(kind kind) *rand.Rand {
+	seed := fnv.New64a()
+	seed.Write([]byte(kind.gvk.String()))
+	return rand.New(rand.NewSource(int64(seed.Sum64())))
+}
+
 // randomObject makes an object as people and programs write them: with gaps, nulls, zeros, and values that are not in
 // the form in which Go writes them.
 func randomObject(random *rand.Rand, kind kind) any {
@@ -107,6 +122,13 @@ func (m maker) structure(goType reflect.Type, depth int) any {
 		if depth > 7 {
 			wanted /= 3
 		}
+		if goType == schemaType {
+			// Schemas hold schemas in a dozen ways: the first has many, those below few.
+			wanted = 10.0 / float64(len(fields)+1)
+			if depth > 5 {
+				wanted /= 6
+			}
+		}
 		if field.json == "timeAdded" {
 			object[field.json] = givenTime // else it is the time of the server
 			continue
@@ -134,6 +156,14 @@ func (m maker) value(goType reflect.Type, enum []any, depth int) any {
 		return pick(m, "60s", "1h", "90m", "1.5s", "0", "300ms")
 	case intOrStringType:
 		return pick[any](m, 0, 1, 80, "25%", "http", "", "80")
+	case jsonType:
+		return pick[any](m, 1, 1.5, 2.0, "a", "", true, false, []any{nil, 1.0}, map[string]any{"b": nil, "a": 3.0})
+	case schemaOrBoolType:
+		return pick(m, any(true), any(false), m.structure(schemaType, depth))
+	case schemaOrArrayType:
+		return pick(m, any([]any{}), any([]any{m.structure(schemaType, depth), nil}), m.structure(schemaType, depth), any("a"))
+	case schemaOrStringsType:
+		return pick(m, any([]any{}), any([]any{"a", nil}), m.structure(schemaType, depth), any(1))
 	case rawType, fieldsType:
 		return map[string]any{"b": []any{1, nil, "x"}, "a": map[string]any{}, "kind": "Example", "apiVersion": "example.com/v1"}
 	}

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"math/rand"
 	"path"
 	"reflect"
 	"sort"
@@ -15,7 +14,6 @@ import (
 	aggregator "k8s.io/kube-aggregator/pkg/generated/openapi"
 	"k8s.io/kube-openapi/pkg/common"
 	"k8s.io/kube-openapi/pkg/validation/spec"
-	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	"k8s.io/kubernetes/pkg/controlplane"
 	"k8s.io/kubernetes/pkg/generated/openapi"
 )
@@ -26,6 +24,7 @@ const head = `# The kinds of Kubernetes %s and what they are made of. Made by ` 
 # kind VERSION KIND RESOURCE SCOPE TYPE  a kind, the path it is sent to
 # type NAME [atomic]                     a type, then its fields in Go's order:
 #   NAME TYPE [always|omitzero] [= DEFAULT] [rule] [list(…)|map(…)] [patch(…)] [enum(…)]
+#   either(A,B) is A, or the structure B
 #
 # An empty value is left out, unless it is written always; omitzero also leaves out empty structs. A default stands
 # wherever the field is missing; a rule is more than that, and is code. list and map say how server-side apply merges.
@@ -113,14 +112,16 @@ func writeGone(out *bufio.Writer, kinds []kind) {
 	}
 	config := controlplane.DefaultAPIResourceConfigSource()
 	gone := map[string][]string{}
-	for gvk, goType := range legacyscheme.Scheme.AllKnownTypes() {
-		_, configured := config.GroupVersionConfigs[gvk.GroupVersion()]
-		if gvk.Version == runtime.APIVersionInternal || configured || served[gvk.String()] || goType.Kind() != reflect.Struct {
-			continue
-		}
-		if _, ok := goType.FieldByName("ObjectMeta"); ok {
-			version := gvk.GroupVersion().String()
-			gone[version] = append(gone[version], gvk.Kind)
+	for _, scheme := range schemes {
+		for gvk, goType := range scheme.AllKnownTypes() {
+			_, configured := config.GroupVersionConfigs[gvk.GroupVersion()]
+			if gvk.Version == runtime.APIVersionInternal || configured || served[gvk.String()] || goType.Kind() != reflect.Struct {
+				continue
+			}
+			if _, ok := goType.FieldByName("ObjectMeta"); ok {
+				version := gvk.GroupVersion().String()
+				gone[version] = append(gone[version], gvk.Kind)
+			}
 		}
 	}
 	versions := make([]string, 0, len(gone))
@@ -142,8 +143,14 @@ func typeName(goType reflect.Type) string {
 
 var words = map[reflect.Type]string{
 	quantityType: "Quantity", timeType: "Time", microTimeType: "MicroTime", durationType: "Duration",
-	intOrStringType: "IntOrString", rawType: "raw", fieldsType: "raw",
+	intOrStringType: "IntOrString", rawType: "raw", fieldsType: "raw", jsonType: "JSON",
+	schemaOrBoolType:    "either(bool," + schemaName + ")",
+	schemaOrArrayType:   "either([]" + schemaName + "," + schemaName + ")",
+	schemaOrStringsType: "either([]string," + schemaName + ")",
 }
+
+// A schema of a custom resource holds others, some of them beside a boolean or a list.
+const schemaName = "apiextensions/v1.JSONSchemaProps"
 
 func spelled(goType reflect.Type) string {
 	if word, ok := words[goType]; ok {
@@ -253,10 +260,10 @@ func (f *finding) isRule() bool {
 
 // learn finds out what defaults and conversions do, by looking at what they did to many random objects.
 func learn(kinds []kind) map[place]*finding {
-	random := rand.New(rand.NewSource(2))
 	learned := map[place]*finding{}
 	for _, kind := range kinds {
-		for range 400 {
+		random := randomOf(kind)
+		for range 1200 {
 			text, err := json.Marshal(randomObject(random, kind))
 			if err != nil {
 				continue
@@ -278,11 +285,12 @@ func learn(kinds []kind) map[place]*finding {
 			if err != nil {
 				continue
 			}
-			converted := reflect.New(kind.goType)
-			if json.Unmarshal(through, converted.Interface()) != nil {
+			// Both are read again: what is written as null is nothing to both.
+			reread, converted := reflect.New(kind.goType), reflect.New(kind.goType)
+			if json.Unmarshal(encoded, reread.Interface()) != nil || json.Unmarshal(through, converted.Interface()) != nil {
 				continue
 			}
-			changes(reflect.ValueOf(after).Elem(), converted.Elem(), learned)
+			changes(reread.Elem(), converted.Elem(), learned)
 		}
 	}
 	return learned
