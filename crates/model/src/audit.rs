@@ -40,6 +40,8 @@ pub enum AuditKind {
     Lifecycle,
     /// What may enter a cluster was decided there.
     Admission,
+    /// What a cluster's API server said by itself: that it refused a request, or what its policies wanted the audit to know.
+    ApiServer,
     /// Something that must not happen: a replayed assertion, a forged header, a refresh token used twice.
     Alarm,
 }
@@ -63,6 +65,7 @@ impl AuditKind {
             Self::Flush => "flush",
             Self::Lifecycle => "lifecycle",
             Self::Admission => "admission",
+            Self::ApiServer => "api-server",
             Self::Alarm => "alarm",
         }
     }

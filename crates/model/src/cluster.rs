@@ -7,6 +7,10 @@ use serde_json::Value as Json;
 
 use crate::Timestamp;
 
+/// The label of a namespace whose label of Pod Security was lowered to `baseline` for the sake of exceptions: what its owner wants is
+/// `restricted`, and the webhook enforces it.
+pub const KEPT_LEVEL_LABEL: &str = "nullius.dev/pod-security-enforce";
+
 /// Accepts what policies find wrong with some objects: somebody answers for it, with a reason, until an end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -40,10 +40,30 @@ pub enum Reason {
     Escalation,
     /// What the decision needs is missing or stale, so it is denied.
     StaleState,
+    /// The API server's own authorizers do not allow the request.
+    ApiServerRefused,
     /// No admission policy refuses the request.
     PolicyPassed,
     /// An admission policy refuses the request.
     PolicyRefused,
+    /// An intention allows the connection or request.
+    IntentionMatched,
+    /// An intention denies the connection or request.
+    IntentionRefused,
+    /// No intention is for this source.
+    NoIntention,
+    /// The intention for this source has permissions, and none is for the request.
+    NoPermission,
+    /// The intention for this source has permissions on requests, and the port speaks no HTTP.
+    NotHttp,
+    /// The caller has proven no identity, and no intention is for its address.
+    Unauthenticated,
+    /// No rule decides, and the destination still lets such calls pass.
+    Permissive,
+    /// A rule names something that is not known: a trust domain, an issuer.
+    UnknownReference,
+    /// The condition of a rule could not be evaluated.
+    ConditionFailed,
 }
 
 impl Reason {
@@ -66,8 +86,18 @@ impl Reason {
             Self::SelfGrant => "self-grant",
             Self::Escalation => "escalation",
             Self::StaleState => "stale-state",
+            Self::ApiServerRefused => "api-server-refused",
             Self::PolicyPassed => "policy-passed",
             Self::PolicyRefused => "policy-refused",
+            Self::IntentionMatched => "intention-matched",
+            Self::IntentionRefused => "intention-refused",
+            Self::NoIntention => "no-intention",
+            Self::NoPermission => "no-permission",
+            Self::NotHttp => "not-http",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Permissive => "permissive",
+            Self::UnknownReference => "unknown-reference",
+            Self::ConditionFailed => "condition-failed",
         }
     }
 }

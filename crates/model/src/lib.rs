@@ -4,6 +4,7 @@
 //! types of this crate; nothing here reads a clock, opens a socket or decides anything.
 
 mod audit;
+mod baseline;
 mod clock;
 mod cluster;
 mod explanation;
@@ -13,14 +14,24 @@ mod fleet;
 mod identity;
 mod ids;
 mod infra;
+mod intention;
 mod object;
+mod spiffe;
 mod status;
 mod usage;
 mod wire;
 
 pub use audit::{AuditEvent, AuditKind, AuditOutcome, KubeCall};
+pub use baseline::{
+    Amount, BASELINE_FROM, BASELINE_LABEL, BASELINE_LABELS, BASELINE_NAME, BASELINE_NEVER,
+    BaselineLimit, BaselineLimitRange, BaselineNetworkPolicy, BaselinePodSecurity, BaselineQuota,
+    BaselineRoleBinding, BaselineRoleRef, ENVIRONMENT_LABEL, NamespaceBaselineSpec, RoleKind,
+    TrafficDirection,
+};
 pub use clock::{Clock, SystemClock, Timestamp, Ttl, TtlError};
-pub use cluster::{ExceptedRule, ExceptedValues, ExceptionScope, PolicyExceptionSpec};
+pub use cluster::{
+    ExceptedRule, ExceptedValues, ExceptionScope, KEPT_LEVEL_LABEL, PolicyExceptionSpec,
+};
 pub use explanation::{Explanation, Reason};
 pub use field_path::{FieldPath, FieldStep};
 pub use finding::{
@@ -38,7 +49,13 @@ pub use ids::{
     ObjectName, ParseNameError, PermissionId, RoleName, SessionId, UserName,
 };
 pub use infra::{InfraId, ParseInfraIdError};
+pub use intention::{
+    IntentionAction, IntentionAudit, IntentionClaim, IntentionDestination, IntentionHeader,
+    IntentionJwt, IntentionMode, IntentionPath, IntentionPermission, IntentionSource,
+    IntentionSpec, Permissive,
+};
 pub use object::{API_VERSION, AnyObject, Kind, Object, ObjectMeta, UnknownKind};
+pub use spiffe::{ParseSpiffeError, SpiffeId, TrustDomain};
 pub use status::KubeStatus;
 pub use usage::{Plane, Use, UseKey};
 pub use wire::{Binding, Command, KeySet, Order, RequestAssertion, SessionPlan, SigningKey};

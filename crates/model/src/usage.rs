@@ -14,6 +14,8 @@ pub enum Plane {
     Hub,
     /// What may enter a cluster.
     Admission,
+    /// What a cluster's own authorizers let anybody do.
+    Rbac,
 }
 
 impl Plane {
@@ -23,6 +25,7 @@ impl Plane {
             Self::Access => "access",
             Self::Hub => "hub",
             Self::Admission => "admission",
+            Self::Rbac => "rbac",
         }
     }
 }

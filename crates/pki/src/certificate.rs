@@ -230,7 +230,7 @@ pub(crate) fn certificate_pem(der: &CertificateDer<'static>) -> String {
     pem("CERTIFICATE", der)
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     use base64::{Engine, engine::general_purpose::STANDARD};
     let text = STANDARD.encode(der);
     let mut pem = String::with_capacity(text.len() + text.len() / 64 + 64);

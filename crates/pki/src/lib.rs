@@ -1,6 +1,6 @@
 //! Keys, certificates and tokens of our own parts.
 //!
-//! The infrastructure root and its certificates, authorities of single services, the Ed25519 JWS that hub and agents exchange, access tokens of
+//! The infrastructure root and its certificates, authorities of single services, what workloads prove themselves with, the Ed25519 JWS that hub and agents exchange, access tokens of
 //! people, the check of Kubernetes service account tokens, keys sealed at rest, and randomness. AWS-LC is the only
 //! cryptographic provider. Nothing here reads a clock: each function that needs the time takes it.
 
@@ -9,6 +9,7 @@ mod assertion;
 mod certificate;
 mod command;
 mod detached;
+mod jwk;
 mod jws;
 mod keyset;
 mod offline;
@@ -18,6 +19,7 @@ mod root;
 mod seal;
 mod service_account;
 mod serving;
+pub mod workload;
 
 pub use access_token::{
     ACCESS_TOKEN_MAX, AccessClaims, AccessSigner, AccessTokenError, AccessVerifier, Audience,
@@ -41,5 +43,6 @@ pub use service_account::{
     IssuerKeys, JwksError, PodIdentity, ServiceAccountIdentity, ServiceAccountTokenError,
 };
 pub use serving::{
-    SERVING_AUTHORITY_TTL, SERVING_CERTIFICATE_TTL, ServingAuthority, ServingCertificate,
+    CallerCertificate, SERVING_AUTHORITY_TTL, SERVING_CERTIFICATE_TTL, ServingAuthority,
+    ServingCertificate,
 };

@@ -3,23 +3,20 @@
 //! Only RS256 and ES256 are accepted, each with a key of its own kind; `exp` is required, and `sub` must agree with
 //! the `kubernetes.io` claim. Tokens that are not bound to a pod give no pod, which is for the caller to refuse.
 
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
-};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use nullius_model::{Namespace, ObjectName, Timestamp};
 use serde::Deserialize;
 
 use crate::{
     VerifyError,
+    jwk::PublicJwk,
     jws::{Compact, shown},
 };
 
 const TOKEN_MAX: usize = 16 * 1024;
 const JWKS_MAX: usize = 256 * 1024;
 const KEYS_MAX: usize = 64;
-/// 2048 bits.
-const RSA_MODULUS_MIN: usize = 256;
+/// What API servers sign with.
+const ALGORITHMS: [&str; 2] = ["RS256", "ES256"];
 /// How far the clock of an API server may be ahead or behind, in seconds.
 const SKEW_SECS: i64 = 30;
 
@@ -89,13 +86,7 @@ pub struct ServiceAccountIdentity {
 /// The issuer of a cluster's service account tokens, with its public keys.
 pub struct IssuerKeys {
     issuer: String,
-    keys: Vec<IssuerKey>,
-}
-
-struct IssuerKey {
-    kid: Option<String>,
-    algorithm: &'static str,
-    key: ParsedPublicKey,
+    keys: Vec<PublicJwk>,
 }
 
 impl IssuerKeys {
@@ -113,7 +104,7 @@ impl IssuerKeys {
         }
         let jwks: Jwks = serde_json::from_slice(jwks)
             .map_err(|error| JwksError::Malformed(shown(&error.to_string())))?;
-        let keys: Vec<_> = jwks.keys.into_iter().take(KEYS_MAX).filter_map(issuer_key).collect();
+        let keys: Vec<_> = jwks.keys.iter().take(KEYS_MAX).filter_map(issuer_key).collect();
         if keys.is_empty() {
             return Err(JwksError::NoUsableKey);
         }
@@ -167,18 +158,19 @@ impl IssuerKeys {
         if header.crit.is_some() || header.b64.is_some() {
             return Err(VerifyError::Malformed);
         }
-        if header.alg != "RS256" && header.alg != "ES256" {
+        if !ALGORITHMS.contains(&header.alg.as_str()) {
             return Err(VerifyError::Algorithm(shown(&header.alg)));
         }
         let (signed, signature) = token.signed_parts()?;
         let mut tried = false;
-        let candidates = self.keys.iter().filter(|key| {
-            key.algorithm == header.alg
-                && (header.kid.is_none() || key.kid.is_none() || key.kid == header.kid)
-        });
+        let candidates = self
+            .keys
+            .iter()
+            .filter(|key| header.kid.is_none() || key.kid.is_none() || key.kid == header.kid)
+            .filter_map(|key| key.key_for(&header.alg));
         for key in candidates {
             tried = true;
-            if key.key.verify_sig(signed.as_bytes(), &signature).is_ok() {
+            if key.verify_sig(signed.as_bytes(), &signature).is_ok() {
                 return Ok(());
             }
         }
@@ -257,50 +249,11 @@ impl Claims {
     }
 }
 
-fn issuer_key(jwk: serde_json::Value) -> Option<IssuerKey> {
-    #[derive(Deserialize)]
-    struct Jwk {
-        kty: String,
-        kid: Option<String>,
-        #[serde(rename = "use")]
-        usage: Option<String>,
-        alg: Option<String>,
-        crv: Option<String>,
-        n: Option<String>,
-        e: Option<String>,
-        x: Option<String>,
-        y: Option<String>,
-    }
-    let jwk: Jwk = serde_json::from_value(jwk).ok()?;
-    if jwk.usage.is_some_and(|usage| usage != "sig") {
-        return None;
-    }
-    let bytes = |text: Option<String>| URL_SAFE_NO_PAD.decode(text?).ok();
-    let (algorithm, key) = match jwk.kty.as_str() {
-        "RSA" => {
-            let n = bytes(jwk.n)?;
-            let modulus = &n[n.iter().position(|byte| *byte != 0)?..];
-            if modulus.len() < RSA_MODULUS_MIN {
-                return None;
-            }
-            let exponent = bytes(jwk.e)?;
-            let components = RsaPublicKeyComponents { n: modulus, e: exponent.as_slice() };
-            ("RS256", components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).ok()?)
-        }
-        "EC" if jwk.crv.as_deref() == Some("P-256") => {
-            let (x, y) = (bytes(jwk.x)?, bytes(jwk.y)?);
-            if x.len() != 32 || y.len() != 32 {
-                return None;
-            }
-            let point = [&[4], x.as_slice(), y.as_slice()].concat();
-            ("ES256", ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok()?)
-        }
-        _ => return None,
-    };
-    if jwk.alg.is_some_and(|alg| alg != algorithm) {
-        return None;
-    }
-    Some(IssuerKey { kid: jwk.kid, algorithm, key })
+/// A key that may sign tokens of this kind.
+fn issuer_key(jwk: &serde_json::Value) -> Option<PublicJwk> {
+    let key = PublicJwk::read(jwk)?;
+    let signs = key.usage.as_ref().is_none_or(|usage| usage == "sig");
+    (signs && ALGORITHMS.iter().any(|algorithm| key.key_for(algorithm).is_some())).then_some(key)
 }
 
 #[cfg(test)]

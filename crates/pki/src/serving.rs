@@ -12,14 +12,14 @@ use zeroize::Zeroizing;
 
 use crate::{
     PrivateKey, RootError,
-    certificate::{certificate_pem, unreadable},
+    certificate::{certificate_pem, pem, unreadable},
     random_bytes,
     root::{date, ia5, issue, name, serial},
 };
 
-/// How long such an authority lives; it is replaced long before.
+/// How long such an authority lives where nothing else is asked for; it is replaced long before.
 pub const SERVING_AUTHORITY_TTL: Ttl = Ttl::from_secs(90 * 86_400);
-/// How long a certificate of it lives.
+/// How long a serving certificate of it lives.
 pub const SERVING_CERTIFICATE_TTL: Ttl = Ttl::from_secs(86_400);
 
 const BACKDATE_SECS: i64 = 300;
@@ -42,13 +42,28 @@ pub struct ServingCertificate {
     pub not_after: Timestamp,
 }
 
+/// A certificate by which a caller of the service proves itself, as its configuration takes it.
+pub struct CallerCertificate {
+    /// The certificate, PEM.
+    pub certificate_pem: String,
+    /// Its key, PEM.
+    pub key_pem: Zeroizing<String>,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
 impl ServingAuthority {
     /// Makes one that can only speak for this DNS name (ECDSA P-256).
     pub fn create(service: &str, now: Timestamp) -> Result<Self, RootError> {
+        Self::create_for(service, SERVING_AUTHORITY_TTL, now)
+    }
+
+    /// The same with a life of its own, for callers that somebody configures by hand.
+    pub fn create_for(service: &str, life: Ttl, now: Timestamp) -> Result<Self, RootError> {
         let key = PrivateKey::generate()?;
         let mut params = CertificateParams::default();
         params.not_before = date(now.as_second() - BACKDATE_SECS)?;
-        params.not_after = date(SERVING_AUTHORITY_TTL.after(now).as_second())?;
+        params.not_after = date(life.after(now).as_second())?;
         params.serial_number = Some(serial());
         // Two of them stand in one bundle while they change: each has a name of its own.
         let mark = hex::encode(random_bytes::<4>());
@@ -108,25 +123,51 @@ impl ServingAuthority {
 
     /// A certificate with a key of its own for a service's DNS name, valid for a day at most.
     pub fn issue(&self, service: &str, now: Timestamp) -> Result<ServingCertificate, RootError> {
+        let usage = ExtendedKeyUsagePurpose::ServerAuth;
+        let life = SERVING_CERTIFICATE_TTL;
+        let (certificate, key, not_after) = self.sign(service, usage, life, now)?;
+        Ok(ServingCertificate { chain: vec![certificate], key, not_after })
+    }
+
+    /// A certificate for a caller, under a name below the service's: it can call, and serve nothing.
+    pub fn issue_caller(
+        &self,
+        name: &str,
+        life: Ttl,
+        now: Timestamp,
+    ) -> Result<CallerCertificate, RootError> {
+        let usage = ExtendedKeyUsagePurpose::ClientAuth;
+        let (certificate, key, not_after) = self.sign(name, usage, life, now)?;
+        let key_pem = Zeroizing::new(pem("PRIVATE KEY", &key.to_pkcs8()));
+        Ok(CallerCertificate { certificate_pem: certificate_pem(&certificate), key_pem, not_after })
+    }
+
+    fn sign(
+        &self,
+        service: &str,
+        usage: ExtendedKeyUsagePurpose,
+        life: Ttl,
+        now: Timestamp,
+    ) -> Result<(CertificateDer<'static>, PrivateKey, Timestamp), RootError> {
         if now < self.not_before || now >= self.not_after {
             return Err(RootError::NotValid);
         }
         let key = PrivateKey::generate()?;
-        let not_after = SERVING_CERTIFICATE_TTL.after(now).min(self.not_after);
+        let not_after = life.after(now).min(self.not_after);
         let mut params = CertificateParams::default();
         params.not_before =
             date((now.as_second() - BACKDATE_SECS).max(self.not_before.as_second()))?;
         params.not_after = date(not_after.as_second())?;
         params.serial_number = Some(serial());
-        params.distinguished_name = name("nullius admission");
+        params.distinguished_name = name("nullius agent");
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
         params.subject_alt_names.push(SanType::DnsName(ia5(service)?));
         let issuer = Issuer::from_ca_cert_der(&self.certificate, self.key.pair()).map_err(issue)?;
         let certificate = params.signed_by(key.pair(), &issuer).map_err(issue)?;
-        Ok(ServingCertificate { chain: vec![certificate.into()], key, not_after })
+        Ok((certificate.into(), key, not_after))
     }
 }
 
@@ -150,6 +191,17 @@ mod tests {
         assert!(kept.is_old(later) && kept.issue(SERVICE, later).is_ok());
         let over = SERVING_AUTHORITY_TTL.after(now);
         assert!(matches!(kept.issue(SERVICE, over), Err(RootError::NotValid)));
+        let year = Ttl::from_secs(365 * 86_400);
+        let caller = kept.issue_caller("api-server.hook.system.svc", year, now).unwrap();
+        assert_eq!(
+            caller.not_after,
+            SERVING_AUTHORITY_TTL.after(now),
+            "no longer than its authority"
+        );
+        assert!(caller.key_pem.contains("PRIVATE KEY"));
+        let lasting =
+            ServingAuthority::create_for(SERVICE, Ttl::from_secs(2 * year.as_secs()), now);
+        assert!(!lasting.unwrap().is_old(year.after(now)));
         let other = ServingAuthority::create(SERVICE, now).unwrap();
         let mixed = ServingAuthority::from_parts(&made.certificate_pem(), &other.key_pkcs8());
         assert!(matches!(mixed, Err(RootError::KeyMismatch)));
