@@ -1,0 +1,279 @@
+//! Intentions as people ask about them and build servers test them.
+
+use nullius_cli::Exit;
+use serde_json::Value;
+
+use crate::person::{Done, Person};
+
+const PAGE: &str = include_str!("../../../../docs/intentions.md");
+
+/// The blocks of the page that name a file.
+fn examples() -> Vec<(&'static str, &'static str)> {
+    let blocks = PAGE.split("```yaml\n").skip(1);
+    let named = blocks.filter_map(|block| {
+        let (text, _) = block.split_once("```")?;
+        Some((text.strip_prefix("# ")?.lines().next()?, text))
+    });
+    named.collect()
+}
+
+/// What the page shows of a command.
+fn shown(command: &str) -> &'static str {
+    let (_, after) = PAGE.split_once(&format!("$ {command}\n")).unwrap();
+    after.split_once("```").unwrap().0
+}
+
+/// A folder with the files of the page.
+struct Desk {
+    person: Person,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let person = Person::new();
+        for (name, text) in examples() {
+            person.file(&format!("mesh/{name}"), text);
+        }
+        Self { person }
+    }
+
+    fn home(&self) -> String {
+        self.person.home.path().display().to_string()
+    }
+
+    fn told(&self, text: &str) -> String {
+        text.replace(&format!("{}/", self.home()), "")
+    }
+
+    /// Explains a call under the files of the page.
+    async fn explain(&self, words: &[&str]) -> Done {
+        let folder = format!("{}/mesh", self.home());
+        self.person.run(&[&["intention", "explain", "-f", &folder], words].concat()).await
+    }
+
+    /// Tests with these lines beside the files of the page.
+    async fn test(&self, lines: &str, more: &[&str]) -> Done {
+        let head = "apiVersion: nullius.dev/v1alpha1\nkind: IntentionTest\n";
+        let file = self.person.file("mesh/own.yaml", &format!("{head}{lines}"));
+        self.person.run(&[&["intention", "test", &file], more].concat()).await
+    }
+}
+
+#[tokio::test]
+async fn the_examples_of_the_page_do_what_the_page_says() {
+    let desk = Desk::new();
+    let names: Vec<_> = examples().iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["orders.yaml", "guard.yaml", "orders.test.yaml"]);
+    let call = [
+        "--from",
+        "shop/web",
+        "--to",
+        "shop/orders:8080",
+        "--method",
+        "DELETE",
+        "--path",
+        "/orders/7",
+    ];
+    let done = desk.explain(&call).await;
+    assert_eq!(done.exit, Exit::Denied, "{done:?}");
+    assert_eq!(
+        done.out,
+        shown(
+            "nullius intention explain --from shop/web --to shop/orders:8080 --method DELETE --path /orders/7 -f mesh/"
+        )
+    );
+    let folder = format!("{}/mesh", desk.home());
+    let done = desk.person.run(&["intention", "test", &folder, "--coverage"]).await;
+    assert_eq!(done.exit, Exit::Ok, "{done:?}");
+    assert_eq!(
+        desk.told(&(done.out + &done.err)),
+        shown("nullius intention test mesh/ --coverage")
+    );
+}
+
+#[tokio::test]
+async fn a_call_is_explained_with_the_place_of_its_rule() {
+    let desk = Desk::new();
+    let done = desk
+        .explain(&["--from", "web", "-n", "shop", "--to", "orders:8080", "--path", "/orders/7"])
+        .await;
+    assert_eq!(done.exit, Exit::Ok, "{done:?}");
+    assert!(
+        desk.told(&done.out).contains(
+            "namespace tier, for spiffe://cluster.local/ns/shop/sa/web (mesh/orders.yaml:14)"
+        ),
+        "{done:?}"
+    );
+    let done =
+        desk.explain(&["--from", "sandbox/x", "--to", "shop/orders:8080", "-o", "json"]).await;
+    assert_eq!(done.exit, Exit::Denied);
+    let told: Value = serde_json::from_str(&done.out).unwrap();
+    assert_eq!(told["kind"], "IntentionDecision");
+    assert_eq!(
+        (&told["verdict"], &told["explanation"]["reason"]),
+        (&"denied".into(), &"intention-refused".into())
+    );
+    assert_eq!(desk.told(told["at"].as_str().unwrap()), "mesh/guard.yaml:8");
+    let done = desk.explain(&["--from", "10.0.0.7", "--to", "shop/orders:8080"]).await;
+    assert!(done.out.starts_with("denied: unauthenticated\n"), "{done:?}");
+    let done = desk.explain(&["--from", "shop/web", "--to", "shop/orders:8080", "--tcp"]).await;
+    assert!(done.out.starts_with("denied: not-http\n"), "{done:?}");
+    let done = desk.explain(&["--from", "shop/web", "--to", "shop/orders:9090"]).await;
+    assert!(done.out.contains("is for port 8080 alone: add 9090"), "{done:?}");
+}
+
+#[tokio::test]
+async fn where_requests_decide_their_permissions_are_listed() {
+    let desk = Desk::new();
+    let done = desk.explain(&["--from", "shop/web", "--to", "shop/orders:8080"]).await;
+    assert_eq!(done.exit, Exit::Denied);
+    assert!(done.out.starts_with("requests decide: "), "{done:?}");
+    assert!(
+        desk.told(&done.out)
+            .contains("  allow shop/orders sources[0].permissions[2] (mesh/orders.yaml:17)\n"),
+        "{done:?}"
+    );
+    let done = desk
+        .explain(&["--from", "shop/web", "--to", "shop/orders:8080", "--path", "/a/../orders/1"])
+        .await;
+    assert!(done.out.starts_with("denied: unreadable\n"), "{done:?}");
+    let claims = ["--claim", "iss=https://login.example.org", "--claim", "scope=orders:write"];
+    let call =
+        ["--from", "shop/web", "--to", "shop/orders:8080", "--method", "POST", "--path", "/orders"];
+    assert_eq!(desk.explain(&[&call[..], &claims].concat()).await.exit, Exit::Ok);
+    assert_eq!(desk.explain(&call).await.exit, Exit::Denied);
+}
+
+#[tokio::test]
+async fn a_bundle_of_the_hub_is_above_all() {
+    let desk = Desk::new();
+    let fleet = desk.person.file(
+        "bundle/stop.yaml",
+        "apiVersion: nullius.dev/v1alpha1\nkind: Intention\nmetadata: {name: stop, namespace: fleet}\nspec:\n  destination: {any: true}\n  sources: [{namespace: batch, action: deny}]\n",
+    );
+    let call = ["--from", "batch/report", "--to", "shop/orders:8080"];
+    assert_eq!(desk.explain(&call).await.exit, Exit::Ok);
+    let done = desk.explain(&[&call[..], &["--fleet", &fleet]].concat()).await;
+    assert_eq!(done.exit, Exit::Denied);
+    assert!(done.out.contains("by: Intention fleet/stop sources[0], fleet tier"), "{done:?}");
+}
+
+#[tokio::test]
+async fn every_fault_of_a_file_has_its_place() {
+    let desk = Desk::new();
+    desk.person.file(
+        "mesh/wrong.yaml",
+        "apiVersion: nullius.dev/v1alpha1\nkind: Intention\nmetadata: {name: wrong, namespace: shop}\nspec:\n  destination:\n    serviceAccount: a\n    ports: [70000]\n  sources:\n  - ipBlock: 10.0.0.1/8\n    action: allow\n    rateLimit: 7\n---\napiVersion: nullius.dev/v1alpha1\nkind: Intention\nmetadata: {name: orders, namespace: shop}\nspec: {destination: {serviceAccount: a}, sources: [{any: true, action: deny}]}\n",
+    );
+    let done = desk.explain(&["--from", "shop/web", "--to", "shop/orders:8080"]).await;
+    assert_eq!(done.exit, Exit::Failed);
+    let told = desk.told(&done.err);
+    for line in [
+        "mesh/wrong.yaml:7:13: Intention `wrong`: spec.destination.ports[0]: 70000 is no port: 1 to 65535 are",
+        "mesh/wrong.yaml:9:5: Intention `wrong`: spec.sources[0].ipBlock: `10.0.0.1/8` has bits behind its length: write `10.0.0.0/8`",
+        "mesh/wrong.yaml:11:5: Intention `wrong`: spec.sources[0].rateLimit: it belongs to limits of requests for each caller, which this version does not have",
+        "Intention `orders`: metadata.name: it stands already at mesh/orders.yaml",
+    ] {
+        assert!(told.contains(line), "{line}\n{told}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_otherwise_is_told_with_its_line() {
+    let desk = Desk::new();
+    let lines = "intentions: [orders.yaml]\ndefaults: {namespace: shop, from: web, to: 'orders:8080'}\ncases:\n- name: one\n  request: {path: /orders}\n  expect:\n    verdict: denied\n    reason: no-permission\n    by: other\n    message: nothing\n    shadow: allowed\n- name: two\n  from: '10.0.0.7'\n  expect: allowed\n- name: three\n  skip: later\n  expect: allowed\n- name: four\n  to: orders\n  expect: allowed\n- name: five\n  expect: requests\n";
+    let done = desk.test(lines, &["-o", "json"]).await;
+    assert_eq!(done.exit, Exit::Denied, "{done:?}");
+    let report: Value = serde_json::from_str(&done.out).unwrap();
+    let outcomes: Vec<_> = report["cases"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|case| case["outcome"].as_str().unwrap())
+        .collect();
+    assert_eq!(outcomes, ["failed", "failed", "skipped", "errored", "passed"]);
+    let fields: Vec<_> = report["cases"][0]["failures"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| (it["field"].as_str().unwrap(), it["line"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            ("cases[0].expect.verdict", 9),
+            ("cases[0].expect.reason", 10),
+            ("cases[0].expect.by", 11),
+            ("cases[0].expect.message", 12),
+            ("cases[0].expect.shadow", 13),
+        ]
+    );
+    assert!(
+        report["cases"][1]["failures"][0]["actual"]
+            .as_str()
+            .unwrap()
+            .contains("proven no identity")
+    );
+    assert_eq!(
+        (&report["coverage"]["covered"], &report["coverage"]["total"]),
+        (&1.into(), &5.into())
+    );
+}
+
+#[tokio::test]
+async fn too_little_coverage_is_a_finding_and_reports_have_their_forms() {
+    let desk = Desk::new();
+    let lines = "intentions: [orders.yaml]\ncases: [{name: a, from: batch/report, to: 'shop/orders:8080', expect: allowed}]\n";
+    let done = desk.test(lines, &["--min-coverage", "20"]).await;
+    assert_eq!(done.exit, Exit::Ok, "{done:?}");
+    let done = desk.test(lines, &["--min-coverage", "21"]).await;
+    assert_eq!(done.exit, Exit::Denied);
+    assert!(
+        done.err.ends_with("20 % of the rules decided a case (1 of 5), which is less than 21 %\n"),
+        "{done:?}"
+    );
+    let done = desk.test(lines, &["-o", "junit"]).await;
+    assert!(done.out.contains(" name=\"a\" "), "{done:?}");
+    let done = desk.test("intentions: [orders.yaml]\nintentons: []\ncases: []\n", &[]).await;
+    assert_eq!(done.exit, Exit::Failed);
+    assert!(done.err.contains("did you mean `intentions`?"), "{done:?}");
+    let done = desk
+        .test(
+            "intentions: [gone.yaml]\ncases: [{name: a, from: a, to: 'b:1', expect: denied}]\n",
+            &[],
+        )
+        .await;
+    assert_eq!(done.exit, Exit::Failed);
+    assert!(done.err.contains("gone.yaml"), "{done:?}");
+}
+
+#[tokio::test]
+async fn policies_of_istio_become_intentions_that_are_read_again() {
+    let desk = Desk::new();
+    let file = desk.person.file(
+        "istio.yaml",
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: orders, namespace: shop}\nspec:\n  selector: {matchLabels: {app: orders}}\n  rules:\n  - from: [{source: {serviceAccounts: [web]}}]\n    to: [{operation: {methods: [GET]}}]\n---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: odd, namespace: bank}\nspec:\n  rules:\n  - from: [{source: {notNamespaces: [shop]}}]\n",
+    );
+    let done = desk.person.run(&["import", "istio", &file]).await;
+    assert_eq!(done.exit, Exit::Denied, "{done:?}");
+    let told = desk.told(&done.err);
+    assert!(told.contains("refused: istio.yaml:15:"), "{told}");
+    assert!(told.ends_with("1 intention written; 1 thing refused\n"), "{told}");
+    let written = desk.person.file("carried/all.yaml", &done.out);
+    let call = [
+        "intention",
+        "explain",
+        "-f",
+        &written,
+        "--from",
+        "shop/web",
+        "--to",
+        "shop/orders:80",
+        "--label",
+        "app=orders",
+    ];
+    let done = desk.person.run(&[&call[..], &["--method", "GET"]].concat()).await;
+    assert_eq!(done.exit, Exit::Ok, "{done:?}");
+    let done = desk.person.run(&[&call[..], &["--method", "PUT"]].concat()).await;
+    assert_eq!(done.exit, Exit::Denied, "{done:?}");
+}

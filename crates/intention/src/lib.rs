@@ -1,0 +1,44 @@
+//! Intentions: who may call which workload, and with what requests, decided at the destination.
+//!
+//! [`Intention::read`] takes an object strictly, [`RuleSet`] holds all that is for one destination, [`RuleSet::accept`] judges a
+//! connection and leaves, where requests decide, the rules of that one source. [`Head::read`] reads a request in exactly one
+//! way, or says why it cannot be. Nothing here makes a permit: `nullius-policy` seals what comes out.
+
+#![forbid(unsafe_code)]
+
+mod accept;
+mod condition;
+mod destination;
+mod explain;
+mod fault;
+mod fields;
+mod intention;
+mod istio;
+mod later;
+mod local;
+mod matchers;
+mod origin;
+mod path;
+mod permission;
+mod read;
+mod request;
+mod requests;
+mod set;
+mod source;
+
+pub use accept::{Accept, By, Connection, Protocol, Ruling, Stand, Verdict, View};
+pub use destination::{Destination, Workload};
+pub use explain::{explain_connection, explain_request};
+pub use fault::Fault;
+pub use fields::nearest;
+pub use intention::{Intention, Reach, Rule, Tier};
+pub use istio::{Imported, ImportedIntention, Istio, Remark, import_istio};
+pub use local::Destinations;
+pub use matchers::Token;
+pub use origin::{Home, Origin, SYSTEM_NAMESPACE};
+pub use path::{Malformed, Reads};
+pub use permission::Permission;
+pub use request::{Head, Request, Version};
+pub use requests::Judged;
+pub use set::{Intentions, RuleSet};
+pub use source::Subject;

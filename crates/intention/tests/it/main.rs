@@ -1,0 +1,11 @@
+//! Intentions from the outside: what is read, in which order rules decide, which attacks fail, and what always holds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
+
+mod attacks;
+mod fuzz;
+mod istio;
+mod order;
+mod properties;
+mod reading;
+mod requests;
+mod world;
