@@ -4,6 +4,7 @@
 //! [`Scan`] takes texts one at a time and ends in a [`Report`], which [`sarif`] and [`junit`] write for other tools.
 //! [`Policies`] are what it asks beside the Pod Security Standards: those of files, and good practice ([`PRACTICE`]).
 //! [`Trials`] are tests of policies: requests in files, and what policies must make of them.
+//! [`Export`] are policies for an API server that asks them by itself.
 //! [`Difference`] is what changes between two states of files.
 //! [`Recording`] is what of a cluster is kept for them.
 //! [`webhook`] is the same for what an API server asks before it stores anything.
@@ -13,6 +14,7 @@
 
 pub mod background;
 mod compare;
+mod export;
 mod policies;
 mod practice;
 mod proposed;
@@ -25,6 +27,7 @@ mod trial;
 pub mod webhook;
 
 pub use compare::{Change, Difference, Findings, PolicyChange, Right, Rights, Side};
+pub use export::{EXPORTED, Export, ExportForm, Exported, ExportedPolicy, Family};
 pub use policies::{Policies, PolicyAbout};
 pub use practice::{PRACTICE, excludable};
 pub use recording::{NotRecorded, Recording, Wanted};

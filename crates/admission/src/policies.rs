@@ -8,9 +8,12 @@ use nullius_manifest::{Found, Manifest, Source, Unreadable, objects};
 use nullius_model::{API_VERSION, Severity, Timestamp};
 use nullius_policy::admission_policy::{
     Decision, Detail, ExpressionWarning, Fault, Kind, PolicyOutline, PolicySet, PolicyTrace,
-    Request, Taken, Version,
+    Programs, Request, Taken, Version,
 };
-use nullius_policy::exception::KIND as EXCEPTION;
+use nullius_policy::{
+    baseline::{Baseline, KIND as BASELINE},
+    exception::KIND as EXCEPTION,
+};
 use serde_json::{Value as Json, json};
 
 use crate::{
@@ -38,8 +41,8 @@ pub struct Policies {
     proposed: Proposed,
     abouts: BTreeMap<String, PolicyAbout>,
     faults: Vec<ScanFault>,
-    /// What the API server would warn of.
-    warnings: Vec<String>,
+    /// Policies of files, of which it is told what the API server would warn of.
+    own: BTreeSet<String>,
     /// What is derived of the set, made when it is first asked.
     looks: Option<Looks>,
     /// How much is told of how policies came to what they say.
@@ -85,13 +88,18 @@ struct Looks {
 impl Policies {
     /// No policies, for an API server of a version.
     pub fn new(version: Version) -> Self {
+        Self::sharing(version, Programs::default())
+    }
+
+    /// The same, with expressions that others have compiled.
+    pub fn sharing(version: Version, programs: Programs) -> Self {
         Self {
-            set: PolicySet::new(version),
+            set: PolicySet::sharing(version, programs),
             state: State::default(),
             proposed: Proposed::default(),
             abouts: BTreeMap::new(),
             faults: Vec::new(),
-            warnings: Vec::new(),
+            own: BTreeSet::new(),
             looks: None,
             detail: Detail::default(),
             sites: BTreeMap::new(),
@@ -126,7 +134,9 @@ impl Policies {
     pub fn policies(&mut self, source: Result<Source, Unreadable>) {
         self.each(source, |this, source, manifest| {
             this.policy(source, manifest);
-            this.warn(source, manifest);
+            if manifest.kind == "ValidatingAdmissionPolicy" {
+                this.own.insert(manifest.name().to_owned());
+            }
         });
     }
 
@@ -172,7 +182,27 @@ impl Policies {
             let (name, end) = (exception.name(), exception.spec().expires);
             format!("the exception `{name}` ended at {end} and covers nothing")
         });
-        unbound.chain(dangling).chain(ended).chain(self.warnings.iter().cloned()).collect()
+        unbound.chain(dangling).chain(ended).collect()
+    }
+
+    /// What the API server would warn of, by the kinds that are known by now.
+    pub(crate) fn type_notes(&self) -> Vec<String> {
+        let warnings = self.state.type_warnings(&self.set).into_iter();
+        let told =
+            warnings.filter(|warning| self.own.contains(&warning.policy)).filter_map(|told| {
+                let ExpressionWarning { policy, field, warning } = told;
+                let site =
+                    self.sites.get(&("ValidatingAdmissionPolicy".to_owned(), policy.clone()))?;
+                let line = site.lines.get(&field).copied().unwrap_or(site.line);
+                // Of each kind the first mistake, without the picture of it.
+                let told: Vec<&str> =
+                    warning.lines().filter(|line| line.contains(", Kind=")).collect();
+                let (file, told) = (&site.file, told.join("; "));
+                Some(format!(
+                    "{file}:{line}: an API server would warn of `{policy}`: {field}: {told}"
+                ))
+            });
+        told.collect()
     }
 
     /// What is known: of policies and state, at the end of scanned objects too.
@@ -185,8 +215,11 @@ impl Policies {
         self.set.concerns(group)
     }
 
-    /// What is wrong with a scanned object that is a policy or a binding.
+    /// What is wrong with a scanned object that is a policy, a binding or a namespace baseline.
     pub(crate) fn wrong_policy(&self, file: &str, manifest: &Manifest) -> Vec<ScanFault> {
+        if is_baseline(manifest) {
+            return wrong_baseline(file, manifest);
+        }
         let mut alone = PolicySet::new(self.set.version());
         match alone.add(&manifest.to_json()) {
             Ok(_) => Vec::new(),
@@ -300,6 +333,9 @@ impl Policies {
             let faults = self.state.except(&manifest.to_json()).err().unwrap_or_default();
             return self.faults.extend(refused(&source.name, manifest, &faults));
         }
+        if is_baseline(manifest) {
+            self.faults.extend(wrong_baseline(&source.name, manifest));
+        }
         if let Err(error) = self.state.add(&manifest.to_json()) {
             let fault = nullius_manifest::Fault {
                 place: manifest.node().place(),
@@ -363,25 +399,6 @@ impl Policies {
         self.sites.insert((manifest.kind.clone(), manifest.name().to_owned()), site);
     }
 
-    /// Notes what the API server would warn of when the policy is made.
-    fn warn(&mut self, source: &Source, manifest: &Manifest) {
-        let mut alone = PolicySet::new(self.set.version());
-        if alone.add(&manifest.to_json()) != Ok(Taken::Added) {
-            return;
-        }
-        for ExpressionWarning { policy, field, warning } in self.state.type_warnings(&alone) {
-            let line = manifest.node().line_of(&field);
-            // Of each kind the first mistake, without the picture of it.
-            let told = warning.lines().filter(|line| line.contains(", Kind="));
-            let told: Vec<&str> = told.collect();
-            self.warnings.push(format!(
-                "{}:{line}: an API server would warn of `{policy}`: {field}: {}",
-                source.name,
-                told.join("; ")
-            ));
-        }
-    }
-
     /// A binding in place of a broken one: it denies what its policy is for, narrowed as the broken one says where that can
     /// be read.
     fn stand_in_binding(&mut self, manifest: &Manifest, object: &Json) {
@@ -420,6 +437,15 @@ impl Policies {
 /// The policy that a file of good practice holds.
 pub(crate) fn practice_name(file: &str) -> String {
     file.replace(".yaml", ".nullius.dev")
+}
+
+fn is_baseline(manifest: &Manifest) -> bool {
+    manifest.api_version == API_VERSION && manifest.kind == BASELINE
+}
+
+fn wrong_baseline(file: &str, manifest: &Manifest) -> Vec<ScanFault> {
+    let faults = Baseline::read(&manifest.to_json()).err().unwrap_or_default();
+    refused(file, manifest, &faults)
 }
 
 /// What is wrong with a policy or binding, with its places.

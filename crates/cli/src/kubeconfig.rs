@@ -20,7 +20,9 @@ use crate::{
     credential,
     failure::{Exit, Failure, file_failure},
     home::private_file::write_private,
-    output::{Format, Printed, json_text, only_differences, only_findings, yaml_text},
+    output::{
+        Format, Printed, json_text, only_differences, only_exports, only_findings, yaml_text,
+    },
     stage::Stage,
 };
 
@@ -67,6 +69,7 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Kubeconfig) -> Result<Exi
                 | Format::Openreports
                 | Format::Codequality => return Err(only_findings()),
                 Format::Markdown => return Err(only_differences()),
+                Format::Native | Format::Manifest => return Err(only_exports()),
             };
             return stage.print(&Printed { out, err: String::new() });
         }

@@ -154,6 +154,11 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
     if of_findings.contains(&stage.global.output) && !matches!(wanted, Command::Findings(_)) {
         return Err(output::only_findings());
     }
+    let is_export = matches!(wanted, Command::Policy(args::PolicyCommand::Export(_)));
+    let of_exports = [output::Format::Native, output::Format::Manifest];
+    if of_exports.contains(&stage.global.output) && !is_export {
+        return Err(output::only_exports());
+    }
     match wanted {
         Command::Login(args) => command::sign::login(stage, args).await,
         Command::Logout(args) => command::sign::logout(stage, args).await,
@@ -180,7 +185,11 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
         Command::Record(args) => command::record::run(stage, args).await,
         Command::Test(args) => command::test::run(stage, &args),
         Command::Policy(command) => command::policy::run(stage, &command),
+        Command::Intention(command) => command::intention::run(stage, &command),
+        Command::Import(command) => command::import::run(stage, &command),
         Command::Cel(command) => command::cel::run(stage, &command),
+        Command::Svid(command) => command::svid::run(stage, &command),
+        Command::Exception(command) => command::exception::run(stage, command).await,
         Command::Findings(command) => command::findings::run(stage, command).await,
         Command::Usage(command) => command::audit::run_usage(stage, command).await,
         Command::Audit(command) => command::audit::run(stage, command).await,
@@ -224,7 +233,9 @@ const FRONT_PAGE: &[(&str, &[&str])] = &[
     ("Daily", &["login", "logout", "whoami", "kubeconfig", "up", "version", "completion"]),
     ("Access", &["cluster", "access", "session", "lock", "user"]),
     ("Objects", &["apply", "get", "describe", "delete", "diff", "edit"]),
-    ("Policy", &["scan", "test", "record", "policy", "cel", "findings"]),
+    ("Identity", &["svid"]),
+    ("Mesh", &["intention", "import"]),
+    ("Policy", &["scan", "test", "record", "policy", "exception", "cel", "findings"]),
     ("The loop", &["usage"]),
     ("Audit", &["audit"]),
     ("Roles", &["hub", "agent"]),

@@ -13,10 +13,11 @@ use nullius_model::{Explanation, PermissionId, Reason};
 use crate::{
     AdmissionDecision, AdmissionPermit, Decision, Denial, StepUp, Verdict,
     admission_policy::{
-        Decision as Outcome, Evaluation, Facts, Need, PolicySet, Refusal, Request,
-        evaluate_excepting,
+        Action, BindingTrace, Decision as Outcome, Evaluation, Facts, MatchTrace, Need, Operation,
+        PolicySet, PolicyTrace, Refusal, Request, Violation, evaluate_excepting,
     },
-    exception::Exception,
+    exception::{Exception, POD_SECURITY},
+    pod_security::{self, ENFORCE_LABEL, Kept, LevelVersion, PodRequest},
 };
 
 /// The answer to a request, or what must be known to give it.
@@ -55,23 +56,125 @@ pub fn decide_admission(
     }
 }
 
+/// Decides on a pod in a namespace where exceptions from the Pod Security Standards count, all of which must hold at this time;
+/// `policy` is what its owner wants enforced, `None` where there is nothing to enforce, `newest` the newest minor version whose rules
+/// the API server knows.
+#[must_use]
+pub fn decide_pod_security(
+    request: &Request,
+    policy: Option<LevelVersion>,
+    newest: u64,
+    exceptions: &[&Exception],
+) -> Judged {
+    let judge = || match policy {
+        Some(policy) => measured(request, policy, newest, exceptions),
+        None => sealed(silent()),
+    };
+    catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|_| {
+        withhold_admission(
+            "the pod could not be measured: a defect of this program, told in its log",
+        )
+    })
+}
+
+fn measured(
+    request: &Request,
+    policy: LevelVersion,
+    newest: u64,
+    exceptions: &[&Exception],
+) -> Judged {
+    let is_said = matches!(request.operation, Operation::Delete | Operation::Connect)
+        || request.object.as_ref().is_some_and(serde_json::Value::is_object);
+    if !is_said {
+        return withhold_admission("the request does not say which pod it is for");
+    }
+    let nothing = serde_json::Value::Null;
+    let asked = PodRequest {
+        operation: match request.operation {
+            Operation::Create => pod_security::Operation::Create,
+            Operation::Update => pod_security::Operation::Update,
+            Operation::Delete | Operation::Connect => pod_security::Operation::Other,
+        },
+        group: &request.resource.group,
+        resource: &request.resource.resource,
+        subresource: &request.subresource,
+        namespace: &request.namespace,
+        name: &request.name,
+        user: &request.user.username,
+        object: request.object.as_ref().unwrap_or(&nothing),
+        old_object: request.old_object.as_ref(),
+    };
+    let Kept { refusal, violations, accepted } =
+        pod_security::keep(newest, &asked, policy, exceptions);
+    let binding = format!("{ENFORCE_LABEL}={policy}");
+    let level = policy.level.as_str();
+    let found = |violation: &pod_security::Violation| Violation {
+        policy: level.to_owned(),
+        binding: Some(binding.clone()),
+        validation: None,
+        check: Some(violation.check.as_str()),
+        actions: vec![Action::Deny],
+        message: violation.refusal(policy),
+        annotations: Vec::new(),
+    };
+    let matched = || MatchTrace { matched: true, reason: "pods of the namespace".to_owned() };
+    let mut outcome = silent();
+    outcome.refusal =
+        refusal.map(|refusal| Refusal::of_plugin(refusal.code, refusal.reason, &refusal.message));
+    outcome.violations = violations.iter().map(found).collect();
+    outcome.accepted =
+        accepted.into_iter().map(|(violation, by)| (found(&violation), by)).collect();
+    outcome.trace = vec![PolicyTrace {
+        kind: POD_SECURITY,
+        policy: level.to_owned(),
+        reinvocation: false,
+        matched: matched(),
+        bindings: vec![BindingTrace {
+            binding: binding.clone(),
+            matched: matched(),
+            error: None,
+            runs: Vec::new(),
+        }],
+    }];
+    sealed(outcome)
+}
+
 /// The denial of a request on which policies could not decide; the sentence says why.
 #[must_use]
 pub fn withhold_admission(why: &str) -> Judged {
     let sentence = format!("{why}, so the answer is no");
-    let outcome = Outcome {
-        refusal: Some(Refusal::internal(&sentence)),
+    let outcome = refusing(Refusal::internal(&sentence));
+    let explanation = Explanation::new(Reason::StaleState, sentence)
+        .with_next("try again; if it stays, the log of `nullius agent admission` says more");
+    Judged { decision: denied(explanation, None), outcome }
+}
+
+/// The denial of a request that will be right in a moment, by a rule; the sentence says what it waits for.
+#[must_use]
+pub fn defer_admission(rule: &str, sentence: &str) -> Judged {
+    let outcome = refusing(Refusal::later(sentence));
+    let explanation = Explanation::new(Reason::PolicyRefused, sentence)
+        .with_rule(rule)
+        .with_next("try again in a moment");
+    Judged { decision: denied(explanation, None), outcome }
+}
+
+fn refusing(refusal: Refusal) -> Outcome {
+    Outcome { refusal: Some(refusal), ..silent() }
+}
+
+/// Of policies that have nothing to say.
+fn silent() -> Outcome {
+    Outcome {
+        refusal: None,
         warnings: Vec::new(),
         audit_annotations: BTreeMap::new(),
         violations: Vec::new(),
         accepted: Vec::new(),
-        object: None,
+        mutated: None,
         patch: Vec::new(),
         trace: Vec::new(),
-    };
-    let explanation = Explanation::new(Reason::StaleState, sentence)
-        .with_next("try again; if it stays, the log of `nullius agent admission` says more");
-    Judged { decision: denied(explanation, None), outcome }
+    }
 }
 
 fn sealed(outcome: Outcome) -> Judged {
@@ -98,6 +201,9 @@ fn refused(refusal: &Refusal, outcome: &Outcome) -> AdmissionDecision {
     let mut rule = format!("{kind}/{}", first.policy);
     if !binding.is_empty() {
         rule.push_str(&format!(" → {binding}"));
+    }
+    if let Some(check) = first.check {
+        rule.push_str(&format!(" {check}"));
     }
     if let Some(index) = first.validation {
         rule.push_str(&format!(" validation {index}"));
@@ -178,7 +284,7 @@ mod tests {
         });
         set.add(&policy).unwrap();
         set.add(&binding).unwrap();
-        let request = Request::of_review(&json!({
+        let request = Request::of_review(json!({
             "operation": "CREATE", "kind": { "group": "", "version": "v1", "kind": "Node" },
             "resource": { "group": "", "version": "v1", "resource": "nodes" }, "name": "n",
             "object": { "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n" } },

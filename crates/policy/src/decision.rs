@@ -106,12 +106,22 @@ impl Denial {
             | Reason::FactorTooOld
             | Reason::SelfGrant
             | Reason::Escalation
-            | Reason::PolicyRefused => 403,
+            | Reason::ApiServerRefused
+            | Reason::PolicyRefused
+            | Reason::IntentionRefused
+            | Reason::NoIntention
+            | Reason::NoPermission
+            | Reason::NotHttp
+            | Reason::Unauthenticated
+            | Reason::UnknownReference
+            | Reason::ConditionFailed => 403,
             // Reasons of an allowed request; a denial never carries one.
             Reason::GrantMatched
             | Reason::HubRoleMatched
             | Reason::SignedIn
-            | Reason::PolicyPassed => 403,
+            | Reason::PolicyPassed
+            | Reason::IntentionMatched
+            | Reason::Permissive => 403,
         }
     }
 

@@ -6,8 +6,12 @@
 //! }
 //! ```
 
+use std::net::IpAddr;
+
 use nullius_access::{HubVerb, ReadScope};
-use nullius_model::{ClusterName, Kind, PermissionId, Principal, SessionId, Timestamp, UserName};
+use nullius_model::{
+    ClusterName, Kind, PermissionId, Principal, SessionId, SpiffeId, Timestamp, UserName,
+};
 use nullius_rbac::{Method, RequestInfo};
 
 /// One request to one cluster's API server is allowed.
@@ -134,4 +138,58 @@ pub struct ReviewPermit {
 #[derive(Debug, PartialEq, Eq)]
 pub struct AdmissionPermit {
     pub(crate) _sealed: (),
+}
+
+/// One connection to a workload may be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConnectionPermit {
+    pub(crate) source: Option<SpiffeId>,
+    pub(crate) address: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) permission: Option<PermissionId>,
+    pub(crate) ends_at: Option<Timestamp>,
+}
+
+impl ConnectionPermit {
+    /// Who calls, as far as that is proven.
+    pub fn source(&self) -> Option<&SpiffeId> {
+        self.source.as_ref()
+    }
+
+    /// The permission that allowed it; none for what is only let pass.
+    pub fn permission(&self) -> Option<&PermissionId> {
+        self.permission.as_ref()
+    }
+
+    /// When it must be decided again, where it is only let pass.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        self.ends_at
+    }
+
+    /// Whether it is for exactly this connection.
+    pub fn is_for(&self, source: Option<&SpiffeId>, address: IpAddr, port: u16) -> bool {
+        self.source.as_ref() == source
+            && self.address == address.to_canonical()
+            && self.port == port
+    }
+}
+
+/// One request to a workload may be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RequestPermit {
+    pub(crate) method: Box<str>,
+    pub(crate) target: Box<[u8]>,
+    pub(crate) permission: Option<PermissionId>,
+}
+
+impl RequestPermit {
+    /// The permission that allowed it.
+    pub fn permission(&self) -> Option<&PermissionId> {
+        self.permission.as_ref()
+    }
+
+    /// Whether it is for exactly this request, its target byte for byte.
+    pub fn is_for(&self, method: &str, target: &[u8]) -> bool {
+        *self.method == *method && *self.target == *target
+    }
 }

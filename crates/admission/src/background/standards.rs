@@ -7,10 +7,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
+use nullius_cel::with_deep_stack;
 use nullius_manifest::{Found as FoundIn, Source, objects};
 use nullius_model::{Enforcement, FindingWaiver, Severity, Timestamp};
 use nullius_policy::{
-    admission_policy::{Decision, Version, Violation},
+    admission_policy::{Decision, Programs, Version, Violation},
     exception::{self, Acceptance},
     pod_security::{self, Excepted, Level, LevelVersion, Modes, Workload, evaluate_as, except},
 };
@@ -40,6 +41,8 @@ pub struct Measures {
     pub namespaces: Vec<Json>,
     /// Kubernetes' minor version.
     pub minor: u16,
+    /// Compiled expressions that others have of these policies already.
+    pub programs: Programs,
 }
 
 /// What objects are judged by.
@@ -58,8 +61,15 @@ impl Standards {
     /// Makes them; exceptions count as of `now`.
     #[must_use]
     pub fn new(measures: &Measures, now: Timestamp) -> Self {
+        let made = with_deep_stack(|| Self::made(measures, now));
+        // Without a thread for all, each expression asks for one.
+        made.unwrap_or_else(|| Self::made(measures, now))
+    }
+
+    fn made(measures: &Measures, now: Timestamp) -> Self {
         let version = Version::minor(measures.minor);
-        let mut policies = Policies::new(version).excepting_at(now);
+        let programs = measures.programs.clone();
+        let mut policies = Policies::sharing(version, programs).excepting_at(now);
         let mut hash = DefaultHasher::new();
         measures.minor.hash(&mut hash);
         let mut faults = BTreeSet::new();
@@ -319,5 +329,11 @@ fn labels_of(namespace: &Json) -> (String, BTreeMap<String, String>) {
     let labels = namespace.pointer("/metadata/labels").and_then(Json::as_object);
     let labels = labels.into_iter().flatten();
     let texts = labels.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
-    (text(namespace, "/metadata/name").to_owned(), texts.collect())
+    let mut labels: BTreeMap<String, String> = texts.collect();
+    // A level that was lowered for the sake of exceptions is enforced all the same.
+    if pod_security::is_lowered(namespace) {
+        let level = pod_security::owner_level(namespace).unwrap_or_default();
+        labels.insert(pod_security::ENFORCE_LABEL.to_owned(), level.to_owned());
+    }
+    (text(namespace, "/metadata/name").to_owned(), labels)
 }

@@ -23,7 +23,7 @@ fn policy(expression: &str) -> (String, String) {
 
 fn standards(policies: Vec<(String, String)>, labels: &Json) -> Standards {
     let namespaces = vec![namespace("shop", labels)];
-    let measures = Measures { policies, namespaces, minor: 36, facts: Vec::new() };
+    let measures = Measures { policies, namespaces, minor: 36, ..Measures::default() };
     Standards::new(&measures, "2026-01-01T00:00:00Z".parse().unwrap())
 }
 

@@ -1,5 +1,6 @@
 //! Two states of files beside each other: which findings, rights and policies come and go.
 
+mod namespaces;
 mod policies;
 mod rights;
 
@@ -29,7 +30,8 @@ pub struct Difference {
     pub findings: Findings,
     /// Rights that come and go.
     pub rights: Rights,
-    /// Policies and bindings that are other, what is worst first.
+    /// Policies and bindings that are other, and namespaces that ask for something else of the Pod Security Standards; what is
+    /// worst first.
     pub policies: Vec<PolicyChange>,
     /// What could not be read or judged in either.
     pub errors: Vec<ScanFault>,
@@ -60,8 +62,9 @@ impl Side {
     pub fn source(&mut self, source: &Source) {
         objects(&source.text, |found| {
             if let Found::Object(manifest) = found
-                && ["rbac.authorization.k8s.io", "admissionregistration.k8s.io"]
+                && (["rbac.authorization.k8s.io", "admissionregistration.k8s.io"]
                     .contains(&manifest.group())
+                    || manifest.group().is_empty() && manifest.kind == "Namespace")
             {
                 self.objects.push(manifest.to_json());
             }
@@ -91,13 +94,16 @@ impl Difference {
         let (had, has) = (Granted::of(base.objects.iter()), Granted::of(head.objects.iter()));
         let mut errors = before.errors;
         errors.extend(after.errors);
+        let mut policies = policies::changes(base.objects.iter(), head.objects.iter());
+        policies.extend(namespaces::changes(base.objects.iter(), head.objects.iter()));
+        policies.sort_by_key(|each| each.change);
         Self {
             findings: Findings {
                 new: beyond(&after.findings, &before.findings),
                 gone: beyond(&before.findings, &after.findings),
             },
             rights: Rights { gained: has.beyond(&had), lost: had.beyond(&has) },
-            policies: policies::changes(base.objects.iter(), head.objects.iter()),
+            policies,
             errors,
         }
     }

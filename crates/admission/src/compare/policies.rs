@@ -21,6 +21,8 @@ pub struct PolicyChange {
     pub stronger: Vec<String>,
     /// What is other, and may be either.
     pub other: Vec<String>,
+    /// What is said otherwise to people, while the same passes.
+    pub words: Vec<String>,
 }
 
 /// What became of a policy or binding.
@@ -33,6 +35,8 @@ pub enum Change {
     Weakened,
     /// It is other than before, and nobody can tell by its form whether more passes.
     Changed,
+    /// It lets the same pass, and says something else.
+    Reworded,
     /// It lets less pass.
     Strengthened,
     /// It is new.
@@ -46,6 +50,7 @@ impl Change {
             Self::Removed => "removed",
             Self::Weakened => "weakened",
             Self::Changed => "changed",
+            Self::Reworded => "reworded",
             Self::Strengthened => "strengthened",
             Self::Added => "added",
         }
@@ -54,13 +59,38 @@ impl Change {
 
 /// What is said of one policy.
 #[derive(Default)]
-struct Said {
-    weaker: Vec<String>,
-    stronger: Vec<String>,
-    other: Vec<String>,
+pub(super) struct Said {
+    pub(super) weaker: Vec<String>,
+    pub(super) stronger: Vec<String>,
+    pub(super) other: Vec<String>,
+    pub(super) words: Vec<String>,
 }
 
-/// The changes between two states of files, what is worst first.
+impl Said {
+    /// The change that it comes to; `None` where nothing was said.
+    pub(super) fn of(self, kind: &str, name: &str) -> Option<PolicyChange> {
+        let change = if !self.weaker.is_empty() {
+            Change::Weakened
+        } else if !self.other.is_empty() {
+            Change::Changed
+        } else if !self.stronger.is_empty() {
+            Change::Strengthened
+        } else if !self.words.is_empty() {
+            Change::Reworded
+        } else {
+            return None;
+        };
+        Some(self.into_change(kind, name, change))
+    }
+
+    fn into_change(self, kind: &str, name: &str, change: Change) -> PolicyChange {
+        let Self { weaker, stronger, other, words } = self;
+        let (kind, name) = (kind.to_owned(), name.to_owned());
+        PolicyChange { kind, name, change, weaker, stronger, other, words }
+    }
+}
+
+/// The changes between two states of files.
 pub(super) fn changes<'a>(
     base: impl Iterator<Item = &'a Json>,
     head: impl Iterator<Item = &'a Json>,
@@ -71,25 +101,16 @@ pub(super) fn changes<'a>(
     for key in keys {
         let (kind, name) = key;
         let mut said = Said::default();
-        let change = match (base.get(key), head.get(key)) {
-            (Some(_), None) => Change::Removed,
-            (None, Some(_)) => Change::Added,
+        all.extend(match (base.get(key), head.get(key)) {
+            (Some(_), None) => Some(said.into_change(kind, name, Change::Removed)),
+            (None, Some(_)) => Some(said.into_change(kind, name, Change::Added)),
             (Some(base), Some(head)) => {
                 compare(kind, base, head, &mut said);
-                match (said.weaker.is_empty(), said.other.is_empty(), said.stronger.is_empty()) {
-                    (false, ..) => Change::Weakened,
-                    (true, false, _) => Change::Changed,
-                    (true, true, false) => Change::Strengthened,
-                    (true, true, true) => continue,
-                }
+                said.of(kind, name)
             }
-            (None, None) => continue,
-        };
-        let Said { weaker, stronger, other } = said;
-        let (kind, name) = (kind.clone(), name.clone());
-        all.push(PolicyChange { kind, name, change, weaker, stronger, other });
+            (None, None) => None,
+        });
     }
-    all.sort_by_key(|each| each.change);
     all
 }
 
@@ -202,7 +223,7 @@ fn expressions(field: &str, base: &Json, head: &Json, said: &mut Said) {
     let hollow: Vec<&String> = new.iter().filter(|each| *each == "true").collect();
     if gone.len() == new.len() && hollow.is_empty() {
         for (old, new) in gone.iter().zip(&new) {
-            said.other.push(format!("of `{field}` `{old}` is now `{new}`"));
+            said.other.push(format!("of `{field}` the expression `{old}` is now `{new}`"));
         }
     } else {
         for each in &gone {
@@ -212,9 +233,49 @@ fn expressions(field: &str, base: &Json, head: &Json, said: &mut Said) {
             said.stronger.push(format!("of `{field}` `{each}` is new"));
         }
     }
+    let words = said.words.len();
+    for (old, new) in paired(&before, &after, core) {
+        reworded(field, &core(old), old, new, said);
+    }
     let same_core = gone.is_empty() && new.is_empty();
-    if same_core && before != after {
-        said.other.push(format!("`{field}` say something else to people"));
+    if same_core && before.len() != after.len() {
+        said.words.push(format!("one of `{field}` stands more often, or less"));
+    } else if same_core && before != after && words == said.words.len() {
+        said.words.push(format!("`{field}` stand in another order"));
+    }
+}
+
+/// Rules of both sides that ask the same, each once.
+fn paired<'a>(
+    before: &'a [Json],
+    after: &'a [Json],
+    core: impl Fn(&Json) -> String,
+) -> Vec<(&'a Json, &'a Json)> {
+    let mut left: Vec<&Json> = after.iter().collect();
+    let pair = |old: &'a Json| {
+        let same = |new: &&Json| core(new) == core(old);
+        // What is the same in words too comes first: of two alike only one may have been reworded.
+        let exact = left.iter().position(|new| *new == old);
+        let index = exact.or_else(|| left.iter().position(same))?;
+        Some((old, left.remove(index)))
+    };
+    before.iter().filter_map(pair).collect()
+}
+
+/// What two rules that ask the same say otherwise.
+fn reworded(field: &str, core: &str, old: &Json, new: &Json, said: &mut Said) {
+    for (word, path) in
+        [("message", "message"), ("message expression", "messageExpression"), ("reason", "reason")]
+    {
+        let shown = |rule: &Json| match rule[path].as_str() {
+            Some(text) => format!("`{text}`"),
+            None => "not said".to_owned(),
+        };
+        if old[path] != new[path] {
+            let (before, after) = (shown(old), shown(new));
+            said.words
+                .push(format!("of `{field}` `{core}` the {word} was {before} and is {after}"));
+        }
     }
 }
 

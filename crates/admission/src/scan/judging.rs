@@ -108,7 +108,7 @@ impl Scan {
                     let what = format!("{what} is not among the files, and counts as absent");
                     self.unjudged.add(subject, what, Some(next));
                 }
-                let object = decision.object.take();
+                let object = decision.mutated.take().or_else(|| request.object.clone());
                 return Ok(Asked { object, answer: Some((request, decision)) });
             }
             Ok((Err(_), _)) if pass == Pass::First => return Err(Judged::Waits),
@@ -145,6 +145,7 @@ impl Scan {
                 policy: "admission".to_owned(),
                 binding: None,
                 validation: None,
+                check: None,
                 actions: Vec::new(),
                 message: refusal.message.clone(),
                 annotations: Vec::new(),

@@ -185,6 +185,7 @@ impl Scan {
     /// Ends.
     pub fn finish(mut self) -> Report {
         self.report.notes.extend(self.policies.adopt());
+        self.report.notes.extend(self.policies.type_notes());
         for (source, manifest) in std::mem::take(&mut self.waiting) {
             let lines = Lines::of(&source);
             let ApiObject { object, form, .. } = manifest.as_api_object();
@@ -209,7 +210,7 @@ impl Scan {
             return self.not_built(source);
         }
         let Some(object) = object else { return };
-        if manifest.group() == "admissionregistration.k8s.io" {
+        if ["admissionregistration.k8s.io", "nullius.dev"].contains(&manifest.group()) {
             self.report.errors.extend(self.policies.wrong_policy(&source.name, &manifest));
         }
         if !self.policies.is_empty()

@@ -98,6 +98,22 @@ impl Definitions {
         self.kinds.get(kind).map(|defined| defined.place.clone())
     }
 
+    /// The kinds whose objects are under a resource; without a group those of any.
+    pub(super) fn served(&self, of: &Resource) -> impl Iterator<Item = Kind> {
+        let is_meant = |place: &Place| {
+            let Resource { group, version, resource } = &place.resource;
+            (of.group.is_empty() || of.group == *group)
+                && (&of.version, &of.resource) == (version, resource)
+        };
+        let found = self.kinds.iter().filter(move |(_, defined)| is_meant(&defined.place));
+        found.map(|(kind, _)| kind.clone())
+    }
+
+    /// What a definition says of the fields of a kind.
+    pub(super) fn schema(&self, kind: &Kind) -> Option<&Json> {
+        self.kinds.get(kind).map(|defined| &defined.schema)
+    }
+
     pub(super) fn schemas(&self) -> &Schemas {
         &self.schemas
     }

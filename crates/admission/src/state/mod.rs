@@ -10,7 +10,10 @@ mod request;
 pub(crate) mod rules;
 mod types;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use nullius_model::{API_VERSION, Timestamp};
 use nullius_policy::admission_policy::{
@@ -402,7 +405,7 @@ impl State {
     }
 
     /// What is known of a namespace before anybody asks.
-    fn namespace(&self, name: &str, unknown: &Unknown) -> Option<(String, Option<Json>)> {
+    fn namespace(&self, name: &str, unknown: &Unknown) -> Option<(String, Option<Arc<Json>>)> {
         let key = (String::new(), name.to_owned());
         let kind = Kind::new("v1", "Namespace");
         let found = self.objects.get(&kind).and_then(|objects| objects.get(&key)).cloned();
@@ -412,7 +415,9 @@ impl State {
         };
         let is_assumed =
             !name.is_empty() && unknown.assumes_namespaces() && !self.complete.contains(&kind);
-        found.or_else(|| is_assumed.then(assumed)).map(|found| (name.to_owned(), Some(found)))
+        found
+            .or_else(|| is_assumed.then(assumed))
+            .map(|found| (name.to_owned(), Some(found.into())))
     }
 
     fn answer(
@@ -425,7 +430,7 @@ impl State {
             Need::Namespace(name) => {
                 let kind = Kind::new("v1", "Namespace");
                 let found = self.one(&kind, "", name, need, unknown)?;
-                facts.namespaces.insert(name.clone(), found);
+                facts.namespaces.insert(name.clone(), found.map(Arc::new));
             }
             Need::Params(query) => {
                 let found = match (self.params(query, need, unknown), unknown) {

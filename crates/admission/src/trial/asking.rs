@@ -208,7 +208,7 @@ impl Outcome {
         request: &Request,
     ) -> Result<(), Failed> {
         let settings = Settings { newest: minor(version), ..Settings::default() };
-        let Some(object) = self.decision.object.clone() else { return Ok(()) };
+        let Some(object) = self.decision.object(request).cloned() else { return Ok(()) };
         let asked = PodRequest {
             operation: match request.operation {
                 Operation::Create => pod_security::Operation::Create,

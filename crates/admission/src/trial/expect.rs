@@ -1,5 +1,6 @@
 //! What came of a case beside what was expected of it.
 
+use nullius_policy::admission_policy::Request;
 use serde_json::Value as Json;
 
 use super::{
@@ -19,7 +20,7 @@ pub(super) struct Differs {
 }
 
 /// Every expectation that does not hold.
-pub(super) fn compare(expected: &Expected, outcome: &Outcome) -> Vec<Differs> {
+pub(super) fn compare(expected: &Expected, request: &Request, outcome: &Outcome) -> Vec<Differs> {
     let mut all = Vec::new();
     let mut differs = |field: &str, wanted: String, actual: String| {
         let field = if expected.is_word { String::new() } else { field.to_owned() };
@@ -86,7 +87,7 @@ pub(super) fn compare(expected: &Expected, outcome: &Outcome) -> Vec<Differs> {
         differs("patch", json_lines(patch), json_lines(&decision.patch));
     }
     if let Some(object) = &expected.object {
-        let found = decision.object.as_ref().filter(|_| refusal.is_none());
+        let found = decision.object(request).filter(|_| refusal.is_none());
         let mut paths = Vec::new();
         contained("", object, found, &mut paths);
         for (path, wanted, actual) in paths {

@@ -230,7 +230,7 @@ impl Trials {
             unreadable = Some(message);
         }
         policies.take_faults().into_iter().for_each(|fault| self.fault(fault));
-        for note in policies.notes() {
+        for note in policies.notes().into_iter().chain(policies.type_notes()) {
             if self.told.insert(note.clone()) {
                 self.report.notes.push(note);
             }
@@ -288,7 +288,7 @@ impl Trials {
             Ok((request, outcome)) => {
                 self.ledger.note(known, &outcome.decision.trace);
                 report.verdict = Some(outcome.verdict().as_str());
-                let differs = expect::compare(&case.expect, &outcome);
+                let differs = expect::compare(&case.expect, &request, &outcome);
                 let failures = differs.into_iter().map(|differs| sheet.failure(index, differs));
                 report.failures = failures.collect();
                 report.outcome = match report.failures.is_empty() {
@@ -379,7 +379,7 @@ impl Sheet<'_> {
         let request = match &case.request {
             Some(given) => {
                 let review = self.one(given).map_err(wrong)?;
-                Request::of_review(&review).map_err(|told| wrong(told.to_string()))?
+                Request::of_review(review).map_err(|told| wrong(told.to_string()))?
             }
             None => {
                 let object = match (specimen, &case.object) {

@@ -9,6 +9,9 @@ use serde_json::{Map, Value as Json, json};
 /// The longest name of an audit annotation behind the webhook's own.
 const KEY_MAX: usize = 63;
 
+/// The status of a request that will be right in a moment.
+const TRY_AGAIN: u16 = 429;
+
 /// An answer, and what was decided.
 #[derive(Debug)]
 pub struct Answer {
@@ -34,6 +37,10 @@ pub fn answer(uid: &str, judged: Judged) -> Answer {
         });
         if !causes.is_empty() {
             status["details"] = json!({ "causes": causes });
+        }
+        // Kubernetes' own clients try again by themselves when they are told after how long.
+        if refusal.code == TRY_AGAIN {
+            status["details"]["retryAfterSeconds"] = Json::from(1);
         }
         response.insert("status".to_owned(), status);
     }
@@ -83,6 +90,18 @@ fn annotation_key(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_to_wait_is_told_for_how_long() {
+        let held = nullius_policy::defer_admission("NamespaceBaseline/a", "wait for it");
+        let answer = answer("1", held);
+        assert!(!answer.judged.decision.is_allowed());
+        let body: Json = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let status = &body["response"]["status"];
+        assert_eq!((&status["code"], &status["message"]), (&json!(429), &json!("wait for it")));
+        assert_eq!(status["details"]["retryAfterSeconds"], 1);
+        assert_eq!(body["response"]["allowed"], false);
+    }
 
     #[test]
     fn names_of_annotations_fit_behind_the_webhooks_own() {

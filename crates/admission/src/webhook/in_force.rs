@@ -9,9 +9,14 @@ use std::{
     sync::Arc,
 };
 
+use nullius_cel::with_deep_stack;
 use nullius_manifest::Manifest;
-use nullius_policy::admission_policy::{Kind, ParamQuery, PolicySet, Taken, Version};
-use nullius_policy::exception::Exception;
+use nullius_model::Timestamp;
+use nullius_policy::{
+    admission_policy::{Kind, ParamQuery, ParamSource, PolicySet, Programs, Taken, Version},
+    exception::Exception,
+    pod_security,
+};
 use serde_json::{Value as Json, json};
 
 use super::{
@@ -27,8 +32,8 @@ use crate::{
 /// Policies in force, with the parameters that came with them.
 #[derive(Debug)]
 pub struct InForce {
-    sets: [PolicySet; 4],
-    rules: [Vec<Json>; 4],
+    sets: [PolicySet; 5],
+    rules: [Vec<Json>; 5],
     params: State,
     policies: BTreeMap<String, Standing>,
     troubles: Vec<Trouble>,
@@ -40,6 +45,8 @@ pub struct Engine {
     pub(super) in_force: Arc<InForce>,
     pub(super) kinds: State,
     pub(super) exceptions: Vec<Exception>,
+    /// The newest minor version whose Pod Security Standards the API server knows.
+    pub(super) newest: u64,
 }
 
 /// A policy or binding that is not in force as it was written.
@@ -103,11 +110,27 @@ type Family = &'static str;
 const VALIDATING: Family = "Validating";
 const MUTATING: Family = "Mutating";
 
-/// An object of a file.
+/// An object of a file. The places within it, of which there are many, are forgotten as soon as it is read.
 struct Item {
-    file: String,
-    manifest: Manifest,
+    file: Arc<str>,
+    group: String,
+    kind: String,
+    name: String,
+    line: usize,
     object: Json,
+}
+
+impl Item {
+    fn of(file: &Arc<str>, manifest: &Manifest) -> Self {
+        Self {
+            file: Arc::clone(file),
+            group: manifest.group().to_owned(),
+            kind: manifest.kind.clone(),
+            name: manifest.name().to_owned(),
+            line: manifest.node().line_of(""),
+            object: manifest.to_json(),
+        }
+    }
 }
 
 impl InForce {
@@ -117,24 +140,58 @@ impl InForce {
     ///
     /// The files that cannot be read: nothing can be said of their policies.
     pub fn compile(files: &[PolicyFile], version: Version) -> Result<Self, Vec<FileFault>> {
+        Self::compile_sharing(files, version, Programs::default())
+    }
+
+    /// Compiles policies that come in the place of these; expressions that stand in both are compiled once.
+    ///
+    /// # Errors
+    ///
+    /// The files that cannot be read: nothing can be said of their policies.
+    pub fn replaced(&self, files: &[PolicyFile], version: Version) -> Result<Self, Vec<FileFault>> {
+        Self::compile_sharing(files, version, self.programs().clone())
+    }
+
+    fn compile_sharing(
+        files: &[PolicyFile],
+        version: Version,
+        programs: Programs,
+    ) -> Result<Self, Vec<FileFault>> {
+        let compile = || Self::compile_at_once(files, version, programs);
+        // One thread for all of them, whose memory is given back as a whole.
+        with_deep_stack(compile).unwrap_or_else(|| {
+            let told = "the policies cannot be compiled: a defect of this program, told in its log";
+            let of = |file: &PolicyFile| FileFault {
+                file: file.name.clone(),
+                line: 0,
+                told: told.to_owned(),
+            };
+            Err(files.iter().map(of).collect())
+        })
+    }
+
+    fn compile_at_once(
+        files: &[PolicyFile],
+        version: Version,
+        programs: Programs,
+    ) -> Result<Self, Vec<FileFault>> {
         let (mut items, mut faults) = (Vec::new(), Vec::new());
         for file in files {
             match manifests(file) {
-                Ok(found) => items.extend(found.into_iter().map(|manifest| Item {
-                    file: file.name.clone(),
-                    object: manifest.to_json(),
-                    manifest,
-                })),
+                Ok(found) => {
+                    let name = Arc::from(file.name.as_str());
+                    items.extend(found.into_iter().map(|manifest| Item::of(&name, &manifest)));
+                }
                 Err(fault) => faults.push(fault),
             }
         }
         if !faults.is_empty() {
             return Err(faults);
         }
-        let mut making = Making::new(version);
+        let mut making = Making::new(version, &programs);
         let (mut policies, mut bindings) = (Vec::new(), Vec::new());
         for item in items {
-            match family_of(&item.manifest) {
+            match family_of(&item) {
                 Some((family, true)) => policies.push((family, item)),
                 Some((family, false)) => bindings.push((family, item)),
                 None => making.param(&item),
@@ -142,7 +199,15 @@ impl InForce {
         }
         making.bindings(bindings);
         making.policies(policies);
+        programs.forget_unused();
         Ok(making.finish())
+    }
+
+    /// What the policies are compiled to; all sets share it.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        let [first, ..] = &self.sets;
+        first.programs()
     }
 
     /// The policies of an entry.
@@ -156,10 +221,10 @@ impl InForce {
         &self.rules[entry.index()]
     }
 
-    /// The kinds of parameters that policies take.
+    /// Where the parameters are that bindings refer to.
     #[must_use]
-    pub fn param_kinds(&self) -> BTreeSet<Kind> {
-        self.sets.iter().flat_map(PolicySet::param_kinds).collect()
+    pub fn param_sources(&self) -> BTreeSet<ParamSource> {
+        self.sets.iter().flat_map(PolicySet::param_sources).collect()
     }
 
     /// Parameters that came with the policies.
@@ -201,13 +266,26 @@ impl Engine {
         definitions: impl IntoIterator<Item = &'a Json>,
     ) -> (Self, Vec<NotTaken>) {
         let (kinds, wrong) = State::of_definitions(definitions);
-        (Self { in_force, kinds, exceptions: Vec::new() }, wrong)
+        let newest = pod_security::Version::NEWEST_KNOWN;
+        (Self { in_force, kinds, exceptions: Vec::new(), newest }, wrong)
     }
 
     /// With exceptions, which end by themselves.
     #[must_use]
     pub fn excepting(self, exceptions: Vec<Exception>) -> Self {
         Self { exceptions, ..self }
+    }
+
+    /// With the Pod Security Standards as an API server of a minor version knows them.
+    #[must_use]
+    pub fn measuring(self, minor: u16) -> Self {
+        Self { newest: u64::from(minor).min(pod_security::Version::NEWEST_KNOWN), ..self }
+    }
+
+    /// The exceptions that hold at this time.
+    #[must_use]
+    pub fn exceptions_at(&self, now: Timestamp) -> Vec<&Exception> {
+        self.exceptions.iter().filter(|exception| exception.holds_at(now)).collect()
     }
 
     /// The policies.
@@ -225,8 +303,8 @@ impl Engine {
 
 /// A set that is being made.
 struct Making {
-    sets: [PolicySet; 4],
-    rules: [Rules; 4],
+    sets: [PolicySet; 5],
+    rules: [Rules; 5],
     params: State,
     policies: BTreeMap<String, Standing>,
     troubles: Vec<Trouble>,
@@ -237,9 +315,9 @@ struct Making {
 }
 
 impl Making {
-    fn new(version: Version) -> Self {
+    fn new(version: Version, programs: &Programs) -> Self {
         Self {
-            sets: Entry::ALL.map(|_| PolicySet::new(version)),
+            sets: Entry::ALL.map(|_| PolicySet::sharing(version, programs.clone())),
             rules: Entry::ALL.map(|_| Rules::default()),
             params: State::default(),
             policies: BTreeMap::new(),
@@ -258,10 +336,10 @@ impl Making {
     fn bindings(&mut self, bindings: Vec<(Family, Item)>) {
         let mut times: BTreeMap<(Family, String), usize> = BTreeMap::new();
         for (family, item) in &bindings {
-            *times.entry((family, item.manifest.name().to_owned())).or_default() += 1;
+            *times.entry((family, item.name.clone())).or_default() += 1;
         }
         for (family, item) in bindings {
-            let name = item.manifest.name().to_owned();
+            let name = item.name.clone();
             let policy = item.object.pointer("/spec/policyName").and_then(Json::as_str);
             let policy = policy.unwrap_or_default().to_owned();
             let is_twice = times.get(&(family, name.clone())).is_some_and(|times| *times > 1);
@@ -285,7 +363,7 @@ impl Making {
     fn policies(&mut self, policies: Vec<(Family, Item)>) {
         let mut by_name: BTreeMap<(Family, String), Vec<Item>> = BTreeMap::new();
         for (family, item) in policies {
-            by_name.entry((family, item.manifest.name().to_owned())).or_default().push(item);
+            by_name.entry((family, item.name.clone())).or_default().push(item);
         }
         for ((family, name), items) in by_name {
             let lost = self.lost.remove(&(family, name.clone())).unwrap_or_default();
@@ -330,8 +408,8 @@ impl Making {
 
     /// Puts something in the place of a policy that cannot be used.
     fn replace(&mut self, family: Family, item: &Item, told: &str, is_bound: bool) {
-        let name = item.manifest.name().to_owned();
-        let (kind, message) = (item.manifest.kind.clone(), format!("{UNUSABLE}: {told}"));
+        let name = item.name.clone();
+        let (kind, message) = (item.kind.clone(), format!("{UNUSABLE}: {told}"));
         let [fail, _] = entries(family);
         let standing = stand_in(&kind, &name, &item.object, &message, |policy| {
             self.sets[fail.index()].add(policy).is_ok()
@@ -351,12 +429,12 @@ impl Making {
     /// What a binding is for is not known where it cannot be used: all that its policy is for is refused.
     fn binding_lost(&mut self, family: Family, policies: &[Item], told: &str, binding: &Item) {
         let [fail, _] = entries(family);
-        let name = binding.manifest.name();
+        let name = &binding.name;
         let kind = format!("{family}AdmissionPolicy");
         let message = format!("its binding `{name}` cannot be used: {told}");
         let mut put = false;
         for policy in policies {
-            let own = format!("{}.{name}", policy.manifest.name());
+            let own = format!("{}.{name}", policy.name);
             let constraints = stand_in(&kind, &own, &policy.object, &message, |object| {
                 self.sets[fail.index()].add(object).is_ok()
             });
@@ -383,8 +461,8 @@ impl Making {
 
     fn trouble(&mut self, item: &Item, told: &str, instead: &str) {
         self.troubles.push(Trouble {
-            file: item.file.clone(),
-            line: item.manifest.node().line_of(""),
+            file: item.file.to_string(),
+            line: item.line,
             what: label(item),
             told: told.to_owned(),
             instead: instead.to_owned(),
@@ -405,12 +483,12 @@ impl Making {
 }
 
 /// The family of a policy or binding, and whether it is a policy; `None` for other objects.
-fn family_of(manifest: &Manifest) -> Option<(Family, bool)> {
-    if manifest.group() != "admissionregistration.k8s.io" {
+fn family_of(item: &Item) -> Option<(Family, bool)> {
+    if item.group != "admissionregistration.k8s.io" {
         return None;
     }
     [VALIDATING, MUTATING].into_iter().find_map(|family| {
-        let rest = manifest.kind.strip_prefix(family)?;
+        let rest = item.kind.strip_prefix(family)?;
         match rest {
             "AdmissionPolicy" => Some((family, true)),
             "AdmissionPolicyBinding" => Some((family, false)),
@@ -429,7 +507,7 @@ fn entries(family: Family) -> [Entry; 2] {
 }
 
 fn label(item: &Item) -> String {
-    format!("{}/{}", item.manifest.kind, item.manifest.name())
+    format!("{}/{}", item.kind, item.name)
 }
 
 fn first_of(faults: &[nullius_policy::admission_policy::Fault]) -> String {

@@ -5,7 +5,7 @@
 use std::{cell::RefCell, collections::BTreeSet, fmt};
 
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, map::Entry};
 
 /// The longest review that is read, in bytes. An API server takes objects up to 3 MiB, and a review may hold two.
 pub const BODY_MAX: usize = 8 * 1024 * 1024;
@@ -129,14 +129,18 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut folded = BTreeSet::new();
         let folds = matches!(self.place, Place::Root | Place::Request);
         while let Some(key) = entries.next_key::<String>()? {
-            let is_twice =
-                map.contains_key(&key) || folds && !folded.insert(key.to_ascii_lowercase());
-            if is_twice {
-                let shown: String = key.chars().take(100).flat_map(char::escape_debug).collect();
-                return Err(A::Error::custom(format!("the key `{shown}` stands twice")));
+            let is_twice = folds && !folded.insert(key.to_ascii_lowercase());
+            match map.entry(key) {
+                Entry::Vacant(place) if !is_twice => {
+                    let value = entries.next_value_seed(self.within(place.key()))?;
+                    place.insert(value);
+                }
+                taken => {
+                    let key = taken.key().chars().take(100).flat_map(char::escape_debug);
+                    let shown: String = key.collect();
+                    return Err(A::Error::custom(format!("the key `{shown}` stands twice")));
+                }
             }
-            let value = entries.next_value_seed(self.within(&key))?;
-            map.insert(key, value);
         }
         Ok(Json::Object(map))
     }

@@ -34,12 +34,20 @@ pub enum Entry {
     MutateFail,
     /// Policies that mutate; without an answer a request passes.
     MutateIgnore,
+    /// The Pod Security Standards with exceptions, for pods of namespaces whose label was lowered; without an answer a request is
+    /// refused.
+    PodSecurity,
 }
 
 impl Entry {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::ValidateFail, Self::ValidateIgnore, Self::MutateFail, Self::MutateIgnore];
+    pub const ALL: [Self; 5] = [
+        Self::ValidateFail,
+        Self::ValidateIgnore,
+        Self::MutateFail,
+        Self::MutateIgnore,
+        Self::PodSecurity,
+    ];
 
     /// The entry in a path and in the name that an API server knows.
     #[must_use]
@@ -49,6 +57,7 @@ impl Entry {
             Self::ValidateIgnore => "validate-ignore",
             Self::MutateFail => "mutate-fail",
             Self::MutateIgnore => "mutate-ignore",
+            Self::PodSecurity => "pod-security",
         }
     }
 
@@ -68,17 +77,20 @@ impl Entry {
     #[must_use]
     pub fn failure_policy(self) -> &'static str {
         match self {
-            Self::ValidateFail | Self::MutateFail => "Fail",
+            Self::ValidateFail | Self::MutateFail | Self::PodSecurity => "Fail",
             Self::ValidateIgnore | Self::MutateIgnore => "Ignore",
         }
     }
 
-    fn index(self) -> usize {
+    /// Its place among all of them.
+    #[must_use]
+    pub fn index(self) -> usize {
         match self {
             Self::ValidateFail => 0,
             Self::ValidateIgnore => 1,
             Self::MutateFail => 2,
             Self::MutateIgnore => 3,
+            Self::PodSecurity => 4,
         }
     }
 }

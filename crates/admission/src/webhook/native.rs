@@ -18,18 +18,18 @@ pub const CONDITION: &str = "nullius.dev/exceptions";
 /// asked about nothing is left to it.
 #[must_use]
 pub fn wanted(policy: &str, exceptions: &[&Exception], unasked: &[&str]) -> Option<String> {
-    let conditions: BTreeSet<String> = exceptions
-        .iter()
-        .filter(|exception| exception.is_from(policy))
-        .map(|exception| exception.condition())
-        .collect();
-    let conditions: Vec<String> = conditions.into_iter().collect();
+    let from = exceptions.iter().copied().filter(|exception| exception.is_from(policy));
+    let outside = outside(from)?;
     let unasked: Vec<String> = unasked.iter().map(|name| format!("'{name}'")).collect();
-    (!conditions.is_empty()).then(|| {
-        let outside = conditions.join(" && ");
-        let unasked = unasked.join(", ");
-        format!("({outside}) || has(request.namespace) && request.namespace in [{unasked}]")
-    })
+    let unasked = unasked.join(", ");
+    Some(format!("({outside}) || has(request.namespace) && request.namespace in [{unasked}]"))
+}
+
+/// An expression that is true for what no exception is for; `None` without exceptions.
+pub(crate) fn outside<'a>(exceptions: impl Iterator<Item = &'a Exception>) -> Option<String> {
+    let conditions: BTreeSet<String> = exceptions.map(Exception::condition).collect();
+    let conditions: Vec<String> = conditions.into_iter().collect();
+    (!conditions.is_empty()).then(|| conditions.join(" && "))
 }
 
 /// What the condition of a policy says; `None` where it has none.

@@ -1,6 +1,10 @@
 //! One review, from its bytes to its answer, with a stop wherever a fact must be fetched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use nullius_model::Timestamp;
 use nullius_policy::{
@@ -8,9 +12,7 @@ use nullius_policy::{
     admission_policy::{
         Answers, Detail, Facts, Need, NotARequest, ParamQuery, ROUNDS, Request, authz::Verdict,
     },
-    decide_admission,
-    exception::Exception,
-    withhold_admission,
+    decide_admission, decide_pod_security, pod_security, withhold_admission,
 };
 use serde_json::Value as Json;
 
@@ -22,13 +24,15 @@ use super::{
 /// So many rounds may ask for somebody's rights alone. The cost of a check lets no run of a policy ask more often.
 const ACCESS_ROUNDS: usize = 32;
 
+const LATE: &str = "the policies took longer than the API server waits";
+
 /// A review that is being answered.
 #[derive(Debug)]
 pub struct Review {
     uid: String,
     request: Request,
     entry: Entry,
-    namespaces: BTreeMap<String, Option<Json>>,
+    namespaces: BTreeMap<String, Option<Arc<Json>>>,
     params: BTreeMap<ParamQuery, Vec<Json>>,
     answers: Answers,
     rounds: usize,
@@ -51,7 +55,7 @@ pub enum Step {
 #[derive(Debug, Clone)]
 pub enum Fact {
     /// The namespace; `None` where the cluster does not have it.
-    Namespace(Option<Json>),
+    Namespace(Option<Arc<Json>>),
     /// Parameters; empty where there are none.
     Params(Vec<Json>),
     /// What the authorizer says.
@@ -71,7 +75,7 @@ impl Review {
         if text("apiVersion") != "admission.k8s.io/v1" || text("kind") != "AdmissionReview" {
             return Err(wrong("it is no `AdmissionReview` of `admission.k8s.io/v1`".to_owned()));
         }
-        let request = Request::of_review(&review)
+        let request = Request::of_review(review)
             .map_err(|NotARequest { field, message }| wrong(format!("`{field}`: {message}")))?;
         Ok(Self {
             uid,
@@ -107,28 +111,49 @@ impl Review {
     /// Asks the policies with what is known. `is_late` says when an answer is no longer of use: then it is no, whatever a policy
     /// says of its own failure. Exceptions count that hold at `now`.
     pub fn step(&mut self, engine: &Engine, now: Timestamp, is_late: &dyn Fn() -> bool) -> Step {
-        const LATE: &str = "the policies took longer than the API server waits";
+        // Nothing but being late ends it, which is an answer.
+        self.brief_step(engine, now, is_late, &|| false).unwrap_or_else(|| withheld(LATE))
+    }
+
+    /// Asks the policies as [`step`](Self::step) does, but gives up as soon as `is_long` says so: then nothing was decided, and the
+    /// review can be asked again as if it had not been.
+    pub fn brief_step(
+        &mut self,
+        engine: &Engine,
+        now: Timestamp,
+        is_late: &dyn Fn() -> bool,
+        is_long: &dyn Fn() -> bool,
+    ) -> Option<Step> {
         if let Some(why) = &self.failed {
-            return withheld(why);
+            return Some(withheld(why));
         }
         if is_late() {
-            return withheld(LATE);
+            return Some(withheld(LATE));
         }
+        let given_up = Cell::new(false);
+        let interrupt = || {
+            if is_long() {
+                given_up.set(true);
+            }
+            given_up.get() || is_late()
+        };
         let kinds = engine.kinds.known();
         let facts = Facts {
             namespaces: std::mem::take(&mut self.namespaces),
             params: std::mem::take(&mut self.params),
             authorizer: &self.answers,
             kinds: &kinds,
-            interrupt: Some(is_late),
-            detail: Detail::Outcomes,
+            interrupt: Some(&interrupt),
+            detail: Detail::Policies,
         };
         let set = engine.in_force.set(self.entry);
-        let exceptions: Vec<&Exception> =
-            engine.exceptions.iter().filter(|exception| exception.holds_at(now)).collect();
+        let exceptions = engine.exceptions_at(now);
         let decided = decide_admission(set, &self.request, &facts, &exceptions);
         (self.namespaces, self.params) = (facts.namespaces, facts.params);
-        match decided {
+        if given_up.get() {
+            return None;
+        }
+        Some(match decided {
             // What was interrupted is an error to a policy, and one that ignores errors would let it pass.
             _ if is_late() => withheld(LATE),
             Admission::Decided(judged) => Step::Decided(judged),
@@ -136,7 +161,14 @@ impl Review {
                 Some(need) => withheld(&format!("nobody can say {need}")),
                 None => self.fetch(needs),
             },
-        }
+        })
+    }
+
+    /// Measures a pod by what the owner of its namespace wants enforced, with the exceptions that hold at `now`.
+    #[must_use]
+    pub fn measure(&self, engine: &Engine, namespace: &Json, now: Timestamp) -> Judged {
+        let level = pod_security::kept_level(namespace);
+        decide_pod_security(&self.request, level, engine.newest, &engine.exceptions_at(now))
     }
 
     /// Asks for facts, but not for ever.

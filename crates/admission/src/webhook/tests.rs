@@ -65,10 +65,13 @@ fn ask(engine: &Engine, entry: Entry, body: &[u8], late: bool) -> Json {
                 Step::Fetch(needs) => {
                     for need in needs {
                         let fact = match &need {
-                            Need::Namespace(name) => Ok(Fact::Namespace(Some(json!({
-                                "apiVersion": "v1", "kind": "Namespace",
-                                "metadata": { "name": name, "labels": { "tier": "gold" } },
-                            })))),
+                            Need::Namespace(name) => {
+                                let namespace = json!({
+                                    "apiVersion": "v1", "kind": "Namespace",
+                                    "metadata": { "name": name, "labels": { "tier": "gold" } },
+                                });
+                                Ok(Fact::Namespace(Some(namespace.into())))
+                            }
                             _ => Err("the API server is away".to_owned()),
                         };
                         review.learn(need, fact);
@@ -283,7 +286,9 @@ fn questions_that_depend_on_answers_are_asked_one_after_the_other() {
                     rounds += 1;
                     for need in needs {
                         let fact = match &need {
-                            Need::Namespace(_) => Fact::Namespace(Some(json!({ "metadata": {} }))),
+                            Need::Namespace(_) => {
+                                Fact::Namespace(Some(json!({ "metadata": {} }).into()))
+                            }
                             _ => Fact::Access(Verdict::Allow { reason: String::new() }),
                         };
                         review.learn(need, Ok(fact));
@@ -315,18 +320,62 @@ fn an_answer_that_comes_too_late_is_no_also_where_errors_are_ignored() {
         times.set(0);
         let step = review.step(&engine, Timestamp::UNIX_EPOCH, &|| {
             times.set(times.get() + 1);
-            times.get() > 2
+            times.get() > 3
         });
         match step {
             Step::Fetch(needs) => {
                 for need in needs {
-                    review.learn(need, Ok(Fact::Namespace(Some(json!({ "metadata": {} })))));
+                    review.learn(need, Ok(Fact::Namespace(Some(json!({ "metadata": {} }).into()))));
                 }
             }
             Step::Decided(judged) => break judged,
         }
     };
     assert!(!step.decision.is_allowed());
+}
+
+#[test]
+fn what_takes_long_can_be_given_up_and_asked_again_from_the_beginning() {
+    let slow = "[1,2,3,4,5,6,7,8,9,10].all(a, [1,2,3,4,5,6,7,8,9,10].all(b, [1,2,3,4,5,6,7,8,9,10].all(c, a + b + c > 0)))";
+    let engine =
+        engine(NAMED.replace("FAILURE", "Ignore").replace("EXPRESSION", &json!(slow).to_string()));
+    let body = review(config_map(json!({}))).to_string();
+    let mut review = Review::read(Entry::ValidateIgnore, body.as_bytes()).unwrap();
+    let shop = Fact::Namespace(Some(json!({ "metadata": {} }).into()));
+    review.learn(Need::Namespace("shop".to_owned()), Ok(shop));
+    let at = Timestamp::UNIX_EPOCH;
+    for looks in 0..8 {
+        // Whether it is long is looked at between policies and within expressions.
+        let seen = std::cell::Cell::new(0);
+        let is_long = || {
+            seen.set(seen.get() + 1);
+            seen.get() > looks
+        };
+        assert!(review.brief_step(&engine, at, &|| false, &is_long).is_none(), "{looks}");
+        assert!(seen.get() > looks);
+    }
+    let decided = |step: Option<Step>| match step {
+        Some(Step::Decided(judged)) => judged.decision.is_allowed(),
+        other => panic!("{other:?}"),
+    };
+    assert!(decided(review.brief_step(&engine, at, &|| false, &|| false)));
+    assert!(decided(Some(review.step(&engine, at, &|| false))));
+    // Who is late has an answer, which is no.
+    assert!(!decided(review.brief_step(&engine, at, &|| true, &|| true)));
+}
+
+#[test]
+fn policies_that_come_in_the_place_of_others_keep_the_programs_of_both() {
+    let file = |text: String| [file("policies/a.yaml", text)];
+    let version = Version::LATEST;
+    let before = in_force(&file(named("true")));
+    let count = before.programs().len();
+    let same = before.replaced(&file(named("true")), version).unwrap();
+    assert_eq!(same.programs().len(), count);
+    let other = before.replaced(&file(named("1 == 1")), version).unwrap();
+    assert_eq!(other.programs().len(), count + 1);
+    drop((before, same));
+    assert_eq!(other.programs().len(), count);
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn rooms(cluster: &Cluster) -> Vec<Room> {
     POLICIES.iter().map(open).collect()
 }
 
-fn settings(api: &Api) -> Settings {
+pub(crate) fn settings(api: &Api) -> Settings {
     let version = api.get("/version").unwrap().json().unwrap();
     let minor = version["minor"].as_str().unwrap_or_default().trim_end_matches('+');
     Settings { newest: minor.parse().unwrap(), ..Settings::default() }

@@ -166,6 +166,53 @@ fn an_api_server_holds_the_objects_that_we_make() {
     assert!(unserved.len() <= 6, "{unserved:?}");
 }
 
+/// The kinds that an API server says it takes, by apiVersion.
+fn served(api: &Api) -> BTreeSet<(String, String)> {
+    let read = |path: &str| api.get(path).unwrap().json().unwrap();
+    let mut versions = vec!["/api/v1".to_owned()];
+    for group in read("/apis")["groups"].as_array().unwrap() {
+        for version in group["versions"].as_array().unwrap() {
+            versions.push(format!("/apis/{}", version["groupVersion"].as_str().unwrap()));
+        }
+    }
+    let mut served = BTreeSet::new();
+    for version in versions {
+        let list = read(&version);
+        for resource in list["resources"].as_array().unwrap() {
+            let word = |name: &str| resource[name].as_str().unwrap_or_default();
+            let sends = |verb: &Value| *verb == json!("create") || *verb == json!("update");
+            // Options are what a connection is asked for with, no objects.
+            if !resource["verbs"].as_array().unwrap().iter().any(sends)
+                || word("kind").ends_with("Options")
+            {
+                continue;
+            }
+            let api_version = match (word("group"), word("version")) {
+                (_, "") => list["groupVersion"].as_str().unwrap().to_owned(),
+                ("", version) => version.to_owned(),
+                (group, version) => format!("{group}/{version}"),
+            };
+            served.insert((api_version, word("kind").to_owned()));
+        }
+    }
+    served
+}
+
+#[test]
+fn every_kind_that_an_api_server_takes_is_known() {
+    let Some(cluster) = plane() else { return };
+    let served = served(&cluster.api().unwrap());
+    let known: BTreeSet<(String, String)> = Table::builtin()
+        .kinds()
+        .map(|kind| (kind.api_version.to_owned(), kind.name.to_owned()))
+        .collect();
+    let missing: Vec<_> = served.difference(&known).collect();
+    assert!(missing.is_empty(), "served and not known: {missing:#?}");
+    let unserved: Vec<_> = known.difference(&served).collect();
+    eprintln!("{} kinds are served; known and not served: {unserved:?}", served.len());
+    assert!(served.len() > 90 && unserved.len() <= 6, "{unserved:?}");
+}
+
 #[test]
 fn an_api_server_refuses_the_fields_that_we_find_unknown() {
     let Some(cluster) = plane() else { return };

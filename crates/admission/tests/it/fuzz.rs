@@ -81,3 +81,7 @@ macro_rules! target {
 target!(cel_source, 400);
 target!(admission_review, 200);
 target!(yaml_intake, 200);
+target!(api_server_audit, 200);
+target!(cluster_documents, 200);
+target!(policies, 200);
+target!(policy_tests, 200);

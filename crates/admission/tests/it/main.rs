@@ -13,5 +13,6 @@ mod properties;
 mod proposed;
 mod scan;
 mod scan_policies;
+mod standards;
 mod state;
 mod type_check;

@@ -157,7 +157,7 @@ fn where_scanned_objects_say_two_things_neither_counts() {
     );
     let definition = |name: &str, field: &str| {
         format!(
-            "---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: {name}.example.com}}\nspec: {{group: example.com, scope: Namespaced, names: {{kind: Widget, plural: {name}}}, versions: [{{name: v1, schema: {{openAPIV3Schema: {{properties: {{{field}: {{x-kubernetes-preserve-unknown-fields: true}}}}}}}}}}]}}\n"
+            "---\napiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {{name: {name}.example.com}}\nspec: {{group: example.com, scope: Namespaced, names: {{kind: Widget, plural: {name}}}, versions: [{{name: v1, served: true, storage: true, schema: {{openAPIV3Schema: {{type: object, properties: {{{field}: {{x-kubernetes-preserve-unknown-fields: true}}}}}}}}}}]}}\n"
         )
     };
     let policies = policies.replace("[apps]", "['*']").replace("[deployments]", "['*']");

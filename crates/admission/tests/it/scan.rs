@@ -244,3 +244,34 @@ fn reports_are_as_they_were() {
     insta::assert_snapshot!("sarif", serde_json::to_string_pretty(&document).unwrap());
     insta::assert_snapshot!("json", serde_json::to_string_pretty(&report).unwrap());
 }
+
+#[test]
+fn a_namespace_baseline_is_read_strictly_wherever_it_stands() {
+    let text = "apiVersion: nullius.dev/v1alpha1
+kind: NamespaceBaseline
+metadata: {name: teams}
+spec:
+  namespaceSelector: {matchLabels: {team: shop}}
+  podSecurity: {enforce: strict}
+  resourceQuota: {hard: {pods: 10, requests.cpu: lots}}
+";
+    let told = |report: &Report| -> Vec<String> {
+        let of = report.errors.iter();
+        of.map(|fault| format!("{}: {}", fault.line.unwrap_or_default(), fault.message)).collect()
+    };
+    let wrong = told(&scan("baseline", text));
+    assert_eq!(wrong.len(), 2, "{wrong:?}");
+    assert!(
+        wrong[0]
+            .starts_with("6: NamespaceBaseline `teams`: spec.podSecurity.enforce: must be one of"),
+        "{wrong:?}"
+    );
+    assert!(
+        wrong[1].starts_with(
+            "7: NamespaceBaseline `teams`: spec.resourceQuota.hard[requests.cpu]: `lots`"
+        ),
+        "{wrong:?}"
+    );
+    let good = text.replace("strict", "restricted").replace("lots", "500m");
+    assert_eq!(told(&scan("baseline", &good)), Vec::<String>::new());
+}

@@ -324,18 +324,25 @@ fn autoscalers_are_judged_in_the_version_that_a_policy_names() {
     let unset = older.replace("== 70", "== 80");
     let report = scan(&of("v1", &unset), &[("a.yaml", &scaler("v2", ""))]);
     assert_eq!((found(&report), faults(&report)), (Vec::new(), Vec::new()));
-    // What the older version keeps in annotations is not made up.
+    // What the older version has no fields for it keeps in annotations.
     let memory = cpu.replace("cpu", "memory");
-    for rest in [memory.as_str(), "  behavior: {scaleDown: {stabilizationWindowSeconds: 5}}\n"] {
-        let report = scan(&of("v1", older), &[("a.yaml", &scaler("v2", rest))]);
-        assert!(report.findings.is_empty());
-        assert_eq!(
-            faults(&report),
-            [
-                "Unjudged a.yaml:1: policies cannot judge it: it is not known the object as `autoscaling/v1 HorizontalPodAutoscaler`"
-            ]
+    let behavior = "  behavior: {scaleDown: {stabilizationWindowSeconds: 5}}\n";
+    for (rest, name) in [(memory.as_str(), "metrics"), (behavior, "behavior")] {
+        let kept = format!(
+            "object.apiVersion == 'autoscaling/v1' && 'autoscaling.alpha.kubernetes.io/{name}' in object.metadata.annotations"
         );
+        let report = scan(&of("v1", &kept), &[("a.yaml", &scaler("v2", rest))]);
+        assert_eq!((found(&report), faults(&report)), (Vec::new(), Vec::new()), "{name}");
     }
+    // What stands in its status is not made up.
+    let standing = "status: {currentReplicas: 1, desiredReplicas: 1, conditions: [{type: AbleToScale, status: 'True'}]}\n";
+    let report = scan(&of("v1", older), &[("a.yaml", &scaler("v2", &format!("{cpu}{standing}")))]);
+    assert_eq!(
+        faults(&report),
+        [
+            "Unjudged a.yaml:1: policies cannot judge it: it is not known the object as `autoscaling/v1 HorizontalPodAutoscaler`"
+        ]
+    );
 }
 
 #[test]

@@ -163,7 +163,7 @@ impl std::str::FromStr for Moment {
     }
 }
 
-const KINDS: [AuditKind; 16] = [
+const KINDS: [AuditKind; 17] = [
     AuditKind::SignIn,
     AuditKind::StepUp,
     AuditKind::Refresh,
@@ -179,6 +179,7 @@ const KINDS: [AuditKind; 16] = [
     AuditKind::Flush,
     AuditKind::Lifecycle,
     AuditKind::Admission,
+    AuditKind::ApiServer,
     AuditKind::Alarm,
 ];
 

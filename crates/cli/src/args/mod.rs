@@ -6,13 +6,17 @@
 mod access;
 mod audit;
 mod cel;
+mod exception;
 mod findings;
+mod import;
+mod intention;
 mod object;
 mod policy;
 mod record;
 mod role;
 mod scan;
 mod session;
+mod svid;
 mod test;
 
 use std::path::PathBuf;
@@ -30,11 +34,14 @@ pub use audit::AuditVerify;
 pub(crate) use audit::{AuditCommand, UsageCommand};
 pub(crate) use audit::{AuditFilter, AuditList, UsageShow};
 pub(crate) use cel::{CelCommand, CelEval};
+pub(crate) use exception::{ExceptionCommand, ExceptionList};
 pub(crate) use findings::{FindingsCommand, FindingsList};
+pub(crate) use import::{ImportCommand, ImportIstio};
+pub(crate) use intention::{IntentionCommand, IntentionExplain, IntentionTest};
 pub(crate) use object::Selector;
 pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
-pub(crate) use policy::{PolicyCommand, PolicyEval};
-pub(crate) use record::Record;
+pub(crate) use policy::{Judged, PolicyCommand, PolicyEval, PolicyExport};
+pub(crate) use record::{OfKubeconfig, Record};
 pub use role::{
     AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand,
     HubFlags, HubInit, HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat, OfflinePassphrase,
@@ -42,6 +49,7 @@ pub use role::{
 };
 pub(crate) use scan::{Asks, Scan};
 pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};
+pub(crate) use svid::{BundleFile, SvidCommand, SvidValidate};
 pub(crate) use test::Test;
 
 use crate::{completion, failure::Failure, home::contexts::hub_url, output::Format};
@@ -226,12 +234,24 @@ pub(crate) enum Command {
     /// Requests under Kubernetes' own admission policies
     #[command(subcommand, arg_required_else_help = true)]
     Policy(PolicyCommand),
+    /// What somebody accepts of what policies find
+    #[command(subcommand, arg_required_else_help = true)]
+    Exception(ExceptionCommand),
     /// What is not as it should be in clusters
     #[command(subcommand, arg_required_else_help = true)]
     Findings(FindingsCommand),
+    /// Who may call which workload, with what requests
+    #[command(subcommand, arg_required_else_help = true)]
+    Intention(IntentionCommand),
     /// Expressions in CEL, as the API server of a version understands them
     #[command(subcommand, arg_required_else_help = true)]
     Cel(CelCommand),
+    /// Certificates and tokens by which workloads prove who they are (SPIFFE)
+    #[command(subcommand, arg_required_else_help = true)]
+    Svid(SvidCommand),
+    /// Policies of other meshes, written as Intentions
+    #[command(subcommand, arg_required_else_help = true)]
+    Import(ImportCommand),
     /// What occurred, merged: the other side of what is permitted
     #[command(subcommand, arg_required_else_help = true)]
     Usage(UsageCommand),

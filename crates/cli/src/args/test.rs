@@ -27,7 +27,7 @@ pub(crate) struct Test {
     pub(crate) min_coverage: Option<u8>,
 }
 
-fn pattern(text: &str) -> Result<regex::Regex, String> {
+pub(super) fn pattern(text: &str) -> Result<regex::Regex, String> {
     regex::Regex::new(text).map_err(|error| {
         let told = error.to_string();
         told.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()

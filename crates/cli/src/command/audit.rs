@@ -21,7 +21,7 @@ use crate::{
     failure::{Exit, Failure},
     output::{
         Format, Listing, Printed, Single, Table, Titles, escape, json_text, json_value,
-        only_differences, only_findings, properties, relative,
+        only_differences, only_exports, only_findings, properties, relative,
     },
     stage::Stage,
 };
@@ -72,13 +72,13 @@ fn requests_only(stage: &Stage, mut filter: AuditFilter) -> Result<AuditFilter, 
         return Ok(filter);
     }
     match filter.kind {
-        Some(AuditKind::KubeRequest | AuditKind::Admission) => Ok(filter),
+        Some(AuditKind::KubeRequest | AuditKind::Admission | AuditKind::ApiServer) => Ok(filter),
         None => {
             filter.kind = Some(AuditKind::KubeRequest);
             Ok(filter)
         }
         Some(_) => Err(Failure::usage(
-            "only events of kind `kube-request` or `admission` have the form of Kubernetes",
+            "only events of kind `kube-request`, `admission` or `api-server` have the form of Kubernetes",
         )
         .next("leave `--kind` out, or use `-o json`")),
     }
@@ -156,6 +156,7 @@ fn event_row(table: &mut Table, event: &AuditEvent, when: &str) {
         event.principal.label(),
         match &event.kube {
             Some(call) if event.kind == AuditKind::Admission => format!("admission {}", call.verb),
+            Some(call) if event.kind == AuditKind::ApiServer => format!("api-server {}", call.verb),
             Some(call) => call.verb.clone(),
             None => event.kind.as_str().to_owned(),
         },
@@ -306,6 +307,7 @@ async fn tail(stage: &mut Stage, filter: AuditFilter) -> Result<Exit, Failure> {
             | Format::Openreports
             | Format::Codequality => return Err(only_findings()),
             Format::Markdown => return Err(only_differences()),
+            Format::Native | Format::Manifest => return Err(only_exports()),
         };
         stage.environment.terminal.print(&text)?;
     }

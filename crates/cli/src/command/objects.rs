@@ -21,8 +21,8 @@ use crate::{
         remote,
     },
     output::{
-        Format, Listing, Printed, escape, json_text, json_value, only_differences, only_findings,
-        yaml_text,
+        Format, Listing, Printed, escape, json_text, json_value, only_differences, only_exports,
+        only_findings, yaml_text,
     },
     stage::{Asked, Stage, declined},
 };
@@ -229,6 +229,7 @@ fn print_objects(objects: &[AnyObject], format: Format) -> Result<Printed, Failu
         | Format::Openreports
         | Format::Codequality => return Err(only_findings()),
         Format::Markdown => return Err(only_differences()),
+        Format::Native | Format::Manifest => return Err(only_exports()),
     };
     Ok(Printed { out, err: String::new() })
 }

@@ -1,5 +1,6 @@
 //! `nullius policy`: requests judged by admission policies in files, without a hub and without a cluster.
 
+mod export;
 mod text;
 
 use std::{
@@ -13,7 +14,7 @@ use nullius_cel::Version;
 use nullius_manifest::{Dialect, Found, Manifest, Source, objects, parse, walk};
 use nullius_model::Timestamp;
 use nullius_policy::{
-    admission_policy::{Decision, PolicySet, Refusal, Request, Taken, Violation},
+    admission_policy::{Decision, Fault, PolicySet, Refusal, Request, Violation},
     exception::Acceptance,
 };
 use serde_json::{Value as Json, json};
@@ -21,20 +22,30 @@ use serde_json::{Value as Json, json};
 pub(super) use text::explain;
 
 use crate::{
-    args::{PolicyCommand, PolicyEval},
+    args::{Judged, PolicyCommand, PolicyEval},
     failure::{Exit, Failure},
     output::{Printed, Single, json_value},
     stage::Stage,
 };
 
-/// Judges.
+/// Runs a command on policies.
 pub(crate) fn run(stage: &mut Stage, command: &PolicyCommand) -> Result<Exit, Failure> {
-    let PolicyCommand::Eval(args) = command;
+    match command {
+        PolicyCommand::Eval(PolicyEval { judged, explain: false }) => {
+            answer(stage, judged, text::Depth::Short)
+        }
+        PolicyCommand::Eval(PolicyEval { judged, explain: true })
+        | PolicyCommand::Explain(judged) => answer(stage, judged, text::Depth::Explained),
+        PolicyCommand::Export(args) => export::run(stage, args),
+    }
+}
+
+/// Judges a request and says what came of it.
+fn answer(stage: &mut Stage, args: &Judged, depth: text::Depth) -> Result<Exit, Failure> {
     let set = policies(&args.policies, args.env)?;
     let state = state(&args.state, stage.now())?;
     let request = request(args, &state)?;
     let decision = judge(&state, &set, &request)?;
-    let depth = if args.explain { text::Depth::Explained } else { text::Depth::Short };
     let printed = Single {
         kind: "PolicyDecision",
         value: document(&decision)?,
@@ -121,26 +132,41 @@ fn policies(paths: &[PathBuf], version: Version) -> Result<PolicySet, Failure> {
     let mut set = PolicySet::new(version);
     let mut wrong = Vec::new();
     let read = each_object(paths, &mut |source, manifest| {
-        let Err(faults) = set.add(&manifest.to_json()).map(|_: Taken| ()) else { return };
-        let what = format!("{} `{}`", manifest.kind, manifest.name());
-        wrong.extend(faults.iter().map(|fault| {
-            let line = manifest.node().line_of(&fault.field);
-            let told = fault.to_string().replace('\n', "\n         ");
-            format!("{}:{line}: {what}: {told}", source.name)
-        }));
+        let faults = set.add(&manifest.to_json()).err().unwrap_or_default();
+        wrong.extend(told_of(source, manifest, &faults));
     });
     wrong.extend(read);
     if !wrong.is_empty() {
-        return Err(Failure::new("the policies cannot be used; nothing was judged")
-            .why(wrong.join("\n       "))
-            .next("mend them; an API server would refuse them too"));
+        return Err(unusable(&wrong, "judged"));
     }
     if set.is_empty() {
-        let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
-        return Err(Failure::new(format!("no policy stands in `{}`", names.join("`, `")))
-            .why("neither `ValidatingAdmissionPolicy` nor `MutatingAdmissionPolicy` is among its objects"));
+        return Err(no_policy(paths));
     }
     Ok(set)
+}
+
+/// What is wrong with a policy, each fault with its place.
+fn told_of(source: &Source, manifest: &Manifest, faults: &[Fault]) -> Vec<String> {
+    let what = format!("{} `{}`", manifest.kind, manifest.name());
+    let told = |fault: &Fault| {
+        let line = manifest.node().line_of(&fault.field);
+        let told = fault.to_string().replace('\n', "\n         ");
+        format!("{}:{line}: {what}: {told}", source.name)
+    };
+    faults.iter().map(told).collect()
+}
+
+fn unusable(wrong: &[String], done: &str) -> Failure {
+    Failure::new(format!("the policies cannot be used; nothing was {done}"))
+        .why(wrong.join("\n       "))
+        .next("mend them; an API server would refuse them too")
+}
+
+fn no_policy(paths: &[PathBuf]) -> Failure {
+    let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    Failure::new(format!("no policy stands in `{}`", names.join("`, `"))).why(
+        "neither `ValidatingAdmissionPolicy` nor `MutatingAdmissionPolicy` is among its objects",
+    )
 }
 
 fn state(paths: &[PathBuf], now: Timestamp) -> Result<State, Failure> {
@@ -158,12 +184,12 @@ fn state(paths: &[PathBuf], now: Timestamp) -> Result<State, Failure> {
     Err(Failure::new("the state cannot be used; nothing was judged").why(wrong.join("\n       ")))
 }
 
-fn request(args: &PolicyEval, state: &State) -> Result<Request, Failure> {
+fn request(args: &Judged, state: &State) -> Result<Request, Failure> {
     if let Some(path) = &args.request {
         let review = document_of(path)?;
         let read = match Request::unknown_field(&review) {
             Some(unknown) => Err(unknown),
-            None => Request::of_review(&review),
+            None => Request::of_review(review),
         };
         return read.map_err(|wrong| {
             Failure::new(format!("`{}` is no request", path.display()))

@@ -14,9 +14,14 @@ use serde_json::{Value as Json, json};
 use crate::{
     args,
     failure::{Exit, Failure, file_failure},
-    output::{Format, Printed, escape, json_text, only_differences, only_findings, yaml_text},
+    output::{
+        Format, Printed, escape, json_text, only_differences, only_exports, only_findings,
+        yaml_text,
+    },
     stage::Stage,
 };
+
+const RECORDED: &str = "nothing was recorded";
 
 /// What could not be recorded, and what a person should know.
 #[derive(Default)]
@@ -30,11 +35,12 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Record) -> Result<Exit, F
     match stage.global.output {
         Format::Table | Format::Wide | Format::Yaml | Format::Json | Format::Name => {}
         Format::Markdown => return Err(only_differences()),
+        Format::Native | Format::Manifest => return Err(only_exports()),
         _ => return Err(only_findings()),
     }
     let policies = policies(&args.policies)?;
-    let reader = reader(stage, &args).await?;
-    let version = reader.version().await.map_err(unreachable)?;
+    let reader = reader(stage, &args.cluster).await?;
+    let version = reader.version().await.map_err(|error| unreachable(RECORDED, error))?;
     let mut beside = Beside::default();
     let mut recording = Recording::default();
     for wanted in Recording::always() {
@@ -69,7 +75,11 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Record) -> Result<Exit, F
     Ok(if beside.errors.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 
-async fn reader(stage: &Stage, args: &args::Record) -> Result<ClusterReader, Failure> {
+/// Opens the cluster of a kubeconfig.
+pub(super) async fn reader(
+    stage: &Stage,
+    args: &args::OfKubeconfig,
+) -> Result<ClusterReader, Failure> {
     let known = args.kubeconfig.as_ref().or(stage.environment.kubeconfig.as_ref());
     let path = known.ok_or_else(|| {
         Failure::usage("cannot tell which cluster is meant")
@@ -132,13 +142,14 @@ async fn fetch(
                 .notes
                 .push(format!("the API server has no `{what}` in `{}`", wanted.api_version));
         }
-        Err(error @ ReadError::Unreachable { .. }) => return Err(unreachable(error)),
+        Err(error @ ReadError::Unreachable { .. }) => return Err(unreachable(RECORDED, error)),
         Err(error) => beside.errors.push(error.to_string()),
     }
     Ok(())
 }
 
-fn unreachable(error: ReadError) -> Failure {
+/// A cluster that does not answer, or not to this user.
+pub(super) fn unreachable(done: &str, error: ReadError) -> Failure {
     let what = error.to_string();
     let mut why = String::new();
     let mut cause = std::error::Error::source(&error);
@@ -147,11 +158,9 @@ fn unreachable(error: ReadError) -> Failure {
         cause = below.source();
     }
     let failure = match error {
-        ReadError::Unreachable { .. } => Failure::new(format!("nothing was recorded: {what}")),
+        ReadError::Unreachable { .. } => Failure::new(format!("{done}: {what}")),
         _ => {
-            return Failure::new("nothing was recorded")
-                .why(what)
-                .next("check the user of the kubeconfig");
+            return Failure::new(done).why(what).next("check the user of the kubeconfig");
         }
     };
     failure.why(why).next("check that the cluster runs and can be reached: `kubectl version`")

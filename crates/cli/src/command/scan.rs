@@ -22,7 +22,9 @@ use serde::Serialize;
 use crate::{
     args,
     failure::{Exit, Failure, file_failure},
-    output::{Format, Printed, json_text, only_differences, only_findings, yaml_text},
+    output::{
+        Format, Printed, json_text, only_differences, only_exports, only_findings, yaml_text,
+    },
     stage::Stage,
 };
 
@@ -44,6 +46,7 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
             .next("leave out `--builtin none`, or name `--policies`")
             .exit_with(Exit::Usage));
     }
+    refuse_form(stage.global.output)?;
     let depth = if *explain { Depth::Traces } else { Depth::Findings };
     let mut scan = begun(stage, asks)?.with_depth(depth);
     walk(paths, &mut io::stdin().lock(), &mut |source| scan.source(source));
@@ -69,10 +72,14 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
         Format::Name => text::names(&report),
         Format::Sarif => json_text(&sarif(&report, env!("CARGO_PKG_VERSION")))?,
         Format::Junit => junit(&report),
-        Format::Markdown => return Err(only_differences()),
         Format::Json | Format::Kubernetes => json_text(&document)?,
         Format::Codequality => json_text(&codequality(&report))?,
-        Format::Csv | Format::Policyreport | Format::Openreports => return Err(only_findings()),
+        Format::Markdown
+        | Format::Native
+        | Format::Manifest
+        | Format::Csv
+        | Format::Policyreport
+        | Format::Openreports => return Err(only_findings()),
     };
     stage.print(&Printed { out, err: text::beside(&report) })?;
     Ok(match (report.is_denied(), report.errors.is_empty()) {
@@ -80,6 +87,24 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
         (false, false) => Exit::Failed,
         (false, true) => Exit::Ok,
     })
+}
+
+/// Refuses the forms of other commands before anything is read.
+fn refuse_form(form: Format) -> Result<(), Failure> {
+    match form {
+        Format::Markdown => Err(only_differences()),
+        Format::Native | Format::Manifest => Err(only_exports()),
+        Format::Csv | Format::Policyreport | Format::Openreports => Err(only_findings()),
+        Format::Table
+        | Format::Wide
+        | Format::Json
+        | Format::Yaml
+        | Format::Name
+        | Format::Sarif
+        | Format::Junit
+        | Format::Codequality
+        | Format::Kubernetes => Ok(()),
+    }
 }
 
 /// A scan that asks what the flags say.

@@ -3,7 +3,7 @@
 //! Exit code 2 where something else came than was expected, or where the cases have seen too little of the policies; 1 where it
 //! cannot be told.
 
-mod text;
+pub(in crate::command) mod text;
 
 use std::{io, path::Path};
 
@@ -15,7 +15,9 @@ use serde::Serialize;
 use crate::{
     args,
     failure::{Exit, Failure},
-    output::{Format, Printed, json_text, only_differences, only_findings, yaml_text},
+    output::{
+        Format, Printed, json_text, only_differences, only_exports, only_findings, yaml_text,
+    },
     stage::Stage,
 };
 
@@ -43,6 +45,7 @@ pub(crate) fn run(stage: &mut Stage, args: &args::Test) -> Result<Exit, Failure>
             return Err(only_findings());
         }
         Format::Markdown => return Err(only_differences()),
+        Format::Native | Format::Manifest => return Err(only_exports()),
         _ => {}
     }
     let depth = if args.explain { Depth::Traces } else { Depth::Findings };
@@ -106,7 +109,7 @@ pub(crate) fn run(stage: &mut Stage, args: &args::Test) -> Result<Exit, Failure>
 }
 
 /// Whether something in a folder is a file of tests, or a folder that cannot be listed.
-fn is_meant(source: &Result<Source, Unreadable>) -> bool {
+pub(in crate::command) fn is_meant(source: &Result<Source, Unreadable>) -> bool {
     let name = match source {
         Ok(source) => &source.name,
         Err(unreadable) => &unreadable.name,

@@ -198,6 +198,12 @@ fn object(node: &Node) -> Result<AnyObject, FieldError> {
         };
         return Err(wrong("apiVersion", advice));
     }
+    if later::is_of_clusters(kind_text) {
+        let message = format!(
+            "a `{kind_text}` stands in a cluster, not at the hub; apply it there with kubectl"
+        );
+        return Err(wrong("kind", message));
+    }
     if let Some(plane) = later::plane_of_kind(kind_text) {
         let message = format!("`{kind_text}` belongs to {plane}, which this version does not have");
         return Err(wrong("kind", message));

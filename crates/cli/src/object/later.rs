@@ -50,11 +50,17 @@ const KINDS: &[(&str, &str)] = &[
     ("WorkloadIdentity", "identities of workloads"),
     ("Intention", "the mesh"),
     ("ImagePolicy", "images"),
-    ("NamespaceBaseline", "policies in clusters"),
-    ("PolicyException", "policies in clusters"),
     ("SecretBinding", "secrets"),
     ("RuntimeProfile", "the runtime sensor"),
 ];
+
+/// Kinds that clusters keep, and the hub does not.
+const OF_CLUSTERS: [&str; 2] = ["NamespaceBaseline", "PolicyException"];
+
+/// Whether objects of a kind stand in a cluster.
+pub(crate) fn is_of_clusters(kind: &str) -> bool {
+    OF_CLUSTERS.contains(&kind)
+}
 
 /// What a field belongs to, if it belongs to a plane that this version does not have.
 pub(crate) fn plane_of_field(kind: &str, path: &str) -> Option<&'static str> {

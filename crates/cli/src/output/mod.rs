@@ -43,6 +43,10 @@ pub(crate) enum Format {
     Codequality,
     /// Markdown, of differences only.
     Markdown,
+    /// Objects for kubectl, of exported policies only.
+    Native,
+    /// Files for an API server, of exported policies only.
+    Manifest,
     /// Events of the audit as audit.k8s.io/v1 has them; other things have no such form.
     Kubernetes,
 }
@@ -101,6 +105,7 @@ impl Listing {
             | Format::Openreports
             | Format::Codequality => return Err(only_findings()),
             Format::Markdown => return Err(only_differences()),
+            Format::Native | Format::Manifest => return Err(only_exports()),
         };
         Ok(Printed { out, err: String::new() })
     }
@@ -131,6 +136,7 @@ impl Single {
             | Format::Openreports
             | Format::Codequality => return Err(only_findings()),
             Format::Markdown => return Err(only_differences()),
+            Format::Native | Format::Manifest => return Err(only_exports()),
         };
         Ok(Printed { out, err: String::new() })
     }
@@ -147,6 +153,13 @@ pub(crate) fn only_findings() -> Failure {
 pub(crate) fn only_differences() -> Failure {
     Failure::usage("this command has no result in that form")
         .why("`markdown` is a form of `nullius diff BASE HEAD`")
+        .next("use `-o table`, `wide`, `json`, `yaml` or `name`")
+}
+
+/// The failure of a command that exports nothing.
+pub(crate) fn only_exports() -> Failure {
+    Failure::usage("this command has no result in that form")
+        .why("`native` and `manifest` are forms of `nullius policy export`")
         .next("use `-o table`, `wide`, `json`, `yaml` or `name`")
 }
 

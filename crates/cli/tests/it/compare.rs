@@ -129,6 +129,52 @@ async fn what_gets_better_or_moves_is_no_harm() {
     assert_eq!(done.exit, Exit::Ok);
 }
 
+const NAMESPACES: &str = "\
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop, labels: {pod-security.kubernetes.io/enforce: restricted, pod-security.kubernetes.io/enforce-version: v1.30}}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: tools}
+";
+
+#[tokio::test]
+async fn what_a_namespace_enforces_and_what_a_rule_says_is_told_in_words() {
+    let weaker = NAMESPACES.replace("enforce: restricted", "enforce: baseline");
+    let desk = Desk::new(&[("n.yaml", NAMESPACES)], &[("n.yaml", &weaker)]);
+    let done = desk.diff(&["--pod-security", "baseline"]).await;
+    assert_eq!(done.exit, Exit::Denied, "{}", done.out);
+    insta::assert_snapshot!("compare_namespace", desk.told(&done.out));
+    assert_eq!(done.err, "1 namespace that enforces less\n");
+    let stronger = NAMESPACES
+        .replace(
+            "name: tools",
+            "name: tools, labels: {pod-security.kubernetes.io/enforce: baseline}",
+        )
+        .replace("v1.30", "v1.20");
+    let desk = Desk::new(&[("n.yaml", NAMESPACES)], &[("n.yaml", &stronger)]);
+    let done = desk.diff(&["--pod-security", "baseline"]).await;
+    assert_eq!(done.err, "nothing got worse\n");
+    insta::assert_snapshot!("compare_namespace_stronger", desk.told(&done.ok()));
+    // A rule that asks the same and says something else; one that asks something else.
+    let rule = "  - expression: object.spec.replicas <= 3\n";
+    let said =
+        POLICIES.replace(rule, &format!("{rule}    message: at most 3\n    reason: Forbidden\n"));
+    let desk = Desk::new(&[("p.yaml", POLICIES)], &[("p.yaml", &said)]);
+    insta::assert_snapshot!("compare_words", desk.told(&desk.diff(&[]).await.ok()));
+    let other = POLICIES.replace("<= 3", "<= 4");
+    let desk = Desk::new(&[("p.yaml", POLICIES)], &[("p.yaml", &other)]);
+    insta::assert_snapshot!("compare_expression", desk.told(&desk.diff(&[]).await.ok()));
+    let turned = POLICIES.replace(
+        "  - expression: object.spec.replicas <= 3\n  - expression: has(object.metadata.labels)\n",
+        "  - expression: has(object.metadata.labels)\n  - expression: object.spec.replicas <= 3\n",
+    );
+    let desk = Desk::new(&[("p.yaml", POLICIES)], &[("p.yaml", &turned)]);
+    let out = desk.diff(&[]).await.ok();
+    assert!(out.contains("words: `validations` stand in another order"), "{out}");
+}
+
 #[tokio::test]
 async fn a_policy_that_goes_is_worse_and_a_state_says_what_roles_give() {
     let desk = Desk::new(&[("p.yaml", POLICIES)], &[("r.yaml", RIGHTS)]);

@@ -4,9 +4,12 @@
 
 mod compare;
 mod credential;
+mod exception;
+mod export;
 mod faults;
 mod findings;
 mod hub;
+mod intention;
 mod kubeconfig;
 mod objects;
 mod person;
@@ -15,5 +18,6 @@ mod record;
 mod scan;
 mod shown;
 mod sign_in;
+mod svid;
 mod time;
 mod trial;

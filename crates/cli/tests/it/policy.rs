@@ -140,6 +140,9 @@ async fn an_object_is_denied_with_the_api_servers_words_and_code_2() {
     insta::assert_snapshot!("policy_denied", done.out);
     let done = desk.eval(&["--object", &many, "--explain"]).await;
     insta::assert_snapshot!("policy_explained", done.out);
+    let words = ["policy", "explain", "--policies", &desk.policies, "--state", &desk.state];
+    let explained = desk.person.run(&[&words[..], &["--object", &many]].concat()).await;
+    assert_eq!((explained.exit, &explained.out), (Exit::Denied, &done.out));
     let done = desk.eval(&["--object", &many, "-o", "json"]).await;
     let document: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(

@@ -35,8 +35,8 @@ pub struct Decision {
     pub violations: Vec<Violation>,
     /// What is broken and was accepted: it counts for nothing.
     pub accepted: Vec<(Violation, Acceptance)>,
-    /// The object as mutations left it; none when it is deleted.
-    pub object: Option<Json>,
+    /// The object as mutations left it, where they changed it; [`Decision::object`] is it in any case.
+    pub mutated: Option<Json>,
     /// The patch from the object of the request to that, by RFC 6902.
     pub patch: Vec<Json>,
     /// What was done, policy by policy.
@@ -44,6 +44,12 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// The object as it will be; none when it is deleted.
+    #[must_use]
+    pub fn object<'o>(&'o self, request: &'o Request) -> Option<&'o Json> {
+        self.mutated.as_ref().or(request.object.as_ref())
+    }
+
     /// The decision of a request that another admission plugin refuses before policies that validate are asked.
     pub fn refuse_before_policies(
         &mut self,
@@ -77,6 +83,8 @@ pub struct Violation {
     pub binding: Option<String>,
     /// Which of its validations; none where the policy failed as a whole.
     pub validation: Option<usize>,
+    /// The id of the check, of the Pod Security Standards alone.
+    pub check: Option<&'static str>,
     /// What comes of it.
     pub actions: Vec<Action>,
     /// What a person is told.
@@ -92,6 +100,7 @@ impl Violation {
             policy: policy.to_owned(),
             binding: binding.map(|binding| binding.name.clone()),
             validation: None,
+            check: None,
             actions: vec![Action::Deny],
             message: told.to_owned(),
             annotations: Vec::new(),
@@ -182,6 +191,35 @@ impl Refusal {
         }
     }
 
+    /// What another admission plugin would answer.
+    pub(crate) fn of_plugin(code: u16, reason: &str, message: &str) -> Self {
+        Self {
+            code,
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            causes: Vec::new(),
+            stage: Stage::Validation,
+            violations: Vec::new(),
+        }
+    }
+
+    /// Policies that take longer than anybody waits.
+    pub(super) fn out_of_time() -> Self {
+        Self::internal("the evaluation of policies took too long")
+    }
+
+    /// Something that will be right in a moment: clients try again by themselves.
+    pub(crate) fn later(told: &str) -> Self {
+        Self {
+            code: 429,
+            reason: "TooManyRequests".to_owned(),
+            message: told.to_owned(),
+            causes: Vec::new(),
+            stage: Stage::Validation,
+            violations: Vec::new(),
+        }
+    }
+
     /// A namespace that does not exist.
     pub(super) fn not_found(message: String) -> Self {
         Self {
@@ -190,6 +228,20 @@ impl Refusal {
             message,
             causes: Vec::new(),
             stage: Stage::Validation,
+            violations: Vec::new(),
+        }
+    }
+
+    /// An object that a policy has put into another namespace than that of the request.
+    pub(super) fn moved() -> Self {
+        let told =
+            "the namespace of the provided object does not match the namespace sent on the request";
+        Self {
+            code: 400,
+            reason: "BadRequest".to_owned(),
+            message: told.to_owned(),
+            causes: vec![told.to_owned()],
+            stage: Stage::Mutation,
             violations: Vec::new(),
         }
     }

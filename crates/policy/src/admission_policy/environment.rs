@@ -1,14 +1,16 @@
 //! What expressions of policies may name: the variables, the types of `request` and `namespaceObject`, and the types of
 //! a policy's own variables as they are found.
 
-use nullius_cel::{CompileError, Env, Program, Type, Version, authz, object::Objects};
+use nullius_cel::{CompileError, Env, Type, Version, authz, object::Objects};
+
+use super::programs::{Programs, Scope, Shared};
 
 pub(super) const VARIABLES: &str = "kubernetes.variables";
 
 /// The environments of one policy, which grow with its variables.
 #[derive(Debug)]
 pub(super) struct Environment {
-    base: Env,
+    version: Version,
     params: Params,
     /// Whether there are variables at all: without, a policy that validates cannot name them.
     composed: bool,
@@ -25,14 +27,14 @@ pub(super) struct Typed {
 }
 
 /// Whether a policy takes parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Params {
     Some,
     None,
 }
 
 /// What an expression may name beside the objects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Reach {
     /// The authorizer, but no variables: match conditions.
     Conditions,
@@ -47,8 +49,7 @@ pub(super) enum Reach {
 impl Environment {
     /// For a policy with or without parameters.
     pub(super) fn new(version: Version, params: Params) -> Self {
-        let base = Env::kubernetes(version);
-        Self { base, params, composed: false, variables: Vec::new(), typed: None }
+        Self { version, params, composed: false, variables: Vec::new(), typed: None }
     }
 
     /// The same for objects of one kind: it warns, and decides nothing.
@@ -77,14 +78,16 @@ impl Environment {
     /// Checks an expression; the error is the API server's text.
     pub(super) fn compile(
         &self,
+        programs: &Programs,
         source: &str,
         reach: Reach,
         results: &[Type],
-    ) -> Result<Program, String> {
-        let program = self.env(reach).compile(source).map_err(told)?;
-        let found = program.result_type();
+    ) -> Result<Shared, String> {
+        let compile = || self.env(reach).compile(source).map_err(told);
+        let shared = programs.of(self.scope(reach), source, compile)?;
+        let found = shared.program.result_type();
         if results.is_empty() || results.contains(found) {
-            return Ok(program);
+            return Ok(shared);
         }
         let names: Vec<String> = results.iter().map(Type::declared_name).collect();
         let found = found.declared_name();
@@ -92,6 +95,14 @@ impl Environment {
             [one] => format!("must evaluate to {one} but got {found}"),
             more => format!("must evaluate to one of [{}] but got {found}", more.join(" ")),
         })
+    }
+
+    /// All that an expression of a policy depends on: objects of one kind are only checked, and of that nothing is kept.
+    fn scope(&self, reach: Reach) -> Scope {
+        let variables =
+            if reach == Reach::Conditions { Vec::new() } else { self.variables.clone() };
+        let Self { version, params, composed, .. } = *self;
+        Scope { version, params, composed, reach, variables }
     }
 
     fn env(&self, reach: Reach) -> Env {
@@ -104,9 +115,7 @@ impl Environment {
         if has_variables {
             objects.declare(VARIABLES, self.variables.iter().cloned());
         }
-        let mut env = self
-            .base
-            .clone()
+        let mut env = Env::kubernetes(self.version)
             .with_objects(objects)
             .with_variable("object", of_object())
             .with_variable("oldObject", of_object())

@@ -31,9 +31,24 @@ pub(super) struct Inputs<'a> {
     pub(super) namespace: Option<&'a Json>,
     /// None where expressions may not ask.
     pub(super) authorizer: Option<&'a dyn Authorizer>,
-    pub(super) request_resource: &'a ResourceTarget,
+    pub(super) subjects: &'a Subjects,
     pub(super) interrupt: Option<&'a dyn Fn() -> bool>,
     pub(super) detail: Detail,
+}
+
+/// Whose rights expressions ask for: values that all policies share.
+pub(super) struct Subjects {
+    authorizer: Value<'static>,
+    request_resource: Value<'static>,
+}
+
+impl Subjects {
+    pub(super) fn of(request_resource: ResourceTarget) -> Self {
+        Self {
+            authorizer: AuthzValue::authorizer(),
+            request_resource: AuthzValue::request_resource(request_resource),
+        }
+    }
 }
 
 impl<'a> Inputs<'a> {
@@ -46,10 +61,9 @@ impl<'a> Inputs<'a> {
             .with("request", Value::from_json(self.request))
             .with("namespaceObject", value(self.namespace));
         let Some(authorizer) = self.authorizer else { return activation };
-        let resource = AuthzValue::request_resource(self.request_resource.clone());
         activation
-            .with("authorizer", AuthzValue::authorizer())
-            .with("authorizer.requestResource", resource)
+            .with("authorizer", self.subjects.authorizer.clone())
+            .with("authorizer.requestResource", self.subjects.request_resource.clone())
             .with_authorizer(authorizer)
     }
 
@@ -67,6 +81,7 @@ pub(super) struct Variables<'a> {
     cost: Cell<u64>,
     traces: RefCell<Vec<ExpressionTrace>>,
     handle: OnceCell<Handle<'a>>,
+    activation: OnceCell<Activation<'a>>,
 }
 
 /// Variables as expressions reach them, other variables too.
@@ -82,6 +97,7 @@ impl<'a> Variables<'a> {
             cost: Cell::new(0),
             traces: RefCell::default(),
             handle: OnceCell::new(),
+            activation: OnceCell::new(),
         }
     }
 
@@ -90,20 +106,22 @@ impl<'a> Variables<'a> {
         self.traces.borrow().clone()
     }
 
-    fn activation(&'a self) -> Activation<'a> {
-        let handle = self.handle.get_or_init(|| Handle(self));
-        self.inputs.activation().with_lazy("variables", handle)
+    fn activation(&'a self) -> &'a Activation<'a> {
+        self.activation.get_or_init(|| {
+            let handle = self.handle.get_or_init(|| Handle(self));
+            self.inputs.activation().with_lazy("variables", handle)
+        })
     }
 
     fn make(&'a self, named: &'a Named) -> Result<Value<'a>, EvalError> {
         let program = &named.expression.program;
-        let outcome = program.evaluate(&self.activation(), self.inputs.budget());
+        let outcome = program.evaluate(self.activation(), self.inputs.budget());
         if is_end(&outcome.result) {
             return outcome.result;
         }
         self.cost.set(self.cost.get().saturating_add(outcome.cost));
-        self.traces.borrow_mut().push(trace(
-            named.name.clone(),
+        self.traces.borrow_mut().extend(trace(
+            || named.name.clone(),
             &named.expression,
             &outcome.result.as_ref().map_err(ToString::to_string),
             outcome.cost,
@@ -149,7 +167,7 @@ pub(super) struct Phase<'a> {
 /// What came of one expression.
 pub(super) struct Evaluated<'a> {
     pub(super) result: Result<Value<'a>, String>,
-    pub(super) trace: ExpressionTrace,
+    pub(super) trace: Option<ExpressionTrace>,
 }
 
 impl<'a> Phase<'a> {
@@ -165,18 +183,16 @@ impl<'a> Phase<'a> {
     /// Evaluates the next expression; the error is the API server's text.
     pub(super) fn evaluate(
         &mut self,
-        name: impl Into<String>,
+        name: impl FnOnce() -> String,
         expression: &'a Expression,
     ) -> Result<Result<Evaluated<'a>, OutOfBudget>, Stop> {
         let budget = self.variables.inputs.budget();
-        let outcome = expression.program.evaluate(&self.variables.activation(), budget);
+        let outcome = expression.program.evaluate(self.variables.activation(), budget);
         match outcome.result {
             Err(EvalError::Needs(check)) => return Err(Stop::needs(Need::Access(*check))),
             // Whoever is out of time has no answer; a failure policy is not asked.
             Err(EvalError::Interrupted) => {
-                return Err(Stop::refused(Refusal::internal(
-                    "the evaluation of policies took too long",
-                )));
+                return Err(Stop::refused(Refusal::out_of_time()));
             }
             _ => {}
         }
@@ -191,7 +207,7 @@ impl<'a> Phase<'a> {
             format!("expression '{}' resulted in error: {error}", expression.source)
         });
         let detail = self.variables.inputs.detail;
-        let trace = trace(name.into(), expression, &result.as_ref(), outcome.cost, detail);
+        let trace = trace(name, expression, &result.as_ref(), outcome.cost, detail);
         Ok(Ok(Evaluated { result, trace }))
     }
 }
@@ -202,23 +218,26 @@ fn is_end(result: &Result<Value<'_>, EvalError>) -> bool {
 }
 
 fn trace<E: ToString>(
-    name: String,
+    name: impl FnOnce() -> String,
     expression: &Expression,
     result: &Result<&Value<'_>, E>,
     cost: u64,
     detail: Detail,
-) -> ExpressionTrace {
-    ExpressionTrace {
-        name,
-        expression: expression.source.clone(),
+) -> Option<ExpressionTrace> {
+    if detail == Detail::Policies {
+        return None;
+    }
+    Some(ExpressionTrace {
+        name: name(),
+        expression: expression.source.to_string(),
         value: result.as_ref().ok().and_then(|value| match (detail, value) {
             (Detail::Values, _) | (_, Value::Bool(_) | Value::String(_)) => {
                 Some(values::shown(value))
             }
-            (Detail::Outcomes, _) => None,
+            (Detail::Outcomes | Detail::Policies, _) => None,
         }),
         error: result.as_ref().err().map(ToString::to_string),
         changed: None,
         cost,
-    }
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing is fetched here and nothing unknown counts as absent: an evaluation that lacks a fact ends with the question.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use nullius_cel::authz::{AccessCheck, Authorizer, Verdict};
 use serde_json::Value as Json;
@@ -17,7 +17,7 @@ use super::{
 #[derive(Clone)]
 pub struct Facts<'a> {
     /// Namespaces by name.
-    pub namespaces: BTreeMap<String, Option<Json>>,
+    pub namespaces: BTreeMap<String, Option<Arc<Json>>>,
     /// Parameters by what was asked; empty when there are none.
     pub params: BTreeMap<ParamQuery, Vec<Json>>,
     /// What somebody may do.
@@ -33,6 +33,8 @@ pub struct Facts<'a> {
 /// How much a trace says of what expressions yielded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Detail {
+    /// Which policies and bindings were for the request; nothing of their expressions.
+    Policies,
     /// What is true or false, and text: what came of validations, messages and audit annotations.
     #[default]
     Outcomes,
@@ -49,6 +51,27 @@ pub struct ParamQuery {
     pub namespace: Option<String>,
     /// Which ones.
     pub pick: Pick,
+}
+
+/// Where the parameters of bindings are, whatever is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ParamSource {
+    /// Their kind.
+    pub kind: Kind,
+    /// Their namespace; `None` for that of the request, or for a kind without.
+    pub namespace: Option<String>,
+    /// Which ones.
+    pub pick: Pick,
+}
+
+impl ParamSource {
+    /// Whether what a query asks for is here.
+    #[must_use]
+    pub fn holds(&self, query: &ParamQuery) -> bool {
+        self.kind == query.kind
+            && self.pick == query.pick
+            && (self.namespace.is_none() || self.namespace == query.namespace)
+    }
 }
 
 /// A fact that an evaluation lacks.

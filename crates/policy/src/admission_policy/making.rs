@@ -12,9 +12,10 @@ use super::{
     names,
     policy::{
         Action, Binding, Constraints, Expression, FailurePolicy, MatchPolicy, Mutating, Mutation,
-        Named, NotFound, ParamRef, PatchForm, Pick, Policy, Reinvocation, Rule, RuleScope,
-        Validating, Validation,
+        Named, NotFound, ParamRef, PatchForm, Pick, Policy, Reinvocation, Rule, RuleScope, Rules,
+        Validating, Validation, sees_namespaces,
     },
+    programs::Programs,
     request::Kind,
     selector::Selector,
     validation, wire,
@@ -34,10 +35,11 @@ const REINVOCATIONS: [&str; 2] = ["IfNeeded", "Never"];
 pub(super) fn validating(
     object: &Json,
     version: Version,
+    programs: &Programs,
 ) -> Result<Policy<Validating>, Vec<Fault>> {
     let wire::Object { metadata, spec, .. } =
         wire::read::<wire::Object<wire::ValidatingSpec>>(object).map_err(|fault| vec![fault])?;
-    let mut maker = Maker::new(version, spec.param_kind.as_ref());
+    let mut maker = Maker::new(version, spec.param_kind.as_ref(), programs);
     let faults = &mut maker.faults;
     validation::name(faults, &metadata.name);
     validation::failure_policy(faults, spec.failure_policy.as_deref());
@@ -68,10 +70,14 @@ pub(super) fn validating(
 }
 
 /// Reads, checks and compiles a `MutatingAdmissionPolicy`.
-pub(super) fn mutating(object: &Json, version: Version) -> Result<Policy<Mutating>, Vec<Fault>> {
+pub(super) fn mutating(
+    object: &Json,
+    version: Version,
+    programs: &Programs,
+) -> Result<Policy<Mutating>, Vec<Fault>> {
     let wire::Object { metadata, spec, .. } =
         wire::read::<wire::Object<wire::MutatingSpec>>(object).map_err(|fault| vec![fault])?;
-    let mut maker = Maker::new(version, spec.param_kind.as_ref());
+    let mut maker = Maker::new(version, spec.param_kind.as_ref(), programs);
     let faults = &mut maker.faults;
     validation::name(faults, &metadata.name);
     validation::failure_policy(faults, spec.failure_policy.as_deref());
@@ -215,8 +221,9 @@ impl ParamRef {
 }
 
 /// Compiles the expressions of one policy and collects what is wrong.
-struct Maker {
+struct Maker<'p> {
     environment: Environment,
+    programs: &'p Programs,
     faults: Faults,
 }
 
@@ -231,14 +238,14 @@ struct Parts<R> {
     rules: R,
 }
 
-impl Maker {
-    fn new(version: Version, param_kind: Option<&wire::ParamKind>) -> Self {
+impl<'p> Maker<'p> {
+    fn new(version: Version, param_kind: Option<&wire::ParamKind>, programs: &'p Programs) -> Self {
         let params = if param_kind.is_some() { Params::Some } else { Params::None };
         let environment = Environment::new(version, params);
-        Self { environment, faults: Faults::default() }
+        Self { environment, programs, faults: Faults::default() }
     }
 
-    fn policy<R>(self, parts: Parts<R>) -> Result<Policy<R>, Vec<Fault>> {
+    fn policy<R: Rules>(self, parts: Parts<R>) -> Result<Policy<R>, Vec<Fault>> {
         let Some(constraints) = parts.constraints.filter(|_| self.faults.0.is_empty()) else {
             return Err(self.faults.0);
         };
@@ -251,6 +258,8 @@ impl Maker {
             param_kind: parts.param_kind.map(|kind| Kind::new(&kind.api_version, &kind.kind)),
             constraints: Constraints::new(constraints),
             conditions: parts.conditions,
+            // Conditions are shown none.
+            sees_namespaces: sees_namespaces(&parts.variables, &parts.rules),
             variables: parts.variables,
             rules: parts.rules,
         })
@@ -265,8 +274,8 @@ impl Maker {
         reach: Reach,
         results: &[Type],
     ) -> Option<Expression> {
-        match self.environment.compile(checked, reach, results) {
-            Ok(program) => Some(Expression { source: source.to_owned(), program }),
+        match self.environment.compile(self.programs, checked, reach, results) {
+            Ok(shared) => Some(Expression::new(source, shared)),
             Err(told) => {
                 self.faults.invalid(field, checked, told);
                 None
@@ -409,11 +418,11 @@ impl Maker {
                 self.faults.required(&at, &told);
             } else {
                 let results = [Type::String, Type::Null];
-                let compiled = self.environment.compile(source.trim(), Reach::Rules, &results);
-                match compiled {
-                    Ok(program) => made.push(Named {
+                let (environment, checked) = (&self.environment, source.trim());
+                match environment.compile(self.programs, checked, Reach::Rules, &results) {
+                    Ok(shared) => made.push(Named {
                         name: each.key.clone(),
-                        expression: Expression { source: source.to_owned(), program },
+                        expression: Expression::new(source, shared),
                     }),
                     Err(told) => self.faults.invalid(&at, source, told),
                 }

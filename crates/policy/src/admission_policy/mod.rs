@@ -14,9 +14,10 @@ mod making;
 mod matching;
 mod merge;
 mod mutate;
-mod names;
+pub(crate) mod names;
 mod outline;
 mod policy;
+mod programs;
 mod request;
 mod selector;
 mod session;
@@ -30,12 +31,17 @@ mod values;
 mod wire;
 
 pub use decision::{Decision, Evaluation, Refusal, Stage, Violation};
-pub use facts::{Answers, Detail, Equivalent, Existence, Facts, Kinds, Need, ParamQuery};
+pub use facts::{
+    Answers, Detail, Equivalent, Existence, Facts, Kinds, Need, ParamQuery, ParamSource,
+};
 pub use fault::Fault;
+pub use names::escaped;
 pub use nullius_cel::{Version, authz};
 pub use outline::{OutlinedExpression, Part, PolicyOutline};
 pub use policy::{Action, Pick};
+pub use programs::Programs;
 pub use request::{Kind, NotARequest, Operation, Request, Resource, User};
+pub(crate) use selector::labels_of;
 pub use selector::{Labels, Selector};
 pub use set::{PolicySet, Taken};
 pub use trace::{BindingTrace, ExpressionTrace, MatchTrace, PolicyTrace, RunTrace};
@@ -90,7 +96,7 @@ pub fn evaluate_excepting(
         audit_annotations: Default::default(),
         violations: Vec::new(),
         accepted: Vec::new(),
-        object: request.object.clone(),
+        mutated: None,
         patch: Vec::new(),
         trace: Vec::new(),
     };
@@ -102,7 +108,11 @@ pub fn evaluate_excepting(
         let (mutated, trace) = session.mutate(&policies);
         decision.trace = trace;
         match mutated {
-            Ok(object) => decision.object = object,
+            Ok(Some(object)) if is_moved(request, &object) => {
+                decision.refusal = Some(Refusal::moved());
+                return Evaluation::Decided(Box::new(decision));
+            }
+            Ok(mutated) => decision.mutated = mutated,
             Err(Stop::Needs(Gathered(needs))) => return Evaluation::Needs(needs),
             Err(Stop::Refused(mut refusal)) => {
                 refusal.stage = Stage::Mutation;
@@ -112,10 +122,11 @@ pub fn evaluate_excepting(
             }
         }
     }
-    let named = with_made_name(request, decision.object.as_ref());
+    let asked = request;
+    let named = with_made_name(request, decision.object(asked));
     let (request, object) = match &named {
         Some((request, object)) => (request, Some(object)),
-        None => (request, decision.object.as_ref()),
+        None => (request, decision.object(asked)),
     };
     let session = Session::new(request, facts, exceptions);
     let policies = set.validating(request, &session.equivalents);
@@ -137,7 +148,7 @@ pub fn evaluate_excepting(
         }
         Err(refusal) => decision.refusal = Some(refusal),
     }
-    if let (Some(old), Some(new), None) = (&request.object, &decision.object, &decision.refusal) {
+    if let (Some(old), Some(new), None) = (&asked.object, &decision.mutated, &decision.refusal) {
         decision.patch = json_patch::between(old, new);
     }
     Evaluation::Decided(Box::new(decision))
@@ -148,17 +159,33 @@ const MADE: &str = "xxxxx";
 /// How much of `generateName` a made name keeps.
 const MADE_FROM: usize = 58;
 
+/// Whether a mutation has put the object into another namespace than that of the request.
+fn is_moved(request: &Request, object: &Json) -> bool {
+    let namespace = |object: Option<&Json>| {
+        let found = object.and_then(|object| object.pointer("/metadata/namespace"));
+        found.and_then(Json::as_str).unwrap_or_default().to_owned()
+    };
+    let Resource { group, resource, .. } = &request.resource;
+    let is_namespace = group.is_empty() && resource == "namespaces";
+    let mutated = namespace(Some(object));
+    mutated != namespace(request.object.as_ref())
+        && ![String::new(), request.namespace.clone()].contains(&mutated)
+        && !request.namespace.is_empty()
+        && !is_namespace
+}
+
 /// The request and its object with the name that the API server makes between mutation and validation.
 fn with_made_name(request: &Request, object: Option<&Json>) -> Option<(Request, Json)> {
-    let mut object = object.filter(|_| request.operation == Operation::Create)?.clone();
-    let metadata = object.get_mut("metadata")?.as_object_mut()?;
+    let object = object.filter(|_| request.operation == Operation::Create)?;
+    let metadata = object.get("metadata")?.as_object()?;
     let text = |field: &str| metadata.get(field).and_then(Json::as_str).unwrap_or_default();
     if !text("name").is_empty() || text("generateName").is_empty() {
         return None;
     }
     let kept: String = text("generateName").chars().take(MADE_FROM).collect();
     let name = format!("{kept}{MADE}");
-    metadata.insert("name".to_owned(), Json::from(name.as_str()));
+    let mut object = object.clone();
+    object["metadata"]["name"] = Json::from(name.as_str());
     let mut request = request.clone();
     if request.name.is_empty() {
         request.name = name;

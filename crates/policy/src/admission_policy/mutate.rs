@@ -19,7 +19,7 @@ use super::{
     merge,
     policy::{Binding, FailurePolicy, Mutating, Mutation, PatchForm, Policy, Reinvocation},
     request::Kind,
-    session::{Conditions, Param, Session, bare, param_name},
+    session::{Conditions, Param, Session, ShownNamespace, param_name},
     trace::{BindingTrace, MatchTrace, PolicyTrace, RunTrace},
     values::{self, Unfit},
 };
@@ -32,7 +32,7 @@ pub(super) type Bound<'p> = (&'p Policy<Mutating>, Vec<&'p Binding>);
 /// What policies made of a request.
 #[derive(Default)]
 struct Mutated {
-    /// The object as they left it.
+    /// The object as they left it, where they changed it.
     object: Option<Json>,
     trace: Vec<PolicyTrace>,
 }
@@ -102,12 +102,12 @@ impl From<Stop> for Failed {
 }
 
 impl<'a> Session<'a> {
-    /// Applies the policies to the object of the request.
+    /// Applies the policies to the object of the request; gives it where they changed it.
     pub(super) fn mutate(
         &'a self,
         policies: &[Bound<'a>],
     ) -> (Result<Option<Json>, Stop>, Vec<PolicyTrace>) {
-        let mut mutated = Mutated { object: self.request.object.clone(), trace: Vec::new() };
+        let mut mutated = Mutated::default();
         let mut rounds = Rounds::default();
         let mut passed = self.pass(policies, &mut mutated, &mut rounds);
         if passed.is_ok() && rounds.patched {
@@ -129,7 +129,8 @@ impl<'a> Session<'a> {
         let mut invocations: Vec<Invocation<'a>> = Vec::new();
         let mut needs = Gathered::default();
         for (policy, bindings) in policies {
-            let object = mutated.object.as_ref();
+            self.go_on().map_err(Stop::refused)?;
+            let object = mutated.object.as_ref().or(self.request.object.as_ref());
             let found =
                 self.invocations(policy, bindings, object, mutated.trace.len(), &mut denials);
             let Some((trace, found)) = needs.part(found)? else { continue };
@@ -275,12 +276,13 @@ impl<'a> Session<'a> {
         rounds: &mut Rounds,
         denials: &mut Vec<Denial>,
     ) -> Result<(), Stop> {
-        let namespace = self.namespace()?.map(bare);
+        let namespace = self.namespace()?;
         // Each version of the object that policies matched is made once, before anything is applied.
         let mut versions: BTreeMap<Kind, Option<Json>> = BTreeMap::new();
         for invocation in invocations {
             let kind = &invocation.matched.kind;
-            let object = self.as_kind(mutated.object.as_ref(), kind)?.map(Cow::into_owned);
+            let object = mutated.object.as_ref().or(self.request.object.as_ref());
+            let object = self.as_kind(object, kind)?.map(Cow::into_owned);
             versions.entry(kind.clone()).or_insert(object);
         }
         let mut last: Option<(Kind, bool)> = None;
@@ -299,9 +301,9 @@ impl<'a> Session<'a> {
                 old_object: old_object.as_deref(),
                 params: param,
                 request: &request,
-                namespace: namespace.as_ref(),
+                namespace: namespace.filter(|_| policy.sees_namespaces).map(ShownNamespace::bare),
                 authorizer: Some(self.facts.authorizer),
-                request_resource: &self.request_resource,
+                subjects: &self.subjects,
                 interrupt: self.facts.interrupt,
                 detail: self.facts.detail,
             };
@@ -328,7 +330,7 @@ impl<'a> Session<'a> {
                 last = Some((matched.kind.clone(), dirty.contains(&matched.kind)));
                 let Some(before) = &current else { continue };
                 let inputs = Inputs { object: Some(before), ..inputs };
-                let name = format!("mutations[{index}]");
+                let name = || format!("mutations[{index}]");
                 match self.mutate_once(policy, mutation, name, &matched.kind, inputs, &mut run) {
                     Ok(after) => {
                         if let Some(trace) = run.mutations.last_mut() {
@@ -378,7 +380,7 @@ impl<'a> Session<'a> {
         &self,
         policy: &Policy<Mutating>,
         mutation: &Mutation,
-        name: String,
+        name: impl FnOnce() -> String,
         kind: &Kind,
         inputs: Inputs<'_>,
         run: &mut RunTrace,
@@ -391,7 +393,7 @@ impl<'a> Session<'a> {
         let Ok(evaluated) = evaluated else {
             return Err(Failed::Policy(OutOfBudget::MESSAGE.to_owned()));
         };
-        run.mutations.push(evaluated.trace);
+        run.mutations.extend(evaluated.trace);
         let value = evaluated.result.map_err(Failed::Policy)?;
         match mutation.form {
             PatchForm::JsonPatch => {

@@ -35,7 +35,7 @@ pub(super) fn label_1035(name: &str) -> Vec<String> {
     wrong
 }
 
-pub(super) fn qualified(name: &str) -> Vec<String> {
+pub(crate) fn qualified(name: &str) -> Vec<String> {
     let regex = format!(
         "{QUALIFIED_WORDS} (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{QUALIFIED}')"
     );
@@ -68,7 +68,7 @@ pub(super) fn qualified(name: &str) -> Vec<String> {
     wrong
 }
 
-pub(super) fn label_value(value: &str) -> Vec<String> {
+pub(crate) fn label_value(value: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     if value.len() > 63 {
         wrong.push(too_long(63));
@@ -92,31 +92,51 @@ pub(super) fn path_segment(name: &str) -> Vec<String> {
     wrong.map(|part| format!("may not contain '{part}'")).collect()
 }
 
+/// Words that mean something in an expression, or may mean something one day.
+const RESERVED: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
+/// A field as an expression that is checked against a definition has to name it; `None` where it cannot.
+#[must_use]
+pub fn escaped(field: &str) -> Option<String> {
+    if RESERVED.contains(&field) {
+        return Some(format!("__{field}__"));
+    }
+    let is_known = |letter: char| letter.is_ascii_alphanumeric() || "_-./".contains(letter);
+    if field.starts_with(|first: char| first.is_ascii_digit())
+        || field.is_empty()
+        || !field.chars().all(is_known)
+    {
+        return None;
+    }
+    let underscored = field.replace("__", "__underscores__");
+    let dotted = underscored.replace('.', "__dot__").replace('-', "__dash__");
+    Some(dotted.replace('/', "__slash__"))
+}
+
 /// A name that an expression can say.
 pub(super) fn is_identifier(name: &str) -> bool {
-    const RESERVED: [&str; 21] = [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
     let mut letters = name.chars();
     letters.next().is_some_and(|first| first == '_' || first.is_ascii_alphabetic())
         && letters.all(|letter| letter == '_' || letter.is_ascii_alphanumeric())

@@ -49,7 +49,7 @@ pub(super) fn validating(policy: &Policy<Validating>) -> PolicyOutline {
         expressions.push(OutlinedExpression {
             part: Part::Validation,
             field: format!("spec.{name}.expression"),
-            expression: validation.expression.source.clone(),
+            expression: validation.expression.source.to_string(),
             name,
         });
     }
@@ -59,7 +59,7 @@ pub(super) fn validating(policy: &Policy<Validating>) -> PolicyOutline {
         expressions.push(OutlinedExpression {
             part: Part::Message,
             field: format!("spec.{name}"),
-            expression: message.source.clone(),
+            expression: message.source.to_string(),
             name,
         });
     }
@@ -68,7 +68,7 @@ pub(super) fn validating(policy: &Policy<Validating>) -> PolicyOutline {
             part: Part::AuditAnnotation,
             name: annotation.name.clone(),
             field: format!("spec.auditAnnotations[{index}].valueExpression"),
-            expression: annotation.expression.source.clone(),
+            expression: annotation.expression.source.to_string(),
         });
     }
     PolicyOutline { kind: "ValidatingAdmissionPolicy", policy: policy.name.clone(), expressions }
@@ -81,7 +81,7 @@ pub(super) fn mutating(policy: &Policy<Mutating>) -> PolicyOutline {
         expressions.push(OutlinedExpression {
             part: Part::Mutation,
             field: format!("spec.{name}"),
-            expression: mutation.expression.source.clone(),
+            expression: mutation.expression.source.to_string(),
             name,
         });
     }
@@ -95,7 +95,7 @@ fn conditions<R>(policy: &Policy<R>) -> Vec<OutlinedExpression> {
             part: Part::Condition,
             name: condition.name.clone(),
             field: format!("spec.matchConditions[{index}].expression"),
-            expression: condition.expression.source.clone(),
+            expression: condition.expression.source.to_string(),
         })
         .collect()
 }

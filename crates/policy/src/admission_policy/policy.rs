@@ -1,8 +1,10 @@
 //! Policies and bindings as they are evaluated: checked, compiled, with nothing left open.
 
+use std::sync::Arc;
+
 use nullius_cel::Program;
 
-use super::{request::Kind, selector::Selector};
+use super::{programs::Shared, request::Kind, selector::Selector};
 
 /// What the API server does when a policy cannot be evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(super) struct Policy<R> {
     pub(super) constraints: Constraints,
     pub(super) conditions: Vec<Named>,
     pub(super) variables: Vec<Named>,
+    /// Whether an expression may look at the namespace.
+    pub(super) sees_namespaces: bool,
     pub(super) rules: R,
 }
 
@@ -41,6 +45,12 @@ pub(super) struct Mutating {
 pub(super) trait Rules {
     /// Every expression of them.
     fn expressions(&self) -> impl Iterator<Item = &Expression>;
+}
+
+/// Whether an expression may look at the namespace, of those outside of the rules and of these.
+pub(super) fn sees_namespaces(named: &[Named], rules: &impl Rules) -> bool {
+    let named = named.iter().map(|named| &named.expression);
+    named.chain(rules.expressions()).any(|each| each.names("namespaceObject"))
 }
 
 impl Rules for Validating {
@@ -74,11 +84,18 @@ pub(super) struct Named {
 /// An expression, compiled.
 #[derive(Debug)]
 pub(super) struct Expression {
-    pub(super) source: String,
-    pub(super) program: Program,
+    pub(super) source: Arc<str>,
+    pub(super) program: Arc<Program>,
 }
 
 impl Expression {
+    /// What stands in `source`, of which the program is compiled without the space around it.
+    pub(super) fn new(source: &str, shared: Shared) -> Self {
+        let Shared { source: compiled, program } = shared;
+        let source = if *compiled == *source { compiled } else { Arc::from(source) };
+        Self { source, program }
+    }
+
     /// Whether a word stands in it; in a text too, which is no harm.
     pub(super) fn names(&self, word: &str) -> bool {
         self.source.contains(word)

@@ -140,7 +140,24 @@ impl Request {
     /// # Errors
     ///
     /// Names the field that is missing or wrong.
-    pub fn of_review(review: &Json) -> Result<Self, NotARequest> {
+    pub fn of_review(mut review: Json) -> Result<Self, NotARequest> {
+        let read = Self::without_objects(&review)?;
+        let request = match review.get("request").is_some_and(Json::is_object) {
+            true => review.get_mut("request"),
+            false => Some(&mut review),
+        };
+        let Some(Json::Object(fields)) = request else { return Ok(read) };
+        let mut part = |field: &str| fields.remove(field).filter(|value| !value.is_null());
+        Ok(Self {
+            options: part("options"),
+            object: part("object"),
+            old_object: part("oldObject"),
+            ..read
+        })
+    }
+
+    /// All of a review but the objects in it, which are checked.
+    fn without_objects(review: &Json) -> Result<Self, NotARequest> {
         let root = Part::of(review, String::new())?;
         let request = match root.object("request")? {
             Some(request) => request,
@@ -179,7 +196,7 @@ impl Request {
         request.text("requestSubResource")?;
         request.object("requestResource")?.map(|part| part.resource()).transpose()?;
         request.object("requestKind")?.map(|part| part.kind()).transpose()?;
-        let whole = |part: Option<Part<'_>>| part.map(|part| Json::Object(part.fields.clone()));
+        request.object("options")?;
         Ok(Self {
             operation,
             resource,
@@ -192,9 +209,9 @@ impl Request {
                 None => User::default(),
             },
             dry_run: request.truth("dryRun")?,
-            options: whole(request.object("options")?),
-            object: whole(object),
-            old_object: whole(old_object),
+            options: None,
+            object: None,
+            old_object: None,
         })
     }
 

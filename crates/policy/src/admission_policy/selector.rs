@@ -28,7 +28,7 @@ enum Test {
 pub type Labels<'a> = BTreeMap<&'a str, &'a str>;
 
 /// The labels of an object; `None` when it is nothing that has labels, such as the options of a connection.
-pub(super) fn labels_of(object: &Json) -> Option<Labels<'_>> {
+pub(crate) fn labels_of(object: &Json) -> Option<Labels<'_>> {
     let metadata = object.get("metadata")?;
     let labels = metadata.get("labels").and_then(Json::as_object).into_iter().flatten();
     Some(labels.filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))).collect())

@@ -1,13 +1,13 @@
 //! What the evaluation of one request shares: the request, the facts, the parameters of bindings, match conditions.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::OnceCell, sync::Arc};
 
 use nullius_cel::{Value, authz::ResourceTarget};
 use serde_json::Value as Json;
 
 use super::{
     decision::{Gathered, Refusal, Stop},
-    expressions::{CONDITIONS_BUDGET, Inputs, OutOfBudget, Phase, Variables},
+    expressions::{CONDITIONS_BUDGET, Inputs, OutOfBudget, Phase, Subjects, Variables},
     facts::{Equivalent, Existence, Facts, Need, ParamQuery},
     matching::{Candidate, Matched, namespace_not_found},
     policy::{Binding, FailurePolicy, Named, NotFound, Policy},
@@ -22,7 +22,29 @@ pub(super) struct Session<'a> {
     pub(super) facts: &'a Facts<'a>,
     pub(super) exceptions: &'a [&'a Exception],
     pub(super) equivalents: Vec<Equivalent>,
-    pub(super) request_resource: ResourceTarget,
+    pub(super) subjects: Subjects,
+    /// The `request` of expressions where a policy matched the resource that was asked for, as nearly all do.
+    own_request: OnceCell<Json>,
+    namespace: OnceCell<ShownNamespace>,
+}
+
+/// The namespace of a request, as much of it as expressions see; made where one looks.
+pub(super) struct ShownNamespace {
+    whole: Arc<Json>,
+    bare: OnceCell<Json>,
+    narrowed: OnceCell<Json>,
+}
+
+impl ShownNamespace {
+    /// As the API server remembers it: without its kind and who manages which field.
+    pub(super) fn bare(&self) -> &Json {
+        self.bare.get_or_init(|| bare(&self.whole))
+    }
+
+    /// Without what validations are not shown.
+    pub(super) fn narrowed(&self) -> &Json {
+        self.narrowed.get_or_init(|| narrowed(self.bare()))
+    }
 }
 
 /// A parameter, or none for a policy that takes none.
@@ -48,14 +70,24 @@ impl<'a> Session<'a> {
             facts,
             exceptions,
             equivalents: facts.kinds.equivalents(resource, subresource),
-            request_resource: ResourceTarget {
+            subjects: Subjects::of(ResourceTarget {
                 group: resource.group.clone(),
                 resource: resource.resource.clone(),
                 subresource: subresource.clone(),
                 namespace: namespace.clone(),
                 name: name.clone(),
                 ..ResourceTarget::default()
-            },
+            }),
+            own_request: OnceCell::new(),
+            namespace: OnceCell::new(),
+        }
+    }
+
+    /// Stops whoever is out of time also where each policy takes next to none.
+    pub(super) fn go_on(&self) -> Result<(), Refusal> {
+        match self.facts.interrupt.is_some_and(|interrupt| interrupt()) {
+            true => Err(Refusal::out_of_time()),
+            false => Ok(()),
         }
     }
 
@@ -65,7 +97,7 @@ impl<'a> Session<'a> {
     }
 
     /// The namespace that expressions see: none for what has no namespace, and for namespaces.
-    pub(super) fn namespace(&self) -> Result<Option<&'a Json>, Stop> {
+    pub(super) fn namespace(&self) -> Result<Option<&ShownNamespace>, Stop> {
         let name = &self.request.namespace;
         if name.is_empty() || self.request.is_for_namespace() {
             return Ok(None);
@@ -73,7 +105,10 @@ impl<'a> Session<'a> {
         match self.facts.namespaces.get(name) {
             None => Err(Stop::needs(Need::Namespace(name.clone()))),
             Some(None) => Err(Stop::refused(Refusal::not_found(namespace_not_found(name)))),
-            Some(Some(namespace)) => Ok(Some(namespace)),
+            Some(Some(namespace)) => Ok(Some(self.namespace.get_or_init(|| {
+                let (bare, narrowed) = Default::default();
+                ShownNamespace { whole: Arc::clone(namespace), bare, narrowed }
+            }))),
         }
     }
 
@@ -146,8 +181,13 @@ impl<'a> Session<'a> {
     }
 
     /// The `request` of expressions.
-    pub(super) fn request_json(&self, matched: &Matched) -> Json {
-        self.request.as_expressions_see_it(&matched.resource, &matched.kind)
+    pub(super) fn request_json(&self, matched: &Matched) -> Cow<'_, Json> {
+        let Matched { resource, kind } = matched;
+        let make = || self.request.as_expressions_see_it(resource, kind);
+        if *resource == self.request.resource && *kind == self.request.kind {
+            return Cow::Borrowed(self.own_request.get_or_init(make));
+        }
+        Cow::Owned(make())
     }
 
     /// Whether a policy's match conditions let it go on; `inputs` are those of its rules.
@@ -171,7 +211,7 @@ impl<'a> Session<'a> {
         let mut unmet = false;
         let mut needs = Gathered::default();
         for Named { name, expression } in &policy.conditions {
-            let evaluated = needs.part(phase.evaluate(name.clone(), expression))?;
+            let evaluated = needs.part(phase.evaluate(|| name.clone(), expression))?;
             let Some(evaluated) = evaluated else { continue };
             let Ok(evaluated) = evaluated else {
                 needs.end()?;
@@ -179,7 +219,7 @@ impl<'a> Session<'a> {
             };
             unmet |= matches!(evaluated.result, Ok(Value::Bool(false)));
             errors.extend(evaluated.result.err());
-            run.conditions.push(evaluated.trace);
+            run.conditions.extend(evaluated.trace);
         }
         needs.end()?;
         if unmet {
@@ -238,17 +278,15 @@ pub(super) fn param_name(param: &Json) -> String {
     }
 }
 
-/// A namespace without what validations are not shown.
-pub(super) fn narrowed(namespace: &Json) -> Json {
-    let mut shown = bare(namespace);
+fn narrowed(bare: &Json) -> Json {
+    let mut shown = bare.clone();
     if let Some(Json::Object(metadata)) = shown.get_mut("metadata") {
         metadata.remove("ownerReferences");
     }
     shown
 }
 
-/// A namespace as the API server remembers it: without its kind and who manages which field.
-pub(super) fn bare(namespace: &Json) -> Json {
+fn bare(namespace: &Json) -> Json {
     let mut shown = namespace.clone();
     if let Json::Object(fields) = &mut shown {
         fields.remove("apiVersion");

@@ -6,11 +6,12 @@ use nullius_cel::Version;
 use serde_json::Value as Json;
 
 use super::{
-    facts::{Equivalent, Kinds},
+    facts::{Equivalent, Kinds, ParamSource},
     fault::Fault,
     making,
     outline::{self, PolicyOutline},
     policy::{Binding, Constraints, Mutating, Named, Policy, Rule, Rules, Validating},
+    programs::Programs,
     request::{Kind, Request},
     trace::{MatchTrace, PolicyTrace},
     type_check::{self, ExpressionWarning, Types},
@@ -21,6 +22,7 @@ use super::{
 #[derive(Debug)]
 pub struct PolicySet {
     version: Version,
+    programs: Programs,
     validating: Collection<Validating>,
     mutating: Collection<Mutating>,
 }
@@ -38,8 +40,10 @@ pub enum Taken {
 #[derive(Debug)]
 struct Collection<R> {
     policies: BTreeMap<String, Policy<R>>,
-    /// By policy and name.
-    bindings: BTreeMap<String, BTreeMap<String, Binding>>,
+    /// By policy, sorted by name: nearly all have one.
+    bindings: BTreeMap<String, Vec<Binding>>,
+    /// The names of all bindings.
+    bound: BTreeSet<String>,
     /// Names of policies by resource and operation.
     index: Index,
 }
@@ -53,7 +57,8 @@ struct Index {
 
 impl<R> Default for Collection<R> {
     fn default() -> Self {
-        Self { policies: BTreeMap::new(), bindings: BTreeMap::new(), index: Index::default() }
+        let (policies, bindings, bound, index) = Default::default();
+        Self { policies, bindings, bound, index }
     }
 }
 
@@ -61,7 +66,20 @@ impl PolicySet {
     /// An empty set for an API server of a version.
     #[must_use]
     pub fn new(version: Version) -> Self {
-        Self { version, validating: Collection::default(), mutating: Collection::default() }
+        Self::sharing(version, Programs::default())
+    }
+
+    /// An empty set whose policies share these programs with those of other sets.
+    #[must_use]
+    pub fn sharing(version: Version, programs: Programs) -> Self {
+        let (validating, mutating) = Default::default();
+        Self { version, programs, validating, mutating }
+    }
+
+    /// The programs of its policies.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.programs
     }
 
     /// The version of the API server whose rules hold.
@@ -91,10 +109,10 @@ impl PolicySet {
         }
         match kind {
             "ValidatingAdmissionPolicy" => {
-                self.validating.add(making::validating(object, self.version)?)?;
+                self.validating.add(making::validating(object, self.version, &self.programs)?)?;
             }
             "MutatingAdmissionPolicy" => {
-                self.mutating.add(making::mutating(object, self.version)?)?;
+                self.mutating.add(making::mutating(object, self.version, &self.programs)?)?;
             }
             "ValidatingAdmissionPolicyBinding" => {
                 self.validating.bind(making::validating_binding(object)?)?;
@@ -150,6 +168,13 @@ impl PolicySet {
         kinds.chain(others).cloned().collect()
     }
 
+    /// Where the parameters are that bindings refer to.
+    #[must_use]
+    pub fn param_sources(&self) -> BTreeSet<ParamSource> {
+        let sources = self.validating.param_sources();
+        sources.chain(self.mutating.param_sources()).collect()
+    }
+
     /// Policies that no binding names, which are for nothing.
     pub fn unbound(&self) -> impl Iterator<Item = &str> {
         self.validating.unbound().chain(self.mutating.unbound())
@@ -203,11 +228,13 @@ impl<R: Rules> Collection<R> {
     }
 
     fn bind(&mut self, binding: Binding) -> Result<(), Vec<Fault>> {
-        if self.bindings.values().any(|known| known.contains_key(&binding.name)) {
+        if !self.bound.insert(binding.name.clone()) {
             return Err(vec![twice("binding", &binding.name)]);
         }
         let of = self.bindings.entry(binding.policy.clone()).or_default();
-        of.insert(binding.name.clone(), binding);
+        let at = of.partition_point(|known| known.name < binding.name);
+        of.reserve_exact(1);
+        of.insert(at, binding);
         Ok(())
     }
 
@@ -216,16 +243,32 @@ impl<R: Rules> Collection<R> {
         let asks = |named: &Named| named.expression.names("namespaceObject");
         let by_policy = self.policies.values().any(|policy| {
             selects(&policy.constraints)
-                || policy.conditions.iter().chain(&policy.variables).any(asks)
-                || policy.rules.expressions().any(|each| each.names("namespaceObject"))
+                || policy.sees_namespaces
+                || policy.conditions.iter().any(asks)
         });
-        let bindings = self.bindings.values().flat_map(BTreeMap::values);
+        let bindings = self.bindings.values().flatten();
         by_policy || bindings.filter_map(|binding| binding.constraints.as_ref()).any(selects)
     }
 
     fn concerns(&self, group: &str) -> bool {
         let is_for = |rule: &Rule| rule.groups.iter().any(|each| each == "*" || each == group);
         self.policies.values().any(|policy| policy.constraints.rules.iter().any(is_for))
+    }
+
+    fn param_sources(&self) -> impl Iterator<Item = ParamSource> {
+        self.policies.iter().flat_map(|(name, policy)| {
+            let bindings = self.bindings.get(name).into_iter().flatten();
+            let references = bindings.filter_map(|binding| binding.params.as_ref());
+            let kinds = policy.param_kind.iter();
+            kinds.flat_map(move |kind| {
+                references.clone().map(move |reference| ParamSource {
+                    kind: kind.clone(),
+                    namespace: (!reference.namespace.is_empty())
+                        .then(|| reference.namespace.clone()),
+                    pick: reference.pick.clone(),
+                })
+            })
+        })
     }
 
     fn unbound(&self) -> impl Iterator<Item = &str> {
@@ -235,7 +278,7 @@ impl<R: Rules> Collection<R> {
     fn dangling(&self) -> impl Iterator<Item = (&str, &str)> {
         let lost = self.bindings.iter().filter(|(policy, _)| !self.policies.contains_key(*policy));
         lost.flat_map(|(policy, bindings)| {
-            bindings.keys().map(move |name| (name.as_str(), policy.as_str()))
+            bindings.iter().map(move |binding| (binding.name.as_str(), policy.as_str()))
         })
     }
 
@@ -267,7 +310,7 @@ impl<R: Rules> Collection<R> {
     ) -> Vec<(&Policy<R>, Vec<&Binding>)> {
         let names = self.index.names(request, equivalents);
         let bound = names.into_iter().filter_map(|name| {
-            let bindings = self.bindings.get(name)?.values().collect();
+            let bindings = self.bindings.get(name)?.iter().collect();
             Some((self.policies.get(name)?, bindings))
         });
         bound.collect()

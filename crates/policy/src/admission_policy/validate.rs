@@ -13,7 +13,7 @@ use super::{
     matching::{Match, Matched},
     policy::{Action, Binding, FailurePolicy, Policy, Validating, Validation},
     request::Request,
-    session::{Conditions, Session, bare, narrowed, param_name},
+    session::{Conditions, Session, ShownNamespace, param_name},
     trace::{BindingTrace, MatchTrace, PolicyTrace, RunTrace},
 };
 use crate::{
@@ -81,6 +81,7 @@ impl Session<'_> {
     ) -> Result<Validated, Refusal> {
         let mut all = Validated::default();
         for (policy, bindings) in policies {
+            self.go_on()?;
             match self.validate_policy(policy, bindings, object, &mut all) {
                 Ok(()) => {}
                 Err(Stop::Needs(need)) => all.needs.extend(need.0),
@@ -177,11 +178,10 @@ impl Session<'_> {
                 return Ok(trace);
             }
         };
-        let namespace = self.namespace()?;
+        let namespace = self.namespace()?.filter(|_| policy.sees_namespaces);
         let object = self.as_kind(object, &matched.kind)?;
         let old_object = self.as_kind(self.request.old_object.as_ref(), &matched.kind)?;
         let request = self.request_json(matched);
-        let (narrowed, bare) = (namespace.map(narrowed), namespace.map(bare));
         let mut needs = Gathered::default();
         for param in &params {
             let inputs = Inputs {
@@ -189,13 +189,13 @@ impl Session<'_> {
                 old_object: old_object.as_deref(),
                 params: param.as_deref(),
                 request: &request,
-                namespace: narrowed.as_ref(),
+                namespace: namespace.map(ShownNamespace::narrowed),
                 authorizer: Some(self.facts.authorizer),
-                request_resource: &self.request_resource,
+                subjects: &self.subjects,
                 interrupt: self.facts.interrupt,
                 detail: self.facts.detail,
             };
-            let run = self.run(policy, matched, inputs, bare.as_ref());
+            let run = self.run(policy, matched, inputs, namespace.map(ShownNamespace::bare));
             let Some(mut run) = needs.part(run)? else { continue };
             let told = told_annotations(&run);
             run.trace.param = param.as_deref().map(param_name);
@@ -247,7 +247,7 @@ impl Session<'_> {
         let mut phase = Phase::new(&variables, RULES_BUDGET);
         let (mut results, mut needs) = (Vec::new(), Gathered::default());
         for (index, validation) in policy.rules.validations.iter().enumerate() {
-            let name = format!("validations[{index}]");
+            let name = || format!("validations[{index}]");
             let evaluated = needs.part(phase.evaluate(name, &validation.expression))?;
             let Some(evaluated) = evaluated else { continue };
             let Ok(evaluated) = evaluated else {
@@ -255,7 +255,7 @@ impl Session<'_> {
                 return Ok(run.failed(policy, OutOfBudget::MESSAGE.to_owned()));
             };
             results.push(evaluated.result.map(|value| matches!(value, Value::Bool(true))));
-            run.trace.validations.push(evaluated.trace);
+            run.trace.validations.extend(evaluated.trace);
         }
         needs.end()?;
         let left = phase.left();
@@ -341,12 +341,12 @@ impl Session<'_> {
         let mut phase = Phase::new(&variables, RULES_BUDGET);
         for annotation in &policy.rules.annotations {
             let key = annotation.name.clone();
-            let Ok(evaluated) = phase.evaluate(key.clone(), &annotation.expression)? else {
+            let Ok(evaluated) = phase.evaluate(|| key.clone(), &annotation.expression)? else {
                 run.denied.clear();
                 run.annotations.clear();
                 return Ok(run.failed(policy, OutOfBudget::MESSAGE.to_owned()));
             };
-            run.trace.audit_annotations.push(evaluated.trace);
+            run.trace.audit_annotations.extend(evaluated.trace);
             match evaluated.result {
                 Ok(Value::String(text)) if !text.trim().is_empty() => {
                     run.annotations.push((key, Ok(text.trim().to_owned())));
@@ -371,7 +371,7 @@ fn holds(
 ) -> Result<bool, Stop> {
     let variables = Variables::new(&policy.variables, inputs);
     let mut phase = Phase::new(&variables, RULES_BUDGET);
-    let evaluated = phase.evaluate(String::new(), &validation.expression)?;
+    let evaluated = phase.evaluate(String::new, &validation.expression)?;
     Ok(evaluated.is_ok_and(|evaluated| matches!(evaluated.result, Ok(Value::Bool(true)))))
 }
 
@@ -385,6 +385,7 @@ fn violation(
         policy: policy.name.clone(),
         binding: Some(binding.name.clone()),
         validation: denied.validation,
+        check: None,
         actions: binding.actions.clone(),
         message: denied.message.clone(),
         annotations: annotations.to_vec(),
@@ -406,11 +407,11 @@ fn messages(
             messages.push(None);
             continue;
         };
-        let name = format!("validations[{index}].messageExpression");
+        let name = || format!("validations[{index}].messageExpression");
         let Ok(evaluated) = phase.evaluate(name, expression)? else {
             return Ok(Err(OutOfBudget));
         };
-        trace.messages.push(evaluated.trace);
+        trace.messages.extend(evaluated.trace);
         messages.push(match evaluated.result {
             Ok(Value::String(text)) => Some(text.as_str().to_owned()),
             Ok(_) | Err(_) => None,

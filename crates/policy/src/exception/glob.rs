@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 /// A name with stars.
-pub(super) struct Glob<'a>(&'a str);
+pub(crate) struct Glob<'a>(&'a str);
 
 impl<'a> Glob<'a> {
     /// Whether any of the names is one for a text.
-    pub(super) fn any(globs: &'a BTreeSet<String>, text: &str) -> bool {
+    pub(crate) fn any(globs: &'a BTreeSet<String>, text: &str) -> bool {
         globs.iter().any(|glob| Glob(glob).matches(text))
     }
 

@@ -5,20 +5,18 @@
 //! asked again ([`Exception::without`]).
 
 mod condition;
-mod glob;
+pub(crate) mod glob;
 mod parts;
 #[cfg(test)]
 mod tests;
 
-use nullius_model::{
-    API_VERSION, ExceptedRule, ExceptionScope, PolicyExceptionSpec, Timestamp, Ttl,
-};
-use serde::Deserialize;
+use nullius_model::{ExceptedRule, ExceptionScope, PolicyExceptionSpec, Timestamp, Ttl};
 use serde_json::Value as Json;
 
 use crate::{
     admission_policy::Fault,
-    pod_security::{Workload, all_checks},
+    document::{self, Metadata},
+    pod_security::{Level, Workload, all_checks},
 };
 use glob::Glob;
 use parts::ValuePath;
@@ -73,26 +71,6 @@ pub enum Extent {
     Nothing,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Document {
-    api_version: String,
-    kind: String,
-    metadata: Metadata,
-    spec: PolicyExceptionSpec,
-    #[serde(default, rename = "status")]
-    _status: serde::de::IgnoredAny,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    name: String,
-    #[serde(default)]
-    namespace: String,
-    creation_timestamp: Option<Timestamp>,
-}
-
 impl Exception {
     /// Reads and checks an exception; one that says not when it was made counts as made at `now`.
     ///
@@ -100,19 +78,11 @@ impl Exception {
     ///
     /// Every field that is wrong.
     pub fn read(object: &Json, now: Timestamp) -> Result<Self, Vec<Fault>> {
-        let document: Document = serde_path_to_error::deserialize(object).map_err(|error| {
-            let field = error.path().to_string();
-            let field = if field == "." { String::new() } else { field };
-            vec![Fault { field, message: error.inner().to_string() }]
-        })?;
-        let Document { api_version, kind, metadata, spec, .. } = document;
+        let (metadata, spec): (Metadata, PolicyExceptionSpec) = document::read(object, KIND)?;
         let mut faults = Vec::new();
         let mut wrong = |field: &str, message: String| {
             faults.push(Fault { field: field.to_owned(), message });
         };
-        if api_version != API_VERSION || kind != KIND {
-            wrong("", format!("expected `apiVersion: {API_VERSION}` and `kind: {KIND}`"));
-        }
         for (field, text) in [("spec.owner", &spec.owner), ("spec.reason", &spec.reason)] {
             if text.trim().is_empty() {
                 wrong(field, "say who answers for it and why".to_owned());
@@ -149,7 +119,10 @@ impl Exception {
             return Err(faults);
         }
         let Metadata { name, namespace, .. } = metadata;
-        let name = if namespace.is_empty() { name } else { format!("{namespace}/{name}") };
+        let name = match namespace.filter(|namespace| !namespace.is_empty()) {
+            Some(namespace) => format!("{namespace}/{name}"),
+            None => name,
+        };
         Ok(Self { name, spec, paths })
     }
 
@@ -197,6 +170,31 @@ impl Exception {
     #[must_use]
     pub fn is_from(&self, policy: &str) -> bool {
         self.spec.rules.iter().any(|rule| rule.policy == policy)
+    }
+
+    /// The checks of Pod Security that it accepts and that `baseline` has: where pods are made they count for nothing.
+    #[must_use]
+    pub fn checks_of_baseline(&self) -> Vec<&str> {
+        let of_baseline = |id: &&str| {
+            all_checks().any(|check| check.id.as_str() == *id && check.level == Level::Baseline)
+        };
+        let rules = self.spec.rules.iter().filter(|rule| rule.policy == POD_SECURITY);
+        rules.flat_map(|rule| rule.checks.iter().map(String::as_str)).filter(of_baseline).collect()
+    }
+
+    /// Whether it accepts something in pods of a namespace that the level `restricted` has beyond `baseline`.
+    #[must_use]
+    pub fn is_above_baseline(&self, namespace: &str) -> bool {
+        let ExceptionScope { namespaces, kinds, .. } = &self.spec.scope;
+        let is_above = |id: &String| {
+            all_checks().any(|check| check.id.as_str() == id && check.level > Level::Baseline)
+        };
+        let has_check =
+            |rule: &ExceptedRule| rule.checks.is_empty() || rule.checks.iter().any(is_above);
+        let rules = &self.spec.rules;
+        rules.iter().any(|rule| rule.policy == POD_SECURITY && has_check(rule))
+            && Glob::any(namespaces, namespace)
+            && (kinds.is_empty() || kinds.contains("Pod"))
     }
 
     /// A match condition under which a policy is not asked about the objects that it is for, in CEL.

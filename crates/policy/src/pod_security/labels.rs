@@ -44,10 +44,11 @@ struct Labels {
     version: &'static str,
 }
 
-const ENFORCE: Labels = Labels {
-    level: "pod-security.kubernetes.io/enforce",
-    version: "pod-security.kubernetes.io/enforce-version",
-};
+/// The label that says which level is enforced.
+pub const ENFORCE_LABEL: &str = "pod-security.kubernetes.io/enforce";
+
+const ENFORCE: Labels =
+    Labels { level: ENFORCE_LABEL, version: "pod-security.kubernetes.io/enforce-version" };
 const AUDIT: Labels = Labels {
     level: "pod-security.kubernetes.io/audit",
     version: "pod-security.kubernetes.io/audit-version",

@@ -102,6 +102,14 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Refusal {
+    /// Of a pod of this name that breaks something.
+    pub(super) fn of_pod(name: &str, evaluation: &Evaluation) -> Self {
+        let message = format!("pods {} is forbidden: {}", go_quoted(name), evaluation.refusal());
+        Self { code: 403, reason: "Forbidden", message }
+    }
+}
+
 /// Why something was not judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exemption {
@@ -124,7 +132,7 @@ impl Exemption {
 }
 
 /// Subresources of pods that change nothing that is judged; any other is judged like the pod itself.
-const UNJUDGED: [&str; 8] =
+pub const UNJUDGED: [&str; 8] =
     ["exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status"];
 
 const AUDIT_POLICY: &str = "enforce-policy";
@@ -202,7 +210,7 @@ fn without_namespace(workload: Workload, namespace: &str, cause: &str) -> Review
     review
 }
 
-fn undecodable(workload: Workload, what: &str, error: &DecodeError) -> Review {
+pub(super) fn undecodable(workload: Workload, what: &str, error: &DecodeError) -> Review {
     let message = format!("failed to decode {what}");
     let mut review = Review::default();
     review.audit.insert(AUDIT_ERROR, format!("{message}: {error}"));
@@ -213,7 +221,7 @@ fn undecodable(workload: Workload, what: &str, error: &DecodeError) -> Review {
     review
 }
 
-fn is_unchanged(pod: &Pod<'_>, old: Option<&Value>) -> Result<bool, DecodeError> {
+pub(super) fn is_unchanged(pod: &Pod<'_>, old: Option<&Value>) -> Result<bool, DecodeError> {
     let Some(old) = old else { return Ok(false) };
     Ok(!pod.differs_where_it_matters(&Pod::read(old)?))
 }
@@ -244,9 +252,7 @@ fn judge(
         review.audit.insert(AUDIT_POLICY, modes.enforce.to_string());
         let enforced = evaluate(modes.enforce);
         if !enforced.is_clean() {
-            let name = go_quoted(request.name);
-            let message = format!("pods {name} is forbidden: {}", enforced.refusal());
-            review.refusal = Some(Refusal { code: 403, reason: "Forbidden", message });
+            review.refusal = Some(Refusal::of_pod(request.name, &enforced));
         }
         review.evaluation = Some(enforced);
     }

@@ -4,6 +4,7 @@
 //! They run where a test run has started clusters (`NULLIUS_TEST_STATE`, set by `cargo xtask test`).
 
 mod faults;
+mod made;
 mod webhook;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 };
 
 use nullius_admission::{Person, State, request_of};
-use nullius_policy::admission_policy::{Decision, Operation, PolicySet, Version};
+use nullius_policy::admission_policy::{Decision, Operation, PolicySet, Request, Version};
 use nullius_testkit::{Api, Cluster, Profile, Response, TestNamespace, shared, wait_until};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
@@ -85,6 +86,10 @@ struct Said {
 }
 
 fn cases() -> Vec<Case> {
+    written().into_iter().chain(made::cases()).collect()
+}
+
+fn written() -> Vec<Case> {
     serde_yaml_ng::from_str(include_str!("cases.yaml")).unwrap()
 }
 
@@ -349,7 +354,7 @@ impl Bench {
             .state
             .judge(set, &request)
             .unwrap_or_else(|lacking| panic!("{}: {lacking}", case.name));
-        said(decision, request.operation)
+        said(decision, &request)
     }
 
     /// `None` when there is no answer: the API server failed.
@@ -383,13 +388,14 @@ impl Bench {
     }
 }
 
-fn said(decision: Decision, operation: Operation) -> Said {
+fn said(decision: Decision, request: &Request) -> Said {
     let refused = decision.refusal.is_some();
     let (code, reason, message) =
         decision.refusal.map_or((200, String::new(), String::new()), |refusal| {
             (refusal.code, refusal.reason, refusal.message)
         });
-    let object = decision.object.filter(|_| !refused && operation != Operation::Delete);
+    let is_kept = !refused && request.operation != Operation::Delete;
+    let object = decision.mutated.or_else(|| request.object.clone()).filter(|_| is_kept);
     Said {
         code,
         reason,
@@ -442,7 +448,7 @@ fn as_headers(warnings: Vec<String>) -> Vec<String> {
 }
 
 /// The text of a `Warning` header.
-fn unquoted(header: &str) -> String {
+pub(crate) fn unquoted(header: &str) -> String {
     let text = header.split_once('"').map_or("", |(_, rest)| rest);
     let mut out = String::new();
     let mut letters = text.chars();

@@ -67,11 +67,15 @@ fn policy(change: &PolicyChange) -> Vec<String> {
     let sign = match change.change {
         Change::Added => '+',
         Change::Removed => '-',
-        Change::Weakened | Change::Changed | Change::Strengthened => '~',
+        Change::Weakened | Change::Changed | Change::Reworded | Change::Strengthened => '~',
     };
     let head = format!("{sign} {} {} `{}`", change.change.as_str(), change.kind, change.name);
-    let told =
-        [("weaker", &change.weaker), ("stronger", &change.stronger), ("other", &change.other)];
+    let told = [
+        ("weaker", &change.weaker),
+        ("stronger", &change.stronger),
+        ("other", &change.other),
+        ("words", &change.words),
+    ];
     let told = told
         .into_iter()
         .flat_map(|(word, all)| all.iter().map(move |each| format!("    {word}: {each}")));
@@ -129,7 +133,7 @@ pub(super) fn markdown(difference: &Difference) -> String {
     let lost = rights.lost.iter().map(|each| row("lost", each));
     table("Rights", ["", "who", "may", "where"], gained.chain(lost).collect());
     let rows = difference.policies.iter().map(|each| {
-        let told: Vec<&str> = [&each.weaker, &each.stronger, &each.other]
+        let told: Vec<&str> = [&each.weaker, &each.stronger, &each.other, &each.words]
             .into_iter()
             .flatten()
             .map(String::as_str)
@@ -156,7 +160,10 @@ fn summary(difference: &Difference) -> String {
     if difference.is_empty() {
         return "nothing is other".to_owned();
     }
-    let weaker = difference.policies.iter().filter(|each| each.change <= Change::Weakened).count();
+    let weaker = difference.policies.iter().filter(|each| each.change <= Change::Weakened);
+    let (namespaces, policies): (Vec<_>, Vec<_>) =
+        weaker.partition(|each| each.kind == "Namespace");
+    let (namespaces, policies) = (namespaces.len(), policies.len());
     let several = |count: usize, one: &str, more: &str| match count {
         0 => None,
         1 => Some(format!("1 {one}")),
@@ -165,7 +172,12 @@ fn summary(difference: &Difference) -> String {
     let worse: Vec<String> = [
         several(difference.findings.new.len(), "finding more", "findings more"),
         several(difference.rights.gained.len(), "right more", "rights more"),
-        several(weaker, "policy or binding weaker or gone", "policies or bindings weaker or gone"),
+        several(
+            policies,
+            "policy or binding weaker or gone",
+            "policies or bindings weaker or gone",
+        ),
+        several(namespaces, "namespace that enforces less", "namespaces that enforce less"),
     ]
     .into_iter()
     .flatten()

@@ -38,6 +38,8 @@ impl ReportKind {
             | Format::Csv
             | Format::Codequality
             | Format::Markdown
+            | Format::Native
+            | Format::Manifest
             | Format::Kubernetes => None,
         }
     }

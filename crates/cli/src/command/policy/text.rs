@@ -56,6 +56,7 @@ pub(super) fn decision(decision: &Decision, request: &Request, depth: Depth) -> 
         text.push_str(&format!("patch: {}\n", escape::cell(&step.to_string())));
     }
     if depth == Depth::Explained {
+        text.push_str(&format!("asked: {}\n", escape::cell(&said(request))));
         for policy in &decision.trace {
             explain(policy, &mut text);
         }
@@ -63,10 +64,62 @@ pub(super) fn decision(decision: &Decision, request: &Request, depth: Depth) -> 
     text
 }
 
-/// What a policy came to.
+/// A request as rules, selectors and conditions see it.
+fn said(request: &Request) -> String {
+    let Request { operation, resource, subresource, namespace, user, .. } = request;
+    let below = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
+    let group = match resource.group.as_str() {
+        "" => resource.version.clone(),
+        group => format!("{group}/{}", resource.version),
+    };
+    let place = match namespace.as_str() {
+        "" => "in no namespace".to_owned(),
+        namespace => format!("in the namespace `{namespace}`"),
+    };
+    let groups = match user.groups.is_empty() {
+        true => String::new(),
+        false => format!(" of `{}`", user.groups.join("`, `")),
+    };
+    let (operation, plural, name) = (operation.as_str(), &resource.resource, &user.username);
+    format!("{operation} `{plural}{below}` of `{group}` {place}, by `{name}`{groups}")
+}
+
+/// What a policy came to, in a word.
+fn came_to(policy: &PolicyTrace) -> &'static str {
+    let runs = || policy.bindings.iter().flat_map(|binding| &binding.runs);
+    let expressions = |run: &RunTrace| {
+        let RunTrace { conditions, variables, validations, messages, .. } = run;
+        let RunTrace { audit_annotations, mutations, .. } = run;
+        let all = conditions.iter().chain(variables).chain(validations).chain(messages);
+        all.chain(audit_annotations).chain(mutations).any(|each| each.error.is_some())
+    };
+    let fails = policy.bindings.iter().any(|binding| binding.error.is_some());
+    let is_false = |each: &ExpressionTrace| each.value == Some(false.into());
+    let is_asked = |run: &RunTrace| {
+        !run.validations.is_empty()
+            || !run.mutations.is_empty()
+            || !run.audit_annotations.is_empty()
+    };
+    if runs().any(|run| run.validations.iter().any(is_false)) {
+        "is broken"
+    } else if fails || runs().any(expressions) {
+        "fails"
+    } else if runs().any(|run| run.mutations.iter().any(|each| each.changed == Some(true))) {
+        "changes it"
+    } else if !runs().any(is_asked) {
+        "is not asked"
+    } else if policy.kind == "MutatingAdmissionPolicy" {
+        "changes nothing"
+    } else {
+        "holds"
+    }
+}
+
+/// What a policy came to, and how.
 pub(in crate::command) fn explain(policy: &PolicyTrace, text: &mut String) {
     let again = if policy.reinvocation { ", once more" } else { "" };
-    text.push_str(&format!("\n{} `{}`{again}\n", policy.kind, escape::cell(&policy.policy)));
+    let (kind, name, came) = (policy.kind, escape::cell(&policy.policy), came_to(policy));
+    text.push_str(&format!("\n{kind} `{name}`{again}: {came}\n"));
     matched(&policy.matched, "  ", text);
     for BindingTrace { binding, matched: of, error, runs } in &policy.bindings {
         text.push_str(&format!("  binding `{}`\n", escape::cell(binding)));
@@ -97,6 +150,10 @@ fn run(run: &RunTrace, text: &mut String) {
     ];
     for (what, expressions) in groups {
         expressions.iter().for_each(|each| expression(what, each, text));
+    }
+    let cost: u64 = groups.iter().flat_map(|(_, all)| all.iter()).map(|each| each.cost).sum();
+    if cost > 0 {
+        text.push_str(&format!("    cost of all: {cost}\n"));
     }
     if let Some(outcome) = &run.outcome {
         text.push_str(&format!("    {}\n", escape::cell(outcome)));

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The cases that do not hold, and what each policy came to where that was asked for.
-pub(super) fn failures(report: &TrialReport) -> String {
+pub(in crate::command) fn failures(report: &TrialReport) -> String {
     let mut text = String::new();
     for case in &report.cases {
         let is_told = [CaseOutcome::Failed, CaseOutcome::Errored].contains(&case.outcome);
@@ -21,7 +21,7 @@ pub(super) fn failures(report: &TrialReport) -> String {
 }
 
 /// Every case that holds or is skipped, one a line.
-pub(super) fn passes(report: &TrialReport) -> String {
+pub(in crate::command) fn passes(report: &TrialReport) -> String {
     let mut text = String::new();
     for case in &report.cases {
         if [CaseOutcome::Passed, CaseOutcome::Skipped].contains(&case.outcome) {
@@ -103,7 +103,7 @@ pub(super) fn coverage(report: &TrialReport, is_wanted: bool, layout: Layout) ->
 }
 
 /// The names of the cases that do not hold.
-pub(super) fn names(report: &TrialReport) -> String {
+pub(in crate::command) fn names(report: &TrialReport) -> String {
     let wrong = report
         .cases
         .iter()
@@ -113,6 +113,21 @@ pub(super) fn names(report: &TrialReport) -> String {
 
 /// What stands beside the result: what could not be read or used, and the sums.
 pub(super) fn beside(report: &TrialReport, with_coverage: bool, least: Option<u8>) -> String {
+    let mut text = sums(report);
+    let coverage = &report.coverage;
+    if with_coverage {
+        let (covered, total, percent) = (coverage.covered, coverage.total, coverage.percent);
+        text.push_str(&format!("; {percent} % of the policies seen ({covered} of {total} sides)"));
+    }
+    if let Some(least) = least {
+        text.push_str(&format!(", which is less than {least} %"));
+    }
+    text.push('\n');
+    text
+}
+
+/// What could not be read or used, and how many cases came to what.
+pub(in crate::command) fn sums(report: &TrialReport) -> String {
     let mut text = String::new();
     for fault in &report.errors {
         text.push_str(&crate::command::scan::fault(fault));
@@ -136,14 +151,5 @@ pub(super) fn beside(report: &TrialReport, with_coverage: bool, least: Option<u8
     for (count, what) in sums.into_iter().filter(|(count, _)| *count > 0) {
         text.push_str(&format!(", {count} {what}"));
     }
-    let coverage = &report.coverage;
-    if with_coverage {
-        let (covered, total, percent) = (coverage.covered, coverage.total, coverage.percent);
-        text.push_str(&format!("; {percent} % of the policies seen ({covered} of {total} sides)"));
-    }
-    if let Some(least) = least {
-        text.push_str(&format!(", which is less than {least} %"));
-    }
-    text.push('\n');
     text
 }

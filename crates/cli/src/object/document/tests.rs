@@ -92,6 +92,10 @@ fn what_belongs_to_a_later_plane_is_refused_by_name() {
         fault(&format!("{HEAD}kind: Intention\nmetadata: {{name: i}}\nspec: {{}}\n")),
         "roles.yaml:2: kind: `Intention` belongs to the mesh, which this version does not have"
     );
+    assert_eq!(
+        fault(&format!("{HEAD}kind: PolicyException\nmetadata: {{name: i}}\nspec: {{}}\n")),
+        "roles.yaml:2: kind: a `PolicyException` stands in a cluster, not at the hub; apply it there with kubectl"
+    );
     let user = format!("{HEAD}kind: User\nmetadata: {{name: u}}\nspec:\n  password: hunter2\n");
     assert!(fault(&user).contains("secrets never stand in an object"));
     assert!(!fault(&user).contains("hunter2"));

@@ -154,7 +154,7 @@ proptest! {
         case.request.resource.resource = format!("{}s", kind.to_lowercase());
         let object = json!({ "apiVersion": "v1", "kind": kind, "metadata": { "name": name } });
         case.request.object = Some(object.clone());
-        case.namespaces.insert(namespace.clone(), Some(object));
+        case.namespaces.insert(namespace.clone(), Some(object.into()));
         let subject = Subject {
             kind,
             namespace: if is_namespace { "" } else { &namespace },

@@ -1,6 +1,6 @@
 //! What is wrong with a policy is told as the API server tells it.
 
-use nullius_policy::admission_policy::{PolicySet, Request, Taken, Version};
+use nullius_policy::admission_policy::{PolicySet, Programs, Request, Taken, Version};
 use serde_json::json;
 
 use super::{mutation, policy, yaml};
@@ -27,6 +27,34 @@ fn a_good_policy_has_no_fault() {
         "mutations:\n- patchType: JSONPatch\n  jsonPatch: {expression: '[JSONPatch{op: \"test\"}]'}",
     );
     assert_eq!(faults(&good), Vec::<String>::new());
+}
+
+#[test]
+fn policies_that_say_the_same_of_the_same_share_a_program() {
+    let programs = Programs::default();
+    let mut set = PolicySet::sharing(Version::minor(36), programs.clone());
+    let mut add = |name: &str, spec: &str| {
+        let documents = policy(spec).replacen("{name: p}", &format!("{{name: {name}}}"), 1);
+        let document = documents.split("\n---\n").next().unwrap();
+        assert_eq!(set.add(&yaml(document)).unwrap(), Taken::Added, "{document}");
+        programs.len()
+    };
+    let rule = "validations:\n- {expression: 'object.metadata.name != variables.no'}";
+    let variables = |of: &str| format!("variables:\n- {{name: no, expression: {of}}}\n{rule}");
+    assert_eq!(add("one", &variables("'\"x\"'")), 2);
+    assert_eq!(add("same", &variables("'\"x\"'")), 2);
+    // The same words, where the variable has the same type and another value.
+    assert_eq!(add("valued", &variables("'\"y\"'")), 3);
+    // The same words, where they mean something else: the variable, and what is made of it.
+    assert_eq!(add("typed", &variables("'1'")), 5);
+    let parameters = "paramKind: {apiVersion: v1, kind: ConfigMap}";
+    assert_eq!(add("taking", &format!("{parameters}\n{}", variables("'1'"))), 7);
+    // Conditions have no variables, validations of such a policy have none that it could name.
+    let both =
+        "matchConditions:\n- {name: c, expression: 'true'}\nvalidations:\n- {expression: 'true'}";
+    assert_eq!(add("both", both), 9);
+    drop(set);
+    assert!(programs.is_empty());
 }
 
 #[test]
@@ -259,7 +287,7 @@ fn a_review_is_read_as_what_it_claims_to_be_or_not_at_all() {
         "userInfo": { "username": "ada", "groups": ["dev"], "extra": { "a/b": ["c"], "d": null } },
         "object": { "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" } },
     }});
-    let request = Request::of_review(&review).unwrap();
+    let request = Request::of_review(review.clone()).unwrap();
     assert_eq!(
         (request.user.groups.as_slice(), request.dry_run),
         (["dev".to_owned()].as_slice(), false)
@@ -322,7 +350,7 @@ fn a_review_is_read_as_what_it_claims_to_be_or_not_at_all() {
         ),
         ("/request/object/kind", json!(1), "request.object.kind: it must be text"),
     ] {
-        let refused = Request::of_review(&changed(path, value)).unwrap_err();
+        let refused = Request::of_review(changed(path, value)).unwrap_err();
         assert_eq!(refused.to_string(), told);
     }
     for (path, field) in [
@@ -332,7 +360,7 @@ fn a_review_is_read_as_what_it_claims_to_be_or_not_at_all() {
         ("/request/userInfo/name", "request.userInfo.name"),
     ] {
         let newer = changed(path, json!(1));
-        assert!(Request::of_review(&newer).is_ok(), "a server may be newer");
+        assert!(Request::of_review(newer.clone()).is_ok(), "a server may be newer");
         assert_eq!(Request::unknown_field(&newer).unwrap().field, field);
     }
 }

@@ -118,7 +118,7 @@ fn namespaces_are_selected_by_the_labels_that_they_will_have() {
     let constraints = "  namespaceSelector: {matchLabels: {team: sales}}\n  resourceRules:\n  - {apiGroups: [''], apiVersions: [v1], operations: ['*'], resources: [namespaces]}";
     let namespace = |labels: serde_json::Value| {
         move |bench: &mut Bench| {
-            bench.request = Request::of_review(&json!({
+            bench.request = Request::of_review(json!({
                 "operation": "UPDATE",
                 "kind": { "group": "", "version": "v1", "kind": "Namespace" },
                 "resource": { "group": "", "version": "v1", "resource": "namespaces" },

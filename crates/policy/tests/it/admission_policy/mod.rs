@@ -8,7 +8,7 @@ mod params;
 mod properties;
 mod validating;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use nullius_policy::admission_policy::{
     Decision, Detail, Equivalent, Evaluation, Existence, Facts, Kind, Kinds, Need, ParamQuery,
@@ -84,7 +84,7 @@ impl Authorizer for Rules {
 struct Bench {
     set: PolicySet,
     request: Request,
-    namespaces: BTreeMap<String, Option<Json>>,
+    namespaces: BTreeMap<String, Option<Arc<Json>>>,
     params: BTreeMap<ParamQuery, Vec<Json>>,
     known: Known,
     interrupt: Option<fn() -> bool>,
@@ -106,7 +106,7 @@ impl Bench {
         for document in policies.split("\n---\n").filter(|text| !text.trim().is_empty()) {
             set.add(&yaml(document)).unwrap();
         }
-        let request = Request::of_review(&json!({ "request": {
+        let request = Request::of_review(json!({ "request": {
             "operation": "CREATE",
             "kind": { "group": "", "version": "v1", "kind": "Pod" },
             "resource": { "group": "", "version": "v1", "resource": "pods" },
@@ -131,7 +131,7 @@ impl Bench {
             set,
             request: request.unwrap(),
             namespaces: BTreeMap::from([
-                ("shop".to_owned(), Some(shop)),
+                ("shop".to_owned(), Some(Arc::new(shop))),
                 ("gone".to_owned(), None),
             ]),
             params: BTreeMap::new(),

@@ -19,7 +19,7 @@ fn apply(expression: &str) -> String {
 fn object(policies: &str) -> Json {
     let decision = Bench::new(policies).decide();
     assert_eq!(decision.refusal, None);
-    decision.object.unwrap()
+    decision.mutated.unwrap()
 }
 
 fn told(policies: &str) -> (u16, String, String) {
@@ -32,7 +32,7 @@ fn a_json_patch_changes_the_object() {
         "[JSONPatch{op: \"add\", path: \"/metadata/labels/by\", value: request.userInfo.username}, JSONPatch{op: \"replace\", path: \"/spec/containers/0/image\", value: \"b\"}]",
     ))
     .decide();
-    let object = decision.object.unwrap();
+    let object = decision.mutated.unwrap();
     assert_eq!(object["metadata"]["labels"], json!({ "app": "web", "by": "ada" }));
     assert_eq!(
         decision.patch,
@@ -43,6 +43,14 @@ fn a_json_patch_changes_the_object() {
     );
     let run = &decision.trace[0].bindings[0].runs[0];
     assert_eq!((run.mutations.len(), decision.trace[0].kind), (1, "MutatingAdmissionPolicy"));
+}
+
+#[test]
+fn a_policy_that_moves_an_object_to_another_namespace_ends_the_request() {
+    let moved = patch("[JSONPatch{op: \"add\", path: \"/metadata/namespace\", value: \"other\"}]");
+    let message =
+        "the namespace of the provided object does not match the namespace sent on the request";
+    assert_eq!(told(&moved), (400, "BadRequest".to_owned(), message.to_owned()));
 }
 
 #[test]
@@ -220,7 +228,7 @@ fn a_second_pass_is_made_where_it_is_asked_for() {
     );
     let bench = Bench::new(&policies);
     let decision = bench.decide();
-    let spec = &decision.object.unwrap()["spec"];
+    let spec = &decision.mutated.unwrap()["spec"];
     assert_eq!((&spec["a"], &spec["b"], &spec["c"]), (&json!(2), &json!(1), &json!(2)));
     let second: Vec<_> = decision
         .trace
