@@ -18,26 +18,30 @@ use tokio_util::sync::CancellationToken;
 
 mod authority;
 mod background;
+mod baselines;
 mod certificate;
 mod exceptions;
 mod facts;
 mod lead;
+mod levels;
 mod listener;
 mod meters;
 mod policies;
 mod record;
-pub(crate) mod report;
+mod replicas;
 mod timeout;
+mod webhook;
 
 use crate::{
     AgentError, HubSettings, health,
     identity::{EnrolError, Enroller, OnRefusal, TokenSource},
     meters::Meters,
+    report,
     tasks::Tasks,
 };
 use facts::FactSource;
-use listener::Webhook;
 use policies::Engines;
+use webhook::Webhook;
 
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -60,6 +64,8 @@ pub struct AdmissionSettings {
     pub client_ca_file: Option<PathBuf>,
     /// Namespaces in which exceptions from policies count.
     pub exception_namespaces: BTreeSet<Namespace>,
+    /// The pod's name, by which this replica tells the others what it knows.
+    pub pod: String,
     /// Where the kubelet asks for health.
     pub health: Option<SocketAddr>,
 }
@@ -86,6 +92,9 @@ pub async fn run_admission(
 
     let engines =
         Engines::start(&api, &account, settings.exception_namespaces, counted.clone(), &mut tasks)?;
+    let gate = baselines::Gate::watch(&api, &account, engines.clone(), &mut tasks)?;
+    let levels = levels::Levels::new(engines.clone(), gate.clone());
+    tasks.spawn_loop("levels", levels.clone().follow());
     let authority = authority::follow(&api, &account, &mut tasks)?;
     let certificate = certificate::Serving::new(service_name())?;
     tasks.spawn_loop("certificate", certificate.clone().keep(authority.clone()));
@@ -100,13 +109,18 @@ pub async fn run_admission(
     tasks.spawn("hub", hub.tell(shutdown.clone(), tasks.stop()));
 
     let facts = FactSource::new(Questions::new(&api, account.clone())?, engines.clone());
-    let webhook = Arc::new(Webhook::new(engines.clone(), facts, authority, reports, counted));
+    let webhook =
+        Arc::new(Webhook::new(engines.clone(), facts, gate.clone(), authority, reports, counted));
     let acceptor = WebhookAcceptor::new(certificate.shown(), clients.as_ref())?;
     let holder = format!("{:032x}", nullius_pki::random_bits());
     let leadership = Leadership::new(&api, account.clone(), AGENT_ADMISSION, holder)?;
+    let pod = settings.pod;
+    let saying =
+        replicas::Saying::new(&api, &account, engines.clone(), levels.clone(), pod.clone())?;
+    tasks.spawn_loop("replicas", saying.run());
     let (terms, leads) = tokio::sync::watch::channel(None);
-    let leader = lead::Leader::new(&api, &account, engines.clone(), terms)?;
-    let measures = background::measures::follow(&api, &account, engines.clone(), &mut tasks)?;
+    let leader = lead::Leader::new(&api, &account, engines.clone(), gate, levels, pod, terms)?;
+    let measures = background::measures::follow(&api, &account, engines.clone(), &mut tasks);
     let inventory = Inventory::new(&api, account.clone())?;
     let scanner = background::Scanner::new(inventory, told, measures, leads);
     tasks.spawn_loop("background scan", scanner.run());

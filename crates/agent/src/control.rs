@@ -1,13 +1,14 @@
 //! `agent control`: makes and flushes what sessions have in the cluster, and hands their tokens to proxies.
 //!
 //! Start: a token of role-writer, the kept key set, proof that the admission policies stand, join and enrolment,
-//! a survey of what stands. Then it attaches to the hub, and carries out what it says.
+//! a survey of what stands. Then it attaches to the hub, and carries out what it says. Beside that it hears the API server's audit webhook.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use nullius_kube::{
-    ApiServer, CONTROL_LEASE, CeilingReader, Credential, Guards, KubeError, Leadership, OwnAccount,
-    OwnTokens, Sessions, SharedToken, TrustRecord, TrustStore, kubernetes_version, read_issuer,
+    ApiServer, AuditWebhookStore, CONTROL_LEASE, CeilingReader, Credential, Guards, KubeError,
+    Leadership, OwnAccount, OwnTokens, Sessions, SharedToken, TrustRecord, TrustStore,
+    kubernetes_version, read_issuer,
 };
 use nullius_model::ClusterName;
 use nullius_pki::Verifier;
@@ -26,7 +27,9 @@ use crate::{
     tasks::{Tasks, run_until},
 };
 
+mod api_server;
 mod attach;
+mod baselines;
 mod core;
 mod credentials;
 mod guards;
@@ -49,7 +52,7 @@ pub async fn run_control(
     settings: ControlSettings,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    unless_stopped(serve(settings, shutdown).await)
+    unless_stopped(Box::pin(serve(settings, shutdown)).await)
 }
 
 async fn serve(settings: ControlSettings, shutdown: CancellationToken) -> Result<(), AgentError> {
@@ -58,8 +61,13 @@ async fn serve(settings: ControlSettings, shutdown: CancellationToken) -> Result
     let listener = health::listen(settings.listen).await?;
     let mut tasks = Tasks::new();
     let ready = health::start(settings.health, &meters, &mut tasks).await?;
+    let heard = match settings.audit_listen {
+        Some(address) => Some(health::listen(address).await?),
+        None => None,
+    };
     let api = ApiServer::in_cluster(&settings.api)?;
     let provisioner = Credential::File(settings.api_token_file);
+    let webhook = AuditWebhookStore::new(&api, provisioner.clone())?;
     let parts = Parts {
         cluster: settings.cluster,
         hub: settings.hub,
@@ -71,12 +79,18 @@ async fn serve(settings: ControlSettings, shutdown: CancellationToken) -> Result
         join_token: read_join_token(settings.join_token_file.as_deref()).await,
         meters,
     };
+    // Neither a hub nor its sessions are needed for them.
+    let keeping = baselines::run(parts.api.clone(), parts.own_tokens.clone(), tasks.stop());
+    tasks.spawn("namespace baselines", keeping);
     let (core, identity) = start(parts, &mut tasks, &shutdown).await?;
     let lease = core.lease.clone();
     ready.follow(move || match lease.is_held() {
         true => Ok(()),
         false => Err("the hub has not been heard lately"),
     });
+    if let Some(listener) = heard {
+        api_server::hear(listener, webhook, identity.clone(), &core.meters, &mut tasks);
+    }
     tasks.spawn_loop("credentials", credentials::serve(listener, identity, core)?);
     run_until(tasks, &shutdown, STOP_PATIENCE).await
 }

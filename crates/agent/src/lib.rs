@@ -19,6 +19,7 @@ mod lease;
 mod meters;
 mod net;
 mod proxy;
+mod report;
 mod settings;
 mod tasks;
 

@@ -96,6 +96,8 @@ pub struct ControlSettings {
     pub join_token_file: Option<PathBuf>,
     /// Where proxies connect.
     pub listen: SocketAddr,
+    /// Where API servers tell what they did; they are not heard where it is absent.
+    pub audit_listen: Option<SocketAddr>,
     /// Where the kubelet asks for health.
     pub health: Option<SocketAddr>,
 }

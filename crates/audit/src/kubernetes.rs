@@ -146,7 +146,9 @@ fn annotations(event: &AuditEvent) -> Value {
     let decision = if allowed { "allow" } else { "forbid" };
     let explanation = event.explanation.as_ref();
     let reason = explanation.map(|why| why.reason.as_str().to_owned());
-    if event.kind == AuditKind::Admission {
+    let unauthorized =
+        explanation.is_some_and(|why| why.reason == nullius_model::Reason::ApiServerRefused);
+    if event.kind == AuditKind::Admission || event.kind == AuditKind::ApiServer && !unauthorized {
         put("nullius.dev/admission", Some(if allowed { "allow" } else { "deny" }.to_owned()));
         put("nullius.dev/reason", reason);
         for name in ["policy", "binding", "check", "effect", "waived-by", "dry-run"] {

@@ -4,6 +4,7 @@
 //! [`Checkpoint`]s with a key that it is handed, and feeds both to a [`Verifier`] when somebody asks for proof.
 
 mod anchor;
+pub mod api_server;
 mod canonical;
 mod chain;
 mod checkpoint;

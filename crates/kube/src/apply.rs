@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use kube::{
-    Api, Client,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    Client,
+    api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::Value;
 
-use crate::{ApiServer, ConnectError, JoinManifest, KubeError, MintedToken, OwnAccount, OwnTokens};
+use crate::{
+    ApiServer, ConnectError, JoinManifest, KubeError, MintedToken, OwnAccount, OwnTokens,
+    dynamic::{self, Place},
+};
 
 const FIELD_MANAGER: &str = "nullius-join";
 
@@ -72,17 +75,7 @@ impl Administrator {
     }
 
     async fn apply_object(&self, object: Value) -> Result<(), ApplyError> {
-        let text =
-            |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        let (kind, name) = (text("/kind"), text("/metadata/name"));
-        let (group, version) =
-            text("/apiVersion").split_once('/').unwrap_or(("", text("/apiVersion")));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-        let api: Api<DynamicObject> =
-            match object.pointer("/metadata/namespace").and_then(Value::as_str) {
-                Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-                None => Api::all_with(self.client.clone(), &resource),
-            };
+        let (api, Place { kind, name, .. }) = dynamic::place(&self.client, &object);
         let parameters = PatchParams::apply(FIELD_MANAGER).force();
         let wrong = |source| ApplyError::Object {
             object: format!("{kind}/{name}"),

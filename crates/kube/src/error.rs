@@ -29,11 +29,15 @@ pub enum Step {
     ReadNamespace(String),
     ReviewAccess,
     ReadAuthority,
+    ReadAuditWebhook,
+    WriteAuditWebhook,
     WriteAuthority,
     ReadRegistration,
     WriteRegistration,
     WriteStatus,
+    ReadReplicas,
     WriteCondition,
+    Keep(String),
 }
 
 impl fmt::Display for Step {
@@ -61,11 +65,15 @@ impl fmt::Display for Step {
             Self::ReadNamespace(name) => write!(f, "reading the namespace `{name}`"),
             Self::ReviewAccess => f.write_str("asking who may do what"),
             Self::ReadAuthority => f.write_str("reading the webhook's authority"),
+            Self::ReadAuditWebhook => f.write_str("reading the audit webhook's authority"),
+            Self::WriteAuditWebhook => f.write_str("keeping the audit webhook's authority"),
             Self::WriteAuthority => f.write_str("keeping the webhook's authority"),
             Self::ReadRegistration => f.write_str("reading the webhook configurations"),
             Self::WriteRegistration => f.write_str("writing the webhook configurations"),
             Self::WriteStatus => f.write_str("writing what is in force"),
+            Self::ReadReplicas => f.write_str("reading what other replicas ask"),
             Self::WriteCondition => f.write_str("writing the condition of a policy"),
+            Self::Keep(object) => write!(f, "keeping `{object}`"),
         }
     }
 }

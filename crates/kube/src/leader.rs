@@ -1,7 +1,8 @@
 //! Which replica of an agent leads: one Lease in the agents' namespace, as Kubernetes' own controllers do it.
 //!
 //! The holder renews it; whoever has seen no renewal for its whole length, by its own clock, takes it and counts one
-//! transition more. That count is the term: it only grows, and whoever gives orders heeds the highest.
+//! transition more. The term is that count, above the second in which the Lease was made: it grows also where somebody deletes the
+//! Lease and the count begins anew, and whoever gives orders heeds the highest.
 
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use crate::{ApiServer, ConnectError, Credential, KubeError, SYSTEM_NAMESPACE, St
 /// After so long without a renewal the Lease is free.
 pub const LEADER_LEASE: Duration = Duration::from_secs(10);
 const LEASE_SECONDS: i32 = 10;
+/// What the second in which a Lease was made counts for: there are no more transitions in it.
+const PER_SECOND: u64 = 1 << 20;
 
 /// One replica's part in it.
 pub struct Leadership {
@@ -74,7 +77,7 @@ impl Leadership {
             spec: Some(self.held(term, None)),
         };
         match self.leases.create(&PostParams::default(), &lease).await {
-            Ok(_) => Ok(self.led(term)),
+            Ok(made) => Ok(self.led(term, &made)),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
             Err(error) => Err(KubeError::from_kube(Step::Lead, error)),
         }
@@ -93,7 +96,8 @@ impl Leadership {
             return Ok(None);
         };
         lease.spec = Some(self.held(term, since));
-        Ok(if self.write(lease).await? { self.led(term) } else { None })
+        let lead = self.led(term, &lease);
+        Ok(if self.write(lease).await? { lead } else { None })
     }
 
     /// Whether this version of the Lease has stood for its whole length. The clocks of others do not count.
@@ -130,8 +134,31 @@ impl Leadership {
         }
     }
 
-    fn led(&mut self, term: i32) -> Option<u64> {
-        self.highest = term;
-        u64::try_from(term).ok().filter(|term| *term > 0)
+    fn led(&mut self, transitions: i32, lease: &Lease) -> Option<u64> {
+        self.highest = transitions;
+        let made = lease.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        term_of(made?, transitions)
+    }
+}
+
+fn term_of(made: Timestamp, transitions: i32) -> Option<u64> {
+    let transitions = u64::try_from(transitions).ok().filter(|transitions| *transitions > 0)?;
+    Some(u64::try_from(made.as_second()).ok()? * PER_SECOND + transitions)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    #[test]
+    fn a_term_grows_though_the_lease_was_deleted_and_its_count_begins_anew() {
+        let term =
+            |second, transitions| term_of(Timestamp::from_second(second).unwrap(), transitions);
+        assert!(term(1_800_000_000, 2) > term(1_800_000_000, 1));
+        assert!(term(1_800_000_001, 1) > term(1_800_000_000, 9_000));
+        assert_eq!(term(1_800_000_000, 0), None);
+        // The hub keeps it in 63 bits, other tools in the 53 of JavaScript.
+        assert!(term(4_000_000_000, 1).unwrap() < 1 << 53);
     }
 }

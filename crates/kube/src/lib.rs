@@ -7,8 +7,11 @@
 
 pub mod admission;
 mod apply;
+mod audit_webhook;
+mod baseline;
 mod ceiling;
 mod connect;
+mod dynamic;
 mod error;
 mod guard;
 mod inventory;
@@ -25,6 +28,8 @@ mod token;
 mod trust;
 
 pub use apply::{Administrator, ApplyError};
+pub use audit_webhook::{AuditWebhook, AuditWebhookStore, CallerFile};
+pub use baseline::BaselineStore;
 pub use ceiling::CeilingReader;
 pub use connect::{ApiServer, ConnectError, Credential, InCluster, SharedToken};
 pub use error::{KubeError, Step};
@@ -35,10 +40,10 @@ pub use leader::{LEADER_LEASE, Leadership};
 pub use manifest::{CLEAN_UP, Deployments, HubPins, JoinManifest, PullPolicy, Shape, env};
 pub use names::{
     ADMISSION, ADMISSION_POLICIES_LABEL, ADMISSION_PORT, ADMISSION_SECRET, ADMISSION_STATUS,
-    ADMISSION_WEBHOOKS, AGENT_ADMISSION, AGENT_PROXY, BINDER, CEILING_BINDING, CONTROL_LEASE,
-    CONTROL_PORT, EXCEPTED_POLICIES, HEALTH_PORT, JOIN_SECRET, OwnAccount, PROVISIONER,
-    ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET, account_name,
-    role_object_name,
+    ADMISSION_WEBHOOKS, AGENT_ADMISSION, AGENT_AUDIT, AGENT_PROXY, AUDIT_PORT, AUDIT_SECRET,
+    BASELINE, BASELINE_ROLES, BINDER, CEILING_BINDING, CONTROL_LEASE, CONTROL_PORT,
+    EXCEPTED_POLICIES, HEALTH_PORT, JOIN_SECRET, OwnAccount, PROVISIONER, ROLE_PREFIX, ROLE_WRITER,
+    SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET, account_name, role_object_name,
 };
 pub use reader::{ClusterReader, Listed, ReadError};
 pub use record::{ObjectRef, ParseObjectRefError, StandingSession};

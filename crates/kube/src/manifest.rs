@@ -9,9 +9,12 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 mod admission;
+mod audit;
+mod baselines;
 pub mod env;
 mod exceptions;
 mod guards;
+mod levels;
 mod rights;
 mod workloads;
 
@@ -76,9 +79,12 @@ impl Deployments {
 }
 
 /// What takes all of Nullius out of a cluster, in this order, with the credential of one of its administrators:
-/// exceptions first, so that the API server's policies ask about everybody again; then webhook and policies, which guard the rest.
-pub const CLEAN_UP: [&str; 5] = [
+/// exceptions and baselines first, so that the API server's policies ask about everybody again and namespaces are let go; then levels of Pod
+/// Security, while the webhook still enforces them; then webhook and policies, which guard the rest.
+pub const CLEAN_UP: [&str; 7] = [
     "kubectl delete customresourcedefinition -l app.kubernetes.io/part-of=nullius",
+    "kubectl label namespace -l nullius.dev/pod-security-enforce,pod-security.kubernetes.io/enforce=baseline pod-security.kubernetes.io/enforce=restricted nullius.dev/pod-security-enforce- --overwrite",
+    "kubectl delete networkpolicy,resourcequota,limitrange,rolebinding -A -l nullius.dev/baseline",
     "kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration,validatingadmissionpolicybinding,validatingadmissionpolicy,clusterrolebinding,clusterrole -l app.kubernetes.io/part-of=nullius",
     "kubectl delete clusterrolebinding,clusterrole -l app.kubernetes.io/managed-by=nullius",
     "kubectl delete rolebinding -A -l app.kubernetes.io/managed-by=nullius",
@@ -113,7 +119,10 @@ impl JoinManifest {
         objects.extend(rights::accounts(&self.ceiling, &self.shape));
         if let Shape::InCluster { deployments, hub, join_token } = &self.shape {
             objects.extend(exceptions::objects());
+            objects.extend(levels::objects());
+            objects.extend(baselines::objects());
             objects.extend(admission::rights());
+            objects.extend(audit::objects());
             objects.extend(workloads::objects(&self.cluster, deployments, hub, join_token));
         }
         objects

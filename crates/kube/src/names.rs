@@ -56,6 +56,10 @@ pub const AGENT_ADMISSION: &str = "nullius-agent-admission";
 pub const ADMISSION_WEBHOOKS: &str = "nullius-admission";
 /// The ClusterRole by which administrators let exceptions count from policies of the API server.
 pub const EXCEPTED_POLICIES: &str = "nullius:excepted-policies";
+/// ServiceAccount that makes what namespace baselines say, and the Lease by which replicas agree on who does.
+pub const BASELINE: &str = "nullius-baseline";
+/// The ClusterRole by which administrators let baselines bind roles.
+pub const BASELINE_ROLES: &str = "nullius:baseline-roles";
 /// Secret of the webhook's authority.
 pub const ADMISSION_SECRET: &str = "nullius-admission-ca";
 /// ConfigMap that says which policies of the webhook are in force.
@@ -63,6 +67,13 @@ pub const ADMISSION_STATUS: &str = "nullius-admission-status";
 /// Label of ConfigMaps in [`SYSTEM_NAMESPACE`] whose policies the webhook enforces.
 pub const ADMISSION_POLICIES_LABEL: &str = "nullius.dev/admission-policies";
 
+/// Service of `agent control` for the API server's audit webhook, and the ConfigMap with a policy for it.
+pub const AGENT_AUDIT: &str = "nullius-agent-audit";
+/// Secret of the authority by which the API server proves itself there, and of the file that the API server is given.
+pub const AUDIT_SECRET: &str = "nullius-agent-audit";
+
+/// Port on which `agent control` hears the API server's audit webhook.
+pub const AUDIT_PORT: u16 = 8446;
 /// Port on which `agent admission` answers API servers.
 pub const ADMISSION_PORT: u16 = 8445;
 /// Port on which `agent control` serves credentials to `agent proxy`.
@@ -89,6 +100,7 @@ pub enum OwnAccount {
     RoleWriter,
     Provisioner,
     AgentProxy,
+    Baseline,
 }
 
 impl OwnAccount {
@@ -98,6 +110,7 @@ impl OwnAccount {
             Self::RoleWriter => ROLE_WRITER,
             Self::Provisioner => PROVISIONER,
             Self::AgentProxy => AGENT_PROXY,
+            Self::Baseline => BASELINE,
         }
     }
 }

@@ -48,6 +48,7 @@ fn control_settings(cluster: ClusterName) -> Result<ControlSettings> {
         api_token_file: path(env::API_TOKEN_FILE)?,
         join_token_file: optional(env::JOIN_TOKEN_FILE).map(PathBuf::from),
         listen: parsed(env::LISTEN)?,
+        audit_listen: optional(env::AUDIT_LISTEN).map(|_| parsed(env::AUDIT_LISTEN)).transpose()?,
         health: health()?,
     })
 }
@@ -74,6 +75,7 @@ fn admission_settings(cluster: ClusterName) -> Result<AdmissionSettings> {
         listen: parsed(env::LISTEN)?,
         client_ca_file: optional(env::CLIENT_CA_FILE).map(PathBuf::from),
         exception_namespaces: exception_namespaces()?,
+        pod: required(env::POD)?,
         health: health()?,
     })
 }

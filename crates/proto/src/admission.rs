@@ -1,4 +1,4 @@
-//! Bounds of what `agent admission` tells in one batch; the hub refuses more, the agent sends less.
+//! Bounds of what `agent admission` or `agent control` tells in one batch; the hub refuses more, the agent sends less.
 
 /// Bytes of an encoded report.
 pub const REPORT_BYTES: usize = 2 << 20;
@@ -6,6 +6,8 @@ pub const REPORT_BYTES: usize = 2 << 20;
 pub const DECISIONS: usize = 500;
 /// Merged uses of a batch.
 pub const USES: usize = 2_000;
+/// Words of the API server in a batch.
+pub const SERVER_WORDS: usize = 500;
 /// Words of a background scan in a batch.
 pub const SCAN_WORDS: usize = 500;
 /// Findings of one object.

@@ -1,7 +1,7 @@
 //! The webhook's own authority and how it is replaced with no request lost: *prepare* another one, and when every API server
 //! believes both, *activate* it, and when nobody uses the first any more, *retire* that.
 //!
-//! With an authority goes the part of the webhook's path that nobody guesses; a path counts for as long as its authority.
+//! With an authority goes the part of the webhook's path that strangers do not know; a path counts for as long as its authority.
 
 use std::time::Duration;
 
@@ -143,6 +143,18 @@ fn generation(service: &str, now: Timestamp) -> Result<Generation, RootError> {
         // Kubernetes takes lower case letters and digits alone.
         path: SecretString::from(format!("{:032x}{:032x}", random_bits(), random_bits())),
     })
+}
+
+/// What replicas follow where this signer and this path stand already.
+#[cfg(test)]
+pub(crate) fn believed(signer: &ServingAuthority, path: &str) -> Authority {
+    let current = Generation {
+        certificate_pem: signer.certificate_pem(),
+        key: SecretSlice::from(signer.key_pkcs8().to_vec()),
+        path: SecretString::from(path.to_owned()),
+    };
+    let paths = vec![current.path.clone()];
+    watch::channel(Some(Believed { current, paths })).1
 }
 
 #[cfg(test)]

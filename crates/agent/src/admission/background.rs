@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    panic::resume_unwind,
     sync::Arc,
     time::Duration,
 };
@@ -30,7 +31,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) mod measures;
 
-use super::report::Reports;
+use crate::report::Reports;
 
 /// Between two questions to the API server.
 const BETWEEN: Duration = Duration::from_millis(100);
@@ -163,7 +164,7 @@ impl<C: Cluster> Scanner<C> {
     }
 
     async fn lead(&mut self, term: u64) {
-        let Some(standards) = self.standards() else { return };
+        let Some(standards) = self.standards().await else { return };
         let mut scan = Background::new(standards);
         let (tell_news, mut news) = mpsc::channel(NEWS);
         let mut watches: BTreeMap<ServedKind, AbortOnDropHandle<()>> = BTreeMap::new();
@@ -192,15 +193,22 @@ impl<C: Cluster> Scanner<C> {
             if self.reports.refused_words() != refused {
                 refused = self.reports.refused_words();
                 // What the hub did not take must be told anew.
-                let Some(standards) = self.standards() else { return };
+                let Some(standards) = self.standards().await else { return };
                 scan = Background::new(standards);
             }
         }
     }
 
-    fn standards(&self) -> Option<Standards> {
+    async fn standards(&self) -> Option<Standards> {
         let measures = self.measures.borrow().clone()?;
-        Some(Standards::new(&measures, Timestamp::now()))
+        // It compiles policies, and connections must not wait for that.
+        let made = tokio::task::spawn_blocking(move || Standards::new(&measures, Timestamp::now()));
+        match made.await {
+            Ok(standards) => Some(standards),
+            Err(defect) if defect.is_panic() => resume_unwind(defect.into_panic()),
+            // The process ends.
+            Err(_) => None,
+        }
     }
 
     /// Looks at everything once; gives the kinds that it looked at.
@@ -278,6 +286,8 @@ impl<C: Cluster> Scanner<C> {
                 if standing.len() >= STANDING {
                     self.tell_standing(mark, standing).await;
                 }
+                // A page of objects takes its time; reviews come before the next of them.
+                tokio::task::yield_now().await;
             }
             match page.next {
                 Some(token) => next = Some(token),
@@ -345,7 +355,7 @@ impl<C: Cluster> Scanner<C> {
                 Ok(()) = self.measures.changed() => standards_due = Instant::now(),
                 () = tokio::time::sleep_until(standards_due) => {
                     standards_due = Instant::now() + STANDARDS;
-                    let Some(standards) = self.standards() else { continue };
+                    let Some(standards) = self.standards().await else { continue };
                     if standards.hash() != scan.standards().hash() {
                         scan.judge_by(standards);
                         return Ok(());

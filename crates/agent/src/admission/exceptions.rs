@@ -7,21 +7,25 @@ use std::{
     time::Duration,
 };
 
+use futures::future::{join_all, select_all};
 use nullius_admission::webhook::{PolicyFile, Trouble, native};
 use nullius_kube::{
     ApiServer, Credential, EXCEPTED_POLICIES,
-    admission::{EXCLUDED_NAMESPACES, Objects, Watched},
+    admission::{Asked, EXCLUDED_NAMESPACES, Objects, Watched},
 };
 use nullius_model::{API_VERSION, Namespace, Timestamp};
-use nullius_policy::exception::{Exception, KIND, POD_SECURITY};
+use nullius_policy::exception::{Exception, KIND};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::authority::SETTLE;
+use super::policies::Native;
 use crate::{AgentError, tasks::Tasks};
 
-/// An API server may still have an older condition of a policy for so long.
-const LINGER: Duration = SETTLE;
+/// An API server may still have an older condition of a policy for so long, and a replica that leads may not have heard that it
+/// is of no more use. To ask a policy twice costs next to nothing.
+const LINGER: Duration = Duration::from_secs(120);
+/// Exceptions that are not known by then do not count until they are.
+const TRIED_WITHIN: Duration = Duration::from_secs(5);
 /// The conditions that a policy may have, ours among them.
 const MOST_CONDITIONS: usize = 64;
 /// How long a condition is at most: an older and a newer one stand in one expression, of 16 KiB.
@@ -31,12 +35,11 @@ const OWN: &str = "nullius-";
 
 /// What exceptions and the API server's policies say.
 pub(super) struct Excepting {
-    exceptions: Objects,
-    policies: Objects,
-    bindings: Objects,
+    /// Those of each home: elsewhere anybody may write, and nothing is read.
+    exceptions: Vec<Objects>,
+    native: Native,
     /// The role in which administrators name policies.
     allowed: Objects,
-    homes: BTreeSet<Namespace>,
     /// Conditions of policies that API servers may have, and since when one is neither asked for nor seen.
     conditions: BTreeMap<String, BTreeMap<String, Option<Instant>>>,
 }
@@ -52,6 +55,8 @@ pub(super) struct Excepted {
     pub(super) files: Vec<PolicyFile>,
     /// What the API server's policies have to say.
     pub(super) wanted: Vec<Wanted>,
+    /// Conditions about whose objects they are asked.
+    pub(super) asked: Asked,
     /// Exceptions that do not count as they are written.
     pub(super) troubles: Vec<Trouble>,
     /// When time alone changes something.
@@ -70,6 +75,7 @@ impl Excepting {
     pub(super) fn watch(
         api: &ApiServer,
         account: &Credential,
+        native: Native,
         homes: BTreeSet<Namespace>,
         tasks: &mut Tasks,
     ) -> Result<Self, AgentError> {
@@ -78,22 +84,15 @@ impl Excepting {
             tasks.spawn_loop(name, keeping);
             Ok::<_, AgentError>(objects)
         };
-        let native = |kind: &str, plural: &str| {
-            Watched::all("admissionregistration.k8s.io/v1", kind, plural)
-        };
+        let mut exceptions = Vec::new();
+        for home in homes {
+            let namespace = Some(home.to_string());
+            let what = Watched { namespace, ..Watched::all(API_VERSION, KIND, "policyexceptions") };
+            exceptions.push(watching("exceptions", &what)?);
+        }
         Ok(Self {
-            exceptions: watching(
-                "exceptions",
-                &Watched::all(API_VERSION, KIND, "policyexceptions"),
-            )?,
-            policies: watching(
-                "the API server's policies",
-                &native("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
-            )?,
-            bindings: watching(
-                "the API server's bindings",
-                &native("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
-            )?,
+            exceptions,
+            native,
             allowed: watching(
                 "policies that may be excepted from",
                 &Watched {
@@ -101,7 +100,6 @@ impl Excepting {
                     ..Watched::all("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles")
                 },
             )?,
-            homes,
             conditions: BTreeMap::new(),
         })
     }
@@ -109,26 +107,55 @@ impl Excepting {
     /// Waits for what must be known before a request is answered: the API server leaves objects out by its policies, whether the
     /// exceptions can be read or not.
     pub(super) async fn completed(&mut self) {
-        self.policies.completed().await;
-        self.bindings.completed().await;
+        self.native.completed().await;
+        let tried = join_all(self.watched_mut().map(Objects::tried));
+        let _ = tokio::time::timeout(TRIED_WITHIN, tried).await;
+    }
+
+    /// Why nobody can say now which exceptions count.
+    pub(super) fn unheard(&self) -> Option<String> {
+        let mut all = self.exceptions.iter().chain([&self.allowed]);
+        all.find_map(|objects| objects.is_current().err())
+    }
+
+    fn watched_mut(&mut self) -> impl Iterator<Item = &mut Objects> {
+        self.exceptions.iter_mut().chain([&mut self.allowed])
     }
 
     /// Waits for the next change.
     pub(super) async fn changed(&mut self) {
+        let exceptions = self
+            .exceptions
+            .iter_mut()
+            .chain([&mut self.allowed])
+            .map(|each| Box::pin(each.changed()));
         tokio::select! {
-            () = self.exceptions.changed() => {}
-            () = self.policies.changed() => {}
-            () = self.bindings.changed() => {}
-            () = self.allowed.changed() => {}
+            _ = select_all(exceptions) => {}
+            () = self.native.changed() => {}
         }
     }
 
     /// What counts now.
     pub(super) fn look(&mut self, now: Timestamp) -> Excepted {
         let mut excepted = Excepted::default();
-        let policies = self.policies.list();
-        for object in self.exceptions.list() {
-            match self.read(&object, now) {
+        let policies = self.native.policies.list();
+        let unheard = self.unheard();
+        let known = match &unheard {
+            None => self.exceptions.iter().flat_map(Objects::list).collect(),
+            Some(wrong) => {
+                excepted.troubles.push(Trouble {
+                    file: KIND.to_owned(),
+                    line: 0,
+                    what: String::new(),
+                    told: format!("exceptions cannot be read: {wrong}"),
+                    instead: "none, and what API servers leave to the webhook stays as it is"
+                        .to_owned(),
+                });
+                Vec::new()
+            }
+        };
+        for object in known {
+            match read(&object, now) {
                 Ok(exception) => {
                     excepted.exceptions.push(exception);
                     excepted.objects.push(object);
@@ -136,15 +163,12 @@ impl Excepting {
                 Err(told) => excepted.troubles.push(trouble(&object, told, "nothing of it")),
             }
         }
-        for exception in &excepted.exceptions {
-            excepted.troubles.extend(without_effect(exception));
-        }
         let in_force: Vec<&Exception> =
             excepted.exceptions.iter().filter(|exception| exception.holds_at(now)).collect();
         let ends = in_force.iter().map(|exception| exception.spec().expires.duration_since(now));
         excepted.again = ends.min().and_then(|left| Duration::try_from(left).ok());
 
-        let bindings = self.bindings.list();
+        let bindings = self.native.bindings.list();
         let began = Instant::now();
         let allowed = self.allowed.find("", EXCEPTED_POLICIES);
         let allowed = allowed.map(|role| named(&role)).unwrap_or_default();
@@ -154,6 +178,8 @@ impl Excepting {
             let name = name_of(policy);
             let standing = native::standing(policy);
             let wanted = match countable(policy, &allowed, &in_force) {
+                // Nobody knows better than what stands.
+                _ if unheard.is_some() => standing.clone(),
                 Ok(wanted) => wanted,
                 Err(told) => {
                     excepted.troubles.push(Trouble {
@@ -192,21 +218,18 @@ impl Excepting {
             }
             seen.insert(name.to_owned(), conditions);
         }
+        excepted.asked = Asked::of(seen.iter().flat_map(|(policy, conditions)| {
+            conditions.keys().map(|condition| (policy.as_str(), condition.as_str()))
+        }));
         self.conditions = seen;
         excepted.again = excepted.again.into_iter().chain(lingering).min();
         excepted
     }
+}
 
-    fn read(&self, object: &Value, now: Timestamp) -> Result<Exception, String> {
-        let home =
-            object.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
-        if !self.homes.iter().any(|known| known.as_str() == home) {
-            let homes: Vec<&str> = self.homes.iter().map(Namespace::as_str).collect();
-            return Err(format!("exceptions count only in `{}`", homes.join("`, `")));
-        }
-        Exception::read(object, now)
-            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    }
+fn read(object: &Value, now: Timestamp) -> Result<Exception, String> {
+    Exception::read(object, now)
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
 
 /// The condition that a policy of the API server has to have, or why exceptions from it do not count.
@@ -260,17 +283,6 @@ fn named(role: &Value) -> BTreeSet<String> {
             && texts(rule, "verbs").contains("patch")
     });
     ours.flat_map(|rule| texts(rule, "resourceNames")).collect()
-}
-
-/// What an exception is meant for and does not reach.
-fn without_effect(exception: &Exception) -> Option<Trouble> {
-    exception.is_from(POD_SECURITY).then(|| Trouble {
-        file: format!("{KIND}/{}", exception.name()),
-        line: 0,
-        what: String::new(),
-        told: "the API server's own Pod Security knows of no exceptions".to_owned(),
-        instead: "its other rules".to_owned(),
-    })
 }
 
 fn trouble(object: &Value, told: String, instead: &str) -> Trouble {

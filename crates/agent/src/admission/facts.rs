@@ -2,7 +2,7 @@
 //!
 //! What cannot be told is an error, never an absence: a policy would read an absence as an answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use nullius_admission::webhook::{Fact, Review, picks};
@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::policies::Standing;
-use crate::admission::Engines;
+use crate::{admission::Engines, error::chain};
 
 /// Fetches facts.
 pub(crate) struct FactSource {
@@ -26,6 +26,15 @@ pub(crate) struct FactSource {
 impl FactSource {
     pub(crate) fn new(questions: Questions, engines: Engines) -> Self {
         Self { questions, engines }
+    }
+
+    /// Tells a review what nearly all need and a cache knows, so that it need not ask.
+    pub(crate) fn foretell(&self, review: &mut Review) {
+        let name = &review.request().namespace;
+        if let Some(found) = self.engines.namespace(name) {
+            let need = Need::Namespace(name.clone());
+            review.learn(need, Ok(Fact::Namespace(Some(found))));
+        }
     }
 
     /// Fetches what a review needs, all at once, until its answer is of no more use.
@@ -51,6 +60,17 @@ impl FactSource {
         }
     }
 
+    /// A namespace as the API server has it now.
+    pub(crate) async fn fresh_namespace(
+        &self,
+        name: &str,
+        use_by: Instant,
+    ) -> Result<Option<Value>, String> {
+        let asked = tokio::time::timeout_at(use_by, self.questions.namespace(name)).await;
+        let answer = asked.map_err(|_| "the API server does not say it in time".to_owned())?;
+        answer.map_err(|error| chain(&error))
+    }
+
     async fn one(&self, user: &User, standing: &Standing, need: &Need) -> Result<Fact, String> {
         match need {
             Need::Namespace(name) => self.namespace(name).await.map(Fact::Namespace),
@@ -70,11 +90,12 @@ impl FactSource {
     }
 
     /// A namespace that was made a moment ago is not in the cache yet.
-    async fn namespace(&self, name: &str) -> Result<Option<Value>, String> {
+    async fn namespace(&self, name: &str) -> Result<Option<Arc<Value>>, String> {
         if let Some(found) = self.engines.namespace(name) {
-            return Ok(Some(Value::clone(&found)));
+            return Ok(Some(found));
         }
-        self.questions.namespace(name).await.map_err(|error| chain(&error))
+        let found = self.questions.namespace(name).await.map_err(|error| chain(&error))?;
+        Ok(found.map(Arc::new))
     }
 
     /// Parameters that came with policies count first.
@@ -85,10 +106,10 @@ impl FactSource {
         }
         let name = |object: &Value| object.pointer("/metadata/name").cloned();
         let known: Vec<Option<Value>> = found.iter().map(name).collect();
-        let cache =
-            standing.params.get(&query.kind).ok_or("objects of its kind are not watched")?;
-        cache.is_complete()?;
-        let picked = cache.list().into_iter().filter(|object| picks(query, object));
+        let mut caches = standing.params.iter().filter(|(source, _)| source.holds(query));
+        let (_, cache) = caches.next().ok_or("objects of its kind are not watched")?;
+        let there = cache.all_of(query.namespace.as_deref().unwrap_or_default())?;
+        let picked = there.into_iter().filter(|object| picks(query, object));
         let fresh = picked.filter(|object| !known.contains(&name(object)));
         found.extend(fresh.map(|object| Value::clone(&object)));
         Ok(found)
@@ -136,15 +157,4 @@ fn question(user: &User, check: &AccessCheck) -> AccessQuestion {
             ..AccessQuestion::default()
         },
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -1,14 +1,14 @@
 //! What one replica does for all: it keeps authorities fresh, writes the webhook configurations as the policies in force ask, and
 //! says in a ConfigMap what is in force.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use nullius_admission::webhook::{Entry, native::CONDITION};
 use nullius_kube::{
     ApiServer, Credential, EXCEPTED_POLICIES, KubeError, Leadership,
     admission::{
-        AuthorityRecord, AuthorityStore, NativePolicies, Registration, RegistrationStore,
-        StatusStore, WebhookEntry,
+        Asked, AuthorityRecord, AuthorityStore, NativePolicies, Registration, RegistrationStore,
+        ReplicaStore, StatusStore, WebhookEntry,
     },
 };
 use nullius_model::Timestamp;
@@ -16,9 +16,15 @@ use secrecy::ExposeSecret as _;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
+mod lowering;
+mod written;
+
+use self::{lowering::Lowering, written::Written};
 use super::{
     authority::{Believes, SETTLE, Turn, turn},
+    baselines::Gate,
     exceptions::Wanted,
+    levels::{self, Levels, Seen},
     policies::{Engines, Standing},
     service_name,
 };
@@ -29,18 +35,33 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
 /// The kubelet asks each second whether a replica is ready: nobody is sent to one before its Service knows it.
 const READY_FIRST: Duration = Duration::from_secs(3);
 
+/// A replica that is not ready leads for one round, and so long after it not again: one that is ready comes in between.
+const STAND_IN: Duration = Duration::from_secs(20);
+
 /// The part of a replica that may lead.
 pub(crate) struct Leader {
     engines: Engines,
+    gate: Gate,
     authorities: AuthorityStore,
     registrations: RegistrationStore,
     status: StatusStore,
     native: NativePolicies,
+    levels: Levels,
+    lowering: Lowering,
+    /// The pod of this replica.
+    pod: String,
     /// Conditions that are to be written, and since when the webhook is asked about their objects.
     asked: BTreeMap<String, (String, Instant)>,
+    replicas: ReplicaStore,
+    /// Conditions that wait for replicas, by policy.
+    waiting: BTreeMap<String, String>,
     /// Policies of the API server that it does not let be changed, and why.
     refused: BTreeMap<String, String>,
+    /// Conditions that were written.
+    written: Written,
     ready_since: Option<Instant>,
+    /// When this replica led last though it was not ready.
+    stood_in: Option<Instant>,
     leads: bool,
     /// The term in which this replica leads, for whoever works only then.
     terms: watch::Sender<Option<u64>>,
@@ -51,17 +72,28 @@ impl Leader {
         api: &ApiServer,
         account: &Credential,
         engines: Engines,
+        gate: Gate,
+        levels: Levels,
+        pod: String,
         terms: watch::Sender<Option<u64>>,
     ) -> Result<Self, AgentError> {
         Ok(Self {
             engines,
+            gate,
             authorities: AuthorityStore::new(api, account.clone())?,
             registrations: RegistrationStore::new(api, account.clone())?,
             status: StatusStore::new(api, account.clone())?,
             native: NativePolicies::new(api, account.clone())?,
+            levels,
+            lowering: Lowering::new(api, account)?,
+            pod,
+            replicas: ReplicaStore::new(api, account.clone())?,
             asked: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             refused: BTreeMap::new(),
+            written: Written::default(),
             ready_since: None,
+            stood_in: None,
             leads: false,
             terms,
         })
@@ -74,6 +106,8 @@ impl Leader {
         stop: CancellationToken,
     ) -> Result<(), AgentError> {
         let mut changes = self.engines.changes();
+        let mut baselines = self.gate.changes();
+        let mut places = self.levels.changes();
         while !stop.is_cancelled() {
             let round = tokio::time::timeout(ROUND_TIMEOUT, self.round(&mut leadership)).await;
             let pause = match round {
@@ -88,42 +122,73 @@ impl Leader {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = changes.next() => {}
+                _ = baselines.changed() => {}
+                _ = places.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
+        }
+        if tokio::time::timeout(ROUND_TIMEOUT, self.leave()).await.is_err() {
+            tracing::warn!("the API server does not say in time whether another replica goes on");
         }
         // Another replica finds out by itself, a little later.
         let _ = tokio::time::timeout(ROUND_TIMEOUT, leadership.release()).await;
         Ok(())
     }
 
+    /// Whoever goes and is followed by nobody leaves namespaces as their owners want them: nobody would enforce it.
+    async fn leave(&mut self) {
+        match self.replicas.is_followed(&self.pod).await {
+            Ok(true) => {}
+            Ok(false) => self.lowering.leave(&self.levels.seen()).await,
+            Err(error) => tracing::warn!(%error, "cannot ask whether another replica goes on"),
+        }
+    }
+
     async fn round(&mut self, leadership: &mut Leadership) -> Result<Next, KubeError> {
-        let term = leadership.contend().await?;
-        self.terms.send_if_modified(|known| std::mem::replace(known, term) != term);
-        let leads = term.is_some();
-        if leads != self.leads {
-            self.leads = leads;
-            tracing::info!(leads, "the lead among replicas has changed");
+        // Whoever does not know the baselines would take their rules away.
+        let knows = self.engines.deaf().is_none() && self.gate.is_complete().is_ok();
+        let standing = self.engines.standing().filter(|_| knows);
+        self.ready_since = standing.as_ref().and(self.ready_since.or(Some(Instant::now())));
+        let may = standing.is_some()
+            || self.stood_in.is_none_or(|stood_in| stood_in.elapsed() >= STAND_IN);
+        let term = if may { leadership.contend().await? } else { None };
+        // What only a leader does for long is done by one that is ready.
+        let told = term.filter(|_| standing.is_some());
+        self.terms.send_if_modified(|known| std::mem::replace(known, told) != told);
+        if told.is_some() != self.leads {
+            self.leads = told.is_some();
+            tracing::info!(leads = self.leads, "the lead among replicas has changed");
         }
-        let standing = self.engines.standing();
-        if standing.is_some() && self.ready_since.is_none() {
-            self.ready_since = Some(Instant::now());
-        }
-        if !leads {
+        if term.is_none() {
             return Ok(Next::Later);
         }
+        let next = self.lead(standing).await;
+        if told.is_none() {
+            self.stood_in = Some(Instant::now());
+            leadership.release().await?;
+        }
+        next
+    }
+
+    /// One round of who leads. Also without policies somebody must make an authority and say what is in the way.
+    async fn lead(&mut self, standing: Option<Arc<Standing>>) -> Result<Next, KubeError> {
         let record = self.authorities.load().await?;
+        let seen = self.levels.seen();
         let believes = match &standing {
             Some(standing) if self.is_ready() => {
-                let believes = self.register(&record, standing).await?;
+                self.lowering.restore(&seen).await;
+                let believes = self.register(&record, standing, &seen).await?;
                 if matches!(believes, Believes::All) {
                     self.leave_out(&standing.native).await;
+                    self.lowering.lower(&seen, &self.replicas).await;
                 }
+                self.lowering.tell(&seen, Timestamp::now()).await;
                 believes
             }
             _ => Believes::Unknown,
         };
         // What people read is in the way of nothing else.
-        if let Err(error) = self.status.write(self.told(standing.as_deref())).await {
+        if let Err(error) = self.status.write(self.told(standing.as_deref(), &seen)).await {
             tracing::warn!(%error, "cannot say what is in force");
         }
         match turn(&record, believes, &service_name(), Timestamp::now()) {
@@ -152,8 +217,9 @@ impl Leader {
         &self,
         record: &AuthorityRecord,
         standing: &Standing,
+        seen: &Seen,
     ) -> Result<Believes, KubeError> {
-        let Some(registration) = registration(record, standing) else {
+        let Some(registration) = registration(record, standing, &self.gate, seen) else {
             return Ok(Believes::Unknown);
         };
         if self.registrations.write(&registration).await? {
@@ -168,9 +234,11 @@ impl Leader {
 
     /// Makes the API server's policies leave out what exceptions are for, and nothing else.
     ///
-    /// What is left out newly is left out after the webhook has been asked about it for a while; what is to be asked about again
-    /// is at once.
+    /// What is left out newly is left out after the webhook has been asked about it for a while, and when every replica says that
+    /// it asks: one that has not heard of an exception yet would ask nobody. What is to be asked about again is at once.
     async fn leave_out(&mut self, native: &[Wanted]) {
+        self.waiting.clear();
+        let mut said = None;
         for Wanted { policy, standing, wanted } in native {
             if standing == wanted {
                 self.asked.remove(policy);
@@ -187,10 +255,28 @@ impl Leader {
                 if since.elapsed() < SETTLE {
                     continue;
                 }
+                if said.is_none() {
+                    match self.replicas.said().await {
+                        Ok(all) => said = Some(all),
+                        Err(error) => {
+                            tracing::warn!(%error, "cannot ask whether an exception is known to every replica");
+                            continue;
+                        }
+                    }
+                }
+                if let Some(silent) = silent(said.as_ref(), policy, expression) {
+                    self.waiting.insert(policy.clone(), silent);
+                    continue;
+                }
+            }
+            if !self.written.is_due(policy, wanted.as_deref(), Instant::now()) {
+                continue;
             }
             match self.native.set(policy, CONDITION, wanted.as_deref()).await {
                 Ok(()) => {
-                    tracing::info!(policy, "changed what the API server leaves to the webhook");
+                    if self.written.note(policy, wanted.as_deref(), Instant::now()) == 1 {
+                        tracing::info!(policy, "changed what the API server leaves to the webhook");
+                    }
                     self.refused.remove(policy);
                 }
                 // The next round tries again.
@@ -209,26 +295,51 @@ impl Leader {
                 }
             }
         }
-        self.refused.retain(|policy, _| native.iter().any(|each| each.policy == *policy));
+        let is_there = |policy: &str| native.iter().any(|each| each.policy == policy);
+        self.refused.retain(|policy, _| is_there(policy));
+        self.written.retain(is_there);
     }
 
     /// What people read of it.
-    fn told(&self, standing: Option<&Standing>) -> Vec<(String, String)> {
+    fn told(&self, standing: Option<&Standing>, seen: &Seen) -> Vec<(String, String)> {
         let lines = |lines: Vec<String>| lines.join("\n");
         let Some(standing) = standing else {
-            let faults = self.engines.unreadable().iter().map(ToString::to_string).collect();
+            let faults = self.engines.unreadable();
+            let deaf = self
+                .engines
+                .deaf()
+                .map(|what| format!("the API server has not been heard of {what}"));
+            let faults = faults.iter().map(ToString::to_string).chain(deaf).collect();
             return vec![("starting".to_owned(), lines(faults))];
         };
         let in_force = standing.engine.in_force();
         let refused = self.refused.iter().map(|(policy, told)| {
             format!("ValidatingAdmissionPolicy/{policy}: its match condition `{CONDITION}` cannot be changed; {told}")
         });
-        let troubles = standing.troubles.iter().map(ToString::to_string).chain(refused).collect();
+        let quarrels = self.written.quarrels().map(|policy| {
+            format!("ValidatingAdmissionPolicy/{policy}: somebody else writes its match condition `{CONDITION}` too; leave it to the agent")
+        });
+        let waiting = self.waiting.iter().map(|(policy, pods)| {
+            format!("ValidatingAdmissionPolicy/{policy}: its exceptions count when {pods} has heard of them")
+        });
+        let troubles = standing.troubles.iter().map(ToString::to_string);
+        let troubles = troubles.chain(refused).chain(quarrels).chain(waiting);
+        let troubles = troubles.chain(self.lowering.troubles(seen)).collect();
         vec![
             ("in-force".to_owned(), lines(in_force.names())),
             ("troubles".to_owned(), lines(troubles)),
         ]
     }
+}
+
+/// Who does not ask about the objects of a condition: replicas that are ready, or all where none is known.
+fn silent(said: Option<&BTreeMap<String, Asked>>, policy: &str, condition: &str) -> Option<String> {
+    let Some(said) = said.filter(|said| !said.is_empty()) else {
+        return Some("a ready replica".to_owned());
+    };
+    let silent = said.iter().filter(|(_, asked)| !asked.asks(policy, condition));
+    let pods: Vec<&str> = silent.map(|(pod, _)| pod.as_str()).collect();
+    (!pods.is_empty()).then(|| format!("`{}`", pods.join("`, `")))
 }
 
 enum Next {
@@ -237,22 +348,37 @@ enum Next {
 }
 
 /// What API servers are to know; `None` before there is an authority.
-fn registration(record: &AuthorityRecord, standing: &Standing) -> Option<Registration> {
+fn registration(
+    record: &AuthorityRecord,
+    standing: &Standing,
+    gate: &Gate,
+    seen: &Seen,
+) -> Option<Registration> {
     let current = record.current.as_ref()?;
     let mut registration = Registration {
         authorities_pem: record.generations().map(|each| each.certificate_pem.as_str()).collect(),
         ..Registration::default()
     };
     for entry in Entry::ALL {
-        let rules = standing.engine.in_force().rules(entry);
+        let mut rules = standing.engine.in_force().rules(entry).to_vec();
+        rules.extend(gate.rules(entry));
+        let (mut namespaces, mut conditions) = (None, Vec::new());
+        let asked_about = seen.asked_about();
+        if entry == Entry::PodSecurity && !asked_about.is_empty() {
+            rules.extend(levels::rules());
+            namespaces = Some(asked_about);
+            conditions.push(levels::condition());
+        }
         if rules.is_empty() {
             continue;
         }
         let webhook = WebhookEntry {
             name: entry.as_str().to_owned(),
             path: format!("/{}/{}", current.path.expose_secret(), entry.as_str()),
-            rules: rules.to_vec(),
+            rules,
             failure_policy: entry.failure_policy(),
+            namespaces,
+            conditions,
         };
         match entry.mutates() {
             true => registration.mutating.push(webhook),

@@ -38,9 +38,50 @@ impl Label for EntryLabel {
         Self(Entry::ValidateIgnore),
         Self(Entry::MutateFail),
         Self(Entry::MutateIgnore),
+        Self(Entry::PodSecurity),
     ];
     fn value(self) -> &'static str {
         self.0.as_str()
+    }
+}
+
+/// Who holds a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// Somebody who has named the path, or shown a certificate.
+    Known,
+    /// Nobody knows yet.
+    Stranger,
+}
+
+impl Label for Holder {
+    const NAME: &'static str = "holder";
+    const ALL: &'static [Self] = &[Self::Known, Self::Stranger];
+    fn value(self) -> &'static str {
+        match self {
+            Self::Known => "known",
+            Self::Stranger => "stranger",
+        }
+    }
+}
+
+/// Why a stranger's connection was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// More came from where it came from than there is room for.
+    Crowded,
+    /// It named no path in time.
+    Late,
+}
+
+impl Label for Cut {
+    const NAME: &'static str = "why";
+    const ALL: &'static [Self] = &[Self::Crowded, Self::Late];
+    fn value(self) -> &'static str {
+        match self {
+            Self::Crowded => "crowded",
+            Self::Late => "late",
+        }
     }
 }
 
@@ -49,9 +90,12 @@ impl Label for EntryLabel {
 pub(crate) struct AdmissionMeters {
     pub(crate) reviews: Counter<Outcome>,
     pub(crate) seconds: Histogram<EntryLabel>,
+    pub(crate) connections: Gauge<Holder>,
+    pub(crate) cut: Counter<Cut>,
     pub(crate) policies: Gauge,
     pub(crate) broken: Gauge,
     pub(crate) troubles: Gauge,
+    pub(crate) deaf: Gauge,
 }
 
 impl AdmissionMeters {
@@ -60,11 +104,21 @@ impl AdmissionMeters {
             reviews: all
                 .counter("nullius_admission_reviews_total", "reviews by what became of them"),
             seconds: all.histogram("nullius_admission_review_seconds", "time to answer a review"),
+            connections: all
+                .gauge("nullius_admission_connections", "connections by who holds them"),
+            cut: all.counter(
+                "nullius_admission_connections_cut_total",
+                "connections of strangers that were ended",
+            ),
             policies: all
                 .gauge("nullius_admission_policies", "policies in force as they were written"),
             broken: all.gauge(
                 "nullius_admission_policies_broken",
                 "policies that cannot be used, in whose place requests are refused",
+            ),
+            deaf: all.gauge(
+                "nullius_admission_deaf",
+                "1 while policies may have changed without this replica having heard of it",
             ),
             troubles: all.gauge(
                 "nullius_admission_troubles",

@@ -13,11 +13,11 @@ use arc_swap::ArcSwapOption;
 use nullius_admission::webhook::{Engine, FileFault, InForce, PolicyFile, Trouble, check};
 use nullius_kube::{
     ADMISSION_POLICIES_LABEL, ApiServer, Credential, SYSTEM_NAMESPACE,
-    admission::{Objects, Watched},
+    admission::{Asked, Objects, Room, Watched},
     kubernetes_version,
 };
 use nullius_model::{Namespace, Timestamp};
-use nullius_policy::admission_policy::{Kind, Version};
+use nullius_policy::admission_policy::{ParamSource, Pick, Version};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -34,20 +34,28 @@ use crate::{
 
 /// Several changes that come together are one.
 const TOGETHER: Duration = Duration::from_millis(50);
-/// Parameters that are not known by then are asked for in vain, which denies.
+/// New parameters that are not known by then are asked for in vain, which denies.
 const PARAMS_WITHIN: Duration = Duration::from_secs(5);
+/// Memory for all parameters, in bytes: whoever may make objects of their kinds could fill it.
+const PARAMS_MOST: usize = 64 << 20;
+/// Whether caches still know what they say is looked at this often.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Policies in force with what they ask for.
 pub(crate) struct Standing {
     pub(crate) engine: Engine,
-    /// Objects of the kinds of parameters.
-    pub(crate) params: BTreeMap<Kind, Objects>,
+    /// The parameters that bindings refer to.
+    pub(crate) params: BTreeMap<ParamSource, Objects>,
     /// What is not in force as it was written.
     pub(crate) troubles: Vec<Trouble>,
     /// What the API server's own policies have to say, so that exceptions from them count.
     pub(crate) native: Vec<Wanted>,
+    /// Conditions about whose objects the API server's own policies are asked here.
+    pub(crate) asked: Asked,
     /// The exceptions that count, as the cluster has them.
     pub(crate) exceptions: Vec<Arc<Value>>,
+    /// Whether these are all that there are.
+    pub(crate) exceptions_known: bool,
 }
 
 /// What is in force, for everybody who asks.
@@ -67,6 +75,31 @@ pub(crate) struct Sources {
     pub(crate) definitions: Objects,
     /// The ConfigMaps that hold policies.
     pub(crate) maps: Objects,
+    /// The policies that the API server asks by itself, and their bindings.
+    pub(crate) native: Native,
+}
+
+/// Policies and bindings of the API server.
+#[derive(Clone)]
+pub(crate) struct Native {
+    pub(crate) policies: Objects,
+    pub(crate) bindings: Objects,
+}
+
+impl Native {
+    /// Waits until both were listed once.
+    pub(crate) async fn completed(&mut self) {
+        self.policies.completed().await;
+        self.bindings.completed().await;
+    }
+
+    /// Waits for the next change of either.
+    pub(crate) async fn changed(&mut self) {
+        tokio::select! {
+            () = self.policies.changed() => {}
+            () = self.bindings.changed() => {}
+        }
+    }
 }
 
 /// How often it changed, and what keeps the first from coming into force.
@@ -85,7 +118,6 @@ impl Engines {
         meters: AdmissionMeters,
         tasks: &mut Tasks,
     ) -> Result<Self, AgentError> {
-        let excepting = Excepting::watch(api, account, homes, tasks)?;
         let mut watching = |name, what: &Watched| {
             let (objects, keeping) = Objects::watch(api, account.clone(), what)?;
             tasks.spawn_loop(name, keeping);
@@ -108,12 +140,29 @@ impl Engines {
                 ..Watched::all("v1", "ConfigMap", "configmaps")
             },
         )?;
+        let mut own = |name, kind, plural| {
+            watching(name, &Watched::all("admissionregistration.k8s.io/v1", kind, plural))
+        };
+        let native = Native {
+            policies: own(
+                "the API server's policies",
+                "ValidatingAdmissionPolicy",
+                "validatingadmissionpolicies",
+            )?,
+            bindings: own(
+                "the API server's bindings",
+                "ValidatingAdmissionPolicyBinding",
+                "validatingadmissionpolicybindings",
+            )?,
+        };
+        let excepting = Excepting::watch(api, account, native.clone(), homes, tasks)?;
         let engines = Self(Arc::new(Shared {
             standing: ArcSwapOption::empty(),
             sources: Sources {
                 namespaces: namespaces.clone(),
                 definitions: definitions.clone(),
                 maps: maps.clone(),
+                native,
             },
             changes: watch::Sender::new(Seen::default()),
         }));
@@ -129,7 +178,11 @@ impl Engines {
             again: None,
             readable: BTreeMap::new(),
             params: BTreeMap::new(),
+            room: Room::default(),
             compiled: None,
+            lacked: Vec::new(),
+            unheard: None,
+            deaf: None,
             told: BTreeSet::new(),
         };
         tasks.spawn_loop("compiler", making.run());
@@ -143,7 +196,20 @@ impl Engines {
 
     /// A namespace as the watch has it.
     pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Value>> {
-        self.0.sources.namespaces.find("", name)
+        self.0.sources.namespaces.find_current("", name)
+    }
+
+    /// Of what has not been heard for so long that policies may have changed since.
+    pub(crate) fn deaf(&self) -> Option<&'static str> {
+        let Sources { namespaces: _, definitions, maps, native } = &self.0.sources;
+        [
+            (maps, "the policies of ConfigMaps"),
+            (definitions, "definitions of kinds"),
+            (&native.policies, "the API server's policies"),
+            (&native.bindings, "the API server's bindings"),
+        ]
+        .into_iter()
+        .find_map(|(objects, what)| objects.is_current().is_err().then_some(what))
     }
 
     /// What policies are made of and look at.
@@ -159,6 +225,35 @@ impl Engines {
     /// Tells of changes of what is in force.
     pub(crate) fn changes(&self) -> Changes {
         Changes(self.0.changes.subscribe())
+    }
+}
+
+#[cfg(test)]
+impl Engines {
+    /// What is in force already, without a cluster that says it.
+    pub(crate) fn in_force(api: &ApiServer, engine: Engine) -> Result<Self, AgentError> {
+        let objects = || {
+            let what = Watched::all("v1", "Namespace", "namespaces");
+            let watched = Objects::watch(api, Credential::None, &what);
+            watched.map(|(objects, _)| objects).map_err(AgentError::from)
+        };
+        let native = Native { policies: objects()?, bindings: objects()? };
+        let (namespaces, definitions, maps) = (objects()?, objects()?, objects()?);
+        let sources = Sources { namespaces, definitions, maps, native };
+        let standing = Standing {
+            engine,
+            params: BTreeMap::new(),
+            troubles: Vec::new(),
+            native: Vec::new(),
+            asked: Asked::default(),
+            exceptions: Vec::new(),
+            exceptions_known: true,
+        };
+        Ok(Self(Arc::new(Shared {
+            standing: ArcSwapOption::from_pointee(standing),
+            sources,
+            changes: watch::Sender::new(Seen::default()),
+        })))
     }
 }
 
@@ -185,44 +280,77 @@ struct Making {
     again: Option<Duration>,
     /// Each file as it could be read last.
     readable: BTreeMap<String, String>,
-    params: BTreeMap<Kind, (Objects, AbortOnDropHandle<()>)>,
+    params: BTreeMap<ParamSource, (Objects, AbortOnDropHandle<()>)>,
+    /// How much of memory the parameters of one source may take.
+    room: Room,
     compiled: Option<(Vec<PolicyFile>, Arc<InForce>)>,
+    /// What was in the way of parameters when it was looked at last.
+    lacked: Vec<Trouble>,
+    /// Why exceptions were not known when they were looked at last.
+    unheard: Option<String>,
+    deaf: Option<&'static str>,
     told: BTreeSet<String>,
 }
 
 impl Making {
     async fn run(mut self) {
-        let version = self.version().await;
+        let minor = self.minor().await;
         self.maps.completed().await;
         self.definitions.completed().await;
         self.namespaces.completed().await;
         self.excepting.completed().await;
-        tracing::info!(%version, "know namespaces, kinds and policies");
+        tracing::info!(version = %version_of(minor), "know namespaces, kinds and policies");
         loop {
-            self.bring_up(version).await;
-            tokio::select! {
-                () = self.maps.changed() => {}
-                () = self.definitions.changed() => {}
-                () = self.excepting.changed() => {}
-                () = after(self.again) => {}
+            self.bring_up(minor).await;
+            let again = after(self.again);
+            tokio::pin!(again);
+            loop {
+                tokio::select! {
+                    () = self.maps.changed() => break,
+                    () = self.definitions.changed() => break,
+                    () = self.excepting.changed() => break,
+                    () = &mut again => break,
+                    () = tokio::time::sleep(LOOK) => {
+                        self.hear();
+                        if self.lacking() != self.lacked || self.excepting.unheard() != self.unheard {
+                            break;
+                        }
+                    }
+                }
             }
             tokio::time::sleep(TOGETHER).await;
         }
     }
 
+    /// Tells when something was not heard for too long, and when it is heard again.
+    fn hear(&mut self) {
+        let deaf = self.engines.deaf();
+        if deaf != self.deaf {
+            match deaf {
+                Some(what) => tracing::warn!(
+                    what,
+                    "not ready: the API server has not been heard of it for too long"
+                ),
+                None => tracing::info!("hear the API server again"),
+            }
+            self.deaf = deaf;
+            self.meters.deaf.set((), i64::from(deaf.is_some()));
+        }
+    }
+
     /// The API server whose rules hold.
-    async fn version(&self) -> Version {
+    async fn minor(&self) -> Option<u16> {
         let mut backoff = Backoff::within_cluster();
         loop {
             match kubernetes_version(&self.api, self.account.clone()).await {
-                Ok(version) => return minor_of(&version),
+                Ok(version) => return minor_number(&version),
                 Err(error) => tracing::warn!(%error, "cannot ask for the version, try again"),
             }
             tokio::time::sleep(backoff.after_failure(random())).await;
         }
     }
 
-    async fn bring_up(&mut self, version: Version) {
+    async fn bring_up(&mut self, minor: Option<u16>) {
         let is_first = self.engines.standing().is_none();
         let (mut files, faults, lost) = self.files();
         if is_first && !lost.is_empty() {
@@ -235,12 +363,13 @@ impl Making {
             });
             return;
         }
+        self.unheard = self.excepting.unheard();
         let excepted = self.excepting.look(Timestamp::now());
         self.again = excepted.again;
         files.extend(excepted.files);
         let in_force = match &self.compiled {
             Some((before, in_force)) if *before == files => Arc::clone(in_force),
-            _ => match self.compile(files, version).await {
+            _ => match self.compile(files, version_of(minor)).await {
                 Some(in_force) => in_force,
                 None => return,
             },
@@ -251,24 +380,33 @@ impl Making {
         for wrong in wrong {
             self.tell(&wrong.to_string());
         }
-        let engine = engine.excepting(excepted.exceptions);
+        let engine = engine.excepting(excepted.exceptions).measuring(minor.unwrap_or(u16::MAX));
         self.watch_params(&engine).await;
         let mut troubles: Vec<Trouble> = faults.iter().map(Trouble::of_file).collect();
         troubles.extend(lost.iter().map(Trouble::of_new_file));
         troubles.extend(in_force.troubles().iter().cloned());
         troubles.extend(excepted.troubles);
+        self.lacked = self.lacking();
+        troubles.extend(self.lacked.iter().cloned());
         self.put_in_force(Standing {
             engine,
-            params: BTreeMap::new(),
+            params: self.watched(),
             troubles,
             native: excepted.wanted,
+            asked: excepted.asked,
             exceptions: excepted.objects,
+            exceptions_known: self.unheard.is_none(),
         });
     }
 
     async fn compile(&mut self, files: Vec<PolicyFile>, version: Version) -> Option<Arc<InForce>> {
         let texts = files.clone();
-        let compiled = tokio::task::spawn_blocking(move || InForce::compile(&texts, version)).await;
+        let before = self.compiled.as_ref().map(|(_, in_force)| Arc::clone(in_force));
+        let compile = move || match before {
+            Some(before) => before.replaced(&texts, version),
+            None => InForce::compile(&texts, version),
+        };
+        let compiled = tokio::task::spawn_blocking(compile).await;
         match compiled {
             Ok(Ok(in_force)) => {
                 let in_force = Arc::new(in_force);
@@ -311,40 +449,71 @@ impl Making {
         (files, faults, lost)
     }
 
-    /// Watches the kinds of parameters that policies take, and no others; waits until they are known, but not for ever.
+    /// Watches the parameters that bindings refer to, and no others; waits until new ones are known, or cannot be, but not for ever.
     async fn watch_params(&mut self, engine: &Engine) {
-        let kinds = engine.in_force().param_kinds();
-        self.params.retain(|kind, _| kinds.contains(kind));
-        for kind in kinds {
-            if self.params.contains_key(&kind) {
+        let mut sources = engine.in_force().param_sources();
+        // A policy with a kind that the cluster does not have, or without the namespaces that its binding names, denies by itself.
+        sources.retain(|source| {
+            let place = engine.place(&source.kind);
+            place.is_some_and(|place| place.is_namespaced || source.namespace.is_none())
+        });
+        self.room.set(PARAMS_MOST / sources.len().max(1));
+        self.params.retain(|source, _| sources.contains(source));
+        let mut new = Vec::new();
+        for source in sources {
+            let Some(place) = engine.place(&source.kind) else { continue };
+            if self.params.contains_key(&source) {
                 continue;
             }
-            // A policy with a kind that the cluster does not have denies by itself.
-            let Some(place) = engine.place(&kind) else { continue };
-            let what = Watched::all(&kind.api_version(), &kind.kind, &place.resource.resource);
+            let what = watched(&source, &place.resource.resource, &self.room);
             match Objects::watch(&self.api, self.account.clone(), &what) {
                 Ok((objects, keeping)) => {
+                    let mut tried = objects.clone();
+                    new.push(async move { tried.tried().await });
                     let keeping = AbortOnDropHandle::new(tokio::spawn(keeping));
-                    self.params.insert(kind, (objects, keeping));
+                    self.params.insert(source, (objects, keeping));
                 }
-                Err(error) => tracing::warn!(%error, %kind, "cannot watch parameters"),
-            }
-        }
-        let all = self.params.values().map(|(objects, _)| {
-            let mut objects = objects.clone();
-            async move { objects.completed().await }
-        });
-        let all = futures::future::join_all(all);
-        if tokio::time::timeout(PARAMS_WITHIN, all).await.is_err() {
-            for (kind, (objects, _)) in &self.params {
-                if let Err(wrong) = objects.is_complete() {
-                    tracing::warn!(
-                        %kind, %wrong,
-                        "cannot read parameters, so policies that take them deny; let the account `nullius-admission` read them"
-                    );
+                Err(error) => {
+                    tracing::warn!(%error, kind = %source.kind, "cannot watch parameters");
                 }
             }
         }
+        let _ = tokio::time::timeout(PARAMS_WITHIN, futures::future::join_all(new)).await;
+    }
+
+    /// What is in the way of parameters.
+    fn lacking(&self) -> Vec<Trouble> {
+        let mut troubles = Vec::new();
+        for (source, (objects, _)) in &self.params {
+            let mut tell = |told: String| {
+                troubles.push(Trouble {
+                    file: format!("parameters {}", source.kind),
+                    line: 0,
+                    what: String::new(),
+                    told,
+                    instead: "policies that take them deny".to_owned(),
+                });
+            };
+            if let Err(wrong) = objects.is_current() {
+                tell(format!(
+                    "they cannot be read ({wrong}); let the account `nullius-admission` get, list and watch them"
+                ));
+            }
+            for (namespace, bytes) in objects.too_much() {
+                tell(format!(
+                    "in `{namespace}` there are {bytes} bytes of them, too many to be known"
+                ));
+            }
+        }
+        troubles.sort();
+        troubles.dedup();
+        troubles
+    }
+
+    /// The caches of parameters.
+    fn watched(&self) -> BTreeMap<ParamSource, Objects> {
+        let params = self.params.iter();
+        params.map(|(source, (objects, _))| (source.clone(), objects.clone())).collect()
     }
 
     fn put_in_force(&mut self, standing: Standing) {
@@ -359,12 +528,6 @@ impl Making {
             tracing::warn!(%trouble, "do not enforce as it is written");
         }
         self.told = now;
-        let params = self
-            .params
-            .iter()
-            .map(|(kind, (objects, _))| (kind.clone(), objects.clone()))
-            .collect();
-        let standing = Standing { params, ..standing };
         self.engines.0.standing.store(Some(Arc::new(standing)));
         self.engines.0.changes.send_modify(|seen| {
             seen.changes += 1;
@@ -379,6 +542,20 @@ impl Making {
             tracing::warn!(trouble = text, "cannot take policies as they are written");
         }
     }
+}
+
+/// What is to be watched for a source: no more than bindings refer to, since not only administrators make parameters.
+fn watched(source: &ParamSource, plural: &str, room: &Room) -> Watched {
+    let mut what = Watched {
+        namespace: source.namespace.clone(),
+        room: Some(room.clone()),
+        ..Watched::all(&source.kind.api_version(), &source.kind.kind, plural)
+    };
+    match &source.pick {
+        Pick::Named(name) => what.name = Some(name.clone()),
+        Pick::Selected(selector) => what.labels = Some(selector.to_string()),
+    }
+    what
 }
 
 /// After a time; never without one.
@@ -407,12 +584,12 @@ pub(crate) fn files_of(maps: &[Arc<Value>]) -> Vec<PolicyFile> {
     files
 }
 
-/// `v1.36.3`, `v1.34+`.
-fn minor_of(version: &str) -> Version {
-    minor_number(version).map_or(Version::LATEST, Version::minor)
+/// What holds in a minor version; where nobody can say which, in the newest.
+fn version_of(minor: Option<u16>) -> Version {
+    minor.map_or(Version::LATEST, Version::minor)
 }
 
-/// The minor version, where it says one.
+/// The minor version of `v1.36.3` or `v1.34+`, where it says one.
 pub(crate) fn minor_number(version: &str) -> Option<u16> {
     let minor = version.split('.').nth(1).unwrap_or_default();
     let digits: String = minor.chars().take_while(char::is_ascii_digit).collect();
@@ -429,7 +606,7 @@ mod tests {
     #[test]
     fn the_minor_version_is_read_from_what_clouds_write() {
         for (text, minor) in [("v1.36.3", 36), ("v1.34.2-gke.100", 34), ("v1.35+", 35)] {
-            assert_eq!(minor_of(text), Version::minor(minor), "{text}");
+            assert_eq!(minor_number(text), Some(minor), "{text}");
         }
     }
 
@@ -441,5 +618,62 @@ mod tests {
         let files = files_of(&[Arc::new(map)]);
         assert_eq!(files[0], PolicyFile { name: "m/a.yaml".to_owned(), text: "{}".to_owned() });
         assert!(check(&files[1]).is_err());
+    }
+
+    #[test]
+    fn of_parameters_no_more_is_watched_than_bindings_refer_to() {
+        let text = |name: &str, reference: Value| {
+            let policy = json!({
+                "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+                "metadata": { "name": name },
+                "spec": {
+                    "paramKind": { "apiVersion": "v1", "kind": "ConfigMap" },
+                    "matchConstraints": { "resourceRules": [{ "apiGroups": [""], "apiVersions": ["v1"],
+                        "operations": ["CREATE"], "resources": ["pods"] }] },
+                    "validations": [{ "expression": "params == null" }],
+                },
+            });
+            let binding = json!({
+                "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+                "metadata": { "name": name },
+                "spec": { "policyName": name, "validationActions": ["Deny"], "paramRef": reference },
+            });
+            format!("{policy}\n---\n{binding}")
+        };
+        let files = [
+            (
+                "named",
+                json!({ "name": "limits", "namespace": "shop", "parameterNotFoundAction": "Deny" }),
+            ),
+            ("there", json!({ "name": "limits", "parameterNotFoundAction": "Deny" })),
+            (
+                "some",
+                json!({ "selector": { "matchLabels": { "a": "b" } }, "parameterNotFoundAction": "Deny" }),
+            ),
+        ];
+        let files = files.map(|(name, reference)| PolicyFile {
+            name: name.to_owned(),
+            text: text(name, reference),
+        });
+        let in_force = InForce::compile(&files, Version::LATEST).unwrap();
+        let room = Room::default();
+        let watches: Vec<_> = in_force
+            .param_sources()
+            .iter()
+            .map(|source| {
+                let what = watched(source, "configmaps", &room);
+                assert_eq!(what.room, Some(room.clone()));
+                (what.namespace, what.name, what.labels)
+            })
+            .collect();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            watches,
+            [
+                (None, some("limits"), None),
+                (None, None, some("a=b")),
+                (some("shop"), some("limits"), None),
+            ]
+        );
     }
 }

@@ -10,7 +10,7 @@ use nullius_policy::{
 };
 use nullius_proto::agent_v1::{AdmissionDecision, AdmissionEffect, AdmissionRemark};
 
-use super::report::{Reports, UsedPolicy};
+use crate::report::{Reports, UsedPolicy};
 
 /// Tells what was decided about a review. Never waits.
 pub(crate) fn tell(reports: &Reports, review: &Review, judged: &Judged, now: Timestamp) {
@@ -75,7 +75,11 @@ fn remarks(judged: &Judged) -> Vec<AdmissionRemark> {
         effect: effect.into(),
         policy: format!("{}/{}", kind(&violation.policy), violation.policy),
         binding: violation.binding.clone().unwrap_or_default(),
-        check: violation.validation.map(|at| format!("validation {at}")).unwrap_or_default(),
+        check: match (violation.check, violation.validation) {
+            (Some(check), _) => check.to_owned(),
+            (None, Some(at)) => format!("validation {at}"),
+            (None, None) => String::new(),
+        },
         message: violation.message.clone(),
         ..AdmissionRemark::default()
     };

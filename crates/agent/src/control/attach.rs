@@ -228,7 +228,7 @@ impl Link {
                         return Ended::Closed;
                     }
                 }
-                _ = renewed.changed() => certificate_is_old = true,
+                Ok(()) = renewed.changed() => certificate_is_old = true,
                 () = self.stop.cancelled() => {
                     self.finish(&to_hub).await;
                     return Ended::Stopped;

@@ -121,7 +121,7 @@ pub(crate) async fn follow(control: RemoteControl, proxy: Arc<Proxy>) {
         let watched = tokio::select! {
             watched = watch(&control, &proxy, &mut backoff) => watched,
             // What came with a renewed certificate counts as well.
-            _ = identity.key_set.changed() => continue,
+            Ok(()) = identity.key_set.changed() => continue,
         };
         if let Err(why) = watched {
             tracing::warn!(%why, "do not hear agent control, ask again");

@@ -115,7 +115,7 @@ impl Tunnel {
         tokio::select! {
             why = served.ended() => return Err(why),
             () = hub_drains => {}
-            _ = self.epoch.changed() => {}
+            Ok(()) = self.epoch.changed() => {}
         }
         // The hub sends nothing new on the old connection once the new one stands; what runs on it goes on.
         tokio::spawn(async move {

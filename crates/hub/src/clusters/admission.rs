@@ -1,4 +1,5 @@
-//! What `agent admission` tells of its cluster: decisions for the audit, merged uses, what its background scan finds.
+//! What agents tell of their cluster: `agent admission` its decisions, merged uses and what its background scan finds, `agent control`
+//! what the API server tells it.
 //!
 //! The cluster is the certificate's, never a message's. A batch is receipted once all of it is durable, in one
 //! transaction with its number, so that one that comes again is counted once. Whoever tells too fast waits for its
@@ -7,6 +8,7 @@
 mod decisions;
 mod pace;
 mod scan;
+mod server;
 mod uses;
 
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
@@ -15,7 +17,7 @@ use futures::Stream;
 use nullius_model::{AuditKind, AuditOutcome, ClusterName, InfraId, InstanceId};
 use nullius_proto::{
     VERSION,
-    admission::{DECISIONS, REPORT_BYTES, SCAN_WORDS, USES},
+    admission::{DECISIONS, REPORT_BYTES, SCAN_WORDS, SERVER_WORDS, USES},
     agent_v1::{
         AdmissionBatch, AdmissionReceipt, AdmissionReport,
         admission_report::Kind,
@@ -43,24 +45,31 @@ pub(super) struct AdmissionService {
     pub(super) hub: Arc<Hub>,
     pub(super) cluster: ClusterName,
     pub(super) instance: InstanceId,
+    pub(super) teller: Teller,
 }
 
-/// The service that the proven peer may use; none where it is no `agent admission`.
+/// Which agent tells: each its own words alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Teller {
+    /// `agent admission`, of what policies decide and what stands.
+    Policies,
+    /// `agent control`, of what the API server says.
+    ApiServer,
+}
+
+/// The service that the proven peer may use; none where it has nothing to tell.
 pub(super) fn service_for(
     hub: &Arc<Hub>,
     id: &InfraId,
 ) -> Option<AdmissionServer<AdmissionService>> {
-    match id {
-        InfraId::AgentAdmission { cluster, instance } => {
-            let service = AdmissionService {
-                hub: Arc::clone(hub),
-                cluster: cluster.clone(),
-                instance: instance.clone(),
-            };
-            Some(AdmissionServer::new(service).max_decoding_message_size(REPORT_BYTES))
-        }
-        InfraId::AgentProxy { .. } | InfraId::AgentControl { .. } | InfraId::Hub { .. } => None,
-    }
+    let (cluster, instance, teller) = match id {
+        InfraId::AgentAdmission { cluster, instance } => (cluster, instance, Teller::Policies),
+        InfraId::AgentControl { cluster, instance } => (cluster, instance, Teller::ApiServer),
+        InfraId::AgentProxy { .. } | InfraId::Hub { .. } => return None,
+    };
+    let (cluster, instance) = (cluster.clone(), instance.clone());
+    let service = AdmissionService { hub: Arc::clone(hub), cluster, instance, teller };
+    Some(AdmissionServer::new(service).max_decoding_message_size(REPORT_BYTES))
 }
 
 type Receipts = Pin<Box<dyn Stream<Item = Result<AdmissionReceipt, Status>> + Send>>;
@@ -129,11 +138,12 @@ impl AdmissionService {
                 ));
             };
             self.known()?;
-            if let Some(why) = beyond_bounds(&batch) {
+            if let Some(why) = beyond_bounds(&batch, self.teller) {
                 self.alarm(&format!("admission report refused: {why}")).await;
                 return Err(Status::invalid_argument(why));
             }
-            tokio::time::sleep(self.hub.clusters().pace.take(&self.cluster, &batch)).await;
+            tokio::time::sleep(self.hub.clusters().pace.take(&self.cluster, self.teller, &batch))
+                .await;
             let number = batch.number;
             let turn = self.write(epoch, batch).await.map_err(|error| unavailable(&error))?;
             if turn == BatchTurn::Stale {
@@ -152,7 +162,9 @@ impl AdmissionService {
         let now = hub.now();
         let names = batch.decisions.iter().map(|decision| decision.username.as_str());
         let names = names.chain(batch.uses.iter().map(|used| used.username.as_str()));
+        let names = names.chain(batch.server_words.iter().map(|word| word.username.as_str()));
         let people = self.people(names).await?;
+        let joined = server::join(hub, cluster, &batch.server_words).await?;
         let mut tx = hub.store().begin().await?;
         let turn = tx.reports().take(cluster, instance, epoch, batch.number, now).await?;
         let BatchTurn::New { missing } = turn else {
@@ -162,11 +174,16 @@ impl AdmissionService {
         for decision in &batch.decisions {
             tx.audit(&decisions::event(hub, cluster, decision, &people, now))?;
         }
+        for word in &joined {
+            tx.audit(&word.event(hub, cluster, &people))?;
+        }
         if let Some(gap) = self.gap(&batch, missing) {
             tx.audit(&gap)?;
         }
-        let used: Vec<_> =
-            batch.uses.iter().filter_map(|used| uses::of(cluster, used, &people, now)).collect();
+        let told = batch.uses.iter().filter_map(|used| uses::of(cluster, used, &people, now));
+        let of_server = batch.server_uses.iter();
+        let of_server = of_server.filter_map(|used| server::used(cluster, used, &people, now));
+        let used: Vec<_> = told.chain(of_server).collect();
         tx.usage().merge(&used).await?;
         scan::write(&mut tx, cluster, &batch.scan, now).await?;
         tx.commit().await?;
@@ -204,13 +221,24 @@ impl AdmissionService {
         let lost = [
             ("lost-decisions", batch.lost_decisions),
             ("lost-uses", batch.lost_uses),
+            ("lost-events", batch.lost_server_words),
+            ("turned-away-lists", batch.turned_away_lists),
+            ("unreadable-lists", batch.unreadable_lists),
+            ("unreadable-events", batch.unreadable_events),
             ("lost-batches", missing),
         ];
         if lost.iter().all(|(_, count)| *count == 0) {
             return None;
         }
-        let what = "decisions of the cluster were lost before they were told";
-        let (kind, failed) = (AuditKind::Admission, AuditOutcome::Failed);
+        let (kind, what) = match self.teller {
+            Teller::Policies => {
+                (AuditKind::Admission, "decisions of the cluster were lost before they were told")
+            }
+            Teller::ApiServer => {
+                (AuditKind::ApiServer, "not all that the api server said was taken or told")
+            }
+        };
+        let failed = AuditOutcome::Failed;
         let mut event = agent_event(&self.hub, kind, failed, &self.cluster, &self.instance, what);
         let lost = lost.into_iter().filter(|(_, count)| *count > 0);
         event.facts.extend(lost.map(|(name, count)| (name.to_owned(), count.to_string())));
@@ -236,11 +264,22 @@ impl AdmissionService {
 }
 
 /// Why a batch is more than an agent may tell at once.
-fn beyond_bounds(batch: &AdmissionBatch) -> Option<&'static str> {
+fn beyond_bounds(batch: &AdmissionBatch, teller: Teller) -> Option<&'static str> {
     if batch.number == 0 {
         return Some("a batch without a number");
     }
+    let of_policies = batch.decisions.len() + batch.uses.len() + batch.scan.len();
+    let of_server = batch.server_words.len() + batch.server_uses.len();
+    let (others, why) = match teller {
+        Teller::Policies => (of_server, "words of an api server from an agent that hears none"),
+        Teller::ApiServer => (of_policies, "words of policies from an agent that has none"),
+    };
+    if others > 0 {
+        return Some(why);
+    }
     let counts = [
+        (batch.server_words.len(), SERVER_WORDS, "too many words of the api server in one batch"),
+        (batch.server_uses.len(), USES, "too many uses in one batch"),
         (batch.decisions.len(), DECISIONS, "too many decisions in one batch"),
         (batch.uses.len(), USES, "too many uses in one batch"),
         (batch.scan.len(), SCAN_WORDS, "too many words of a scan in one batch"),

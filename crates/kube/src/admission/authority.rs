@@ -23,7 +23,7 @@ pub struct Generation {
     pub certificate_pem: String,
     /// Its key, PKCS#8.
     pub key: SecretSlice<u8>,
-    /// The part of the webhook's path that nobody guesses.
+    /// The part of the webhook's path that strangers do not know.
     pub path: SecretString,
 }
 

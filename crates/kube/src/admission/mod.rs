@@ -2,15 +2,19 @@
 //! authority, and the two webhook configurations that the join manifest made.
 
 mod authority;
+mod levels;
 mod native;
 mod objects;
 mod questions;
 mod registration;
+mod replicas;
 
 pub use authority::{AuthorityRecord, AuthorityStore, Generation};
+pub use levels::{ExceptionStatuses, NamespaceLevels};
 pub use native::NativePolicies;
-pub use objects::{Objects, Watched};
+pub use objects::{Objects, Room, Watched};
 pub use questions::{AccessQuestion, AccessTarget, AccessVerdict, Questions};
 pub use registration::{
     EXCLUDED_NAMESPACES, Registration, RegistrationStore, StatusStore, WebhookEntry,
 };
+pub use replicas::{Asked, ReplicaStore};

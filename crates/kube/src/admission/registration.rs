@@ -9,6 +9,7 @@ use kube::{Api, Resource, api::PostParams};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
+use super::replicas;
 use crate::{
     ADMISSION_STATUS, ADMISSION_WEBHOOKS, AGENT_ADMISSION, ApiServer, ConnectError, Credential,
     KubeError, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, Step,
@@ -16,6 +17,8 @@ use crate::{
 
 /// How long an API server waits for an answer.
 const TIMEOUT_SECONDS: u8 = 10;
+/// The label that every namespace has, with its own name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 /// Namespaces that no policy of the webhook is for: nodes, cluster and agent must always come up again.
 pub const EXCLUDED_NAMESPACES: [&str; 4] =
     ["kube-node-lease", "kube-system", SESSIONS_NAMESPACE, SYSTEM_NAMESPACE];
@@ -25,12 +28,16 @@ pub const EXCLUDED_NAMESPACES: [&str; 4] =
 pub struct WebhookEntry {
     /// The first part of its name.
     pub name: String,
-    /// The path, with the part that nobody guesses.
+    /// The path, with the part that strangers do not know.
     pub path: String,
     /// For which requests, `rules` of the API.
     pub rules: Vec<Value>,
     /// `Fail` or `Ignore`.
     pub failure_policy: &'static str,
+    /// The only namespaces that it is for; none stands for all but the [excluded](EXCLUDED_NAMESPACES).
+    pub namespaces: Option<Vec<String>>,
+    /// Conditions of requests, each with its name.
+    pub conditions: Vec<(&'static str, String)>,
 }
 
 /// What the API server is to know.
@@ -90,6 +97,14 @@ enum Kind {
 
 /// Every field that the API server would fill in is there, so that what is written can be compared with what stands.
 fn webhook(entry: &WebhookEntry, kind: Kind, authorities: &str) -> Value {
+    let mut selected =
+        vec![json!({ "key": NAME_LABEL, "operator": "NotIn", "values": EXCLUDED_NAMESPACES })];
+    selected.extend(
+        entry
+            .namespaces
+            .iter()
+            .map(|names| json!({ "key": NAME_LABEL, "operator": "In", "values": names })),
+    );
     let mut webhook = json!({
         "name": format!("{}.admission.nullius.dev", entry.name),
         "clientConfig": {
@@ -101,14 +116,18 @@ fn webhook(entry: &WebhookEntry, kind: Kind, authorities: &str) -> Value {
         "rules": entry.rules,
         "failurePolicy": entry.failure_policy,
         "matchPolicy": "Equivalent",
-        "namespaceSelector": { "matchExpressions": [
-            { "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": EXCLUDED_NAMESPACES },
-        ] },
+        "namespaceSelector": { "matchExpressions": selected },
         "objectSelector": {},
         "sideEffects": "None",
         "timeoutSeconds": TIMEOUT_SECONDS,
         "admissionReviewVersions": ["v1"],
     });
+    if !entry.conditions.is_empty() {
+        let conditions = entry.conditions.iter();
+        let conditions =
+            conditions.map(|(name, expression)| json!({ "name": name, "expression": expression }));
+        webhook["matchConditions"] = conditions.collect();
+    }
     if kind == Kind::Mutating {
         webhook["reinvocationPolicy"] = json!("IfNeeded");
     }
@@ -147,11 +166,13 @@ impl StatusStore {
         Ok(Self { maps: Api::namespaced(server.client(credential)?, SYSTEM_NAMESPACE) })
     }
 
-    /// Says this; nothing is written where it is said already.
+    /// Says this beside what replicas say; nothing is written where it is said already.
     pub async fn write(&self, data: Vec<(String, String)>) -> Result<(), KubeError> {
         let found = self.maps.get(ADMISSION_STATUS).await;
         let mut found = found.map_err(KubeError::at(Step::WriteStatus))?;
-        let data = Some(data.into_iter().collect());
+        let mut data = data.into_iter().collect();
+        replicas::keep(found.data.as_ref(), &mut data);
+        let data = Some(data);
         if found.data == data {
             return Ok(());
         }

@@ -33,9 +33,12 @@ pub(super) fn rights() -> Vec<Value> {
         { "apiGroups": ["admissionregistration.k8s.io"],
           "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"], "verbs": read },
         { "apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": read },
-        { "apiGroups": ["admissionregistration.k8s.io"],
-          "resources": ["validatingadmissionpolicies", "validatingadmissionpolicybindings"], "verbs": read },
-        { "apiGroups": ["nullius.dev"], "resources": ["policyexceptions"], "verbs": read },
+        { "apiGroups": ["nullius.dev"], "resources": ["namespacebaselines", "policyexceptions"], "verbs": read },
+        // The policy `nullius-pod-security` narrows it to the level of Pod Security.
+        { "apiGroups": [""], "resources": ["namespaces"], "verbs": ["patch"] },
+        { "apiGroups": ["nullius.dev"], "resources": ["policyexceptions/status"], "verbs": ["patch"] },
+        { "apiGroups": [""], "resources": ["limitranges", "resourcequotas"], "verbs": read },
+        { "apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": read },
         { "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"],
           "resourceNames": [EXCEPTED_POLICIES], "verbs": read },
         { "apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"] },
@@ -96,6 +99,7 @@ pub(super) fn workload(deployments: &Deployments, fingerprint: &str) -> Vec<Valu
         plain(env::API_TOKEN_FILE, env::API_TOKEN_PATH),
         plain(env::CLIENT_CA_FILE, env::CLIENT_CA_PATH),
         plain(env::LISTEN, &format!("[::]:{ADMISSION_PORT}")),
+        json!({ "name": env::POD, "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }),
         // Whoever wants others than the agent's own writes them there.
         json!({ "name": env::EXCEPTION_NAMESPACES, "valueFrom": { "configMapKeyRef": {
             "name": CONFIG, "key": "exception-namespaces", "optional": true,

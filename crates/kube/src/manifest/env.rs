@@ -22,6 +22,8 @@ pub const API_CA_FILE: &str = "NULLIUS_API_CA_FILE";
 pub const CONTROL: &str = "NULLIUS_CONTROL";
 /// Address that `agent control` listens on for proxies, and `agent admission` for API servers.
 pub const LISTEN: &str = "NULLIUS_LISTEN";
+/// Address that `agent control` hears the API server's audit webhook at; it hears none where this is absent.
+pub const AUDIT_LISTEN: &str = "NULLIUS_AUDIT_LISTEN";
 /// Address of health and readiness.
 pub const HEALTH: &str = "NULLIUS_HEALTH";
 
@@ -30,6 +32,8 @@ pub const CLIENT_CA_FILE: &str = "NULLIUS_ADMISSION_CLIENT_CA";
 
 /// Namespaces in which exceptions from policies count, separated by commas; for `agent admission`.
 pub const EXCEPTION_NAMESPACES: &str = "NULLIUS_EXCEPTION_NAMESPACES";
+/// Name of the pod itself, for `agent admission`: replicas tell each other what they know.
+pub const POD: &str = "NULLIUS_POD";
 
 pub(super) const CLIENT_CA_DIR: &str = "/etc/nullius/client-ca";
 pub(super) const CLIENT_CA_PATH: &str = "/etc/nullius/client-ca/ca.crt";

@@ -3,10 +3,9 @@
 //! A schema cannot compare an end with when the object was made, a policy can. What only the program knows, such as the form of
 //! paths, it says where the exception would count.
 
-use nullius_model::API_VERSION;
 use serde_json::{Value, json};
 
-use super::rights::part_of;
+use super::rights::{group_and_version, part_of};
 
 /// How long an exception lasts at most, in the unit of expressions.
 const MOST: &str = "2160h";
@@ -15,10 +14,6 @@ const PLURAL: &str = "policyexceptions";
 
 pub(super) fn objects() -> Vec<Value> {
     vec![definition(), policy(), binding()]
-}
-
-fn group_and_version() -> (&'static str, &'static str) {
-    API_VERSION.split_once('/').unwrap_or((API_VERSION, ""))
 }
 
 fn definition() -> Value {
@@ -36,6 +31,7 @@ fn definition() -> Value {
             },
             "versions": [{
                 "name": version, "served": true, "storage": true,
+                "subresources": { "status": {} },
                 "additionalPrinterColumns": [
                     { "name": "Owner", "type": "string", "jsonPath": ".spec.owner" },
                     { "name": "Expires", "type": "string", "jsonPath": ".spec.expires" },
@@ -45,7 +41,7 @@ fn definition() -> Value {
                     "type": "object",
                     "description": "Accepts what policies find wrong with some objects: somebody answers for it, with a reason, until an end.",
                     "required": ["spec"],
-                    "properties": { "spec": spec() },
+                    "properties": { "spec": spec(), "status": status() },
                 } },
             }],
         },
@@ -77,6 +73,31 @@ fn spec() -> Value {
                 },
             },
             "scope": scope(),
+        },
+    })
+}
+
+fn status() -> Value {
+    let text = |about: &str| json!({ "type": "string", "description": about });
+    json!({
+        "type": "object",
+        "description": "Where it counts for the Pod Security that API servers enforce by themselves.",
+        "properties": {
+            "observedGeneration": { "type": "integer", "format": "int64", "description": "Which version of the spec this is about." },
+            "message": text("What of it counts nowhere, and why."),
+            "podSecurity": {
+                "type": "array", "description": "Namespaces that it is for; not all of them.",
+                "items": {
+                    "type": "object", "required": ["namespace"],
+                    "properties": {
+                        "namespace": text("The namespace."),
+                        "inForceSince": {
+                            "type": "string", "format": "date-time", "description": "Since when it counts there.",
+                        },
+                        "message": text("Why it does not count there."),
+                    },
+                },
+            },
         },
     })
 }

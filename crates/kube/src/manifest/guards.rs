@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::rights::part_of;
 use crate::names::{
     ACCOUNT_PREFIX, ADMISSION, ADMISSION_SECRET, ADMISSION_STATUS, AGENT_ADMISSION, AGENT_PROXY,
-    BINDER, BINDING_PREFIX, CEILING, CONTROL_LEASE, GUARD_PROBE, JOIN_SECRET, MARKER_TYPE,
-    PROVISIONER, ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET,
+    AUDIT_SECRET, BASELINE, BINDER, BINDING_PREFIX, CEILING, CONTROL_LEASE, GUARD_PROBE,
+    JOIN_SECRET, MARKER_TYPE, PROVISIONER, ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE,
+    SYSTEM_NAMESPACE, TRUST_SECRET,
 };
 
 /// Whether the request is about a Lease.
@@ -79,15 +80,18 @@ fn system_closed() -> Value {
     let ours = format!(
         "variables.ours && request.resource.group == '' && ( \
             variables.resource == 'serviceaccounts' && variables.subresource == 'token' \
-                && variables.name in ['{ROLE_WRITER}', '{PROVISIONER}', '{AGENT_PROXY}'] \
-            || variables.resource == 'secrets' && variables.name in ['{TRUST_SECRET}', '{JOIN_SECRET}']) \
+                && variables.name in ['{ROLE_WRITER}', '{PROVISIONER}', '{AGENT_PROXY}', '{BASELINE}'] \
+            || variables.resource == 'secrets' && variables.name in ['{TRUST_SECRET}', '{JOIN_SECRET}', '{AUDIT_SECRET}']) \
         || variables.ours && {LEASES} && variables.name == '{CONTROL_LEASE}'"
     );
+    let baseline = format!("variables.baseline && {LEASES} && variables.name == '{BASELINE}'");
     let admission = format!(
         "variables.admission && ( \
             request.resource.group == '' && request.operation == 'UPDATE' && variables.subresource == '' \
                 && (variables.resource == 'secrets' && variables.name == '{ADMISSION_SECRET}' \
                     || variables.resource == 'configmaps' && variables.name == '{ADMISSION_STATUS}') \
+            || request.resource.group == 'nullius.dev' && variables.resource == 'policyexceptions' \
+                && variables.subresource == 'status' && request.operation == 'UPDATE' \
             || {LEASES} && variables.name == '{AGENT_ADMISSION}')"
     );
     // Draining a node and telling of events need no trust. With a Lease of that name `nullius-role-writer` is proven
@@ -99,12 +103,13 @@ fn system_closed() -> Value {
     );
     let who = format!(
         "variables.controller || 'system:nodes' in variables.groups || {harmless} || {ours} || {admission} \
-        || variables.guardian"
+        || {baseline} || variables.guardian"
     );
     let mut variables = identity_variables();
     variables.extend(request_variables());
     variables.push(variable("ours", &is_account(PROVISIONER)));
     variables.push(variable("admission", &is_account(ADMISSION)));
+    variables.push(variable("baseline", &is_account(BASELINE)));
     policy(
         "nullius-system-closed",
         json!({
@@ -256,7 +261,7 @@ fn role_writer() -> Value {
     )
 }
 
-fn policy(
+pub(super) fn policy(
     name: &str,
     constraints: Value,
     conditions: &[(&str, &str)],
@@ -292,7 +297,7 @@ fn policy(
     })
 }
 
-fn binding_of(policy: &Value) -> Value {
+pub(super) fn binding_of(policy: &Value) -> Value {
     let name = &policy["metadata"]["name"];
     json!({
         "apiVersion": POLICY_API,
@@ -316,7 +321,7 @@ fn rbac(resources: &[&str]) -> Value {
     })
 }
 
-fn variable(name: &str, expression: &str) -> Value {
+pub(super) fn variable(name: &str, expression: &str) -> Value {
     json!({ "name": name, "expression": squeeze(expression) })
 }
 
@@ -328,7 +333,7 @@ fn request_variables() -> Vec<Value> {
     ]
 }
 
-fn identity_variables() -> Vec<Value> {
+pub(super) fn identity_variables() -> Vec<Value> {
     vec![
         variable("groups", "has(request.userInfo.groups) ? request.userInfo.groups : []"),
         variable(
@@ -350,12 +355,12 @@ fn identity_variables() -> Vec<Value> {
     ]
 }
 
-fn username_is(account: &str) -> String {
+pub(super) fn username_is(account: &str) -> String {
     format!("request.userInfo.username == 'system:serviceaccount:{SYSTEM_NAMESPACE}:{account}'")
 }
 
 /// One of our accounts, signed in with its own token.
-fn is_account(account: &str) -> String {
+pub(super) fn is_account(account: &str) -> String {
     format!("{} && {}", username_is(account), is_genuine())
 }
 

@@ -6,13 +6,13 @@
 //! role-writer must hold `bind` itself; that it has it on all ClusterRoles, and what it may write on ClusterRoles
 //! at all, is narrowed by admission (`guards`), since RBAC has no prefixes. Nobody holds `escalate`.
 
-use nullius_model::Ceiling;
+use nullius_model::{API_VERSION, Ceiling};
 use serde_json::{Value, json};
 
-use super::Shape;
+use super::{Shape, audit};
 use crate::names::{
-    AGENT_PROXY, BINDER, CEILING, CEILING_BINDING, CONTROL_LEASE, JOIN_SECRET, PROVISIONER,
-    ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET,
+    AGENT_PROXY, BASELINE, BINDER, CEILING, CEILING_BINDING, CONTROL_LEASE, JOIN_SECRET,
+    PROVISIONER, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET,
 };
 
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -20,6 +20,11 @@ const COORDINATION: &str = "coordination.k8s.io";
 
 pub(super) fn part_of() -> Value {
     json!({ "app.kubernetes.io/part-of": "nullius" })
+}
+
+/// Group and version of our own kinds.
+pub(super) fn group_and_version() -> (&'static str, &'static str) {
+    API_VERSION.split_once('/').unwrap_or((API_VERSION, ""))
 }
 
 pub(super) fn namespaces() -> Vec<Value> {
@@ -80,7 +85,7 @@ fn role_writer(ceiling: &Ceiling) -> Vec<Value> {
 
 fn provisioner(shape: &Shape) -> Vec<Value> {
     let own_tokens: &[&str] = match shape {
-        Shape::InCluster { .. } => &[ROLE_WRITER],
+        Shape::InCluster { .. } => &[ROLE_WRITER, BASELINE],
         // Without a kubelet the process renews the tokens of all its accounts by itself.
         Shape::Beside => &[ROLE_WRITER, PROVISIONER, AGENT_PROXY],
     };
@@ -107,6 +112,10 @@ fn provisioner(shape: &Shape) -> Vec<Value> {
         { "apiGroups": [COORDINATION], "resources": ["leases"], "resourceNames": [CONTROL_LEASE],
           "verbs": ["get", "update"] },
     ]);
+    let mut system = system;
+    if let (Shape::InCluster { .. }, Some(rules)) = (shape, system.as_array_mut()) {
+        rules.extend(audit::rights());
+    }
     vec![
         cluster_role("nullius:provisioner", bindings),
         cluster_role_binding("nullius:provisioner", "nullius:provisioner", &[PROVISIONER]),

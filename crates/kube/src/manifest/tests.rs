@@ -96,7 +96,7 @@ fn only_beside_a_kubeconfig_does_the_provisioner_renew_its_own_token() {
             .unwrap();
         role["rules"][0]["resourceNames"].to_string()
     };
-    assert_eq!(names(&in_cluster()), r#"["nullius-role-writer"]"#);
+    assert_eq!(names(&in_cluster()), r#"["nullius-role-writer","nullius-baseline"]"#);
     assert!(names(&beside()).contains("nullius-provisioner"));
 }
 

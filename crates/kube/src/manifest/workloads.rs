@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 
 use super::{Deployments, HubPins, admission, env, rights::part_of};
 use crate::names::{
-    AGENT_PROXY, CONTROL_PORT, HEALTH_PORT, JOIN_SECRET, PROVISIONER, SESSIONS_NAMESPACE,
-    SYSTEM_NAMESPACE,
+    AGENT_PROXY, AUDIT_PORT, CONTROL_PORT, HEALTH_PORT, JOIN_SECRET, PROVISIONER,
+    SESSIONS_NAMESPACE, SYSTEM_NAMESPACE,
 };
 
 pub(super) const CONFIG: &str = "nullius-agent";
 const PROXY: &str = "nullius-agent-proxy";
-const CONTROL: &str = "nullius-agent-control";
+pub(super) const CONTROL: &str = "nullius-agent-control";
 const HUB_AUDIENCE: &str = "nullius-hub";
 /// The agent lets running streams end for 30 s; the kubelet waits a little longer.
 const GRACE_SECONDS: u32 = 40;
@@ -111,9 +111,11 @@ fn control(deployments: &Deployments, fingerprint: &str) -> Value {
         plain(env::API_TOKEN_FILE, env::API_TOKEN_PATH),
         plain(env::JOIN_TOKEN_FILE, env::JOIN_TOKEN_PATH),
         plain(env::LISTEN, &format!("[::]:{CONTROL_PORT}")),
+        plain(env::AUDIT_LISTEN, &format!("[::]:{AUDIT_PORT}")),
     ]);
     let ports = json!([
         { "name": "credentials", "containerPort": CONTROL_PORT },
+        { "name": "audit", "containerPort": AUDIT_PORT },
         { "name": "health", "containerPort": HEALTH_PORT },
     ]);
     let mut volumes = vec![config_volume(), hub_token_volume()];

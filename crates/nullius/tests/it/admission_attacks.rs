@@ -323,7 +323,7 @@ fn cve_2026_23881_loops_doubling_texts_and_variables_end_in_a_refusal_and_not_in
         assert!(began.elapsed() < Duration::from_secs(5), "{name}: {:?}", began.elapsed());
     }
     let other = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "other" } });
-    assert!(!court.send("configmaps", &other).text().contains("failed calling webhook"));
+    court.passes("configmaps", &other);
 }
 
 #[test]

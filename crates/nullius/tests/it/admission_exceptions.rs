@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nullius_kube::{EXCEPTED_POLICIES, SYSTEM_NAMESPACE};
+use nullius_kube::{AGENT_ADMISSION, EXCEPTED_POLICIES, SYSTEM_NAMESPACE};
 use nullius_testkit::wait_until;
 use serde_json::{Value, json};
 
@@ -85,19 +85,10 @@ fn an_exception_counts_for_its_objects_until_its_end() {
 
     let policy = court.own("ports");
     let scope = json!({ "namespaces": [court.name()], "names": ["edge"], "containers": ["edge"] });
-    // Somebody who may write in a namespace of their own is not who may except.
-    let own = exception(court.name(), "self", &policy, scope.clone(), 3_600);
-    let foreign = Excepted::new(&world, &own);
-    wait_until(SOON, "the exception to be told", || {
-        let told = format!(
-            "PolicyException/{}/self:0: exceptions count only in `{SYSTEM_NAMESPACE}`",
-            court.name()
-        );
-        court.status()["troubles"].as_str()?.contains(&told).then_some(())
-    })
-    .unwrap();
-    court.refuses("pods", &edge, PORTS);
-    drop(foreign);
+    // Somebody who may write in a namespace of their own is not who may except: nobody even reads what they write.
+    let to_itself = json!({ "namespaces": [court.name()], "names": ["self"] });
+    let own = exception(court.name(), "self", &policy, to_itself, 3_600);
+    let _foreign = Excepted::new(&world, &own);
 
     let name = court.own("edge");
     let accepted = exception(SYSTEM_NAMESPACE, &name, &policy, scope.clone(), 3_600);
@@ -113,6 +104,7 @@ fn an_exception_counts_for_its_objects_until_its_end() {
     assert_eq!((&waived["outcome"], &waived["kube"]["name"]), (&json!("done"), &json!("edge")));
     court.refuses("pods", &pod("edge", &[("edge", true), ("other", true)]), PORTS);
     court.refuses("pods", &pod("other", &[("edge", true)]), PORTS);
+    assert!(!court.send("pods", &pod("self", &[("edge", true)])).is_success(), "an own exception");
     drop(accepted);
     court.refuses("pods", &edge, PORTS);
 
@@ -170,6 +162,43 @@ impl Drop for Native<'_> {
     }
 }
 
+/// A pod that passes for a replica of the webhook which has not heard of anything; no API server comes to it.
+pub(crate) struct Deaf<'w>(&'w World, String);
+
+impl<'w> Deaf<'w> {
+    pub(crate) fn new(world: &'w World, name: &str) -> Self {
+        let labels = json!({ "app.kubernetes.io/component": AGENT_ADMISSION });
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": name, "namespace": SYSTEM_NAMESPACE, "labels": labels },
+            "spec": {
+                // Nobody starts it: what its status says is what the test says.
+                "schedulerName": "nobody",
+                "securityContext": { "runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": { "type": "RuntimeDefault" } },
+                "containers": [{
+                    "name": "deaf", "image": "localhost/deaf:1",
+                    "securityContext": { "allowPrivilegeEscalation": false, "capabilities": { "drop": ["ALL"] } },
+                }],
+            },
+        });
+        world.direct().apply(&pod.to_string()).unwrap();
+        let deaf = Self(world, name.to_owned());
+        let ready = r#"{"status":{"conditions":[{"type":"Ready","status":"True"}]}}"#;
+        let patch =
+            ["-n", SYSTEM_NAMESPACE, "patch", "pod", name, "--subresource=status", "-p", ready];
+        world.direct().ok(&patch).unwrap();
+        deaf
+    }
+}
+
+impl Drop for Deaf<'_> {
+    fn drop(&mut self) {
+        let delete =
+            ["-n", SYSTEM_NAMESPACE, "delete", "pod", &self.1, "--grace-period=0", "--force"];
+        let _ = self.0.direct().run(&delete);
+    }
+}
+
 #[test]
 fn the_api_server_leaves_the_objects_of_exceptions_to_the_webhook_and_nobody_slips_through() {
     let Some(world) = World::together() else { return };
@@ -217,7 +246,15 @@ fn the_api_server_leaves_the_objects_of_exceptions_to_the_webhook_and_nobody_sli
         }] });
         let patch =
             ["patch", "clusterrole", EXCEPTED_POLICIES, "--type=merge", "-p", &may.to_string()];
+        let deaf = Deaf::new(&world, &court.own("deaf"));
         world.direct().ok(&patch).unwrap();
+        wait_until(SOON, "the replica that has not heard of it to be told", || {
+            let told = format!("its exceptions count when `{}` has heard of them", deaf.1);
+            court.status()["troubles"].as_str()?.contains(&told).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}: {:#}", court.status()));
+        assert!(by_api_server(&edge), "a replica that has not heard of it would ask nobody");
+        drop(deaf);
         court.passes("pods", &edge);
         assert!(!by_api_server(&both), "the webhook asks about what the API server leaves out");
         assert!(by_api_server(&pod("other", &[("edge", true)])));

@@ -24,14 +24,14 @@ const SILENT_TOLD_WITHIN: Duration = Duration::from_secs(35);
 const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// The API server of a cluster, as its process.
-struct ApiServer {
-    pid: u32,
+pub(crate) struct ApiServer {
+    pub(crate) pid: u32,
     command: Vec<String>,
     marker: String,
 }
 
 impl ApiServer {
-    fn of(cluster: &Cluster) -> Self {
+    pub(crate) fn of(cluster: &Cluster) -> Self {
         let processes = cluster.processes();
         let process = processes.iter().rev().find(|process| process.name == "kube-apiserver");
         let pid = process.unwrap().pid;
@@ -46,9 +46,14 @@ impl ApiServer {
 
     /// Starts it again as it was.
     fn start(&self, log: &Path) -> Program {
+        self.start_with(log, &[])
+    }
+
+    /// Starts it again with arguments of which the last one of a name counts.
+    pub(crate) fn start_with(&self, log: &Path, more: &[String]) -> Program {
         let (name, value) = self.marker.split_once('=').unwrap();
         let mut command = Command::new(&self.command[0]);
-        command.args(&self.command[1..]).env(name, value);
+        command.args(&self.command[1..]).args(more).env(name, value);
         Program::start("the API server", log, &mut command)
     }
 }

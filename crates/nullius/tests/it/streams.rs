@@ -267,7 +267,11 @@ fn an_ephemeral_container_looks_into_a_pod() {
         ];
         let output = kubectl.run_with_input(&debug, "something\n").unwrap();
         ended_with(&output, 0);
-        let logs = kubectl.ok(&["logs", "page", "-c", &format!("ask-{number}")]).unwrap();
-        assert_eq!(logs, "asked something\n");
+        // The kubelet writes logs down after the command has ended.
+        let logs = ["logs", "page", "-c", &format!("ask-{number}")];
+        let seen = wait_until(SOON, "what the ephemeral container printed", || {
+            kubectl.run(&logs).ok().filter(|output| !output.stdout.is_empty())
+        });
+        assert_eq!(seen.unwrap().stdout, "asked something\n");
     }
 }

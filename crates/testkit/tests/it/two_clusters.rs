@@ -1,9 +1,9 @@
 //! Two clusters at the same time, one of them with IPv6: neither disturbs the other, and certificates of one are not
 //! taken by the other.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
-use nullius_testkit::{Api, Cluster, ClusterConfig, Profile, Progress, up_all};
+use nullius_testkit::{Api, Cluster, ClusterConfig, Profile, Progress, up_all, wait_until};
 
 use crate::{Turn, page_pod};
 
@@ -66,7 +66,11 @@ fn pods_and_services_have_both_families(cluster: &Cluster) {
     assert!(service.contains('.') && service.contains(':'), "{service}");
     // From the host to the pod over IPv6: real packets.
     let v6 = pod.split(' ').find(|address| address.contains(':')).unwrap();
-    std::net::TcpStream::connect((v6, 8080)).unwrap();
+    // Its container runs; what is in it listens a moment later.
+    wait_until(Duration::from_secs(30), "the pod to listen", || {
+        std::net::TcpStream::connect((v6, 8080)).ok()
+    })
+    .unwrap();
 }
 
 /// A kubelet shows a certificate of its own cluster's authority; an API server takes no other.

@@ -1,19 +1,14 @@
 //! What the background scan judges by, as the cluster has it: its own policies and bindings, the webhook's, their parameters,
 //! kinds and namespaces.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use nullius_admission::{background::Measures, webhook::native};
-use nullius_kube::{
-    ApiServer, Credential,
-    admission::{Objects, Watched},
-    kubernetes_version,
-};
+use nullius_kube::{ApiServer, Credential, kubernetes_version};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    AgentError,
     admission::policies::{Engines, files_of, minor_number},
     backoff::{Backoff, random},
     tasks::Tasks,
@@ -21,7 +16,6 @@ use crate::{
 
 /// Several changes that come together are one.
 const TOGETHER: Duration = Duration::from_millis(500);
-const GROUP: &str = "admissionregistration.k8s.io/v1";
 
 /// Follows what the scan judges by.
 pub(crate) fn follow(
@@ -29,45 +23,25 @@ pub(crate) fn follow(
     account: &Credential,
     engines: Engines,
     tasks: &mut Tasks,
-) -> Result<watch::Receiver<Option<Arc<Measures>>>, AgentError> {
-    let mut watching = |name, kind: &str, plural: &str| {
-        let (objects, keeping) =
-            Objects::watch(api, account.clone(), &Watched::all(GROUP, kind, plural))?;
-        tasks.spawn_loop(name, keeping);
-        Ok::<_, AgentError>(objects)
-    };
-    let policies = watching(
-        "policies of the cluster",
-        "ValidatingAdmissionPolicy",
-        "validatingadmissionpolicies",
-    )?;
-    let bindings = watching(
-        "bindings of the cluster",
-        "ValidatingAdmissionPolicyBinding",
-        "validatingadmissionpolicybindings",
-    )?;
+) -> watch::Receiver<Option<Arc<Measures>>> {
     let (told, measures) = watch::channel(None);
-    let following =
-        Following { api: api.clone(), account: account.clone(), engines, policies, bindings, told };
+    let following = Following { api: api.clone(), account: account.clone(), engines, told };
     tasks.spawn_loop("measures of the scan", following.run());
-    Ok(measures)
+    measures
 }
 
 struct Following {
     api: ApiServer,
     account: Credential,
     engines: Engines,
-    policies: Objects,
-    bindings: Objects,
     told: watch::Sender<Option<Arc<Measures>>>,
 }
 
 impl Following {
-    async fn run(mut self) {
+    async fn run(self) {
         let minor = self.minor().await;
         let mut sources = self.engines.sources();
-        self.policies.completed().await;
-        self.bindings.completed().await;
+        sources.native.completed().await;
         sources.namespaces.completed().await;
         sources.definitions.completed().await;
         sources.maps.completed().await;
@@ -75,8 +49,7 @@ impl Following {
         loop {
             self.told.send_replace(Some(Arc::new(self.measures(minor))));
             tokio::select! {
-                () = self.policies.changed() => {}
-                () = self.bindings.changed() => {}
+                () = sources.native.changed() => {}
                 () = sources.namespaces.changed() => {}
                 () = sources.definitions.changed() => {}
                 () = sources.maps.changed() => {}
@@ -101,7 +74,8 @@ impl Following {
         let sources = self.engines.sources();
         let mut policies: Vec<(String, String)> =
             files_of(&sources.maps.list()).into_iter().map(|file| (file.name, file.text)).collect();
-        for object in self.policies.list().iter().chain(&self.bindings.list()) {
+        let native = &sources.native;
+        for object in native.policies.list().iter().chain(&native.bindings.list()) {
             let name = object.pointer("/metadata/name").and_then(Value::as_str);
             // What the API server leaves to the webhook is judged like the rest.
             let text = native::written(object).to_string();
@@ -109,6 +83,17 @@ impl Following {
         }
         let standing = self.engines.standing();
         for object in standing.iter().flat_map(|standing| &standing.exceptions) {
+            // Where it counts, and when that was told, changes nothing of what it says.
+            let metadata = ["name", "namespace", "creationTimestamp"].map(|field| {
+                let value = object.pointer(&format!("/metadata/{field}"));
+                (field.to_owned(), value.cloned().unwrap_or_default())
+            });
+            let mut object = Value::clone(object);
+            if let Some(fields) = object.as_object_mut() {
+                fields.remove("status");
+                let metadata = metadata.into_iter().filter(|(_, value)| !value.is_null());
+                fields.insert("metadata".to_owned(), metadata.collect());
+            }
             policies.push(("PolicyException".to_owned(), object.to_string()));
         }
         let values = |objects: Vec<Arc<Value>>| -> Vec<Value> {
@@ -116,8 +101,26 @@ impl Following {
         };
         let mut facts = values(sources.definitions.list());
         if let Some(standing) = &standing {
-            facts.extend(standing.params.values().flat_map(|objects| values(objects.list())));
+            // Several bindings may refer to the same object.
+            let params = standing.params.iter().flat_map(|(source, objects)| {
+                let of =
+                    move |object: Arc<Value>| ((source.kind.clone(), place_of(&object)), object);
+                objects.list().into_iter().map(of)
+            });
+            let params: BTreeMap<_, Arc<Value>> = params.collect();
+            facts.extend(values(params.into_values().collect()));
         }
-        Measures { policies, facts, namespaces: values(sources.namespaces.list()), minor }
+        let programs = standing.map(|standing| standing.engine.in_force().programs().clone());
+        let namespaces = values(sources.namespaces.list());
+        Measures { policies, facts, namespaces, minor, programs: programs.unwrap_or_default() }
     }
+}
+
+/// Namespace and name.
+fn place_of(object: &Value) -> (String, String) {
+    let text = |field: &str| {
+        let text = object.get("metadata").and_then(|metadata| metadata.get(field));
+        text.and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    (text("namespace"), text("name"))
 }

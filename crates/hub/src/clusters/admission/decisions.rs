@@ -118,7 +118,19 @@ fn facts(decision: &AdmissionDecision) -> Vec<(String, String)> {
     put("username".to_owned(), &decision.username, NAME);
     put("groups".to_owned(), &decision.groups.join(","), WORDS);
     put("dry-run".to_owned(), if decision.dry_run { "yes" } else { "" }, NAME);
-    for (number, remark) in decision.remarks.iter().take(REMARKS).enumerate() {
+    facts.extend(remarks(&decision.remarks));
+    facts
+}
+
+/// What policies had to say, as facts: `policy`, `binding` and so on, with `-2`, `-3` for further ones.
+pub(super) fn remarks(remarks: &[AdmissionRemark]) -> Vec<(String, String)> {
+    let mut facts: Vec<(String, String)> = Vec::new();
+    let mut put = |name: String, value: &str, most: usize| {
+        if !value.is_empty() {
+            facts.push((name, cut(value, most)));
+        }
+    };
+    for (number, remark) in remarks.iter().take(REMARKS).enumerate() {
         let key = |what: &str| match number {
             0 => what.to_owned(),
             _ => format!("{what}-{}", number + 1),
@@ -132,7 +144,7 @@ fn facts(decision: &AdmissionDecision) -> Vec<(String, String)> {
         put(key("waived-for"), &remark.waiver_reason, WORDS);
         put(key("waived-until"), &remark.waiver_expires, NAME);
     }
-    let more = decision.remarks.len().saturating_sub(REMARKS);
+    let more = remarks.len().saturating_sub(REMARKS);
     if more > 0 {
         put("more-remarks".to_owned(), &more.to_string(), NAME);
     }

@@ -6,6 +6,7 @@ use nullius_model::ClusterName;
 use nullius_proto::agent_v1::AdmissionBatch;
 use tokio::time::Instant;
 
+use super::Teller;
 use crate::lock::lock;
 
 /// So much may be told at once before anybody waits.
@@ -15,14 +16,19 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// When each cluster has paid for what it told.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(Mutex<HashMap<ClusterName, Instant>>);
+pub(crate) struct Pace(Mutex<HashMap<(ClusterName, Teller), Instant>>);
 
 impl Pace {
     /// Takes a batch; gives how long it waits first.
-    pub(super) fn take(&self, cluster: &ClusterName, batch: &AdmissionBatch) -> Duration {
+    pub(super) fn take(
+        &self,
+        cluster: &ClusterName,
+        teller: Teller,
+        batch: &AdmissionBatch,
+    ) -> Duration {
         let now = Instant::now();
         let mut paid = lock(&self.0);
-        let until = paid.entry(cluster.clone()).or_insert(now);
+        let until = paid.entry((cluster.clone(), teller)).or_insert(now);
         *until = (*until).max(now) + cost(batch);
         until.saturating_duration_since(now + BURST).min(LONGEST)
     }
@@ -35,7 +41,8 @@ fn cost(batch: &AdmissionBatch) -> Duration {
     };
     Duration::from_millis(2)
         + each(batch.decisions.len(), 2_000)
-        + each(batch.uses.len(), 300)
+        + each(batch.uses.len() + batch.server_uses.len(), 300)
+        + each(batch.server_words.len(), 2_000)
         + each(batch.scan.len(), 1_000)
 }
 
@@ -51,11 +58,17 @@ mod tests {
             ("dev".parse().unwrap(), "prod".parse().unwrap());
         let batch =
             AdmissionBatch { decisions: vec![Default::default(); 500], ..Default::default() };
-        let waits: Vec<_> = (0..20).map(|_| pace.take(&dev, &batch)).collect();
+        let waits: Vec<_> = (0..20).map(|_| pace.take(&dev, Teller::Policies, &batch)).collect();
         assert_eq!(waits[0], Duration::ZERO);
         assert!(waits[19] > Duration::from_secs(9), "{:?}", waits[19]);
-        assert_eq!(pace.take(&prod, &batch), Duration::ZERO);
+        assert_eq!(pace.take(&prod, Teller::Policies, &batch), Duration::ZERO);
+        let of_server = pace.take(&dev, Teller::ApiServer, &batch);
+        assert_eq!(of_server, Duration::ZERO, "decisions do not wait for the api server's words");
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(pace.take(&dev, &batch), Duration::ZERO, "it is paid for in time");
+        assert_eq!(
+            pace.take(&dev, Teller::Policies, &batch),
+            Duration::ZERO,
+            "it is paid for in time"
+        );
     }
 }

@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
+mod server;
 
 use std::time::Duration;
 
@@ -344,12 +345,10 @@ fn new_session(id: &nullius_model::SessionId, now: nullius_model::Timestamp) -> 
 }
 
 #[tokio::test]
-async fn only_agent_admission_reports_and_it_gets_nothing_else() {
+async fn only_who_has_something_to_tell_reports_and_it_gets_nothing_else() {
     let joined = Joined::start().await;
-    for (role, account) in [(AgentRole::Proxy, PROXY), (AgentRole::Control, CONTROL)] {
-        let agent = joined.enrol(role, account).await;
-        assert!(joined.report(&agent, 1).await.is_err(), "{role:?}");
-    }
+    let agent = joined.enrol(AgentRole::Proxy, PROXY).await;
+    assert!(joined.report(&agent, 1).await.is_err());
     let agent = joined.admission().await;
     if let Ok(channel) = joined.channel(&agent, Protocol::Control).await {
         let (_to_hub, messages) = mpsc::channel(1);

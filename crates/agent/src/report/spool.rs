@@ -10,8 +10,8 @@ use std::{
 };
 
 use nullius_proto::{
-    admission::{DECISIONS, FINDINGS_OF_OBJECT, SCAN_WORDS, STANDING, USES},
-    agent_v1::{AdmissionBatch, AdmissionDecision, AdmissionUse, ScanWord, scan_word},
+    admission::{DECISIONS, FINDINGS_OF_OBJECT, SCAN_WORDS, SERVER_WORDS, STANDING, USES},
+    agent_v1::{AdmissionBatch, AdmissionDecision, AdmissionUse, ScanWord, ServerWord, scan_word},
     encoded_len,
 };
 use tokio::sync::Notify;
@@ -21,6 +21,12 @@ const KEPT: usize = 10_000;
 const KEPT_BYTES: usize = 8 << 20;
 /// Different uses that are kept apart until they are told.
 const KEPT_USES: usize = 8_192;
+/// Words of the API server that are kept while the hub is away, their bytes, and those of one user: nobody crowds out all others.
+const KEPT_WORDS: usize = 20_000;
+const KEPT_WORD_BYTES: usize = 24 << 20;
+const KEPT_WORDS_OF_USER: usize = KEPT_WORDS / 4;
+/// Different uses of an API server that are kept apart; half of them are told at once.
+const KEPT_SERVER_USES: usize = 32_768;
 /// Bytes of one batch, below what the hub takes.
 const BATCH_BYTES: usize = 1 << 20;
 /// Bytes of one decision, or of one word of a scan; what is longer is cut.
@@ -63,6 +69,21 @@ impl UsedPolicy<'_> {
     }
 }
 
+/// What an API server's list says that is new.
+#[derive(Default)]
+pub(crate) struct Heard {
+    /// What it said of requests.
+    pub(crate) words: Vec<ServerWord>,
+    /// Uses, each by itself.
+    pub(crate) uses: Vec<AdmissionUse>,
+    /// Events of it that could not be read.
+    pub(crate) unreadable: u64,
+}
+
+/// There is no room for a list now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoRoom;
+
 /// Whether uses go with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Uses {
@@ -83,10 +104,66 @@ struct State {
     decisions: VecDeque<AdmissionDecision>,
     bytes: usize,
     lost_decisions: u64,
-    uses: HashMap<u64, Vec<AdmissionUse>>,
-    different: usize,
+    uses: UseTable,
     lost_uses: u64,
     words: VecDeque<ScanWord>,
+    server: ServerState,
+}
+
+/// What the API server told.
+#[derive(Default)]
+struct ServerState {
+    words: VecDeque<ServerWord>,
+    bytes: usize,
+    of_user: HashMap<String, usize>,
+    uses: UseTable,
+    lost_words: u64,
+    turned_away: u64,
+    unreadable_lists: u64,
+    unreadable_events: u64,
+}
+
+/// Uses, merged.
+#[derive(Default)]
+struct UseTable {
+    by_hash: HashMap<u64, Vec<AdmissionUse>>,
+    different: usize,
+}
+
+impl UseTable {
+    /// Adds to a use that is known; false where it is not.
+    fn add(&mut self, hash: u64, used: &UsedPolicy<'_>, first: i64, last: i64, count: u64) -> bool {
+        let known = self
+            .by_hash
+            .get_mut(&hash)
+            .and_then(|same_hash| same_hash.iter_mut().find(|known| used.is(known)));
+        let Some(known) = known else { return false };
+        known.count += count;
+        known.first_millis = known.first_millis.min(first);
+        known.last_millis = known.last_millis.max(last);
+        true
+    }
+
+    fn insert(&mut self, hash: u64, used: AdmissionUse) {
+        self.different += 1;
+        self.by_hash.entry(hash).or_default().push(used);
+    }
+
+    /// Moves what finds a place into a batch that is so long already; the rest goes with the next.
+    fn take(&mut self, hasher: &RandomState, bytes: &mut usize) -> Vec<AdmissionUse> {
+        let all = std::mem::take(self).by_hash.into_values().flatten();
+        let mut taken = Vec::new();
+        for used in all {
+            let length = encoded_len(&used);
+            if taken.len() < USES && *bytes + length < BATCH_BYTES {
+                *bytes += length;
+                taken.push(used);
+            } else {
+                self.insert(hasher.hash_one(of(&used)), used);
+            }
+        }
+        taken
+    }
 }
 
 impl Spool {
@@ -109,22 +186,14 @@ impl Spool {
     pub(super) fn used(&self, used: &UsedPolicy<'_>, at_millis: i64, sample: &str) {
         let hash = self.hasher.hash_one(used);
         let mut state = self.lock();
-        let known = state
-            .uses
-            .get_mut(&hash)
-            .and_then(|same_hash| same_hash.iter_mut().find(|known| used.is(known)));
-        if let Some(known) = known {
-            known.count += 1;
-            known.first_millis = known.first_millis.min(at_millis);
-            known.last_millis = known.last_millis.max(at_millis);
+        if state.uses.add(hash, used, at_millis, at_millis, 1) {
             return;
         }
-        if state.different >= KEPT_USES {
+        if state.uses.different >= KEPT_USES {
             state.lost_uses += 1;
             return;
         }
-        state.different += 1;
-        state.uses.entry(hash).or_default().push(AdmissionUse {
+        let used = AdmissionUse {
             username: used.username.to_owned(),
             operation: used.operation.to_owned(),
             group: used.group.to_owned(),
@@ -137,7 +206,58 @@ impl Spool {
             last_millis: at_millis,
             count: 1,
             sample: sample.to_owned(),
-        });
+        };
+        state.uses.insert(hash, used);
+    }
+
+    /// Keeps what a list says, all of it or nothing.
+    pub(super) fn hear(&self, heard: Heard) -> Result<(), NoRoom> {
+        let mut state = self.lock();
+        let server = &mut state.server;
+        let bytes: usize = heard.words.iter().map(encoded_len).sum();
+        if !heard.words.is_empty()
+            && (server.words.len() + heard.words.len() > KEPT_WORDS
+                || server.bytes + bytes > KEPT_WORD_BYTES)
+        {
+            server.turned_away += 1;
+            drop(state);
+            self.news.notify_one();
+            return Err(NoRoom);
+        }
+        server.unreadable_events += heard.unreadable;
+        for word in heard.words {
+            let of_user = server.of_user.entry(word.username.clone()).or_default();
+            if *of_user >= KEPT_WORDS_OF_USER {
+                server.lost_words += 1;
+                continue;
+            }
+            *of_user += 1;
+            server.bytes += encoded_len(&word);
+            server.words.push_back(word);
+        }
+        let mut lost = 0;
+        for used in heard.uses {
+            let key = of(&used);
+            let hash = self.hasher.hash_one(key);
+            if server.uses.add(hash, &key, used.first_millis, used.last_millis, used.count) {
+                continue;
+            }
+            if server.uses.different >= KEPT_SERVER_USES {
+                lost += used.count;
+                continue;
+            }
+            server.uses.insert(hash, used);
+        }
+        state.lost_uses += lost;
+        drop(state);
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// Counts a list that could not be read.
+    pub(super) fn unreadable_list(&self) {
+        self.lock().server.unreadable_lists += 1;
+        self.news.notify_one();
     }
 
     /// Keeps a word of a scan for the next batch.
@@ -159,7 +279,7 @@ impl Spool {
             {
                 let state = self.lock();
                 let waits = !state.decisions.is_empty() || !state.words.is_empty();
-                if waits || state.lost_decisions > 0 {
+                if waits || state.lost_decisions > 0 || state.server.has_news() {
                     return;
                 }
             }
@@ -188,35 +308,22 @@ impl Spool {
             bytes += encoded_len(&word);
             batch.scan.push(word);
         }
+        state.server.take_words(&mut batch, &mut bytes);
         if uses == Uses::Told {
-            let all: Vec<_> = std::mem::take(&mut state.uses).into_values().flatten().collect();
-            state.different = 0;
-            for used in all {
-                let length = encoded_len(&used);
-                if batch.uses.len() < USES && bytes + length < BATCH_BYTES {
-                    bytes += length;
-                    batch.uses.push(used);
-                } else {
-                    // It goes with the next.
-                    let hash = self.hasher.hash_one(of(&used));
-                    state.different += 1;
-                    state.uses.entry(hash).or_default().push(used);
-                }
-            }
+            batch.uses = state.uses.take(&self.hasher, &mut bytes);
+        }
+        if uses == Uses::Told || state.server.is_crowded() {
+            batch.server_uses = state.server.uses.take(&self.hasher, &mut bytes);
         }
         batch.lost_decisions = std::mem::take(&mut state.lost_decisions);
         batch.lost_uses = std::mem::take(&mut state.lost_uses);
-        let is_empty = batch.decisions.is_empty()
-            && batch.scan.is_empty()
-            && batch.uses.is_empty()
-            && batch.lost_decisions == 0
-            && batch.lost_uses == 0;
-        (!is_empty).then_some(batch)
+        (batch != AdmissionBatch::default()).then_some(batch)
     }
 
     /// Whether uses wait that found no place in the last batch.
     pub(super) fn has_uses(&self) -> bool {
-        self.lock().different > 0
+        let state = self.lock();
+        state.uses.different + state.server.uses.different > 0
     }
 
     /// Counts a batch that the hub will never take.
@@ -224,7 +331,13 @@ impl Spool {
         let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
         let mut state = self.lock();
         state.lost_decisions += batch.lost_decisions + count(batch.decisions.len());
-        state.lost_uses += batch.lost_uses + batch.uses.iter().map(|used| used.count).sum::<u64>();
+        let uses = batch.uses.iter().chain(&batch.server_uses);
+        state.lost_uses += batch.lost_uses + uses.map(|used| used.count).sum::<u64>();
+        let server = &mut state.server;
+        server.lost_words += batch.lost_server_words + count(batch.server_words.len());
+        server.turned_away += batch.turned_away_lists;
+        server.unreadable_lists += batch.unreadable_lists;
+        server.unreadable_events += batch.unreadable_events;
         drop(state);
         self.refused_words.fetch_add(count(batch.scan.len()), Ordering::AcqRel);
         self.news.notify_one();
@@ -236,6 +349,40 @@ impl Spool {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ServerState {
+    fn has_news(&self) -> bool {
+        let losses =
+            self.lost_words + self.turned_away + self.unreadable_lists + self.unreadable_events;
+        !self.words.is_empty() || losses > 0 || self.is_crowded()
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.uses.different > KEPT_SERVER_USES / 2
+    }
+
+    fn take_words(&mut self, batch: &mut AdmissionBatch, bytes: &mut usize) {
+        while batch.server_words.len() < SERVER_WORDS
+            && *bytes < BATCH_BYTES
+            && let Some(word) = self.words.pop_front()
+        {
+            let length = encoded_len(&word);
+            *bytes += length;
+            self.bytes = self.bytes.saturating_sub(length);
+            if let Some(of_user) = self.of_user.get_mut(&word.username) {
+                *of_user -= 1;
+                if *of_user == 0 {
+                    self.of_user.remove(&word.username);
+                }
+            }
+            batch.server_words.push(word);
+        }
+        batch.lost_server_words = std::mem::take(&mut self.lost_words);
+        batch.turned_away_lists = std::mem::take(&mut self.turned_away);
+        batch.unreadable_lists = std::mem::take(&mut self.unreadable_lists);
+        batch.unreadable_events = std::mem::take(&mut self.unreadable_events);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the hub is told of admission: decisions, merged uses and findings, in numbered batches.
+//! What the hub is told of admission (decisions, merged uses and findings) and of what the API server says, in numbered batches.
 //!
 //! Whoever decides puts its words into a spool and goes on; nothing waits for the hub but the background scan. A batch
 //! is kept until the hub has written it down, also over connections. What finds no room in the spool is counted, and
@@ -15,19 +15,22 @@ use nullius_proto::{
         ScanWord, admission_client::AdmissionClient, admission_report::Kind,
     },
 };
-use nullius_tls::{PartConnector, Protocol};
-use tokio::{sync::mpsc, time::Instant};
+use nullius_tls::Protocol;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 use self::spool::Spool;
-pub(crate) use self::spool::UsedPolicy;
+pub(crate) use self::spool::{Heard, NoRoom, UsedPolicy};
 use crate::{
     Address, AgentError,
     backoff::{Backoff, random},
     identity::Identity,
-    net::{BoxIo, channel, dial},
+    net::{BoxIo, Connecting, channel, dial},
 };
 
 /// Words of a scan that wait; the scan then waits itself.
@@ -60,6 +63,16 @@ impl Reports {
     /// Counts a decision, whatever came of it. Never waits.
     pub(crate) fn used(&self, used: &UsedPolicy<'_>, at_millis: i64, sample: &str) {
         self.spool.used(used, at_millis, sample);
+    }
+
+    /// Tells what an API server's list says, all of it or nothing. Never waits.
+    pub(crate) fn hear(&self, heard: Heard) -> Result<(), NoRoom> {
+        self.spool.hear(heard)
+    }
+
+    /// Tells that a list of an API server could not be read. Never waits.
+    pub(crate) fn unreadable_list(&self) {
+        self.spool.unreadable_list();
     }
 
     /// Tells a word of the background scan; waits while the hub takes none.
@@ -95,18 +108,32 @@ impl Waiting {
         stop: CancellationToken,
     ) -> Result<(), AgentError> {
         let connector = identity.to_hub(Protocol::Admission)?;
-        let link = Link {
+        let dialling = move |address: &Address| -> Connecting {
+            let (address, connector) = (address.clone(), connector.clone());
+            Box::pin(async move {
+                let tcp = dial(&address).await?;
+                Ok(Box::new(connector.connect(tcp, &address.host).await?.stream) as BoxIo)
+            })
+        };
+        let hub = Way {
+            addresses: identity.hub.addresses,
+            renewed: identity.epoch,
+            dialling: Arc::new(dialling),
+        };
+        self.link(hub, stop).run().await
+    }
+
+    fn link(self, hub: Way, stop: CancellationToken) -> Link {
+        Link {
             spool: self.spool,
             words: self.words,
-            identity,
-            connector,
+            hub,
             epoch: 0,
             number: 0,
             pending: None,
             uses_due: Instant::now() + USES_EVERY,
             stop,
-        };
-        link.run().await
+        }
     }
 }
 
@@ -123,15 +150,22 @@ enum Ended {
     OtherBatch(u64),
     #[error("the certificate was renewed")]
     Renewed,
-    #[error("the agent stops")]
+    #[error("the agent stops and everything is told")]
     Stopped,
+}
+
+/// The way to a hub.
+struct Way {
+    addresses: Vec<Address>,
+    /// Counts the certificates that were taken.
+    renewed: watch::Receiver<u64>,
+    dialling: Arc<dyn Fn(&Address) -> Connecting + Send + Sync>,
 }
 
 struct Link {
     spool: Arc<Spool>,
     words: mpsc::Receiver<ScanWord>,
-    identity: Identity,
-    connector: PartConnector,
+    hub: Way,
     epoch: u64,
     /// Of the last batch that was made.
     number: u64,
@@ -149,9 +183,27 @@ struct Talk {
 
 impl Link {
     async fn run(mut self) -> Result<(), AgentError> {
+        let stop = self.stop.clone();
+        let late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        tokio::select! {
+            biased;
+            ended = self.tell_on() => ended,
+            () = late => {
+                tracing::warn!("the agent ends before the hub has heard everything");
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells until the agent stops and everything is told.
+    async fn tell_on(&mut self) -> Result<(), AgentError> {
+        let stop = self.stop.clone();
         let mut backoff = Backoff::default();
         for turn in 0usize.. {
-            let addresses = &self.identity.hub.addresses;
+            let addresses = &self.hub.addresses;
             let Some(address) = addresses.get(turn % addresses.len().max(1)).cloned() else {
                 return Err(AgentError::Settings("no address of a hub".to_owned()));
             };
@@ -164,26 +216,27 @@ impl Link {
                 Ended::Stopped => break,
                 Ended::Renewed => continue,
                 ended => {
-                    tracing::warn!(hub = %address, why = %ended, "cannot tell the hub of admission")
+                    tracing::warn!(hub = %address, why = %ended, "cannot tell the hub what was decided or heard")
                 }
             }
-            tokio::select! {
-                () = self.stop.cancelled() => break,
-                () = tokio::time::sleep(backoff.after_failure(random())) => {}
+            let wait = tokio::time::sleep(backoff.after_failure(random()));
+            if stop.is_cancelled() {
+                wait.await;
+            } else {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = wait => {}
+                }
             }
         }
         Ok(())
     }
 
     async fn tell(&mut self, address: &Address) -> Ended {
-        let mut renewed = self.identity.epoch.clone();
+        let mut renewed = self.hub.renewed.clone();
         renewed.mark_unchanged();
         let stop = self.stop.clone();
-        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(address));
-        let connected = tokio::select! {
-            () = stop.cancelled() => return Ended::Stopped,
-            connected = connecting => connected,
-        };
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(address)).await;
         let mut talk = match connected {
             Ok(Ok(talk)) => talk,
             Ok(Err(status)) => return Ended::Status(status),
@@ -192,22 +245,19 @@ impl Link {
         loop {
             if self.pending.is_none() {
                 tokio::select! {
-                    () = self.gather() => {}
-                    _ = renewed.changed() => return Ended::Renewed,
-                    end = talk.receipts.message() => return unasked(end),
                     () = stop.cancelled() => {
                         self.uses_due = Instant::now();
                         self.take();
-                        let _ = tokio::time::timeout(FAREWELL, self.deliver(&mut talk)).await;
-                        return Ended::Stopped;
+                        if self.pending.is_none() {
+                            return Ended::Stopped;
+                        }
                     }
+                    () = self.gather() => {}
+                    Ok(()) = renewed.changed() => return Ended::Renewed,
+                    end = talk.receipts.message() => return unasked(end),
                 }
             }
-            let delivered = tokio::select! {
-                delivered = self.deliver(&mut talk) => delivered,
-                () = stop.cancelled() => return Ended::Stopped,
-            };
-            if let Err(ended) = delivered {
+            if let Err(ended) = self.deliver(&mut talk).await {
                 return ended;
             }
         }
@@ -215,21 +265,15 @@ impl Link {
 
     async fn connect(&mut self, address: &Address) -> Result<Talk, Status> {
         self.epoch += 1;
-        let (address, connector) = (address.clone(), self.connector.clone());
-        let channel = channel(move || {
-            let (address, connector) = (address.clone(), connector.clone());
-            Box::pin(async move {
-                let tcp = dial(&address).await?;
-                Ok(Box::new(connector.connect(tcp, &address.host).await?.stream) as BoxIo)
-            })
-        });
+        let (address, dialling) = (address.clone(), Arc::clone(&self.hub.dialling));
+        let channel = channel(move || dialling(&address));
         let (to_hub, reports) = mpsc::channel(2);
         let hello = AdmissionHello { version: VERSION, epoch: self.epoch };
         // The channel is new and empty.
         let _ = to_hub.try_send(AdmissionReport { kind: Some(Kind::Hello(hello)) });
         let mut client = AdmissionClient::new(channel);
         let receipts = client.report(ReceiverStream::new(reports)).await?.into_inner();
-        tracing::info!("tell the hub of admission");
+        tracing::info!("tell the hub what is decided or heard");
         Ok(Talk { to_hub, receipts })
     }
 
@@ -301,6 +345,14 @@ fn unasked(end: Result<Option<AdmissionReceipt>, Status>) -> Ended {
 }
 
 #[cfg(test)]
+impl Waiting {
+    /// What would be told next, with all uses.
+    pub(crate) fn next(&self) -> Option<AdmissionBatch> {
+        self.spool.take(spool::Uses::Told)
+    }
+}
+
+#[cfg(test)]
 impl Reports {
     /// Reports whose words of scans a test hears.
     pub(crate) fn heard() -> (Self, mpsc::Receiver<ScanWord>) {
@@ -308,3 +360,6 @@ impl Reports {
         (Self { spool: Arc::default(), scan }, words)
     }
 }
+
+#[cfg(test)]
+mod tests;

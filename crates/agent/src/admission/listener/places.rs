@@ -1,0 +1,235 @@
+//! Who holds a connection to the webhook, and who has to go when there are too many.
+//!
+//! Whoever has shown nothing yet is a stranger; strangers share few places, and hold none of those of who has. Where places are scarce,
+//! whoever comes from where most come from goes first, and of these the one that has been here longest: an API server needs
+//! its place as a stranger for a moment alone.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio_util::sync::CancellationToken;
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Most {
+    pub(super) strangers: usize,
+    pub(super) known: usize,
+}
+
+/// All places; clones share them.
+#[derive(Clone)]
+pub(super) struct Places(Arc<Shared>);
+
+struct Shared {
+    most: Most,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    /// Of the place that was taken last: who has a lower one has been here longer.
+    number: u64,
+    strangers: BTreeMap<u64, Holder>,
+    known: BTreeMap<u64, Holder>,
+}
+
+struct Holder {
+    source: IpAddr,
+    /// Makes the holder go.
+    go: CancellationToken,
+}
+
+/// The place of one connection, which goes with the value.
+pub(super) struct Place {
+    places: Places,
+    number: u64,
+    is_known: AtomicBool,
+    known: CancellationToken,
+    /// A stranger goes at once.
+    pub(super) cut: CancellationToken,
+    /// Somebody who is known goes when what was begun is answered.
+    pub(super) leave: CancellationToken,
+}
+
+impl Places {
+    pub(super) fn new(most: Most) -> Self {
+        Self(Arc::new(Shared { most, held: Mutex::default() }))
+    }
+
+    /// A place for a stranger, if need be that of another. `leave` is what makes it go in peace.
+    pub(super) fn take(&self, from: IpAddr, leave: CancellationToken) -> Place {
+        let cut = CancellationToken::new();
+        let mut held = self.held();
+        held.number += 1;
+        let number = held.number;
+        held.strangers.insert(number, Holder { source: source(from), go: cut.clone() });
+        make_room(&mut held.strangers, self.0.most.strangers, number);
+        drop(held);
+        let (is_known, known) = (AtomicBool::new(false), CancellationToken::new());
+        Place { places: self.clone(), number, is_known, known, cut, leave }
+    }
+
+    /// How many strangers there are, and how many others.
+    pub(super) fn count(&self) -> (usize, usize) {
+        let held = self.held();
+        (held.strangers.len(), held.known.len())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Its holder is no stranger.
+    pub(super) fn make_known(&self) {
+        // Each review says it again.
+        if self.is_known() || self.is_known.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut held = self.places.held();
+        // One that has to go already has none any more.
+        if let Some(holder) = held.strangers.remove(&self.number) {
+            let holder = Holder { go: self.leave.clone(), ..holder };
+            held.known.insert(self.number, holder);
+            make_room(&mut held.known, self.places.0.most.known, self.number);
+        }
+        drop(held);
+        self.known.cancel();
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Acquire)
+    }
+
+    /// Waits until its holder is no stranger.
+    pub(super) async fn known(&self) {
+        self.known.cancelled().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = self.places.held();
+        held.strangers.remove(&self.number);
+        held.known.remove(&self.number);
+    }
+}
+
+/// Makes one go where there are too many; never the one that has just come.
+fn make_room(holders: &mut BTreeMap<u64, Holder>, most: usize, newest: u64) {
+    if holders.len() <= most {
+        return;
+    }
+    let mut by_source: BTreeMap<IpAddr, (usize, u64)> = BTreeMap::new();
+    for (number, holder) in holders.iter().filter(|(number, _)| **number != newest) {
+        by_source.entry(holder.source).or_insert((0, *number)).0 += 1;
+    }
+    // The newest counts for its source, so that nobody gains by coming again.
+    if let Some(counted) = holders.get(&newest).and_then(|newest| by_source.get_mut(&newest.source))
+    {
+        counted.0 += 1;
+    }
+    let worst =
+        by_source.values().max_by_key(|(count, oldest)| (*count, std::cmp::Reverse(*oldest)));
+    let Some(holder) = worst.and_then(|(_, oldest)| holders.remove(oldest)) else { return };
+    holder.go.cancel();
+}
+
+/// Addresses of one source: a machine has a whole network of those of version 6.
+fn source(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Most = Most { strangers: 3, known: 2 };
+
+    fn from(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn take(places: &Places, address: IpAddr) -> Place {
+        places.take(address, CancellationToken::new())
+    }
+
+    #[test]
+    fn whoever_takes_most_places_loses_the_oldest_of_them() {
+        let places = Places::new(MOST);
+        let quiet = take(&places, from(1));
+        let many: Vec<Place> = (0..20).map(|_| take(&places, from(2))).collect();
+        assert!(!quiet.cut.is_cancelled(), "others came from elsewhere");
+        let stay: Vec<bool> = many.iter().map(|place| !place.cut.is_cancelled()).collect();
+        assert_eq!(stay.iter().filter(|stays| **stays).count(), 2);
+        assert!(stay[18] && stay[19], "the youngest stay");
+        assert_eq!(places.count(), (3, 0));
+        drop(many);
+        assert_eq!(places.count(), (1, 0));
+    }
+
+    #[test]
+    fn strangers_take_no_place_of_who_is_known_however_many_come() {
+        let places = Places::new(MOST);
+        let server = take(&places, from(1));
+        server.make_known();
+        server.make_known();
+        let many: Vec<Place> = (0..100).map(|_| take(&places, from(1))).collect();
+        assert!(server.is_known() && !server.cut.is_cancelled() && !server.leave.is_cancelled());
+        assert_eq!(places.count(), (3, 1));
+        drop((server, many));
+        assert_eq!(places.count(), (0, 0));
+    }
+
+    #[test]
+    fn of_too_many_who_are_known_one_leaves_in_peace() {
+        let places = Places::new(MOST);
+        let known: Vec<Place> = [1, 2, 2]
+            .into_iter()
+            .map(|last| {
+                let place = take(&places, from(last));
+                place.make_known();
+                place
+            })
+            .collect();
+        let leave: Vec<bool> = known.iter().map(|place| place.leave.is_cancelled()).collect();
+        assert_eq!(leave, [false, true, false]);
+        assert!(known.iter().all(|place| !place.cut.is_cancelled()));
+        assert_eq!(places.count(), (0, 2));
+    }
+
+    #[test]
+    fn who_lost_its_place_gets_none_by_showing_something_later() {
+        let places = Places::new(MOST);
+        let first = take(&places, from(1));
+        let _more: Vec<Place> = (0..3).map(|_| take(&places, from(1))).collect();
+        assert!(first.cut.is_cancelled());
+        first.make_known();
+        assert_eq!(places.count(), (3, 0));
+    }
+
+    #[test]
+    fn a_machine_with_a_network_of_addresses_is_one_source() {
+        let places = Places::new(MOST);
+        let address = |text: &str| text.parse::<IpAddr>().unwrap_or(from(0));
+        let quiet = take(&places, address("2001:db8:0:1::1"));
+        let many: Vec<Place> =
+            (0..9).map(|last| take(&places, address(&format!("2001:db8:0:2::{last}")))).collect();
+        assert!(!quiet.cut.is_cancelled());
+        assert!(many.iter().filter(|place| !place.cut.is_cancelled()).count() == 2);
+        assert_eq!(source(address("::ffff:10.0.0.7")), from(7));
+    }
+}

@@ -1,0 +1,109 @@
+//! What an API server tells by its audit webhook: a list of audit.k8s.io/v1 events, read in exactly one way, and what of each is worth
+//! telling on.
+//!
+//! Metadata alone is taken: bodies of requests and answers are stepped over, whatever level they come with. The API server is believed;
+//! what its callers could choose (the Audit-ID, names, paths, the client's name) is only ever text.
+
+mod permission;
+mod read;
+mod words;
+
+use std::net::IpAddr;
+
+use nullius_model::Timestamp;
+
+pub use permission::{rbac_permission, rbac_source};
+pub use read::{Listed, NotAList, read_list};
+pub use words::{Remark, Said, Weight};
+
+/// The longest list that is read, in bytes: an API server that was told to cut its batches sends up to 10 MiB.
+pub const LIST_BYTES: usize = 11 << 20;
+/// The most events of one list.
+pub const LIST_EVENTS: usize = 20_000;
+
+/// A request that an API server has answered, as it tells of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The Audit-ID. Whoever calls an API server may choose it.
+    pub audit_id: String,
+    /// Where in the request's life it stands, `ResponseComplete` for all that is kept.
+    pub stage: String,
+    /// When the request came.
+    pub received: Timestamp,
+    /// When the stage was reached.
+    pub at: Timestamp,
+    /// Who, as the API server has proven it; empty where it could not.
+    pub username: String,
+    /// Their groups.
+    pub groups: Vec<String>,
+    /// Whom they acted as, where they impersonated somebody.
+    pub impersonated: Option<String>,
+    /// The pod whose token it was.
+    pub pod: Option<String>,
+    /// From where, as the API server saw it or was told by proxies.
+    pub source: Option<IpAddr>,
+    /// What the client calls itself.
+    pub user_agent: String,
+    /// The verb.
+    pub verb: String,
+    /// The path without what is asked for behind `?`, and without what is asked of an application behind `proxy`.
+    pub path: String,
+    /// Whether nothing was to be changed.
+    pub dry_run: bool,
+    /// The object, where the path names a resource.
+    pub object: Option<Object>,
+    /// Status code of the answer.
+    pub code: u16,
+    /// The message of an answer that is a status.
+    pub message: String,
+    /// What the authorizers said; none where they were not asked.
+    pub authorized: Option<Authorized>,
+    /// Why, in the authorizer's words.
+    pub reason: String,
+    /// Further annotations, by their keys.
+    pub annotations: Vec<(String, String)>,
+}
+
+/// What the authorizers said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authorized {
+    /// The request may go on.
+    Allow,
+    /// It may not.
+    Forbid,
+}
+
+/// What a request is about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Object {
+    /// API group, empty for core.
+    pub group: String,
+    /// API version.
+    pub version: String,
+    /// Resource.
+    pub resource: String,
+    /// Subresource.
+    pub subresource: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name, where the path or the answer has one.
+    pub name: String,
+}
+
+impl Answered {
+    /// Whether a decision fell, and which: what the authorizers said, or that nobody was proven.
+    pub fn decision(&self) -> Option<Authorized> {
+        match (self.authorized, self.code) {
+            (None, 401) => Some(Authorized::Forbid),
+            (authorized, _) => authorized,
+        }
+    }
+
+    /// What the API server itself said of the request, where that is worth an event.
+    pub fn said(&self) -> Option<Said> {
+        words::said(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;
