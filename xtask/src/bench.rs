@@ -6,10 +6,12 @@ mod access;
 mod admission;
 mod cel;
 mod client;
+mod intention;
 mod process;
 mod report;
 mod scan;
 mod stats;
+mod stub;
 mod upgrade;
 mod world;
 
@@ -75,6 +77,8 @@ enum Name {
     Admission,
     /// What an expression costs, beside cel-go.
     Cel,
+    /// What a decision between workloads costs.
+    Intention,
     /// What a scan of files costs.
     Scan,
 }
@@ -134,6 +138,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
             (admission::WORDS, admission::run(&world, arguments.effort())?)
         }
         Name::Cel => (cel::WORDS, cel::run(root, arguments.effort())?),
+        Name::Intention => (intention::WORDS, intention::run(arguments.effort())?),
         Name::Scan => {
             let binary = release_binary(root, "nullius");
             (scan::WORDS, scan::run(&binary, arguments.effort())?)
@@ -144,7 +149,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         Name::Access | Name::Admission => {
             machine.push_str(&format!(", with Kubernetes {}.", KubernetesVersion::V1_36.full()));
         }
-        Name::Cel | Name::Scan => machine.push('.'),
+        Name::Cel | Name::Intention | Name::Scan => machine.push('.'),
     }
     if busy > QUIET_PERCENT {
         machine.push_str(&format!(" Other work took {busy:.0} % of it before the run."));
@@ -177,6 +182,7 @@ impl Name {
             Self::Access => "access",
             Self::Admission => "admission",
             Self::Cel => "cel",
+            Self::Intention => "intention",
             Self::Scan => "scan",
         }
     }
@@ -214,7 +220,7 @@ fn again_as_release(root: &Path, name: Name) -> Result<()> {
         Name::Access | Name::Admission | Name::Scan => {
             &["--package", "nullius", "--package", "xtask"]
         }
-        Name::Cel => &["--package", "xtask"],
+        Name::Cel | Name::Intention => &["--package", "xtask"],
     };
     crate::ci::cargo(root, &[&["build", "--release", "--locked"][..], packages].concat())?;
     let status = Command::new(release_binary(root, "xtask"))

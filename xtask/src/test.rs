@@ -20,6 +20,9 @@ use nullius_testkit::{
     missing_for_nodes, up_all,
 };
 
+/// How many tests of a program run at the same time, as libtest reads it.
+const THREADS: &str = "RUST_TEST_THREADS";
+
 /// The arguments of `cargo xtask test`.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -148,6 +151,11 @@ fn run_tests(
         command.arg("--").args(rest);
     }
     command.env(nullius_skip::FILE, told.path());
+    // Tests on clusters wait more than they work.
+    if std::env::var_os(THREADS).is_none() {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        command.env(THREADS, (2 * cores).to_string());
+    }
     match clusters {
         Clusters::In(state) => command.env("NULLIUS_TEST_STATE", state),
         Clusters::Without(why) => command.env(WITHOUT_CLUSTERS, why),

@@ -162,16 +162,22 @@ impl Line {
 
     /// Posts JSON and gives what is answered; anything but success is an error.
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        let response = self.send(Method::POST, path, serde_json::to_vec(body)?.into()).await?;
+        let body = self.post_bytes(path, serde_json::to_vec(body)?.into()).await?;
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&body).with_context(|| format!("`POST {path}` gave no JSON"))
+    }
+
+    /// Posts JSON that was written before, and gives what is answered as it came; anything but success is an error.
+    pub(crate) async fn post_bytes(&self, path: &str, body: Bytes) -> Result<Bytes> {
+        let response = self.send(Method::POST, path, body).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
         if !status.is_success() {
             bail!("`POST {path}` was answered {status}: {}", String::from_utf8_lossy(&body));
         }
-        if body.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&body).with_context(|| format!("`POST {path}` gave no JSON"))
+        Ok(body)
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>> {

@@ -1,8 +1,6 @@
 //! Requests and upgrades a second: against the real API server, and against a stub that costs next to nothing.
 
 use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,15 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use nullius_testkit::{stub_certificate, wait_until};
+use anyhow::{Result, bail};
+use nullius_testkit::wait_until;
 use tokio::task::JoinSet;
 
 use crate::bench::{
-    client::{Line, Server, Way},
+    client::{Line, Way},
     process::Process,
     report::{Goal, Row},
     stats::Figure,
+    stub::Stub,
     upgrade,
     world::{POD, SMALL, Session, World},
 };
@@ -45,7 +44,7 @@ pub(super) fn of_stub(world: &World) -> Result<Vec<Row>> {
     let session = world.session("bench-stub")?;
     let stub = Stub::start(world)?;
     let direct = Way::new(&stub.server, "", "stub")?;
-    stub.put_behind(world, &session)?;
+    put_behind(&stub, world, &session)?;
     let mut rows = against_stub(world, &session, &direct)?;
     rows.push(upgrades(world, &session, &direct)?);
     Ok(rows)
@@ -186,64 +185,25 @@ fn cpu(processes: &[Process]) -> Result<f64> {
     processes.iter().map(|process| process.cpu_seconds()).sum()
 }
 
-/// The stub as a process of its own.
-struct Stub {
-    process: Child,
-    server: Server,
-    address: std::net::SocketAddr,
-}
-
-impl Stub {
-    fn start(world: &World) -> Result<Self> {
-        let record = world.cluster.record();
-        let host = record.host_address.context("pods cannot reach this machine")?;
-        let (certificate, key) = stub_certificate(&world.cluster, host)?;
-        let mut process = Command::new(std::env::current_exe()?)
-            .arg("stub-api")
-            .args(["--listen", &std::net::SocketAddr::new(host, 0).to_string()])
-            .arg("--certificate")
-            .arg(certificate)
-            .arg("--key")
-            .arg(key)
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start the stub")?;
-        let mut line = String::new();
-        let output = process.stdout.take().context("the stub has no output")?;
-        BufReader::new(output).read_line(&mut line)?;
-        let address = line.trim().parse().with_context(|| format!("the stub said `{line}`"))?;
-        let server = Server::new(address, &record.certificate_authority)?;
-        Ok(Self { process, server, address })
-    }
-
-    /// Points the agent at the stub, and waits until only that one serves.
-    fn put_behind(&self, world: &World, session: &Session) -> Result<()> {
-        let before = world.agents("proxy")?.len();
-        let kubectl = world.cluster.kubectl()?;
-        let host = format!("KUBERNETES_SERVICE_HOST={}", self.address.ip());
-        let port = format!("KUBERNETES_SERVICE_PORT={}", self.address.port());
-        kubectl.ok(&["-n", "nullius-system", "set", "env", PROXY, &host, &port])?;
-        kubectl.ok(&["-n", "nullius-system", "rollout", "status", PROXY, "--timeout=90s"])?;
-        wait_until(Duration::from_secs(60), "the agents before to end", || {
-            (world.agents("proxy").ok()?.len() == before).then_some(())
-        })?;
-        world.runtime.block_on(async {
-            let line = session.way.connect().await?;
-            for _ in 0..50 {
-                let body = line.get(SMALL).await?;
-                if !String::from_utf8_lossy(&body).contains("served-by") {
-                    bail!("the API server answered where the stub should");
-                }
+/// Points the agent at the stub, and waits until only that one serves.
+fn put_behind(stub: &Stub, world: &World, session: &Session) -> Result<()> {
+    let before = world.agents("proxy")?.len();
+    let kubectl = world.cluster.kubectl()?;
+    let host = format!("KUBERNETES_SERVICE_HOST={}", stub.address.ip());
+    let port = format!("KUBERNETES_SERVICE_PORT={}", stub.address.port());
+    kubectl.ok(&["-n", "nullius-system", "set", "env", PROXY, &host, &port])?;
+    kubectl.ok(&["-n", "nullius-system", "rollout", "status", PROXY, "--timeout=90s"])?;
+    wait_until(Duration::from_secs(60), "the agents before to end", || {
+        (world.agents("proxy").ok()?.len() == before).then_some(())
+    })?;
+    world.runtime.block_on(async {
+        let line = session.way.connect().await?;
+        for _ in 0..50 {
+            let body = line.get(SMALL).await?;
+            if !String::from_utf8_lossy(&body).contains("served-by") {
+                bail!("the API server answered where the stub should");
             }
-            Ok(())
-        })
-    }
-}
-
-impl Drop for Stub {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+        }
+        Ok(())
+    })
 }
