@@ -1,14 +1,17 @@
 //! `cargo xtask test`: everything that must hold, on real Kubernetes clusters where the machine can run them.
 //!
 //! Starts the clusters and one environment that the end-to-end tests share, runs every test of the workspace, and
-//! ends all of it, also when a test failed. What a killed run left behind goes first. Where the machine cannot run
+//! ends all of it, also when a test failed. What a killed run left behind goes first. The end-to-end tests wait more than they
+//! work, so the other programs run beside them. Where the machine cannot run
 //! clusters or their nodes, the tests that need them skip; how many and why is said at the end.
+
+mod programs;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::Instant,
 };
 
@@ -19,6 +22,8 @@ use nullius_testkit::{
     Progress, StateDir, WITHOUT_CLUSTERS, ensure_browser, ensure_helm, missing_for_clusters,
     missing_for_nodes, up_all,
 };
+
+use programs::Program;
 
 /// How many tests of a program run at the same time, as libtest reads it.
 const THREADS: &str = "RUST_TEST_THREADS";
@@ -67,8 +72,8 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     } else {
         arguments.package.iter().flat_map(|package| ["--package", package.as_str()]).collect()
     };
-    let build = ["test", "--locked", "--no-run"];
-    crate::ci::cargo(root, &[&build[..], &selected].concat())?;
+    let run = Run { root, selected: &selected, rest: &arguments.rest };
+    let programs = programs::build(root, &selected)?;
     let without = match arguments.without_clusters {
         true => {
             Some("it needs a Kubernetes cluster, and `--without-clusters` starts none".to_owned())
@@ -80,7 +85,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
             bail!("in CI the tests run on clusters: {why}");
         }
         eprintln!("test: no clusters, so tests that need one are skipped: {why}");
-        return run_tests(root, &selected, &arguments.rest, Clusters::Without(&why))?.finish();
+        return run.all(&programs, Clusters::Without(&why))?.finish();
     }
     // The end-to-end tests have built the binary too.
     let began = Instant::now();
@@ -93,7 +98,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
             "test: clusters and environment ready after {:.1} s",
             began.elapsed().as_secs_f32()
         );
-        run_tests(root, &selected, &arguments.rest, Clusters::In(state))
+        run.all(&programs, Clusters::In(state))
     });
     let ended = Environment::stop(state.path(), Progress::Lines)
         .and_then(|()| state.down_all(Progress::Lines));
@@ -134,33 +139,62 @@ fn with_environment<T>(
     work(state.path())
 }
 
-fn run_tests(
-    root: &Path,
-    selected: &[&str],
-    rest: &[String],
-    clusters: Clusters<'_>,
-) -> Result<Outcome> {
-    let told = tempfile::NamedTempFile::new().context("cannot make a file for what is skipped")?;
-    let mut command = Command::new(crate::ci::cargo_program());
-    command
-        .args(["test", "--locked", "--no-fail-fast"])
-        .args(selected)
-        .current_dir(root)
-        .stdout(Stdio::piped());
-    if !rest.is_empty() {
-        command.arg("--").args(rest);
+/// A run of test programs.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    root: &'a Path,
+    selected: &'a [&'a str],
+    rest: &'a [String],
+}
+
+impl Run<'_> {
+    /// Runs the programs in two lanes: the end-to-end tests beside all others, which go one after the other.
+    fn all(self, programs: &[Program], clusters: Clusters<'_>) -> Result<Outcome> {
+        let told =
+            tempfile::NamedTempFile::new().context("cannot make a file for what is skipped")?;
+        let world = |command: &mut Command| {
+            command.env(nullius_skip::FILE, told.path());
+            match clusters {
+                Clusters::In(state) => command.env("NULLIUS_TEST_STATE", state),
+                Clusters::Without(why) => command.env(WITHOUT_CLUSTERS, why),
+            };
+        };
+        let lane = |end_to_end: bool| -> Result<Counts> {
+            let mut counts = Counts::default();
+            for program in programs.iter().filter(|program| program.end_to_end == end_to_end) {
+                let mut command = program.command(self.rest);
+                world(&mut command);
+                if end_to_end && std::env::var_os(THREADS).is_none() {
+                    let cores =
+                        std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+                    command.env(THREADS, (2 * cores).to_string());
+                }
+                counts += counted(&program.name, &mut command)?;
+            }
+            if !end_to_end && programs.iter().any(|program| program.of_library) {
+                let mut command = programs::examples(self.root, self.selected, self.rest);
+                world(&mut command);
+                counts += counted("examples of the documentation", &mut command)?;
+            }
+            Ok(counts)
+        };
+        let (waiting, working) = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| lane(true));
+            let working = lane(false);
+            (waiting.join(), working)
+        });
+        let mut counts = working?;
+        counts += waiting.map_err(|_| anyhow::anyhow!("the lane of end-to-end tests ended"))??;
+        let skips = nullius_skip::read(told.path()).context("cannot read what was skipped")?;
+        Ok(Outcome { counts, skips })
     }
-    command.env(nullius_skip::FILE, told.path());
-    // Tests on clusters wait more than they work.
-    if std::env::var_os(THREADS).is_none() {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        command.env(THREADS, (2 * cores).to_string());
-    }
-    match clusters {
-        Clusters::In(state) => command.env("NULLIUS_TEST_STATE", state),
-        Clusters::Without(why) => command.env(WITHOUT_CLUSTERS, why),
-    };
-    let mut child = command.spawn().context("cannot run cargo")?;
+}
+
+/// Runs a program, shows what it prints, and counts its tests; one that ends without saying why counts as one that failed.
+fn counted(name: &str, command: &mut Command) -> Result<Counts> {
+    println!("running {name}");
+    let began = Instant::now();
+    let mut child = command.spawn().with_context(|| format!("cannot run {name}"))?;
     let output = child.stdout.take().context("the tests have no output")?;
     let mut counts = Counts::default();
     for line in BufReader::new(output).lines() {
@@ -170,10 +204,19 @@ fn run_tests(
     }
     let status = child.wait()?;
     if !status.success() && counts.failed == 0 {
-        bail!("`cargo test` failed before a test could");
+        println!("{name} ended before its tests did: {status}");
+        counts.failed += 1;
     }
-    let skips = nullius_skip::read(told.path()).context("cannot read what was skipped")?;
-    Ok(Outcome { counts, skips })
+    println!("{name} took {:.0} s", began.elapsed().as_secs_f32());
+    Ok(counts)
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
 }
 
 impl Counts {

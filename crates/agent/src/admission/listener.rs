@@ -37,8 +37,12 @@ const IDLE: Duration = Duration::from_secs(180);
 const AGE: Duration = Duration::from_secs(600);
 const AGE_SPREAD: Duration = Duration::from_secs(120);
 const MOST_STREAMS: u32 = 1_024;
-/// API servers still come for so long after a replica was told to stop.
-const LINGER: Duration = Duration::from_secs(3);
+/// A replica that was told to stop stays until nobody has come for so long: API servers come until they have heard of it.
+const QUIET: Duration = Duration::from_secs(3);
+/// It stays no longer than this, whoever comes.
+const LINGER: Duration = Duration::from_secs(15);
+/// The age at which a connection to a replica that stops is sent away, so that who still comes has to come again and is seen.
+const AGE_STOPPING: Duration = Duration::from_secs(1);
 /// What was begun is answered within so long.
 const DRAIN: Duration = Duration::from_secs(12);
 /// A stranger's goodbye takes no longer.
@@ -59,7 +63,7 @@ impl Caller {
     }
 }
 
-/// Serves until it is told to stop, a little longer for who still comes, and until what was begun is answered.
+/// Serves until it is told to stop, longer while somebody still comes, and until what was begun is answered.
 pub(super) async fn serve(
     listener: TcpListener,
     acceptor: WebhookAcceptor,
@@ -67,23 +71,34 @@ pub(super) async fn serve(
     shutdown: CancellationToken,
 ) {
     let connections = TaskTracker::new();
-    let drain = CancellationToken::new();
+    // Who was there when it was told to stop leaves at once, who comes afterwards in the end.
+    let (drain, end) = (CancellationToken::new(), CancellationToken::new());
     let places = Places::new(MOST);
-    let lingered = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(LINGER).await;
-    };
-    tokio::pin!(lingered);
+    let mut stop: Option<Stop> = None;
     loop {
         let accepted = tokio::select! {
-            () = &mut lingered => break,
+            // What waits to be accepted is accepted before the end is looked at.
+            biased;
             accepted = accept(&listener) => accepted,
+            () = shutdown.cancelled(), if stop.is_none() => {
+                drain.cancel();
+                stop = Some(Stop::begin());
+                continue;
+            }
+            () = Stop::over(stop.as_ref()) => break,
         };
+        if let Some(stop) = &mut stop
+            && !stop.put_off()
+        {
+            break;
+        }
         let Some((stream, from)) = accepted else { continue };
-        let connection = Connection {
-            place: Arc::new(places.take(from.ip(), drain.child_token())),
-            webhook: Arc::clone(&webhook),
+        let (leave, age) = match &stop {
+            None => (drain.child_token(), age()),
+            Some(_) => (end.child_token(), AGE_STOPPING),
         };
+        let place = Arc::new(places.take(from.ip(), leave));
+        let connection = Connection { place, webhook: Arc::clone(&webhook), age };
         count(&webhook, &places);
         let (acceptor, webhook, places) = (acceptor.clone(), Arc::clone(&webhook), places.clone());
         connections.spawn(async move {
@@ -92,11 +107,45 @@ pub(super) async fn serve(
         });
     }
     drop(listener);
-    drain.cancel();
+    end.cancel();
     connections.close();
     if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "leave connections that do not end");
     }
+}
+
+/// When a replica that was told to stop no longer accepts connections.
+struct Stop {
+    at: Instant,
+    latest: Instant,
+}
+
+impl Stop {
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self { at: now + QUIET, latest: now + LINGER }
+    }
+
+    /// Somebody has come; false when it is too late for that.
+    fn put_off(&mut self) -> bool {
+        let now = Instant::now();
+        self.at = (now + QUIET).min(self.latest);
+        now < self.latest
+    }
+
+    /// Resolves when it is time; never where nobody has said stop.
+    async fn over(stop: Option<&Self>) {
+        match stop {
+            Some(stop) => tokio::time::sleep_until(stop.at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// How old a connection gets; not all the same, so that they do not come again together.
+fn age() -> Duration {
+    let spread = u64::try_from(AGE_SPREAD.as_millis()).unwrap_or(u64::MAX).max(1);
+    AGE + Duration::from_millis(random() % spread)
 }
 
 async fn accept(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
@@ -120,6 +169,8 @@ fn count(webhook: &Webhook, places: &Places) {
 struct Connection {
     place: Arc<Place>,
     webhook: Arc<Webhook>,
+    /// The age at which it is sent away.
+    age: Duration,
 }
 
 impl Connection {
@@ -173,8 +224,9 @@ impl Connection {
             () = self.outstay(known_by) => {}
         }
         leave.cancel();
-        let patience = if self.place.is_known() { DRAIN } else { FAREWELL };
-        let _ = tokio::time::timeout(patience, serving).await;
+        if tokio::time::timeout(FAREWELL, &mut serving).await.is_err() && self.place.is_known() {
+            let _ = tokio::time::timeout(DRAIN - FAREWELL, serving).await;
+        }
     }
 
     /// Resolves when the connection has stood long enough for who holds it.
@@ -182,8 +234,7 @@ impl Connection {
         if tokio::time::timeout_at(known_by, self.place.known()).await.is_err() {
             return self.webhook.meters().cut.add_one(Cut::Late);
         }
-        let spread = u64::try_from(AGE_SPREAD.as_millis()).unwrap_or(u64::MAX).max(1);
-        tokio::time::sleep(AGE + Duration::from_millis(random() % spread)).await;
+        tokio::time::sleep(self.age).await;
     }
 }
 

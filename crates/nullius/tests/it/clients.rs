@@ -143,7 +143,7 @@ fn helm_installs_upgrades_lists_and_removes_a_chart() {
         );
         text
     };
-    helm(&["install", "first", chart, "--wait", "--timeout=60s"]);
+    helm(&["install", "first", chart, "--wait", "--timeout=180s"]);
     let ready = "jsonpath={.status.readyReplicas}";
     let ready = namespace.kubectl(&["get", "deployment", "first-server", "-o", ready]).unwrap();
     assert_eq!(ready, "1");
@@ -154,7 +154,7 @@ fn helm_installs_upgrades_lists_and_removes_a_chart() {
     assert_eq!(listed[0]["name"], "first");
     assert_eq!(listed[0]["revision"], "2");
     assert!(helm(&["get", "values", "first"]).contains("color: red"));
-    helm(&["uninstall", "first", "--wait", "--timeout=60s"]);
+    helm(&["uninstall", "first", "--wait", "--timeout=180s"]);
     let left = namespace.kubectl(&["get", "deployments,secrets", "-o", "name"]).unwrap();
     assert_eq!(left, "");
 }

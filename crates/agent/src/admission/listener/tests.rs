@@ -246,3 +246,38 @@ async fn a_wrong_path_ends_the_connection_and_a_right_one_does_not() {
     }
     hook.end().await;
 }
+
+#[tokio::test]
+async fn a_replica_that_stops_answers_who_still_comes_and_goes_when_nobody_does() {
+    let hook = Hook::listens().await;
+    // One that is there already is sent away, so that it comes again elsewhere.
+    let tcp = hook.dial(2).await.unwrap();
+    let (mut stream, _) = hook.connector.connect(tcp, HOST, HttpVersions::Http1).await.unwrap();
+    let request = format!(
+        "POST /{PATH}/validate-ignore HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 2\r\n\r\n{{}}"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    assert!(stream.read_buf(&mut Vec::new()).await.unwrap() > 0);
+    hook.stop.cancel();
+    Hook::ends(&mut stream).await;
+    // Each that comes puts the end off: together they take longer than it waits for one.
+    let mut came = Instant::now();
+    for _ in 0..3 {
+        came = Instant::now();
+        assert_eq!(hook.review(3, json!({})).await, Some(false));
+        assert!(!hook.serving.is_finished());
+        tokio::time::sleep(QUIET / 2).await;
+    }
+    hook.end().await;
+    assert!(came.elapsed() >= QUIET);
+}
+
+#[tokio::test]
+async fn a_replica_that_stops_is_not_held_up_by_who_comes_without_end() {
+    let began = Instant::now();
+    let mut stop = Stop::begin();
+    assert!(stop.put_off());
+    stop.latest = began;
+    assert!(!stop.put_off(), "it is too late");
+    tokio::time::timeout(QUIET, Stop::over(Some(&stop))).await.expect("it is over already");
+}
