@@ -66,11 +66,17 @@ fn a_thousand_policies_fit_beside_the_rest_of_an_agent() {
     let before = resident_kib();
     let mut in_force = InForce::compile(&files, Version::LATEST).unwrap();
     assert_eq!(in_force.programs().len(), 4 * POLICIES + 1);
-    for _ in 0..3 {
-        in_force = in_force.replaced(&files, Version::LATEST).unwrap();
-    }
+    // What an allocator is given back it keeps for a while, now more and now less: the least is what policies take, and the most does
+    // not grow with each change.
+    let looks: Vec<usize> = (0..12)
+        .map(|_| {
+            in_force = in_force.replaced(&files, Version::LATEST).unwrap();
+            resident_kib() - before
+        })
+        .collect();
     assert_eq!(in_force.counts(), (POLICIES, 0, 0));
-    let taken = resident_kib() - before;
+    let taken = looks.iter().copied().min().unwrap();
     assert!(taken < 36 * 1024, "{POLICIES} policies took {taken} KiB");
+    assert!(looks.iter().all(|look| *look < 44 * 1024), "{looks:?}");
     println!("{POLICIES} policies took {taken} KiB");
 }

@@ -19,6 +19,11 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use serde_json::Value;
 
+/// How long a connection may take to come up.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// How long an answer may take: longer than an API server waits for a webhook that does not answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
 /// An API server and a client certificate for it.
 #[derive(Clone)]
 pub struct Api {
@@ -116,10 +121,9 @@ impl Api {
     }
 
     fn send(&self, method: &str, path: &str, body: &[u8]) -> Result<Response> {
-        let limit = Duration::from_secs(10);
-        let stream = TcpStream::connect_timeout(&self.address, limit)?;
-        stream.set_read_timeout(Some(limit))?;
-        stream.set_write_timeout(Some(limit))?;
+        let stream = TcpStream::connect_timeout(&self.address, CONNECT_WITHIN)?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        stream.set_write_timeout(Some(ANSWER_WITHIN))?;
         let name = ServerName::from(self.address.ip());
         let connection = ClientConnection::new(Arc::clone(&self.tls), name)?;
         let mut stream = StreamOwned::new(connection, stream);

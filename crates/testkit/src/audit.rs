@@ -57,7 +57,7 @@ impl AuditLog {
         what: &str,
         mut wanted: impl FnMut(&AuditEntry) -> bool,
     ) -> Result<AuditEntry> {
-        wait_until(Duration::from_secs(10), &format!("an audit entry: {what}"), || {
+        wait_until(Duration::from_secs(90), &format!("an audit entry: {what}"), || {
             self.entries().ok()?.into_iter().find(|entry| wanted(entry))
         })
     }

@@ -7,7 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -15,6 +15,8 @@ use anyhow::{Context, Result};
 use crate::process;
 
 const ROOT: &str = "/sys/fs/cgroup";
+/// How long what was killed in a cgroup may take to be gone.
+const GONE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Whether the host has one unified hierarchy.
 pub(crate) fn is_unified() -> bool {
@@ -48,7 +50,8 @@ pub(crate) fn remove(prefix: &str) {
         .flat_map(|hierarchy| children(hierarchy))
         .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(prefix)))
         .collect();
-    for _ in 0..100 {
+    let began = Instant::now();
+    while began.elapsed() < GONE_WITHIN {
         for cgroup in &found {
             let _ = fs::write(cgroup.join("cgroup.kill"), "1");
             walk(cgroup, &mut |cgroup| {

@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// How long the control plane and then the nodes may take on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A Kubernetes cluster that can be used.
 #[derive(Clone, Debug)]

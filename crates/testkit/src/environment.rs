@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub use people::{Person, totp_code};
+pub use people::{Person, earlier_code};
 
 use crate::{
     api::Api,
@@ -30,6 +30,7 @@ use crate::{
     interrupt::go_on,
     kubectl::{Kubectl, Output},
     owned,
+    port::free_address,
     process::{MARKER, kill, log_tail, marked, terminate, wait_gone},
     progress::Progress,
     record::ProcessRecord,
@@ -45,9 +46,9 @@ pub(crate) const DIRECTORY: &str = "nullius";
 const IMAGE: &str = "localhost/nullius:dev";
 const OBJECTS: &str = include_str!("../../../dev/environment/objects.yaml");
 const SAMPLE: &str = include_str!("../../../dev/cluster/sample.yaml");
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// How long an agent beside its cluster may take to give back what sessions have there.
-const FAREWELL: Duration = Duration::from_secs(20);
+const FAREWELL: Duration = Duration::from_secs(60);
 /// A developer of one namespace, somebody who may look, and an operator of the clusters; what the grants give them.
 const PEOPLE: [(&str, &[&str], &str); 3] = [
     ("dora", &["developers"], "developers: work in the namespace `shop`"),
@@ -286,10 +287,13 @@ impl Start<'_> {
     fn hub_address(&self) -> Result<SocketAddr> {
         let from_pods = self.clusters.iter().find_map(|cluster| cluster.record().host_address);
         let host = from_pods.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let listener = TcpListener::bind((host, self.config.port)).with_context(|| {
-            format!("the hub cannot listen on {host}, port {}", self.config.port)
-        })?;
-        Ok(listener.local_addr()?)
+        let address = match self.config.port {
+            0 => free_address(host)?,
+            port => SocketAddr::new(host, port),
+        };
+        TcpListener::bind(address)
+            .with_context(|| format!("the hub cannot listen on `{address}`"))?;
+        Ok(address)
     }
 
     /// The image of the agents, where there are nodes to run it.
@@ -491,7 +495,7 @@ fn end_processes(directory: &Path) {
     for pid in &running {
         kill(*pid);
     }
-    wait_gone(&running, Duration::from_secs(10));
+    wait_gone(&running, Duration::from_secs(60));
 }
 
 fn command(nullius: &Path, home: &Path, args: &[&str]) -> Result<Command> {

@@ -42,7 +42,7 @@ pub(crate) fn clear(directory: &Path, slot: Option<Slot>) {
     let late = process::marked(directory);
     late.iter().copied().for_each(process::kill);
     pids.extend(late);
-    process::wait_gone(&pids.into_iter().collect::<Vec<_>>(), Duration::from_secs(10));
+    process::wait_gone(&pids.into_iter().collect::<Vec<_>>(), Duration::from_secs(60));
 
     unmount_below(directory);
     for slot in &slots {

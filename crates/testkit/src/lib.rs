@@ -22,6 +22,7 @@ mod node;
 mod owned;
 mod packages;
 mod pki;
+mod port;
 mod process;
 mod programs;
 mod progress;
@@ -30,6 +31,7 @@ mod shared;
 mod slot;
 mod state;
 mod stub_api;
+mod turn;
 mod versions;
 mod wait;
 
@@ -38,18 +40,20 @@ pub use audit::{AuditEntry, AuditLog};
 pub use cluster::{Cluster, up_all};
 pub use config::{AddressFamilies, ApiServerConfig, ClusterConfig, Dns, FoundBy, Profile};
 pub use environment::{
-    AgentPlace, Environment, EnvironmentCluster, EnvironmentConfig, Person, example_rights,
-    totp_code,
+    AgentPlace, Environment, EnvironmentCluster, EnvironmentConfig, Person, earlier_code,
+    example_rights,
 };
 pub use image::{Content, File, Image, busybox_image, image_from_binary, pause_image};
 pub use interrupt::interrupt;
 pub use kubectl::{Kubectl, Output, kubectl, kubectl_on_path};
 pub use packages::{ensure_browser, missing_for_browser, missing_for_nodes};
+pub use port::free_address;
 pub use programs::{Component, Programs, ensure_helm, missing_for_clusters};
 pub use progress::Progress;
 pub use record::{ClusterRecord, NodeRecord, ProcessRecord};
 pub use shared::{TestNamespace, WITHOUT_CLUSTERS, environment, shared, shared_all};
 pub use state::{StateDir, Status};
 pub use stub_api::{StubApi, stub_certificate};
+pub use turn::{Company, Turn};
 pub use versions::KubernetesVersion;
 pub use wait::wait_until;

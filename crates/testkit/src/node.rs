@@ -71,7 +71,7 @@ impl Node<'_> {
     pub(crate) fn wait_for_containerd(&self) -> Result<()> {
         let socket = self.socket();
         let what = format!("containerd of {}", node_name(self.number));
-        wait_until(Duration::from_secs(30), &what, || {
+        wait_until(Duration::from_secs(120), &what, || {
             std::os::unix::net::UnixStream::connect(&socket).ok()
         })?;
         Ok(())

@@ -238,7 +238,7 @@ mod tests {
             assert_eq!(marked(directory.path()), [process.pid]);
         }
         kill(process.pid);
-        wait_gone(&[process.pid], Duration::from_secs(10));
+        wait_gone(&[process.pid], Duration::from_secs(60));
         assert!(!process.is_alive());
     }
 }

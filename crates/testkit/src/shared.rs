@@ -110,7 +110,7 @@ impl TestNamespace {
         let namespace = Self { name, kubectl };
         // Pods are refused before the namespace's ServiceAccount exists.
         let account = ["-n", &namespace.name, "get", "serviceaccount", "default"];
-        crate::wait::wait_until(std::time::Duration::from_secs(20), "the ServiceAccount", || {
+        crate::wait::wait_until(std::time::Duration::from_secs(90), "the ServiceAccount", || {
             namespace.kubectl.run(&account).ok().filter(|output| output.code == 0)
         })?;
         Ok(namespace)

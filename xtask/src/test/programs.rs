@@ -19,6 +19,8 @@ pub(super) struct Program {
     /// Whether it is of a library, whose documentation may have examples.
     pub(super) of_library: bool,
     executable: PathBuf,
+    /// Its package, as cargo names it.
+    package: String,
     /// The folder of its package, in which it runs.
     folder: PathBuf,
 }
@@ -27,6 +29,7 @@ pub(super) struct Program {
 #[derive(Deserialize)]
 struct Message {
     reason: String,
+    package_id: Option<String>,
     manifest_path: Option<PathBuf>,
     target: Option<Target>,
     profile: Option<Profile>,
@@ -64,7 +67,7 @@ pub(super) fn build(root: &Path, selected: &[&str]) -> Result<Vec<Program>> {
 fn read(line: &str) -> Result<Option<Program>> {
     let message: Message = serde_json::from_str(line)
         .with_context(|| format!("cannot read what cargo prints: {line}"))?;
-    let Message { reason, manifest_path, target, profile, executable } = message;
+    let Message { reason, package_id, manifest_path, target, profile, executable } = message;
     let is_test = reason == "compiler-artifact" && profile.is_some_and(|profile| profile.test);
     let (true, Some(manifest), Some(target), Some(executable)) =
         (is_test, manifest_path, target, executable)
@@ -72,15 +75,19 @@ fn read(line: &str) -> Result<Option<Program>> {
         return Ok(None);
     };
     let folder = manifest.parent().context("a manifest is in no folder")?.to_owned();
-    let package = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let short = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // An id ends with `#NAME@VERSION`, or with `#VERSION` alone where the folder has the package's name.
+    let id = package_id.unwrap_or_default();
+    let named = id.rsplit_once('#').and_then(|(_, end)| end.split_once('@'));
+    let package = named.map_or(short.as_str(), |(name, _)| name).to_owned();
     let is_integration = target.kind.iter().any(|kind| kind == "test");
     let name = match is_integration {
-        true => format!("{package} tests/{}", target.name),
-        false => format!("{package} src"),
+        true => format!("{short} tests/{}", target.name),
+        false => format!("{short} src"),
     };
     let of_library = target.kind.iter().any(|kind| kind == "lib");
-    let end_to_end = package == "nullius" && is_integration;
-    Ok(Some(Program { name, end_to_end, of_library, executable, folder }))
+    let end_to_end = short == "nullius" && is_integration;
+    Ok(Some(Program { name, end_to_end, of_library, executable, package, folder }))
 }
 
 impl Program {
@@ -92,6 +99,7 @@ impl Program {
             .current_dir(&self.folder)
             .env("CARGO", crate::ci::cargo_program())
             .env("CARGO_MANIFEST_DIR", &self.folder)
+            .env("CARGO_PKG_NAME", &self.package)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         command
@@ -117,7 +125,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "test")]
     use super::*;
 
-    const BUILT: &str = r#"{"reason":"compiler-artifact","manifest_path":"/w/crates/NAME/Cargo.toml",
+    const BUILT: &str = r#"{"reason":"compiler-artifact","package_id":"path+file:///w/crates/NAME#nullius-NAME@0.1.0",
+        "manifest_path":"/w/crates/NAME/Cargo.toml",
         "target":{"kind":["KIND"],"name":"it"},"profile":{"test":TEST},"executable":EXECUTABLE}"#;
 
     fn told(name: &str, kind: &str, is_test: bool, executable: &str) -> Option<Program> {
@@ -134,6 +143,7 @@ mod tests {
         let found = told("agent", "lib", true, "\"/w/target/a\"").unwrap();
         assert_eq!((found.name.as_str(), found.end_to_end), ("agent src", false));
         assert!(found.of_library && found.folder == Path::new("/w/crates/agent"));
+        assert_eq!(found.package, "nullius-agent");
         let found = told("nullius", "test", true, "\"/w/target/it\"").unwrap();
         assert_eq!((found.name.as_str(), found.end_to_end), ("nullius tests/it", true));
         assert!(!found.of_library);

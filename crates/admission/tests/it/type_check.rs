@@ -128,7 +128,7 @@ impl Drop for Made<'_> {
 }
 
 /// What the controllers of a cluster take to see a new kind.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 #[test]
 fn of_kinds_that_a_cluster_defines_it_is_said_what_its_api_server_says() {
@@ -158,7 +158,7 @@ fn of_kinds_that_a_cluster_defines_it_is_said_what_its_api_server_says() {
         api.create(policies, &policy).unwrap();
         let path = format!("{policies}/{name}");
         made.1.push(path.clone());
-        let checked = wait_until(Duration::from_secs(20), "the controller", || {
+        let checked = wait_until(Duration::from_secs(60), "the controller", || {
             let found = api.get(&path).ok()?.json().ok()?;
             found["status"].get("observedGeneration")?;
             Some(found["status"]["typeChecking"]["expressionWarnings"].clone())

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    hub::{JOIN_TOKEN, TestHub, cluster, objects},
+    hub::{JOIN_TOKEN, PATIENCE, TestHub, cluster, objects},
     plane::{CEILING, Plane, left_of, plan, plane, pods_reader},
 };
 
@@ -32,7 +32,7 @@ struct Running {
 impl Running {
     async fn stop(self) {
         self.shutdown.cancel();
-        let ended = tokio::time::timeout(Duration::from_secs(30), self.task).await;
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("it ends in time").unwrap().unwrap();
     }
 
@@ -124,7 +124,8 @@ async fn a_session_works_through_the_tunnel_as_itself_until_it_is_flushed() {
     assert_eq!(watching.status(), StatusCode::OK);
     let flushed = scene.flush().await;
     assert_eq!(objects(&flushed).len(), 3, "{flushed:?}");
-    let cut = tokio::time::timeout(Duration::from_secs(1), watching.into_body().collect()).await;
+    // By itself it would end much later.
+    let cut = tokio::time::timeout(Duration::from_secs(20), watching.into_body().collect()).await;
     assert!(cut.expect("the watch is cut at once").is_err());
     let (status, body) = scene.get(&scene.pods()).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
@@ -263,14 +264,14 @@ async fn an_agent_that_does_not_hear_its_hub_refuses_everybody() {
         }
     };
     // The lease that was held before runs out first.
-    tokio::time::timeout(Duration::from_secs(60), refused).await.expect("it refuses");
+    tokio::time::timeout(PATIENCE, refused).await.expect("it refuses");
     scene.hub.hears.store(true, Ordering::SeqCst);
     let back = async {
         while scene.get(&scene.pods()).await.0 != StatusCode::OK {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), back).await.expect("it serves again");
+    tokio::time::timeout(PATIENCE, back).await.expect("it serves again");
     scene.agent.stop().await;
 }
 
@@ -289,16 +290,16 @@ async fn certificates_rotate_while_a_watch_goes_on() {
     let mut watching = hub.ask(&plan.session, 1, &target).await.into_body();
     hub.certificate_seconds.store(600, Ordering::SeqCst);
     hub.hear(|kind| match kind {
-        FromAgent::Hello(hello) if hello.epoch == 2 => Some(()),
+        FromAgent::Hello(hello) if hello.epoch >= 2 => Some(()),
         _ => None,
     })
     .await;
     let renewed = async {
-        while !hub.tunnels.agents(&cluster()).iter().any(|view| view.epoch == 2) {
+        while !hub.tunnels.agents(&cluster()).iter().any(|view| view.epoch >= 2) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), renewed).await.expect("tunnels are replaced");
+    tokio::time::timeout(PATIENCE, renewed).await.expect("tunnels are replaced");
     let (status, _) = hub.get(&plan.session, 1, &target.replace("?watch=true", "")).await;
     assert_eq!(status, StatusCode::OK);
     let pod = format!(
@@ -306,7 +307,7 @@ async fn certificates_rotate_while_a_watch_goes_on() {
         namespace.name()
     );
     plane.admin.apply(&pod).unwrap();
-    let event = tokio::time::timeout(Duration::from_secs(5), watching.frame()).await;
+    let event = tokio::time::timeout(PATIENCE, watching.frame()).await;
     assert!(event.expect("the watch goes on").unwrap().is_ok());
     drop(watching);
     agent.stop().await;
@@ -444,14 +445,18 @@ async fn of_two_replicas_one_leads_and_the_other_takes_over_when_it_is_killed() 
     assert_eq!(holder(), held, "the other one waits");
 
     let Scene { plane, hub, agent, namespace, .. } = scene;
-    let killed = std::time::Instant::now();
+    let killed = jiff::Timestamp::now();
     agent.kill().await;
     let led = hub.hear(|kind| match kind {
         FromAgent::State(state) if state.term > first => Some(state.term),
         _ => None,
     });
     assert_eq!(led.await, first + 1);
-    assert!(killed.elapsed() < Duration::from_secs(17), "{:?}", killed.elapsed());
+    let lease = ["-n", "nullius-system", "get", "lease", "nullius-agent-control", "-o"];
+    let acquired = [&lease[..], &["jsonpath={.spec.acquireTime}"]].concat();
+    let acquired: jiff::Timestamp = plane.admin.ok(&acquired).unwrap().parse().unwrap();
+    let took = acquired.duration_since(killed);
+    assert!(took.as_secs() < 17, "{took:#}");
     assert_eq!(left_of(&plane, &begun), "", "what was half made is cleared by who leads");
     let flush = Order::Flush { session: made.session.clone(), objects: [].into() };
     assert_eq!(objects(&hub.order(flush).await).len(), 3);
@@ -460,7 +465,6 @@ async fn of_two_replicas_one_leads_and_the_other_takes_over_when_it_is_killed() 
     let (status, _) = hub.get(&made.session, 1, &path).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED);
     second.stop().await;
-    let lease = ["-n", "nullius-system", "get", "lease", "nullius-agent-control", "-o"];
     let spec = plane.admin.ok(&[&lease[..], &["jsonpath={.spec.holderIdentity}"]].concat());
     assert_eq!(spec.unwrap(), "", "who stops gives way at once");
 }

@@ -197,7 +197,7 @@ async fn a_namespace_with_sessions_in_it_can_be_deleted() {
     let Some(plane) = plane().await else { return };
     let namespace = plane.namespace();
     let (sessions, mut session, _) = standing(&plane, namespace.name()).await;
-    plane.admin.ok(&["delete", "namespace", namespace.name(), "--timeout=60s"]).unwrap();
+    plane.admin.ok(&["delete", "namespace", namespace.name(), "--timeout=180s"]).unwrap();
     let flushed = sessions.flush(&mut session).await.unwrap();
     assert!(flushed.foreign.is_empty());
 }
@@ -213,7 +213,7 @@ async fn an_account_that_was_there_before_us_is_refused_and_left_alone() {
         .ok(&["delete", "validatingadmissionpolicybinding", "nullius-sessions-closed"])
         .unwrap();
     let created =
-        nullius_testkit::wait_until(std::time::Duration::from_secs(20), "the guard's end", || {
+        nullius_testkit::wait_until(std::time::Duration::from_secs(120), "the guard's end", || {
             let output =
                 plane.admin.run(&["-n", SESSIONS, "create", "serviceaccount", &account]).ok()?;
             (output.code == 0).then_some(())

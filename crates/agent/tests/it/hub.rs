@@ -54,6 +54,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 pub(crate) const JOIN_TOKEN: &str = "a-join-token";
+/// How long something that should come may take on a machine that is slow and busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) fn cluster() -> ClusterName {
     "plane".parse().unwrap()
@@ -192,7 +194,7 @@ impl TestHub {
                 news.changed().await.unwrap();
             }
         };
-        tokio::time::timeout(Duration::from_secs(40), hearing).await.expect("the agent says it")
+        tokio::time::timeout(PATIENCE, hearing).await.expect("the agent says it")
     }
 
     /// Forgets what was heard, but for how the agent stands now: it says that again only when it changes.
@@ -259,7 +261,7 @@ impl TestHub {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("tunnels stand");
+        tokio::time::timeout(PATIENCE, wait).await.expect("tunnels stand");
     }
 
     /// A request of a session through the tunnel.

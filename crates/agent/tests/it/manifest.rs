@@ -101,7 +101,7 @@ async fn each_policy_is_missed_by_its_name_and_found_again() {
                 }
             }
         };
-        let missed = tokio::time::timeout(Duration::from_secs(20), missed).await.unwrap();
+        let missed = tokio::time::timeout(Duration::from_secs(120), missed).await.unwrap();
         assert!(missed.contains(&format!("admission by `{policy}` does not refuse")), "{missed}");
         assert!(missed.contains("kubectl apply -f -"), "{missed}");
         plane.administrator.apply(&crate::plane::beside()).await.unwrap();
@@ -117,7 +117,7 @@ async fn each_policy_is_missed_by_its_name_and_found_again() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), missed).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(120), missed).await.unwrap();
     plane.administrator.apply(&crate::plane::beside()).await.unwrap();
     guards.prove_soon().await.unwrap();
 }

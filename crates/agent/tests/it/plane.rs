@@ -6,7 +6,9 @@ use nullius_kube::{
 };
 use nullius_model::{Binding, Ceiling, PolicyRule, SessionId, SessionPlan, Timestamp, Ttl};
 use nullius_pki::random_bits;
-use nullius_testkit::{Cluster, Kubectl, Output, Profile, TestNamespace, kubectl, shared};
+use nullius_testkit::{
+    Cluster, Company, Kubectl, Output, Profile, TestNamespace, Turn, kubectl, shared,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
@@ -22,6 +24,8 @@ pub(crate) struct Plane {
     pub(crate) api: ApiServer,
     pub(crate) administrator: Administrator,
     pub(crate) files: TempDir,
+    /// End-to-end tests join it as well.
+    _turn: Turn,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -29,6 +33,7 @@ pub(crate) struct Plane {
 pub(crate) async fn plane() -> Option<Plane> {
     let cluster = shared(Profile::ControlPlane)?;
     let alone = ONE_AT_A_TIME.lock().await;
+    let turn = cluster.turn(Company::Alone).unwrap();
     nullius_tls::install_provider();
     let (api, administrator) =
         Administrator::from_kubeconfig(cluster.kubeconfig(), None).await.unwrap();
@@ -39,6 +44,7 @@ pub(crate) async fn plane() -> Option<Plane> {
         api,
         administrator,
         files: TempDir::new().unwrap(),
+        _turn: turn,
         _alone: alone,
     };
     plane.wait_for_guards().await;

@@ -115,7 +115,7 @@ async fn of_a_cluster_it_is_said_which_exceptions_count_there() {
     for namespace in ["nullius-system", "elsewhere"] {
         let path = format!("/apis/nullius.dev/v1alpha1/namespaces/{namespace}/policyexceptions");
         let object = exception(namespace, "web", 40, &rules);
-        wait_until(Duration::from_secs(60), "the kind", || api.create(&path, &object).ok())
+        wait_until(Duration::from_secs(180), "the kind", || api.create(&path, &object).ok())
             .unwrap();
     }
     let done = list(&["-o", "json"]).await;

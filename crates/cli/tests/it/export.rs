@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long an API server may take to act on policies; it looks at its files once a minute at least.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 const POLICIES: &str = "\
 apiVersion: admissionregistration.k8s.io/v1

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::person::Person;
 
 /// How long an API server may take to act on policies and rights.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Policies that ask for everything that a record holds; `NS` is a namespace of the test, and what selects its objects.
 const POLICIES: &str = "\

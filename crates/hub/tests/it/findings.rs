@@ -140,5 +140,5 @@ async fn what_was_found_in_a_cluster_goes_with_it() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(120), gone).await.unwrap();
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use nullius_kube::{ADMISSION_PORT, ADMISSION_SECRET, AGENT_ADMISSION, SYSTEM_NAMESPACE};
+use nullius_testkit::wait_until;
 use nullius_tls::{ClientIdentity, HttpVersions, WebConnector, WebRoots};
 use serde_json::{Value, json};
 use tokio::{
@@ -12,7 +13,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::admission_lab::Court;
+use crate::admission_lab::{Court, SOON};
 
 /// A replica of the webhook and what only API servers know of it.
 pub(crate) struct Direct {
@@ -70,6 +71,15 @@ impl Direct {
     /// Sends a body to an entry as an API server would.
     pub(crate) fn review(&self, entry: &str, body: &str) -> Said {
         self.post(&format!("/{}/{entry}?timeout=10s", self.path), body)
+    }
+
+    /// Waits until this replica refuses a review: what was refused before may have come to the other one.
+    #[track_caller]
+    pub(crate) fn wait_for_refusal(&self, entry: &str, body: &str) {
+        let refused = wait_until(SOON, "this replica to have the policy", || {
+            (self.review(entry, body).response()["allowed"] == false).then_some(())
+        });
+        refused.unwrap();
     }
 
     pub(crate) fn post(&self, path: &str, body: &str) -> Said {

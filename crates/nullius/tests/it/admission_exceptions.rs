@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     admission_lab::{Court, Ends, SOON, config_map},
+    trail::events,
     world::World,
 };
 
@@ -95,10 +96,9 @@ fn an_exception_counts_for_its_objects_until_its_end() {
     let accepted = Excepted::new(&world, &accepted);
     court.passes("pods", &edge);
     let waived = wait_until(SOON, "the audit to know of it", || {
-        let events = world.admin_json(&["audit", "list", "--kind", "admission"]);
         let exception = format!("must be for now (PolicyException/{SYSTEM_NAMESPACE}/{name})");
-        let mut events = events["items"].as_array()?.iter().map(|item| &item["event"]);
-        events.find(|event| event.to_string().contains(&exception)).cloned()
+        let mut events = events(&world, &["--kind", "admission"]).into_iter();
+        events.find(|event| event.to_string().contains(&exception))
     })
     .unwrap();
     assert_eq!((&waived["outcome"], &waived["kube"]["name"]), (&json!("done"), &json!("edge")));

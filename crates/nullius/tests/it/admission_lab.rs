@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 /// How long until something holds that was written a moment ago; an answer of the API server lasts longer on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(120);
 
 /// A namespace with policies of its own, which go with the value.
 pub(crate) struct Court<'w> {
@@ -106,7 +106,7 @@ impl<'w> Court<'w> {
         let path =
             format!("/apis/apps/v1/namespaces/{SYSTEM_NAMESPACE}/deployments/{AGENT_ADMISSION}");
         let mut last = Value::Null;
-        let ready = wait_until(Duration::from_secs(90), "the webhook's replicas", || {
+        let ready = wait_until(Duration::from_secs(180), "the webhook's replicas", || {
             let answer = self.api.get(&path).ok()?.json().ok()?;
             let number =
                 |pointer: &str| answer.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     admission_exceptions::{Deaf, Excepted, exception},
     admission_lab::{Court, Ends, SOON},
+    trail::events,
     world::World,
 };
 
@@ -22,7 +23,7 @@ const MARK: &str = "nullius.dev/pod-security-enforce";
 const WORDS: &str = "violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false (container \"main\" must set \
     securityContext.allowPrivilegeEscalation=false)";
 /// The webhook is asked for ten seconds before a level is lowered.
-const LOWERED: Duration = Duration::from_secs(60);
+const LOWERED: Duration = Duration::from_secs(150);
 
 /// A pod that has all that `restricted` asks for, but for what `security` says of its container.
 fn pod(name: &str, security: Value) -> Value {
@@ -179,10 +180,9 @@ fn a_level_is_lowered_for_what_is_excepted_and_nobody_else_slips_through() {
         court.passes("pods", &edge);
         here.says(&name, "inForceSince");
         wait_until(SOON, "the audit to know of it", || {
-            let events = world.admin_json(&["audit", "list", "--kind", "admission"]);
             let told = format!("must be for now (PolicyException/{SYSTEM_NAMESPACE}/{name})");
-            let mut events =
-                events["items"].as_array()?.iter().map(|item| item["event"].to_string());
+            let events = events(&world, &["--kind", "admission"]);
+            let mut events = events.iter().map(Value::to_string);
             let mut of_it = events.find(|event| event.contains(&told))?;
             of_it.retain(|letter| letter != '\\');
             (of_it.contains("waived") && of_it.contains("PodSecurity/restricted")).then_some(())
@@ -240,6 +240,11 @@ fn a_level_is_lowered_for_what_is_excepted_and_nobody_else_slips_through() {
                 .run(&["label", "namespace", court.name(), label, "--overwrite", &as_user])
                 .unwrap()
         };
+        wait_until(SOON, "what somebody may do", || {
+            let ask = ["auth", "can-i", "patch", "namespaces", &format!("--as={user}")];
+            (direct.run(&ask).ok()?.code == 0).then_some(())
+        })
+        .unwrap();
         for forged in [format!("{MARK}=privileged"), format!("{MARK}-")] {
             let refused = label(&forged);
             assert!(

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::running::Running;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 
 fn nullius(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nullius"));

@@ -1,6 +1,6 @@
 //! The audit against an anchor outside: through the hub, and from the state directory alone after the hub has ended.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, process::Command};
 
 use nullius_testkit::wait_until;
 use rustix::process::Signal;
@@ -37,7 +37,7 @@ fn a_trail_that_was_cut_after_its_checkpoints_were_anchored_is_found_out() {
 
     lab.admin(&["user", "add", "mallory"]);
     lab.hub.signal(Signal::TERM);
-    assert_eq!(lab.hub.wait_end(Duration::from_secs(20)), 0);
+    assert_eq!(lab.hub.wait_end(PATIENCE), 0);
     let (code, verdict, said) = verify_state(&lab, &["--anchor", file]);
     assert_eq!((code, &verdict["intact"]), (0, &Value::Bool(true)), "{verdict} {said}");
 

@@ -1,6 +1,6 @@
 //! The API server's own audit webhook, end at `agent control`: what it refuses by itself and what accounts of the cluster use.
 
-use std::{fs, net::TcpListener, path::PathBuf, time::Duration};
+use std::{fs, net::TcpListener, path::PathBuf};
 
 use nullius_kube::{AGENT_AUDIT, AUDIT_SECRET, SYSTEM_NAMESPACE, env};
 use nullius_testkit::{Kubectl, TestNamespace, wait_until};
@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    faults_agents::{Agent, Plane},
+    faults_agents::{Agent, Plane, free_here},
     faults_api_server::ApiServer,
     faults_lab::{Lab, PATIENCE, Program},
     running::send_signal,
@@ -130,7 +130,7 @@ impl Scene<'_> {
 fn what_the_api_server_refuses_and_what_accounts_use_reaches_audit_and_uses_once() {
     let Some(plane) = Plane::second() else { return };
     let mut lab = Lab::new("");
-    let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let listen = free_here();
     let agent = Agent::install(&lab, &plane, "second").with(env::AUDIT_LISTEN, &listen);
     let namespace = plane.cluster.namespace("told").unwrap();
     let files = agent.file("told");
@@ -174,16 +174,17 @@ fn what_the_api_server_refuses_and_what_accounts_use_reaches_audit_and_uses_once
     refused(&account, &forbidden, "cannot list resource");
     refused(&account, &pod, "violates PodSecurity");
 
-    let told = ["--kind", "api-server", "--outcome", "denied", "--limit", "1000"];
+    let told = ["--kind", "api-server", "--outcome", "denied"];
     let wait = |lab: &Lab, what: &str, who: &str, policy: &str| {
         lab.wait_event(what, &told, |event| of(event) == who && event["facts"]["policy"] == policy)
     };
     let by_policy =
         wait(&lab, "ada's denial", "person:ada", "ValidatingAdmissionPolicy/team-of-page");
-    let own = lab.events(&["--kind", "kube-request", "--user", "ada", "--verb", "create"]);
-    let joined = own.iter().find(|event| event["auditId"] == by_policy["auditId"]);
-    assert!(joined.is_some(), "one Audit-ID leads to both: {by_policy:#}");
-    assert_eq!(by_policy["session"], joined.unwrap()["session"]);
+    // One Audit-ID leads to both.
+    let own = ["--kind", "kube-request", "--user", "ada", "--verb", "create"];
+    let joined =
+        lab.wait_event("ada's request", &own, |event| event["auditId"] == by_policy["auditId"]);
+    assert_eq!(by_policy["session"], joined["session"]);
     assert_eq!(by_policy["facts"]["binding"], "team-of-page");
     assert_eq!(by_policy["facts"]["through"], "hub");
     wait(&lab, "ada's pod", "person:ada", "PodSecurity/restricted");
@@ -208,7 +209,7 @@ fn what_the_api_server_refuses_and_what_accounts_use_reaches_audit_and_uses_once
 
     // What was used is told each five minutes, and when the agent ends.
     control.signal(Signal::TERM);
-    control.wait_end(Duration::from_secs(30));
+    control.wait_end(PATIENCE);
     let names: Vec<Value> =
         lab.events(&told).into_iter().map(|event| event["kube"]["name"].clone()).collect();
     for name in ["one", "two", "three"] {

@@ -1,14 +1,12 @@
 //! The audit: every request in ours and in the API server's own, under one id; filters, verification, uses.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_testkit::{AuditEntry, wait_until};
 use serde_json::Value;
 
 use crate::{
+    faults_lab::PATIENCE,
     people::Worker,
     running::{Running, get_page, port_of},
     trail::{events, text, wait_event},
@@ -70,7 +68,7 @@ fn every_request_is_in_both_audits_under_one_id_and_as_the_session() {
         UPGRADES.iter().all(|kind| ended("/kube/subresource", kind) >= transports::ALL.len())
             && ended("/kube/verb", "watch") > 0
     };
-    let ours = wait_until(Duration::from_secs(10), "the ends of all streams in the audit", || {
+    let ours = wait_until(PATIENCE, "the ends of all streams in the audit", || {
         Some(events(&world, &user)).filter(|events| done(events))
     });
     let ours = ours.unwrap_or_else(|error| {
@@ -82,7 +80,7 @@ fn every_request_is_in_both_audits_under_one_id_and_as_the_session() {
     });
 
     let ids: BTreeSet<&str> = ours.iter().map(|event| text(event, "/auditId")).collect();
-    let theirs = wait_until(Duration::from_secs(10), "the API server's entries", || {
+    let theirs = wait_until(PATIENCE, "the API server's entries", || {
         let entries = entries(&world, &ids);
         ids.iter().all(|id| entries.contains_key(*id)).then_some(entries)
     });
@@ -131,7 +129,7 @@ fn nothing_else_was_done_as(world: &World, account: &str, user: &[&str]) {
     });
     assert!(!seen.is_empty());
     let mut strange = Vec::new();
-    let joined = wait_until(Duration::from_secs(10), "ours to hold all of theirs", || {
+    let joined = wait_until(PATIENCE, "ours to hold all of theirs", || {
         let ours = events(world, user);
         let ids: BTreeSet<&str> = ours.iter().map(|event| text(event, "/auditId")).collect();
         strange = seen
@@ -156,7 +154,7 @@ fn a_review_that_cannot_be_read_is_refused_and_in_the_audit() {
         ended_with(&refused, 1);
     }
     let of_it = ["--user", worker.name.as_str(), "--outcome", "failed"];
-    let both = wait_until(Duration::from_secs(10), "both refusals in the audit", || {
+    let both = wait_until(PATIENCE, "both refusals in the audit", || {
         let refused =
             |event: &Value| text(event, "/kube/requestUri") == path && event["kube"]["code"] == 400;
         let found = events(&world, &of_it).into_iter().filter(refused).count();
@@ -215,7 +213,7 @@ fn the_audit_is_filtered_shown_and_verified() {
     tail.args(follow).env("NULLIUS_HOME", home);
     let mut tail = Running::start("audit tail", tail);
     // The tail begins some time after its start: ask until it shows.
-    wait_until(Duration::from_secs(10), "an event at the tail", || {
+    wait_until(PATIENCE, "an event at the tail", || {
         kubectl.ok(&["get", "configmaps"]).unwrap();
         tail.has_line("configmaps").then_some(())
     })
@@ -269,7 +267,7 @@ fn uses_are_merged_with_the_permission_that_allowed_them() {
     ended_with(&kubectl.run(&["get", "secrets", "-n", "ops"]).unwrap(), 1);
     let show = ["usage", "show", "--user", worker.name.as_str()];
     let place = format!("core/configmaps@{}", namespace.name());
-    let rows = wait_until(Duration::from_secs(20), "the uses", || {
+    let rows = wait_until(PATIENCE, "the uses", || {
         let answer = world.admin_json(&show);
         let rows = answer["items"].as_array()?.clone();
         let found = |resource: &str| rows.iter().any(|row| row["resource"] == resource);
@@ -296,7 +294,7 @@ fn uses_are_merged_with_the_permission_that_allowed_them() {
     let code = worker.person.next_code().unwrap();
     worker.person.sign_in_with(&world.environment, &code).unwrap();
     let session = worker.session_now();
-    wait_until(Duration::from_secs(10), "the new session's account and bindings", || {
+    wait_until(PATIENCE, "the new session's account and bindings", || {
         let made = world.session_objects(&session);
         made.iter().any(|object| object.starts_with("RoleBinding")).then_some(())
     })

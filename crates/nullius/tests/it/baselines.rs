@@ -243,7 +243,7 @@ fn no_pod_runs_in_a_new_namespace_before_all_that_bounds_it_stands() {
     }
     world
         .direct()
-        .ok(&["-n", &quick, "wait", "pod/first", "--for=condition=Ready", "--timeout=90s"])
+        .ok(&["-n", &quick, "wait", "pod/first", "--for=condition=Ready", "--timeout=180s"])
         .unwrap();
 
     let new = lab.namespace("new", json!({}));
@@ -265,14 +265,14 @@ fn no_pod_runs_in_a_new_namespace_before_all_that_bounds_it_stands() {
     assert_eq!((&told["namespaces"], &told["standing"]), (&json!(3), &json!(2)), "{told:#}");
 
     world.direct().ok(&["delete", "validatingadmissionpolicybinding", &policy]).unwrap();
-    wait_until(Duration::from_secs(60), "the pod to be let in", || {
+    wait_until(Duration::from_secs(180), "the pod to be let in", || {
         lab.court.api.post(&path, &pod()).unwrap().is_success().then_some(())
     })
     .unwrap();
     assert!(lab.kept(&new, "limitrange").is_some());
     world
         .direct()
-        .ok(&["-n", &new, "wait", "pod/first", "--for=condition=Ready", "--timeout=90s"])
+        .ok(&["-n", &new, "wait", "pod/first", "--for=condition=Ready", "--timeout=180s"])
         .unwrap();
     let namespace = lab.read(&["get", "namespace", &new]).unwrap();
     let label = |key: &str| namespace["metadata"]["labels"][key].clone();
@@ -529,7 +529,7 @@ fn a_role_is_bound_only_when_an_administrator_named_it() {
         "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "resourceNames": [role], "verbs": ["bind"],
     }]));
     lab.stands(&baseline);
-    assert!(may());
+    wait_until(SOON, "the API server to know of the binding", || may().then_some(())).unwrap();
     rules(json!([]));
 }
 
@@ -551,7 +551,7 @@ fn while_nobody_keeps_baselines_pods_of_new_namespaces_wait_and_a_start_makes_al
         "-l",
         "app.kubernetes.io/component=nullius-agent-control",
         "--for=delete",
-        "--timeout=60s",
+        "--timeout=180s",
     ]);
     world.direct().ok(&["-n", home, "delete", "resourcequota", "nullius-baseline"]).unwrap();
     let new = lab.namespace("new", json!({}));
@@ -563,9 +563,9 @@ fn while_nobody_keeps_baselines_pods_of_new_namespaces_wait_and_a_start_makes_al
         .unwrap();
     }
     control("--replicas=1");
-    lab.court.system(&["rollout", "status", "deployment/nullius-agent-control", "--timeout=90s"]);
+    lab.court.system(&["rollout", "status", "deployment/nullius-agent-control", "--timeout=180s"]);
     for namespace in [home, &new] {
-        wait_until(Duration::from_secs(60), "a pod to be let in", || {
+        wait_until(Duration::from_secs(180), "a pod to be let in", || {
             lab.court.send_to(namespace, "pods", &pod()).is_success().then_some(())
         })
         .unwrap();
@@ -574,7 +574,7 @@ fn while_nobody_keeps_baselines_pods_of_new_namespaces_wait_and_a_start_makes_al
 
     // Without the webhook nobody says that a namespace is as it should be.
     lab.court.system(&["scale", "deployment", AGENT_ADMISSION, "--replicas=0"]);
-    let refused = wait_until(Duration::from_secs(60), "nobody to answer", || {
+    let refused = wait_until(Duration::from_secs(180), "nobody to answer", || {
         let answer = lab.court.send_to(&new, "pods", &pod());
         answer.text().contains("failed calling webhook").then_some(answer)
     });

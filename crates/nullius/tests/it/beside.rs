@@ -21,14 +21,14 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
-    faults_agents::Plane,
+    faults_agents::{Plane, free_here},
     faults_lab::{NULLIUS, PATIENCE, Program},
     running::Running,
     world::ended_with,
 };
 
 /// Ctrl-C ends it in this time, what sessions had included.
-const ENDS_WITHIN: Duration = Duration::from_secs(20);
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A directory that a newcomer works in.
 struct Newcomer {
@@ -40,7 +40,7 @@ struct Newcomer {
 impl Newcomer {
     fn start(plane: &Plane) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let up = up(files.path(), "127.0.0.1:0", plane.cluster.kubeconfig(), "up.log");
+        let up = up(files.path(), &free_here(), plane.cluster.kubeconfig(), "up.log");
         Self { files, up }
     }
 
@@ -64,7 +64,7 @@ impl Newcomer {
             let mut command = Command::new(NULLIUS);
             command.args(["up", "--listen", listen, "--kubeconfig"]).arg(kubeconfig);
             command.arg("--state").arg(state).env("NO_COLOR", "1");
-            let (code, said) = Running::start("a second `up`", command).wait_end(ENDS_WITHIN);
+            let (code, said) = Running::start("a second `up`", command).wait_end(PATIENCE);
             assert_eq!(code, 1, "{said}");
             assert!(said.contains(&told), "{said}");
         }
@@ -198,7 +198,7 @@ fn a_newcomer_gets_from_a_kubeconfig_to_kubectl_through_the_hub() {
     newcomer.up.signal(Signal::INT);
     assert_eq!(newcomer.up.wait_end(ENDS_WITHIN), 0);
     assert!(!newcomer.up.said().contains("refuse tunnel"), "{}", newcomer.up.said());
-    watch.wait_end(Duration::from_secs(5));
+    watch.wait_end(PATIENCE);
     let left = plane.session_objects(&session);
     assert!(left.is_empty(), "{left:?}");
     ended_with(&kubectl.run(&["get", "configmaps"]).unwrap(), 1);
@@ -213,7 +213,7 @@ fn a_newcomer_gets_from_a_kubeconfig_to_kubectl_through_the_hub() {
     let mut watch = Running::start("watch", kubectl.command(&["get", "configmaps", "--watch"]));
     watch.wait_line("mine");
     newcomer.nullius_ok("admin", &["cluster", "remove", "local", "--yes"], "");
-    watch.wait_end(Duration::from_secs(5));
+    watch.wait_end(PATIENCE);
     wait_until(PATIENCE, "the session's objects to go", || {
         plane.session_objects(&session).is_empty().then_some(())
     })

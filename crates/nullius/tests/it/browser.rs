@@ -60,17 +60,18 @@ impl Browser {
         self.is_accessible();
     }
 
-    /// What the page says.
-    #[track_caller]
-    pub(crate) fn text(&self) -> String {
-        self.run("return document.body.innerText", &[]).as_str().unwrap().to_owned()
+    /// What the page says: one that goes has no text any more, and the next one none yet.
+    fn text(&self) -> Option<String> {
+        let script = json!({ "script": "return document.body.innerText", "args": [] });
+        let text = self.session.try_call(&Method::POST, "execute/sync", Some(&script)).ok()?;
+        Some(text.as_str()?.to_owned())
     }
 
     /// Waits until the page says something, and gives all of it.
     #[track_caller]
     pub(crate) fn wait_text(&self, part: &str) -> String {
         let found = wait_until(PATIENCE, &format!("`{part}` on the page"), || {
-            Some(self.text()).filter(|text| text.contains(part))
+            self.text().filter(|text| text.contains(part))
         });
         let text = found.unwrap_or_else(|error| panic!("{error}"));
         self.is_accessible();
@@ -203,9 +204,7 @@ impl Drop for Browser {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let address = self.session.try_call(&Method::GET, "url", None);
-            let script = json!({ "script": "return document.body.innerText", "args": [] });
-            let text = self.session.try_call(&Method::POST, "execute/sync", Some(&script));
-            eprintln!("--- the page at last, {address:?}:\n{text:?}");
+            eprintln!("--- the page at last, {address:?}:\n{:?}", self.text());
         }
         let _ = self.session.try_call(&Method::DELETE, "", None);
     }

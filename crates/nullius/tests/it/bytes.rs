@@ -1,13 +1,12 @@
 //! What the API server says reaches the client byte for byte, in every encoding.
 
-use std::time::Duration;
-
 use http::{Request, Response, header};
 use kube::client::Body;
 use nullius_testkit::{TestNamespace, wait_until};
 
 use crate::{
     clients::{client, runtime},
+    faults_lab::PATIENCE,
     trail::{text, wait_event},
     world::World,
 };
@@ -90,7 +89,7 @@ fn json_yaml_protobuf_and_gzip_are_untouched() {
         }
         let answer = fetch(&ours, &small, "application/json", "identity").await;
         let log = world.cluster.audit_log().unwrap();
-        let entry = wait_until(Duration::from_secs(10), "the entry that the answer names", || {
+        let entry = wait_until(PATIENCE, "the entry that the answer names", || {
             log.by_id(&answer.audit_id).unwrap().pop()
         });
         let entry = entry.unwrap();

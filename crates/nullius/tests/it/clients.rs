@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt as _;
 use crate::world::World;
 
 /// How long something that should come may take.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(120);
 
 /// Where asynchronous clients run.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {

@@ -150,7 +150,7 @@ fn a_cluster_without_agent_is_named_in_a_503() {
     let kubectl = worker.kubectl();
     kubectl.ok(&["get", "pods"]).unwrap();
     let _back = Scaled::down(&world, "nullius-agent-proxy");
-    let refused = wait_until(Duration::from_secs(30), "the agent to be missed", || {
+    let refused = wait_until(Duration::from_secs(120), "the agent to be missed", || {
         kubectl.run(&["get", "pods"]).ok().filter(|output| output.code != 0)
     });
     let refused = refused.unwrap();
@@ -229,7 +229,7 @@ impl<'w> Scaled<'w> {
 
     fn rolled_out(&self) -> Output {
         let deployment = format!("deployment/{}", self.deployment);
-        let status = ["-n", "nullius-system", "rollout", "status", &deployment, "--timeout=60s"];
+        let status = ["-n", "nullius-system", "rollout", "status", &deployment, "--timeout=180s"];
         self.world.direct().run(&status).unwrap()
     }
 
@@ -248,7 +248,7 @@ impl Drop for Scaled<'_> {
             // A pod that is to go still runs for a while.
             let label = format!("app.kubernetes.io/component={}", self.deployment);
             let pods = ["-n", "nullius-system", "get", "pods", "-l", &label, "-o", "name"];
-            wait_until(Duration::from_secs(60), "one pod alone", || {
+            wait_until(Duration::from_secs(180), "one pod alone", || {
                 (self.world.direct().ok(&pods).ok()?.lines().count() == 1).then_some(())
             })
             .unwrap();

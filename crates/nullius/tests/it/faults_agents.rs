@@ -5,14 +5,16 @@
 
 use std::{
     fs,
-    net::TcpListener,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use nullius_kube::{AGENT_PROXY, CEILING_BINDING, JOIN_SECRET, PROVISIONER, SYSTEM_NAMESPACE, env};
-use nullius_testkit::{Cluster, ClusterConfig, Profile, Progress, StateDir, shared};
+use nullius_testkit::{
+    Cluster, ClusterConfig, Company, Profile, Progress, StateDir, Turn, free_address, shared,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -28,15 +30,18 @@ static SECOND: Mutex<()> = Mutex::new(());
 /// A cluster without nodes, for one test at a time.
 pub(crate) struct Plane {
     pub(crate) cluster: Cluster,
-    _turn: MutexGuard<'static, ()>,
+    /// Those of the agent join it too.
+    _turn: Turn,
+    _here: MutexGuard<'static, ()>,
 }
 
 impl Plane {
     /// The one that tests share; `None` where there is none.
     pub(crate) fn shared() -> Option<Self> {
         let cluster = shared(Profile::ControlPlane)?;
-        let turn = PLANE.lock().unwrap_or_else(PoisonError::into_inner);
-        let plane = Self { cluster, _turn: turn };
+        let here = PLANE.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = cluster.turn(Company::Alone).unwrap();
+        let plane = Self { cluster, _turn: turn, _here: here };
         // Each test joins it with a ceiling of its own, and Kubernetes changes no binding's role.
         plane.kubectl(&["delete", "clusterrolebinding", CEILING_BINDING, "--ignore-not-found"]);
         Some(plane)
@@ -45,14 +50,15 @@ impl Plane {
     /// Another one, which a test may break: it is started when there is none, and ends with the test run.
     pub(crate) fn second() -> Option<Self> {
         shared(Profile::ControlPlane)?;
-        let turn = SECOND.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = SECOND.lock().unwrap_or_else(PoisonError::into_inner);
         let state = StateDir::open(Path::new(&std::env::var_os("NULLIUS_TEST_STATE")?)).unwrap();
         let running = state.cluster("second").unwrap().filter(Cluster::is_ready);
         let cluster = running.unwrap_or_else(|| {
             let config = ClusterConfig::new("second", Profile::ControlPlane).own();
             Cluster::up(&state, config, Progress::Silent).unwrap()
         });
-        Some(Self { cluster, _turn: turn })
+        let turn = cluster.turn(Company::Alone).unwrap();
+        Some(Self { cluster, _turn: turn, _here: here })
     }
 
     /// Runs kubectl past Nullius, as an administrator.
@@ -112,7 +118,7 @@ impl Agent {
         let (host, port) =
             plane.cluster.record().server["https://".len()..].rsplit_once(':').unwrap();
         let authority = fs::read(&plane.cluster.record().certificate_authority).unwrap();
-        let control = free_address();
+        let control = free_here();
         let variables = [
             (env::CLUSTER, pin("cluster")),
             (env::HUB, pin("hub")),
@@ -201,7 +207,7 @@ fn waiting_pod(account: &str) -> String {
     .to_string()
 }
 
-/// An address on this machine that nobody listens on at this moment.
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+/// An address on this machine that nobody listens on, and that no connection takes.
+pub(crate) fn free_here() -> String {
+    free_address(Ipv4Addr::LOCALHOST.into()).unwrap().to_string()
 }

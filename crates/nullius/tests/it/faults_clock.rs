@@ -93,6 +93,8 @@ fn a_clock_that_is_wrong_is_named_and_nothing_passes_until_it_is_right() {
     let (control, proxy) = agent.start();
     let ada = lab.clerk("ada", "plane", namespace.name());
     ada.works(PATIENCE);
+    // What kubectl itself takes on this machine.
+    let usual = ada.works(PATIENCE);
 
     for (clock, whose) in [(&agent_clock, "the agent's"), (&hub_clock, "the hub's")] {
         for seconds in [3, -3] {
@@ -109,7 +111,7 @@ fn a_clock_that_is_wrong_is_named_and_nothing_passes_until_it_is_right() {
             assert!(told.iter().any(|part| refused.stderr.contains(part)), "{}", refused.stderr);
             clock.set(0);
             let back = ada.works(PATIENCE);
-            assert!(back < BACK_WITHIN, "back after {back:?}");
+            assert!(back < BACK_WITHIN + 2 * usual, "back after {back:?}, usually {usual:?}");
         }
     }
 

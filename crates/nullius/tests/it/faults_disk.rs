@@ -5,7 +5,6 @@ use std::{
     io::Write as _,
     path::PathBuf,
     process::Command,
-    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -117,12 +116,17 @@ fn a_full_disk_closes_the_way_to_clusters_until_there_is_room() {
     assert!(login.stderr.contains("cannot record sign-ins"), "{}", login.stderr);
 
     fs::remove_file(filler).unwrap();
-    let back = ada.works(Duration::from_secs(15));
+    let back = ada.works(PATIENCE);
     eprintln!("back after {back:?}");
     kubectl.ok(&["create", "configmap", "after"]).unwrap();
     watch.wait_line("after");
     let verdict = lab.admin_json(&["audit", "verify"]);
     assert_eq!(verdict["intact"], true, "{verdict}");
-    let created = lab.events(&["--user", "ada", "--verb", "create", "--outcome", "done"]);
-    assert_eq!(created.len(), 2, "{created:#?}");
+    // A request's end is written when its answer has been read.
+    let created = ["--user", "ada", "--verb", "create", "--outcome", "done"];
+    nullius_testkit::wait_until(PATIENCE, "both that were created", || {
+        (lab.events(&created).len() >= 2).then_some(())
+    })
+    .unwrap();
+    assert_eq!(lab.events(&created).len(), 2, "{:#?}", lab.events(&created));
 }

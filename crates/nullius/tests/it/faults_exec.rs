@@ -84,7 +84,7 @@ fn an_agents_pod_told_to_stop_lets_a_shell_finish_and_another_takes_over() {
     let (code, said) = shell.wait_end(AGENT_DRAINS);
     assert!(said.contains("54"), "{said}");
     assert_eq!(code, 7, "{said}");
-    wait_until(AGENT_DRAINS, "the old pod to end", || {
+    wait_until(PATIENCE, "the old pod to end", || {
         let pods = direct.ok(&pods).ok()?;
         (!pods.contains(&pod)).then_some(())
     })

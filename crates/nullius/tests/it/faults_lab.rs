@@ -15,10 +15,10 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{running::send_signal, world::ended_with};
+use crate::{faults_agents::free_here, running::send_signal, world::ended_with};
 
-/// How long something that should come may take on a machine that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
+/// How long something that should come may take on a machine that is slow and busy: nobody waits longer than for it to come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// The binary under test.
 pub(crate) const NULLIUS: &str = env!("CARGO_BIN_EXE_nullius");
 
@@ -117,7 +117,7 @@ impl Lab {
         let made = init(&hub_state);
         let hub_ca = files.path().join("hub-ca.pem");
         fs::write(&hub_ca, made["ca"].as_str().unwrap()).unwrap();
-        let (hub, address) = start_hub(files.path(), &hub_state, "127.0.0.1:0", &variables);
+        let (hub, address) = start_hub(files.path(), &hub_state, &free_here(), &variables);
         let environment = Environment {
             api_version: "nullius.dev/v1alpha1".to_owned(),
             kind: "DevEnvironment".to_owned(),
@@ -188,7 +188,7 @@ impl Lab {
     /// Signs the admin in again.
     pub(crate) fn admin_again(&self) {
         let admin = self.environment.person("admin").unwrap();
-        wait_until(Duration::from_secs(70), "a code of the admin that counts", || {
+        wait_until(PATIENCE, "a code of the admin that counts", || {
             [admin.code(), admin.next_code()]
                 .into_iter()
                 .find_map(|code| admin.sign_in_with(&self.environment, &code.unwrap()).ok())
@@ -207,7 +207,7 @@ impl Lab {
     /// Events of the audit, newest first.
     #[track_caller]
     pub(crate) fn events(&self, filter: &[&str]) -> Vec<Value> {
-        let answer = self.admin_json(&[&["audit", "list"], filter].concat());
+        let answer = self.admin_json(&[&["audit", "list", "--limit", "20000"], filter].concat());
         let rows = answer["items"].as_array().unwrap();
         rows.iter().map(|row| row["event"].clone()).collect()
     }
@@ -220,7 +220,7 @@ impl Lab {
         filter: &[&str],
         mut wanted: impl FnMut(&Value) -> bool,
     ) -> Value {
-        let found = wait_until(Duration::from_secs(10), what, || {
+        let found = wait_until(PATIENCE, what, || {
             self.events(filter).into_iter().find(|event| wanted(event))
         });
         found.unwrap_or_else(|error| panic!("{error}: {:#?}", self.events(filter)))

@@ -15,8 +15,8 @@ use crate::{
 
 /// Within this time kubectl says what is wrong.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
-/// The longest pause between two tries of an agent, and some time to attach.
-const BACK_WITHIN: Duration = Duration::from_secs(20);
+/// The longest pause between two tries of an agent (15 s), and time for a slow machine to attach.
+const BACK_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_hub_that_is_down_is_told_soon_and_agents_come_back_by_themselves() {
@@ -104,10 +104,12 @@ fn a_request_given_up_before_it_was_forwarded_is_in_the_audit() {
     let (control, _proxy) = agent.start();
     lab.clerk("bob", "plane", namespace.name()).works(PATIENCE);
     let ada = lab.clerk("ada", "plane", namespace.name());
-    // Whoever makes credentials does not answer, and the client does not wait for it.
+    // Whoever makes credentials does not answer, and the client does not wait for it: less than the agent does (8 s),
+    // and long enough for the request to reach the hub. What kubectl needs itself, it has.
+    ada.nullius_ok(&["kubeconfig", "credential"]);
     control.signal(Signal::STOP);
     let path = format!("/api/v1/namespaces/{}/configmaps?limit=7", namespace.name());
-    let given_up = ada.kubectl().run(&["get", "--raw", &path, "--request-timeout=2s"]).unwrap();
+    let given_up = ada.kubectl().run(&["get", "--raw", &path, "--request-timeout=5s"]).unwrap();
     ended_with(&given_up, 1);
     let event = lab.wait_event("the request that was given up", &["--user", "ada"], |event| {
         event["kube"]["requestUri"].as_str().is_some_and(|uri| uri.starts_with(&path))

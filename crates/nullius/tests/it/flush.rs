@@ -8,6 +8,7 @@ use std::{
 use nullius_testkit::{Output, TestNamespace, wait_until};
 
 use crate::{
+    faults_lab::PATIENCE,
     people::{Worker, team_of},
     running::{Running, get_page, port_of},
     trail::{text, wait_event},
@@ -47,7 +48,7 @@ impl Streams {
         }
     }
 
-    /// All end within the limit from `since`; gives what the shell was told.
+    /// All have ended when the limit from `since` is over; gives what the shell was told.
     fn are_cut(&mut self, since: Instant) -> String {
         let mut told = String::new();
         for stream in &mut self.running {
@@ -102,10 +103,9 @@ const ENDS: [End; 8] = [
 ];
 
 impl End {
-    /// Brings it about, and gives when that was begun.
+    /// Brings it about, and gives when the command had ended: what a process takes to start is not the hub's time.
     fn bring_about(self, world: &World, worker: &Worker<'_>) -> Instant {
         let name = worker.name.as_str();
-        let began = Instant::now();
         let lock = |flag: &str, what: &str| {
             let named = ["--name", name, "--message", "call security"];
             world.admin(&[&["lock", "add", flag, what], &named[..]].concat());
@@ -124,7 +124,7 @@ impl End {
             Self::GroupLocked => lock("--group", &team_of(name)),
             Self::SessionLocked => lock("--session", &worker.session),
         }
-        began
+        Instant::now()
     }
 
     fn is_lock(self) -> bool {
@@ -177,11 +177,11 @@ fn every_end_of_a_right_cuts_its_streams_and_leaves_nothing() {
         );
         let decoy = Decoy::new(&namespace, &worker.session);
 
-        let began = end.bring_about(&world, &worker);
+        let ended = end.bring_about(&world, &worker);
         let refused =
             worker.kubectl().run(&["get", "--raw", "/api/v1/namespaces/shop/pods"]).unwrap();
-        let told = streams.are_cut(began);
-        eprintln!("{end}: refused and cut after {:?}", began.elapsed());
+        let told = streams.are_cut(ended);
+        eprintln!("{end}: refused and cut after {:?}", ended.elapsed());
         assert!(told.contains(end.says_to_a_shell()), "{end}: {told}");
         end.is_told(&refused);
         match end {
@@ -207,7 +207,7 @@ fn every_end_of_a_right_cuts_its_streams_and_leaves_nothing() {
 
 /// Everything of the session is gone but what only looks like it.
 fn nothing_stays(world: &World, worker: &Worker<'_>, decoy: &Decoy) {
-    wait_until(Duration::from_secs(5), "the session's objects to go", || {
+    wait_until(PATIENCE, "the session's objects to go", || {
         let left = world.session_objects(&worker.session);
         (left.len() == 1 && decoy.is(&left[0])).then_some(())
     })
@@ -224,7 +224,7 @@ fn nothing_stays(world: &World, worker: &Worker<'_>, decoy: &Decoy) {
 }
 
 fn no_bindings_stay(world: &World, worker: &Worker<'_>, decoy: &Decoy) {
-    wait_until(Duration::from_secs(5), "the session's bindings to go", || {
+    wait_until(PATIENCE, "the session's bindings to go", || {
         let left = world.session_objects(&worker.session);
         let bound = |object: &&String| object.contains("RoleBinding") && !decoy.is(object);
         left.iter().find(bound).is_none().then_some(())
@@ -263,7 +263,6 @@ fn a_locked_cluster_is_closed_to_everybody_until_it_is_opened() {
     let (_namespace, worker) = world.worker_with_pod("locked");
     let mut streams = Streams::open(&worker);
     let name = format!("{}-cluster", worker.name);
-    let began = Instant::now();
     let lock = [
         "lock",
         "add",
@@ -275,8 +274,9 @@ fn a_locked_cluster_is_closed_to_everybody_until_it_is_opened() {
         "under repair",
     ];
     world.admin(&lock);
+    let locked = Instant::now();
     let refused = worker.kubectl().run(&["get", "pods"]).unwrap();
-    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| streams.are_cut(began)));
+    let cut = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| streams.are_cut(locked)));
     world.admin(&["lock", "remove", &name]);
     cut.unwrap();
     ended_with(&refused, 1);
@@ -296,7 +296,6 @@ fn a_changed_role_counts_at_once_in_sessions_that_live() {
         ));
     };
     write(r#"{apiGroups: [""], resources: [pods], verbs: [get, list, watch]}"#);
-    let began = Instant::now();
     world.apply(&format!(
         "apiVersion: nullius.dev/v1alpha1\nkind: Grant\nmetadata: {{name: {}}}\nspec:\n  \
          subjects: [{{kind: User, name: {}}}]\n  role: {role}\n  clusters: {{names: [{}]}}\n  namespaces: [{}]\n",
@@ -305,9 +304,10 @@ fn a_changed_role_counts_at_once_in_sessions_that_live() {
         world.cluster_name(),
         namespace.name(),
     ));
+    let changed = Instant::now();
     // The watch is still allowed, the rest is not.
     let mut watch = streams.running.remove(0);
-    streams.are_cut(began);
+    streams.are_cut(changed);
     worker.kubectl().ok(&["get", "pods"]).unwrap();
     ended_with(&worker.kubectl().run(&["exec", "page", "--", "true"]).unwrap(), 1);
     write(r#"{apiGroups: [""], resources: [configmaps], verbs: [get, list, watch]}"#);
@@ -333,7 +333,8 @@ fn a_grant_that_ends_by_itself_and_a_group_that_is_left_cut_streams_too() {
         ));
     };
     let mut streams = Streams::open(&worker);
-    let life = Duration::from_secs(2);
+    // Long enough for the commands that show that it counts until then.
+    let life = Duration::from_secs(15);
     let end = jiff::Timestamp::now() + life;
     let began = Instant::now();
     grant(&format!("{{kind: User, name: {name}}}"), &format!("  expires: {end}\n"));
@@ -358,9 +359,8 @@ fn a_grant_that_ends_by_itself_and_a_group_that_is_left_cut_streams_too() {
     ended_with(&worker.kubectl().run(&["get", "pods"]).unwrap(), 1);
     join(&group);
     let mut streams = Streams::open(&worker);
-    let began = Instant::now();
     join("");
-    streams.are_cut(began);
+    streams.are_cut(Instant::now());
     ended_with(&worker.kubectl().run(&["get", "pods"]).unwrap(), 1);
     world.admin(&["delete", "grant", &worker.grant_name(), "--yes"]);
     world.admin(&["delete", "group", &group, "--yes"]);

@@ -4,7 +4,7 @@ use std::{
     process::Command,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use nullius_testkit::wait_until;
@@ -113,7 +113,7 @@ fn signers_change_under_traffic_and_only_by_the_offline_key() {
     })
     .unwrap();
     assert_ne!(third, second);
-    ada.works(Duration::from_secs(20));
+    ada.works(PATIENCE);
     eprintln!(
         "{} requests while the signer changed; works {:?} after the compromised one was dropped",
         served.load(Ordering::SeqCst),

@@ -1,11 +1,9 @@
 //! What the hub's audit says, as tests read it.
 
-use std::time::Duration;
-
 use nullius_testkit::wait_until;
 use serde_json::Value;
 
-use crate::world::World;
+use crate::{faults_lab::PATIENCE, world::World};
 
 /// Events of the hub's audit, newest first.
 pub(crate) fn events(world: &World, filter: &[&str]) -> Vec<Value> {
@@ -22,7 +20,7 @@ pub(crate) fn wait_event(
     filter: &[&str],
     mut wanted: impl FnMut(&Value) -> bool,
 ) -> Value {
-    let found = wait_until(Duration::from_secs(10), what, || {
+    let found = wait_until(PATIENCE, what, || {
         events(world, filter).into_iter().find(|event| wanted(event))
     });
     found.unwrap()

@@ -7,11 +7,12 @@ use std::{
 };
 
 use nullius_testkit::{
-    Cluster, Environment, Kubectl, Output, Profile, TestNamespace, environment, shared, wait_until,
+    Cluster, Company, Environment, Kubectl, Output, Profile, TestNamespace, Turn, environment,
+    shared, wait_until,
 };
 use serde_json::Value;
 
-use crate::people::Worker;
+use crate::{faults_lab::PATIENCE, people::Worker};
 
 /// Tests that stop or restart what others use hold it alone.
 static TURNS: RwLock<()> = RwLock::new(());
@@ -25,11 +26,14 @@ pub(crate) struct World {
     pub(crate) environment: Environment,
     pub(crate) cluster: Cluster,
     pub(crate) state: PathBuf,
+    // Given back in this order: other programs first.
     _turn: Turn,
+    _here: Here,
 }
 
+/// The turn among the tests of this program.
 #[expect(dead_code, reason = "held for their end")]
-enum Turn {
+enum Here {
     Together(RwLockReadGuard<'static, ()>),
     Alone(RwLockWriteGuard<'static, ()>),
 }
@@ -37,18 +41,23 @@ enum Turn {
 impl World {
     /// Beside other tests; `None` where there is nothing to run on.
     pub(crate) fn together() -> Option<Self> {
-        Self::open(Turn::Together(TURNS.read().unwrap_or_else(PoisonError::into_inner)))
+        Self::open(Here::Together(TURNS.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// While no other test of this program runs: for what stops hub or agents, and for what is timed.
+    /// While no other test uses hub and cluster: for what stops hub or agents, and for what is timed.
     pub(crate) fn alone() -> Option<Self> {
-        Self::open(Turn::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner)))
+        Self::open(Here::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    fn open(turn: Turn) -> Option<Self> {
+    fn open(here: Here) -> Option<Self> {
         let cluster = shared(Profile::Standard)?;
+        let company = match here {
+            Here::Together(_) => Company::Together,
+            Here::Alone(_) => Company::Alone,
+        };
+        let turn = cluster.turn(company).unwrap();
         let (environment, state) = environment()?;
-        let world = Self { environment, cluster, state, _turn: turn };
+        let world = Self { environment, cluster, state, _turn: turn, _here: here };
         world.freshen_admin();
         Some(world)
     }
@@ -68,7 +77,7 @@ impl World {
         if answer.as_ref().and_then(young) != Some(true) {
             let admin = self.environment.person("admin").unwrap();
             // A code counts once, and somebody may have used the present one.
-            wait_until(Duration::from_secs(70), "a code of the admin that counts", || {
+            wait_until(PATIENCE, "a code of the admin that counts", || {
                 [admin.code(), admin.next_code()].into_iter().find_map(|code| {
                     let code = code.ok()?;
                     let step_up = ["login", "--step-up", "--password-stdin"];
@@ -116,7 +125,9 @@ impl World {
     pub(crate) fn namespace_with_pod(&self, purpose: &str) -> TestNamespace {
         let namespace = self.cluster.namespace(purpose).unwrap();
         namespace.apply(PAGE).unwrap();
-        namespace.kubectl(&["wait", "pod/page", "--for=condition=Ready", "--timeout=90s"]).unwrap();
+        namespace
+            .kubectl(&["wait", "pod/page", "--for=condition=Ready", "--timeout=180s"])
+            .unwrap();
         namespace
     }
 

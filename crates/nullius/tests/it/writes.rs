@@ -44,7 +44,7 @@ fn objects_are_created_changed_and_deleted_in_every_way() {
         let dry = ["delete", "configmap", "made", "--dry-run=server"];
         kubectl.ok(&dry).unwrap();
         kubectl.ok(&["delete", "configmap", "-l", "kept=no", "--wait=false"]).unwrap();
-        kubectl.ok(&["wait", "--for=delete", "configmap/made", "--timeout=20s"]).unwrap();
+        kubectl.ok(&["wait", "--for=delete", "configmap/made", "--timeout=180s"]).unwrap();
     }
 }
 
@@ -122,18 +122,18 @@ fn a_workload_is_rolled_out_scaled_and_awaited() {
     let (_namespace, worker) = world.worker("rollout");
     for kubectl in worker.kubectls() {
         kubectl.apply(SERVER).unwrap();
-        let status = ["rollout", "status", "deployment/server", "--timeout=60s"];
+        let status = ["rollout", "status", "deployment/server", "--timeout=180s"];
         let told = kubectl.ok(&status).unwrap();
         assert!(told.contains("successfully rolled out"), "{told}");
         kubectl.ok(&["scale", "deployment/server", "--replicas=2"]).unwrap();
         let both = "--for=jsonpath={.status.availableReplicas}=2";
-        kubectl.ok(&["wait", "deployment/server", both, "--timeout=60s"]).unwrap();
+        kubectl.ok(&["wait", "deployment/server", both, "--timeout=180s"]).unwrap();
         let image = "jsonpath={.items[*].spec.containers[0].image}";
         let images = kubectl.ok(&["get", "pods", "-l", "app=server", "-o", image]).unwrap();
         assert_eq!(images.split(' ').count(), 2, "{images}");
         kubectl.ok(&["rollout", "history", "deployment/server"]).unwrap();
         kubectl.ok(&["delete", "deployment", "server", "--cascade=foreground"]).unwrap();
-        let gone = ["wait", "--for=delete", "pod", "-l", "app=server", "--timeout=30s"];
+        let gone = ["wait", "--for=delete", "pod", "-l", "app=server", "--timeout=180s"];
         kubectl.ok(&gone).unwrap();
     }
 }

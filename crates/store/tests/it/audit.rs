@@ -63,7 +63,7 @@ async fn a_slot_holds_room_until_its_event_comes() {
     let store = Store::open_in_memory(TestClock::new()).await.unwrap();
     let mut options = options();
     options.queue = 2;
-    options.patience = Duration::from_millis(1);
+    options.patience = Duration::from_millis(50);
     let writer = store.start_audit(options).await.unwrap();
     let (first, second) = (writer.try_reserve().unwrap(), writer.reserve().await.unwrap());
     assert_eq!(writer.health().pending, 2);

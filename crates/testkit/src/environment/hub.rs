@@ -82,7 +82,7 @@ impl Environment {
         let hub = self.hub_process()?;
         if hub.is_alive() {
             kill(hub.pid);
-            wait_gone(&[hub.pid], Duration::from_secs(10));
+            wait_gone(&[hub.pid], Duration::from_secs(60));
         }
         Ok(())
     }

@@ -35,9 +35,7 @@ impl Person {
             bail!("enrolling `{name}` failed ({}): {}", answer.status, answer.text());
         }
         let secret = answer.json()?["totpSecret"].as_str().context("no secret came")?.to_owned();
-        wait_for_the_middle_of_a_step();
-        // The code of the step before: a code counts once, and the person will want the present one to sign in.
-        let code = totp_code(&secret, now() - STEP)?;
+        let code = earlier_code(&secret)?;
         let answer = hub.post("/v1/enrol/confirm", &json!({"token": token, "code": code}))?;
         if !answer.is_success() {
             bail!("confirming `{name}` failed ({}): {}", answer.status, answer.text());
@@ -74,6 +72,12 @@ impl Person {
     }
 }
 
+/// The code of the step before, for a secret in Base32: a code counts once, and the person will want the present one to sign in.
+pub fn earlier_code(secret: &str) -> Result<String> {
+    wait_for_the_middle_of_a_step();
+    totp_code(secret, now() - STEP)
+}
+
 /// A code of the step before is too old as soon as this step ends: with little of it left, the next is waited for.
 fn wait_for_the_middle_of_a_step() {
     const NEEDED: u64 = 10;
@@ -84,7 +88,7 @@ fn wait_for_the_middle_of_a_step() {
 }
 
 /// The code of a secret (Base32) at a time in seconds.
-pub fn totp_code(secret: &str, at: u64) -> Result<String> {
+fn totp_code(secret: &str, at: u64) -> Result<String> {
     let secret = Secret::try_from_base32(secret)
         .map_err(|error| anyhow::anyhow!("the secret is no Base32: {error}"))?;
     let totp =

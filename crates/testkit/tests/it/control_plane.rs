@@ -93,7 +93,7 @@ fn the_api_server_is_configured_by_files_and_arguments() {
         .unwrap();
     assert_eq!(entry.text("/stage"), "ResponseComplete");
 
-    told.recv_timeout(Duration::from_secs(30)).expect("the webhook hears of the refused pod");
+    told.recv_timeout(Duration::from_secs(120)).expect("the webhook hears of the refused pod");
 
     gates_are_set(&cluster);
     secrets_are_encrypted_where_they_are_stored(&cluster);

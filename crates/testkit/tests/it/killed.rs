@@ -33,7 +33,7 @@ fn a_killed_run_does_not_spoil_the_next_one() {
     // Killed in the middle: the slot and some processes are written down, and the nodes are being made.
     for reached in [1, 3, 7] {
         let mut victim = start_victim();
-        wait_until(Duration::from_secs(60), "the start to get that far", || {
+        wait_until(Duration::from_secs(180), "the start to get that far", || {
             (lines() >= reached).then_some(())
         })
         .unwrap();
@@ -45,7 +45,7 @@ fn a_killed_run_does_not_spoil_the_next_one() {
     let cluster = turn.up(ClusterConfig::new("killed", Profile::Standard));
     let namespace = cluster.namespace("killed").unwrap();
     namespace.apply(&page_pod("a", "node1")).unwrap();
-    namespace.kubectl(&["wait", "pod/a", "--for=condition=Ready", "--timeout=60s"]).unwrap();
+    namespace.kubectl(&["wait", "pod/a", "--for=condition=Ready", "--timeout=180s"]).unwrap();
     for process in cluster.processes() {
         kill(process.pid);
     }
@@ -55,7 +55,7 @@ fn a_killed_run_does_not_spoil_the_next_one() {
     assert!(again.is_ready());
     let namespace = again.namespace("again").unwrap();
     namespace.apply(&page_pod("a", "node1")).unwrap();
-    namespace.kubectl(&["wait", "pod/a", "--for=condition=Ready", "--timeout=60s"]).unwrap();
+    namespace.kubectl(&["wait", "pod/a", "--for=condition=Ready", "--timeout=180s"]).unwrap();
     let network = again.record().nodes[0].network_namespace.clone();
     again.down().unwrap();
     nothing_is_left(&network, turn.state.path());

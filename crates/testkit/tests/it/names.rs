@@ -14,11 +14,11 @@ fn services_have_names() {
     let cluster = turn.up(ClusterConfig::new("names", Profile::Dns));
     let namespace = cluster.namespace("names").unwrap();
     namespace.apply(&page_pod("a", "node1")).unwrap();
-    namespace.kubectl(&["wait", "pod/a", "--for=condition=Ready", "--timeout=60s"]).unwrap();
+    namespace.kubectl(&["wait", "pod/a", "--for=condition=Ready", "--timeout=180s"]).unwrap();
     let address =
         ["get", "service", "-n", "default", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"];
     let address = cluster.kubectl().unwrap().ok(&address).unwrap();
-    wait_until(Duration::from_secs(20), "the name of the API server's Service", || {
+    wait_until(Duration::from_secs(120), "the name of the API server's Service", || {
         let lookup = ["exec", "a", "--", "nslookup", "kubernetes.default.svc.cluster.local"];
         namespace.run(&lookup).ok().filter(|output| output.stdout.contains(&address))
     })

@@ -25,7 +25,7 @@ fn two_nodes_are_one_cluster() {
     let manifest = page_pod("a", "node1") + &page_pod("b", "node2") + service;
     namespace.apply(&manifest).unwrap();
     namespace
-        .kubectl(&["wait", "pod", "a", "b", "--for=condition=Ready", "--timeout=60s"])
+        .kubectl(&["wait", "pod", "a", "b", "--for=condition=Ready", "--timeout=180s"])
         .unwrap();
 
     pods_reach_each_other(&namespace);
@@ -49,14 +49,17 @@ fn ask(namespace: &TestNamespace, address: &str, port: u16) -> String {
 
 fn pods_reach_each_other(namespace: &TestNamespace) {
     let other = field(namespace, "pod/b", ".status.podIP");
-    let answer = ask(namespace, &other, 8080);
-    assert!(answer.contains("page of node2"), "{answer}");
+    // Its container runs; what is in it listens a moment later.
+    wait_until(Duration::from_secs(120), "the page of the other node", || {
+        ask(namespace, &other, 8080).contains("page of node2").then_some(())
+    })
+    .unwrap();
 }
 
 fn a_service_reaches_both_nodes(namespace: &TestNamespace) {
     let address = field(namespace, "service/page", ".spec.clusterIP");
     for page in ["page of node1", "page of node2"] {
-        wait_until(Duration::from_secs(20), page, || {
+        wait_until(Duration::from_secs(120), page, || {
             ask(namespace, &address, 80).contains(page).then_some(())
         })
         .unwrap();
@@ -120,7 +123,7 @@ fn an_image_comes_to_all_nodes(cluster: &Cluster, namespace: &TestNamespace) {
     for node in ["node1", "node2"] {
         let pod = format!("pod/id-{node}");
         namespace
-            .kubectl(&["wait", &pod, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=30s"])
+            .kubectl(&["wait", &pod, "--for=jsonpath={.status.phase}=Succeeded", "--timeout=180s"])
             .unwrap();
         let said = namespace.kubectl(&["logs", &pod]).unwrap();
         assert!(said.starts_with("uid=65532(nonroot)"), "{said}");

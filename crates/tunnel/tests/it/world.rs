@@ -255,7 +255,7 @@ pub(crate) async fn until(mut condition: impl FnMut() -> bool) {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), wait).await.expect("in time");
+    tokio::time::timeout(std::time::Duration::from_secs(120), wait).await.expect("in time");
 }
 
 async fn serve_agents(root: &InfraRoot, tunnels: Tunnels) -> SocketAddr {

@@ -20,7 +20,7 @@ use serde_json::{Map, Value as Json, json};
 
 const API: &str = "admissionregistration.k8s.io/v1";
 /// How long an API server may take to act on policies.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -540,7 +540,7 @@ fn policies_decide_as_on_the_api_server() {
             let ours = bench.ours(&set, (case, ask.what), object.as_ref(), old.as_ref());
             // Policies and kinds take their time to be seen by the API server; what differs then differs.
             let is_first = sent.is_empty() || case.name.starts_with("crd");
-            let patience = if is_first { PATIENCE } else { Duration::from_secs(3) };
+            let patience = if is_first { PATIENCE } else { Duration::from_secs(20) };
             let expected = Said { annotations: BTreeMap::new(), ..ours.clone() };
             let mut last = None;
             let agreed = wait_until(patience, "the API server", || {
@@ -568,7 +568,7 @@ fn policies_decide_as_on_the_api_server() {
     let ids: BTreeSet<String> = sent.iter().map(|sent| sent.audit_id.clone()).collect();
     let log = bench.cluster.audit_log().unwrap();
     let mut last = Ok(BTreeSet::new());
-    let entries = wait_until(Duration::from_secs(20), "the audit log", || {
+    let entries = wait_until(PATIENCE, "the audit log", || {
         let entries = log.entries_where(|line| ids.iter().any(|id| line.contains(id.as_str())));
         let entries: BTreeMap<String, Json> = match entries {
             Ok(entries) => entries

@@ -129,7 +129,7 @@ impl Reporter {
     async fn tell(&mut self, batch: AdmissionBatch) -> Result<u64, Status> {
         // Whether the hub still listens is told by what it answers.
         let _ = self.to_hub.send(AdmissionReport { kind: Some(Kind::Batch(batch)) }).await;
-        let answer = tokio::time::timeout(Duration::from_secs(20), self.receipts.message());
+        let answer = tokio::time::timeout(Duration::from_secs(120), self.receipts.message());
         match answer.await.unwrap()? {
             Some(receipt) => Ok(receipt.number),
             None => Err(Status::cancelled("closed")),
