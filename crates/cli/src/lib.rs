@@ -188,7 +188,7 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
         Command::Intention(command) => command::intention::run(stage, &command),
         Command::Import(command) => command::import::run(stage, &command),
         Command::Cel(command) => command::cel::run(stage, &command),
-        Command::Svid(command) => command::svid::run(stage, &command),
+        Command::Svid(command) => command::svid::run(stage, &command).await,
         Command::Exception(command) => command::exception::run(stage, command).await,
         Command::Findings(command) => command::findings::run(stage, command).await,
         Command::Usage(command) => command::audit::run_usage(stage, command).await,

@@ -9,6 +9,7 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA25
 use rustls_pki_types::{
     CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject,
 };
+use secrecy::SecretString;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509CertificationRequest};
 use zeroize::Zeroizing;
 
@@ -62,6 +63,11 @@ impl PrivateKey {
     /// The key as PKCS#8 DER, to be sealed.
     pub fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(self.pair.serialize_der())
+    }
+
+    /// The key in PEM.
+    pub fn to_pem(&self) -> SecretString {
+        private_key_pem(&self.to_pkcs8())
     }
 
     /// The key in the form that TLS takes.
@@ -224,6 +230,11 @@ pub fn check_root(certificate: &[u8]) -> Result<(), CertificateError> {
         return Err(unreadable(WHAT, "it did not sign itself"));
     }
     Ok(())
+}
+
+/// A private key of any kind, PKCS#8, in PEM.
+pub fn private_key_pem(pkcs8: &[u8]) -> SecretString {
+    pem("PRIVATE KEY", pkcs8).into()
 }
 
 pub(crate) fn certificate_pem(der: &CertificateDer<'static>) -> String {

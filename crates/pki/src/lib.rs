@@ -29,7 +29,7 @@ pub use assertion::{
 };
 pub use certificate::{
     CertificateError, CertificateIdentity, Csr, IssuedCertificate, PrivateKey, check_root,
-    identity_of,
+    identity_of, private_key_pem,
 };
 pub use command::{COMMAND_MAX, CommandError, CommandVerifier};
 pub use detached::DetachedSigner;

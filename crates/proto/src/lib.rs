@@ -1,8 +1,20 @@
-//! Protobuf: the versioned seam between hub and agents, generated from `proto/`, and Kubernetes' own form of the
-//! few objects that the hub reads itself.
+//! Protobuf: the versioned seam between hub and agents, what workloads and Envoy ask a node, all generated from `proto/`, and
+//! Kubernetes' own form of the few objects that the hub reads itself.
 
 pub mod admission;
 pub mod kubernetes;
+
+/// `Debug` of messages in which secrets stand: their name alone.
+macro_rules! opaque {
+    ($($message:ident),*) => {$(
+        impl std::fmt::Debug for $message {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($message)).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+use opaque;
 
 /// Hub ↔ agent, version 1.
 #[allow(
@@ -15,6 +27,69 @@ pub mod kubernetes;
 )]
 pub mod agent_v1 {
     tonic::include_proto!("nullius.agent.v1");
+}
+
+/// The SPIFFE Workload API. What holds private keys or tokens has a `Debug` that shows nothing of them.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod spiffe {
+    tonic::include_proto!("_");
+
+    super::opaque!(X509svid, Jwtsvid, ValidateJwtsvidRequest);
+}
+
+/// Envoy's Secret Discovery Service, in modules that are nested as its packages are.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod envoy {
+    pub mod service {
+        pub mod discovery {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.discovery.v3");
+                crate::opaque!(DiscoveryResponse);
+            }
+        }
+        pub mod secret {
+            pub mod v3 {
+                tonic::include_proto!("envoy.service.secret.v3");
+            }
+        }
+    }
+    pub mod extensions {
+        pub mod transport_sockets {
+            pub mod tls {
+                pub mod v3 {
+                    tonic::include_proto!("envoy.extensions.transport_sockets.tls.v3");
+                    crate::opaque!(DataSource);
+                }
+            }
+        }
+    }
+}
+
+/// Values of any form, as protobuf writes JSON and messages within messages.
+pub use prost_types::{Any, ListValue, Struct, Value, value};
+
+/// The bytes of a message.
+pub fn encode(message: &impl prost::Message) -> Vec<u8> {
+    message.encode_to_vec()
+}
+
+/// Reads a message; nothing where the bytes are none.
+pub fn decode<M: prost::Message + Default>(bytes: &[u8]) -> Option<M> {
+    M::decode(bytes).ok()
 }
 
 /// How long a message is on the wire.

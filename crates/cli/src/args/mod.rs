@@ -49,7 +49,9 @@ pub use role::{
 };
 pub(crate) use scan::{Asks, Scan};
 pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};
-pub(crate) use svid::{BundleFile, SvidCommand, SvidValidate};
+pub(crate) use svid::{
+    BundleFile, SvidCommand, SvidFetch, SvidValidate, SvidWatch, WorkloadSocket,
+};
 pub(crate) use test::Test;
 
 use crate::{completion, failure::Failure, home::contexts::hub_url, output::Format};

@@ -1,4 +1,7 @@
-//! `nullius svid`: what SVIDs prove.
+//! `nullius svid`: what SVIDs prove, and those that the node gives this process.
+
+mod fetch;
+mod folder;
 
 use std::{
     fs::File,
@@ -22,9 +25,16 @@ use crate::{
 const SVID_MAX: usize = 1024 * 1024;
 const PEM: &str = "-----BEGIN ";
 
-/// Validates.
-pub(crate) fn run(stage: &mut Stage, command: &SvidCommand) -> Result<Exit, Failure> {
-    let SvidCommand::Validate(args) = command;
+/// Validates, fetches or watches.
+pub(crate) async fn run(stage: &mut Stage, command: &SvidCommand) -> Result<Exit, Failure> {
+    match command {
+        SvidCommand::Validate(args) => validate(stage, args),
+        SvidCommand::Fetch(args) => fetch::fetch(stage, args).await,
+        SvidCommand::Watch(args) => fetch::watch(stage, args).await,
+    }
+}
+
+fn validate(stage: &mut Stage, args: &SvidValidate) -> Result<Exit, Failure> {
     let bundles = args.bundles.iter().map(bundle).collect::<Result<Vec<_>, _>>()?;
     let text = read(&args.file, SVID_MAX)?;
     let bundle_of =

@@ -19,5 +19,6 @@ mod scan;
 mod shown;
 mod sign_in;
 mod svid;
+mod svid_fetch;
 mod time;
 mod trial;

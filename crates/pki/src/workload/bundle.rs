@@ -15,6 +15,7 @@ use x509_parser::{
 
 use super::{JwtAuthority, JwtError, JwtSvid, JwtVerifier, jwt::claimed_domain};
 use crate::{
+    certificate::certificate_pem,
     jwk::{PublicJwk, public_members},
     jws::shown,
 };
@@ -183,6 +184,17 @@ impl TrustBundle {
         self.refresh_hint
     }
 
+    /// The anchors in PEM.
+    pub fn to_pem(&self) -> String {
+        self.x509.iter().map(certificate_pem).collect()
+    }
+
+    /// The keys for JWT-SVIDs alone, as the Workload API sends them.
+    pub fn jwt_json(&self) -> Json {
+        let keys = self.jwt.iter().map(jwt_key);
+        json!({ "keys": keys.collect::<Vec<_>>() })
+    }
+
     /// The bundle as others read it.
     pub fn to_json(&self) -> Json {
         let x509 = self.x509.iter().map(|anchor| {
@@ -194,12 +206,7 @@ impl TrustBundle {
             key.insert("x5c".to_owned(), json!([STANDARD.encode(anchor)]));
             Json::Object(key)
         });
-        let jwt = self.jwt.iter().map(|authority| {
-            let mut key = authority.jwk.as_object().cloned().unwrap_or_default();
-            key.insert("use".to_owned(), json!("jwt-svid"));
-            key.insert("kid".to_owned(), json!(authority.kid));
-            Json::Object(key)
-        });
+        let jwt = self.jwt.iter().map(jwt_key);
         let mut document = Map::from_iter([("keys".to_owned(), x509.chain(jwt).collect())]);
         let numbers =
             [("spiffe_sequence", self.sequence), ("spiffe_refresh_hint", self.refresh_hint)];
@@ -222,6 +229,13 @@ impl TrustBundle {
             None => Err(JwtError::UnknownDomain(domain)),
         }
     }
+}
+
+fn jwt_key(authority: &JwtAuthority) -> Json {
+    let mut key = authority.jwk.as_object().cloned().unwrap_or_default();
+    key.insert("use".to_owned(), json!("jwt-svid"));
+    key.insert("kid".to_owned(), json!(authority.kid));
+    Json::Object(key)
 }
 
 /// The key of a certificate as a JSON Web Key (RFC 7518, section 6; RFC 8037); kinds that nobody signs certificates with have none here.

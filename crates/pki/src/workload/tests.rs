@@ -10,7 +10,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, IsCa, Issuer, KeyUsagePurpose,
     PublicKeyData as _, SanType,
 };
-use rustls_pki_types::{CertificateDer, DnsName};
+use rustls_pki_types::{CertificateDer, DnsName, pem::PemObject as _};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value as Json, json};
 
@@ -484,4 +484,49 @@ fn a_bundle_that_breaks_the_rules_is_refused_with_the_place() {
     assert!(told(&|document| document["spiffe_sequence"] = json!(-1)).is_err());
     let long = vec![b' '; BUNDLE_MAX + 1];
     assert_eq!(TrustBundle::read(shop.trust_domain().clone(), &long), Err(BundleError::Oversize));
+}
+
+#[test]
+fn what_the_workload_api_sends_is_taken_apart_again() {
+    let root = WorkloadRoot::create(now()).unwrap();
+    let (one, two) = (authority(&root, "a.example"), authority(&root, "b.example"));
+    let mut der = one.anchor_der().to_vec();
+    der.extend_from_slice(two.anchor_der());
+    let both = [one.anchor_der().clone(), two.anchor_der().clone()];
+    assert_eq!(split_certificates(&der).unwrap(), both);
+    assert_eq!(split_certificates(&[]).unwrap(), Vec::new());
+    assert!(split_certificates(&der[..der.len() - 1]).is_err());
+    der.push(0x30);
+    assert!(split_certificates(&der).is_err());
+    assert!(split_certificates(&one.anchor_der().repeat(257)).is_err());
+    assert_eq!(bundle(&one).to_pem(), one.to_pem().1);
+}
+
+#[test]
+fn an_svid_is_for_one_key() {
+    let root = WorkloadRoot::create(now()).unwrap();
+    let authority = authority(&root, "a.example");
+    let (key, other) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
+    let csr = key.request().unwrap();
+    let asked =
+        SvidRequest { id: &id("spiffe://a.example/x"), dns_names: &[], csr: &csr, life: HOUR };
+    let svid = authority.issue(&asked, now()).unwrap();
+    assert!(svid.is_for(&key) && !svid.is_for(&other));
+    assert!(!X509Svid { chain: Vec::new(), ..svid }.is_for(&key));
+    let pem = key.to_pem();
+    let read = rustls_pki_types::PrivatePkcs8KeyDer::from_pem_slice(pem.expose_secret().as_bytes());
+    assert_eq!(read.unwrap().secret_pkcs8_der(), key.to_pkcs8().as_slice());
+}
+
+#[test]
+fn keys_for_tokens_are_told_without_the_anchors() {
+    let root = WorkloadRoot::create(now()).unwrap();
+    let authority = authority(&root, "a.example");
+    let signer = JwtSigner::create(domain("a.example")).unwrap();
+    let mut bundle = bundle(&authority);
+    bundle.add_jwt(signer.authority());
+    let read = TrustBundle::read(domain("a.example"), bundle.jwt_json().to_string().as_bytes());
+    let read = read.unwrap();
+    assert_eq!(read.jwt_authorities(), bundle.jwt_authorities());
+    assert!(read.x509_authorities().is_empty());
 }

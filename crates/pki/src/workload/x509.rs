@@ -3,17 +3,20 @@
 use std::fmt;
 
 use nullius_model::{ParseSpiffeError, SpiffeId, Timestamp};
+use rcgen::PublicKeyData as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::TrustBundle;
-use crate::certificate::certificate_pem;
+use crate::{PrivateKey, certificate::certificate_pem};
 
 /// Certificates of a chain that are looked at.
 const CHAIN_MAX: usize = 8;
 /// Bytes of a certificate that are looked at.
 const CERTIFICATE_MAX: usize = 64 * 1024;
+/// Certificates that one list may hold.
+const SPLIT_MAX: usize = 256;
 
 /// A workload's certificate with the chain that peers need.
 #[derive(Clone)]
@@ -30,6 +33,12 @@ impl X509Svid {
     /// The chain in PEM.
     pub fn to_pem(&self) -> String {
         self.chain.iter().map(certificate_pem).collect()
+    }
+
+    /// Whether the leaf is for this key.
+    pub fn is_for(&self, key: &PrivateKey) -> bool {
+        let leaf = self.chain.first().and_then(|leaf| parse(leaf).ok());
+        leaf.is_some_and(|leaf| leaf.public_key().raw == key.pair().subject_public_key_info())
     }
 }
 
@@ -90,6 +99,22 @@ pub enum SvidError {
 pub fn read_x509_svid(leaf: &[u8]) -> Result<(SpiffeId, Timestamp), SvidError> {
     let leaf = parse(leaf)?;
     Ok((read(&leaf)?, time(leaf.validity().not_after)?))
+}
+
+/// Takes certificates apart that stand one after the other in DER, as the Workload API sends them; at most 256.
+pub fn split_certificates(mut der: &[u8]) -> Result<Vec<CertificateDer<'static>>, SvidError> {
+    let mut all = Vec::new();
+    while !der.is_empty() {
+        let (rest, _) = X509Certificate::from_der(der)
+            .map_err(|_| SvidError::Unreadable("its form is wrong"))?;
+        let (one, _) = der.split_at(der.len() - rest.len());
+        if one.len() > CERTIFICATE_MAX || all.len() >= SPLIT_MAX {
+            return Err(SvidError::Unreadable("it is too long"));
+        }
+        all.push(CertificateDer::from(one.to_vec()));
+        der = rest;
+    }
+    Ok(all)
 }
 
 /// Proves who presents a chain, by the bundle of the leaf's own trust domain alone.

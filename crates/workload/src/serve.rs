@@ -1,0 +1,200 @@
+//! The socket: who connects is held and looked at, and served until they end.
+
+use std::{
+    fs::{self, Permissions},
+    io,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use hyper::server::conn::http2;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use nullius_model::Clock;
+use nullius_proto::{
+    envoy::service::secret::v3::secret_discovery_service_server::SecretDiscoveryServiceServer,
+    spiffe::spiffe_workload_api_server::SpiffeWorkloadApiServer,
+};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::{
+    account::{Accounts, Holder},
+    api::Api,
+    attest::{AttestError, Attestor},
+    caller::{Caller, Process},
+    issuer::Issuer,
+    jwt::Tokens,
+    keep::Holdings,
+    peer::Peer,
+    sds::Secrets,
+};
+
+/// Bytes of a request that is read: a JWT-SVID to verify is the longest.
+const REQUEST_MAX: usize = 32 * 1024;
+/// The same of Envoy, which tells everything of itself.
+const DISCOVERY_MAX: usize = 256 * 1024;
+const HEADERS_MAX: u32 = 16 * 1024;
+/// Streams of HTTP/2 beyond those that stay open: for what is answered at once, and to say that there are too many.
+const BESIDE: u32 = 64;
+/// How long nothing is accepted after the system had no room.
+const NO_ROOM: Duration = Duration::from_millis(100);
+
+/// How much callers may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of all callers at the same time.
+    pub connections: usize,
+    /// Connections of one pod, or of one user of the host.
+    pub connections_of_one: usize,
+    /// Open streams of one.
+    pub streams_of_one: usize,
+    /// Requests that one may make at once.
+    pub burst: u32,
+    /// Requests of one that are added each second.
+    pub requests_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 2048,
+            connections_of_one: 64,
+            streams_of_one: 512,
+            burst: 200,
+            requests_per_second: 50,
+        }
+    }
+}
+
+/// Binds a socket to which everybody may connect; one that stands there is replaced in one step.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut beside = name.to_owned();
+    beside.push(".new");
+    let beside = path.with_file_name(beside);
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&beside)?;
+    fs::set_permissions(&beside, Permissions::from_mode(0o666))?;
+    fs::rename(&beside, path)?;
+    Ok(listener)
+}
+
+/// What all connections share.
+struct Shared {
+    attestor: Arc<Attestor>,
+    holdings: watch::Receiver<Option<Arc<Holdings>>>,
+    tokens: Arc<Tokens>,
+    accounts: Arc<Accounts>,
+    limits: Limits,
+}
+
+/// Serves the Workload API and Envoy's secret discovery until it is told to stop.
+pub async fn serve(
+    listener: UnixListener,
+    attestor: Attestor,
+    holdings: watch::Receiver<Option<Arc<Holdings>>>,
+    issuer: Issuer,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    stop: CancellationToken,
+) {
+    let shared = Arc::new(Shared {
+        attestor: Arc::new(attestor),
+        holdings,
+        tokens: Arc::new(Tokens::new(issuer, clock)),
+        accounts: Accounts::new(limits),
+        limits,
+    });
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "fail to accept a caller");
+                tokio::time::sleep(NO_ROOM).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
+            tracing::warn!(
+                connections = limits.connections,
+                "refuse a caller: too many are connected"
+            );
+            continue;
+        };
+        connections.spawn(connection(stream, Arc::clone(&shared), permit));
+    }
+    connections.shutdown().await;
+}
+
+async fn connection(stream: UnixStream, shared: Arc<Shared>, _permit: OwnedSemaphorePermit) {
+    let holdings = shared.holdings.borrow().clone();
+    let peer = match Peer::of(&stream) {
+        Ok(peer) => peer,
+        Err(error) => {
+            tracing::info!(%error, "refuse a caller that is not known");
+            return;
+        }
+    };
+    let attestor = Arc::clone(&shared.attestor);
+    let looked: Result<Result<Process, AttestError>, _> =
+        tokio::task::spawn_blocking(move || Process::of(peer, attestor, holdings.as_deref())).await;
+    let process = match looked {
+        Ok(Ok(process)) => Arc::new(process),
+        Ok(Err(error)) => {
+            tracing::info!(%error, "refuse a caller that cannot be attested");
+            return;
+        }
+        Err(_) => return,
+    };
+    let holder = Holder::of(&process.first());
+    let Some(place) = shared.accounts.connect(holder.clone()) else {
+        let most = shared.limits.connections_of_one;
+        tracing::info!(?holder, most, "refuse a connection of a caller who has too many");
+        return;
+    };
+    if !place.may_ask() {
+        tracing::info!(?holder, "refuse a connection of a caller who connects too often");
+        return;
+    }
+    let caller = Arc::new(Caller::new(Arc::clone(&process), shared.holdings.clone(), place));
+    let tokens = Arc::clone(&shared.tokens);
+    let api = SpiffeWorkloadApiServer::new(Api { caller: Arc::clone(&caller), tokens })
+        .max_decoding_message_size(REQUEST_MAX);
+    let secrets = SecretDiscoveryServiceServer::new(Secrets { caller })
+        .max_decoding_message_size(DISCOVERY_MAX);
+    let routes = Routes::new(api).add_service(secrets).prepare();
+    let streams = u32::try_from(shared.limits.streams_of_one).unwrap_or(u32::MAX);
+    let streams = streams.saturating_add(BESIDE);
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(streams)
+        .max_header_list_size(HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            tracing::debug!(%error, "end a connection");
+        },
+        // Whoever else holds the socket is not who was attested.
+        () = process.peer.ended() => tracing::debug!("end the connection of a caller that has ended"),
+    }
+}
