@@ -1,7 +1,9 @@
 //! Where bytes of strangers meet the node: what the fuzz targets and the tests of `nullius-workload` call. None may panic, and what
 //! is told must be about the input.
 
-use nullius_workload::{CgroupRoot, JwtAsk, Place, SecretsAsk, ValidateAsk, place};
+use nullius_workload::{
+    AuthorityMender, CgroupRoot, JwtAsk, Place, SecretsAsk, ValidateAsk, place,
+};
 
 /// `/proc/PID/cgroup`, read for kubelets with and without a cgroup of their own.
 pub(super) fn process_cgroups(bytes: &[u8]) {
@@ -31,4 +33,21 @@ pub(super) fn workload_request(bytes: &[u8]) {
         assert!(ask.names.len() <= 128 && ask.names.is_sorted());
         assert!(ask.refusal.is_none_or(|told| !told.contains(char::is_control)));
     }
+}
+
+/// What a client sends on a connection: mended in one way however it arrives, and once for all.
+pub(super) fn http2_authority(bytes: &[u8]) {
+    let mended = |chunk: usize, bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        let mut mender = AuthorityMender::default();
+        bytes.chunks_mut(chunk).for_each(|chunk| mender.mend(chunk));
+        bytes
+    };
+    let whole = mended(usize::MAX, bytes);
+    assert_eq!(whole.len(), bytes.len());
+    assert_eq!(whole, mended(1, bytes));
+    assert_eq!(whole, mended(7, bytes));
+    assert_eq!(whole, mended(usize::MAX, &whole));
+    let differ = |(before, after): (&u8, &u8)| before == after || *after == b'-';
+    assert!(bytes.iter().zip(&whole).all(differ));
 }

@@ -7,6 +7,7 @@
 mod account;
 mod api;
 mod attest;
+mod authority;
 mod caller;
 mod cgroup;
 mod client;
@@ -22,6 +23,7 @@ mod selector;
 mod serve;
 
 pub use attest::{Attestor, Executable, Facts};
+pub use authority::AuthorityMender;
 pub use cgroup::{CgroupError, CgroupRoot, ContainerId, ParseCgroupError, Place, PodUid, place};
 pub use client::{
     Client, ClientError, Endpoint, Identities, Identity, IdentityKey, JwtIdentity,

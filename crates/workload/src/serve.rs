@@ -31,6 +31,7 @@ use crate::{
     account::{Accounts, Holder},
     api::Api,
     attest::{AttestError, Attestor},
+    authority::Mended,
     caller::{Caller, Process},
     issuer::Issuer,
     jwt::Tokens,
@@ -189,7 +190,7 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>, _permit: OwnedSemap
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)
         .max_header_list_size(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(Mended::new(stream)), TowerToHyperService::new(routes));
     tokio::select! {
         served = served => if let Err(error) = served {
             tracing::debug!(%error, "end a connection");

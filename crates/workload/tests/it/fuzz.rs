@@ -57,3 +57,4 @@ macro_rules! target {
 
 target!(process_cgroups);
 target!(workload_request);
+target!(http2_authority);

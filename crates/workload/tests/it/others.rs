@@ -1,4 +1,4 @@
-//! Workloads that others wrote: go-spiffe fetches, verifies, speaks TLS and sees rotation.
+//! Workloads that others wrote: go-spiffe fetches, verifies, speaks TLS and sees rotation; the Python library fetches and verifies.
 
 use std::{
     collections::BTreeSet,
@@ -127,5 +127,30 @@ async fn go_spiffe_sees_rotation_and_the_end_of_its_identity() {
         }
     };
     assert!(denied["why"].as_str().unwrap().contains("PermissionDenied"), "{denied}");
+    node.end().await;
+}
+
+#[tokio::test]
+async fn the_python_library_uses_what_it_is_given() {
+    let has_library = Command::new("python3").args(["-c", "import spiffe"]).output().await;
+    if !has_library.is_ok_and(|output| output.status.success()) {
+        nullius_skip::skip_without_data("it needs Python with `spiffe`: `pip install spiffe`");
+        return;
+    }
+    let mut node = node();
+    all_held(&mut node).await;
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dev/spiffe/workload.py");
+    let endpoint = format!("unix://{}", node.path());
+    let ended =
+        Command::new("python3").arg(program).args([&endpoint, "store"]).output().await.unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let told: Json = serde_json::from_slice(&ended.stdout).unwrap();
+    let [page, admin] = ids();
+    assert_eq!(told["id"], page);
+    assert_eq!(told["ids"], json!([page, admin]));
+    assert_eq!((&told["anchors"], &told["keys"]), (&json!(1), &json!(1)));
+    assert_eq!((&told["token"], &told["validated"]), (&json!(page), &json!(page)));
+    assert_eq!(told["audience"], json!(["store"]));
+    assert!(told["otherAudience"].as_str().unwrap().ends_with("Error"), "{told}");
     node.end().await;
 }
