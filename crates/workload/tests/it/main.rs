@@ -10,6 +10,7 @@
 
 mod api;
 mod attacks;
+mod envoy;
 mod fuzz;
 
 mod keep;
