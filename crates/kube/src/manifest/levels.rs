@@ -1,5 +1,7 @@
 //! The policy for the level of Pod Security that is lowered for the sake of exceptions: `agent admission` changes that of a namespace
 //! and nothing else, between two levels, and nobody else writes the mark by which it and the webhook know of it.
+//!
+//! The mark is the label with the one value `restricted`; nobody at all writes another, which might pass for one.
 
 use nullius_model::KEPT_LEVEL_LABEL;
 use serde_json::{Value, json};
@@ -33,24 +35,31 @@ fn levels_kept() -> Value {
         has_mark("object"),
         has_mark("oldObject")
     );
-    let mark = |labels: &str| format!("variables.{labels}[?'{KEPT_LEVEL_LABEL}'].orValue('')");
+    let has = |labels: &str| format!("'{KEPT_LEVEL_LABEL}' in variables.{labels}");
     let level = |labels: &str| format!("variables.{labels}[?'{ENFORCE}'].orValue('')");
+    // Absent is not the same as empty.
+    let same_mark = format!(
+        "variables.labels[?'{KEPT_LEVEL_LABEL}'] == variables.oldLabels[?'{KEPT_LEVEL_LABEL}']"
+    );
     let who = format!(
-        "variables.admission \
-        || !({}) && (variables.controller || variables.guardian || {} == {})",
-        username_is(ADMISSION),
-        mark("labels"),
-        mark("oldLabels")
+        "variables.admission || !({}) && (variables.guardian || {same_mark})",
+        username_is(ADMISSION)
+    );
+    // One that stood there before goes on standing: whoever deletes its namespace is not held up by it.
+    let value = format!(
+        "!({}) || variables.labels['{KEPT_LEVEL_LABEL}'] == 'restricted' || {same_mark}",
+        has("labels")
     );
     // What the account may do to these two labels: lower, restore, forget.
+    let old_mark =
+        format!("variables.oldLabels[?'{KEPT_LEVEL_LABEL}'].orValue('') == 'restricted'");
     let steps = format!(
-        "{old} == 'restricted' && {new} == 'baseline' && {mark} == 'restricted' \
-        || {old} == 'baseline' && {new} == 'restricted' && {old_mark} != '' && {mark} == '' \
-        || {old} == {new} && {old} != 'baseline' && {mark} == ''",
+        "{old} == 'restricted' && {new} == 'baseline' && {mark} && variables.labels['{KEPT_LEVEL_LABEL}'] == 'restricted' \
+        || {old} == 'baseline' && {new} == 'restricted' && {old_mark} && !({mark}) \
+        || {old} == {new} && {old} != 'baseline' && !({mark})",
         old = level("oldLabels"),
         new = level("labels"),
-        old_mark = mark("oldLabels"),
-        mark = mark("labels"),
+        mark = has("labels"),
     );
     let others = format!(
         "variables.labels.all(key, key in ['{ENFORCE}', '{KEPT_LEVEL_LABEL}'] || key in variables.oldLabels \
@@ -91,6 +100,10 @@ fn levels_kept() -> Value {
             (
                 &who,
                 "the label `nullius.dev/pod-security-enforce` says that Nullius enforces this level here with exceptions: take the PolicyException away",
+            ),
+            (
+                &value,
+                "the label `nullius.dev/pod-security-enforce` says `restricted` and nothing else",
             ),
             (&shape, "Nullius changes the level of Pod Security of a namespace and nothing else"),
         ],

@@ -245,7 +245,7 @@ fn a_level_is_lowered_for_what_is_excepted_and_nobody_else_slips_through() {
             (direct.run(&ask).ok()?.code == 0).then_some(())
         })
         .unwrap();
-        for forged in [format!("{MARK}=privileged"), format!("{MARK}-")] {
+        for forged in [format!("{MARK}=privileged"), format!("{MARK}="), format!("{MARK}-")] {
             let refused = label(&forged);
             assert!(
                 refused.code != 0 && refused.stderr.contains("nullius-pod-security"),

@@ -295,9 +295,13 @@ fn a_level_that_was_lowered_for_exceptions_stands_as_the_baseline_says() {
     assert_eq!(restricted.labels_of(&lowered)[ENFORCE_LABEL], "baseline");
     assert_eq!(restricted.labels_of(&labelled("restricted", None))[ENFORCE_LABEL], "restricted");
 
-    let plain = labelled("baseline", None);
-    assert_eq!(steps(Some(&restricted), &plain, &[]), [Step::Label]);
-    assert_eq!(missing(&restricted, &plain, &[]).len(), 1);
+    // An empty label, which once anybody could write, is no mark.
+    for forged in [None, Some(""), Some("baseline")] {
+        let plain = labelled("baseline", forged);
+        assert_eq!(steps(Some(&restricted), &plain, &[]), [Step::Label]);
+        assert_eq!(missing(&restricted, &plain, &[]).len(), 1);
+        assert_eq!(restricted.labels_of(&plain)[ENFORCE_LABEL], "restricted");
+    }
     let privileged = enforcing("privileged");
     assert_eq!(steps(Some(&privileged), &lowered, &[]), [Step::Label]);
     assert_eq!(privileged.labels_of(&lowered)[ENFORCE_LABEL], "privileged");

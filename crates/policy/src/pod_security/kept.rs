@@ -2,7 +2,7 @@
 //! of the exceptions enforces what the owner of the namespace wants, with them.
 //!
 //! One label is lowered, from `restricted` to `baseline` and never further; the version stays as it is. A mark beside it says
-//! so. Whatever the mark says, it stands for `restricted`: nobody gains anything by writing another value.
+//! so: a label with the value `restricted`, which nobody but the agent may write. The same label with any other value is no mark.
 
 use nullius_model::KEPT_LEVEL_LABEL;
 use serde_json::Value;
@@ -78,8 +78,7 @@ pub fn kept_level(namespace: &Value) -> Option<LevelVersion> {
 }
 
 fn has_mark(namespace: &Value) -> bool {
-    let labels = namespace.pointer("/metadata/labels").and_then(Value::as_object);
-    labels.is_some_and(|labels| labels.contains_key(KEPT_LEVEL_LABEL))
+    label(namespace, KEPT_LEVEL_LABEL) == Some(Level::Restricted.as_str())
 }
 
 fn label<'n>(namespace: &'n Value, key: &str) -> Option<&'n str> {

@@ -4,6 +4,8 @@ use nullius_policy::{exception::KIND, pod_security::ENFORCE_LABEL};
 
 use super::*;
 
+mod kept;
+
 const NOW: &str = "2026-06-01T00:00:00Z";
 
 fn exception(name: &str, checks: &[&str], namespaces: &[&str], ends: &str) -> Arc<Value> {
@@ -68,9 +70,11 @@ fn what_was_lowered_is_restored_without_an_exception_and_stays_while_nobody_know
     );
     assert_eq!(wishes(&[], true, &lowered, None).0, [(name(), Wish::Restore)]);
     assert_eq!(wishes(&[], false, &lowered, None).0, [(name(), Wish::Stay)]);
-    // A forged mark on a namespace that nobody is excepted in only makes it stricter.
-    let forged = [namespace("shop", "baseline", Some("privileged"))];
-    assert_eq!(wishes(&[], true, &forged, None).0, [(name(), Wish::Restore)]);
+    // What anybody could write is no mark, and nothing comes of it.
+    for forged in ["", "baseline", "privileged"] {
+        let forged = [namespace("shop", "baseline", Some(forged))];
+        assert_eq!(wishes(&[], true, &forged, None).0, []);
+    }
     // A baseline that wants less is the owner of the label.
     let (lower, coming) = wishes(&[holds], true, &lowered, Some("baseline"));
     assert_eq!(lower, [(name(), Wish::Restore)]);

@@ -17,21 +17,22 @@ fn namespace(enforce: Option<&str>, mark: Option<&str>) -> Value {
 }
 
 #[test]
-fn a_mark_stands_for_restricted_whatever_it_says() {
-    for mark in ["restricted", "baseline", "privileged", ""] {
-        for enforce in [None, Some("privileged"), Some("baseline"), Some("restricted")] {
-            let marked = namespace(enforce, Some(mark));
-            assert_eq!(kept_level(&marked).unwrap().to_string(), "restricted:v1.30", "{marked}");
-        }
-        let lowered = namespace(Some("baseline"), Some(mark));
-        assert!(is_lowered(&lowered) && owner_level(&lowered) == Some("restricted"));
-        assert_eq!(Relabel::to_lower(&lowered), None);
-        assert_eq!(Relabel::to_restore(&lowered), Some(Relabel::Restore));
+fn a_mark_stands_for_restricted_and_no_other_value_is_one() {
+    for enforce in [None, Some("privileged"), Some("baseline"), Some("restricted")] {
+        let marked = namespace(enforce, Some("restricted"));
+        assert_eq!(kept_level(&marked).unwrap().to_string(), "restricted:v1.30", "{marked}");
     }
-    for enforce in [None, Some("privileged"), Some("baseline")] {
-        let plain = namespace(enforce, None);
-        assert_eq!((kept_level(&plain), owner_level(&plain)), (None, enforce));
-        assert_eq!((Relabel::to_lower(&plain), Relabel::to_restore(&plain)), (None, None));
+    let lowered = namespace(Some("baseline"), Some("restricted"));
+    assert!(is_lowered(&lowered) && owner_level(&lowered) == Some("restricted"));
+    assert_eq!(Relabel::to_lower(&lowered), None);
+    assert_eq!(Relabel::to_restore(&lowered), Some(Relabel::Restore));
+    for mark in [None, Some(""), Some("baseline"), Some("privileged"), Some("Restricted")] {
+        for enforce in [None, Some("privileged"), Some("baseline")] {
+            let plain = namespace(enforce, mark);
+            assert!(!is_lowered(&plain), "{plain}");
+            assert_eq!((kept_level(&plain), owner_level(&plain)), (None, enforce));
+            assert_eq!((Relabel::to_lower(&plain), Relabel::to_restore(&plain)), (None, None));
+        }
     }
     // The API server enforces the strictest level where it cannot read one.
     assert!(kept_level(&namespace(Some("Restricted"), None)).is_some());
