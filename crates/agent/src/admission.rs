@@ -43,7 +43,8 @@ use facts::FactSource;
 use policies::Engines;
 use webhook::Webhook;
 
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// A replica that goes may have levels of Pod Security to raise. Reviews under way, and who still comes, have their time before.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
 /// `agent admission` in a pod.
 #[derive(Debug)]
@@ -125,7 +126,18 @@ pub async fn run_admission(
     let scanner = background::Scanner::new(inventory, told, measures, leads);
     tasks.spawn_loop("background scan", scanner.run());
     let stop = tasks.stop();
-    tasks.spawn("leadership", leader.run(leadership, stop.clone()));
+    // Who is told to go gives way at once, not when the last review is answered.
+    let (leave, told, until) = (stop.child_token(), shutdown.clone(), stop.clone());
+    tasks.spawn("leave", {
+        let leave = leave.clone();
+        async move {
+            until.run_until_cancelled(told.cancelled()).await;
+            leave.cancel();
+            until.cancelled().await;
+            Ok(())
+        }
+    });
+    tasks.spawn("leadership", leader.run(leadership, leave, stop.clone()));
 
     let (asked, leaving) = (Arc::clone(&webhook), shutdown.clone());
     ready.follow(move || {

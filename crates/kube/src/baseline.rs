@@ -4,11 +4,12 @@ use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
 };
-use nullius_model::{API_VERSION, KEPT_LEVEL_LABEL};
+use nullius_model::{API_VERSION, BASELINE_LABELS, KEPT_LEVEL_LABEL};
 use serde_json::{Value, json};
 
 use crate::{
     ApiServer, ConnectError, Credential, KubeError, Step,
+    admission::levels::{ENFORCE, is_of_baseline},
     dynamic::{self, Place},
 };
 
@@ -78,6 +79,8 @@ impl BaselineStore {
         labels: &Value,
         annotations: &Value,
     ) -> Result<(), KubeError> {
+        let let_go = self.let_go_of_level(namespace, labels).await?;
+        let namespace = let_go.as_ref().unwrap_or(namespace);
         let mut metadata = json!({ "labels": labels, "annotations": annotations });
         for field in ["name", "uid"] {
             // With the uid it is never made by being labelled, nor another of its name.
@@ -95,6 +98,41 @@ impl BaselineStore {
         }
         let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
         self.apply(&object).await.map(|_| ())
+    }
+
+    /// Takes the level of Pod Security away that a baseline set and no longer says, where it was lowered since: who lowered it has
+    /// written it in the baseline's stead, and what is applied does not take that away. Gives the namespace as it is then.
+    async fn let_go_of_level(
+        &self,
+        namespace: &Value,
+        labels: &Value,
+    ) -> Result<Option<Value>, KubeError> {
+        let before = namespace.pointer("/metadata/annotations");
+        let before = before.and_then(|notes| notes.get(BASELINE_LABELS)).and_then(Value::as_str);
+        let was_set = before.unwrap_or_default().split(',').any(|key| key == ENFORCE);
+        if !was_set || labels.get(ENFORCE).is_some() {
+            return Ok(None);
+        }
+        let (api, name, step) = self.place(&json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": { "name": namespace.pointer("/metadata/name") },
+        }));
+        let found = api.get_opt(&name).await.map_err(|error| at(&step, error))?;
+        let found = found.and_then(|found| serde_json::to_value(found).ok()).unwrap_or_default();
+        let is_same = found.pointer("/metadata/uid") == namespace.pointer("/metadata/uid");
+        if !is_same || !is_of_baseline(&found) {
+            return Ok(None);
+        }
+        let metadata = json!({
+            "uid": found["metadata"]["uid"], "resourceVersion": found["metadata"]["resourceVersion"],
+            "labels": { ENFORCE: null },
+        });
+        let parameters =
+            PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        let patched = api.patch(&name, &parameters, &patch).await;
+        let patched = patched.map_err(|error| at(&step, error))?;
+        Ok(serde_json::to_value(patched).ok())
     }
 
     /// Says how a baseline stands.

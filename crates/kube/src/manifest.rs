@@ -80,10 +80,11 @@ impl Deployments {
 
 /// What takes all of Nullius out of a cluster, in this order, with the credential of one of its administrators:
 /// exceptions and baselines first, so that the API server's policies ask about everybody again and namespaces are let go; then levels of Pod
-/// Security, while the webhook still enforces them; then webhook and policies, which guard the rest.
-pub const CLEAN_UP: [&str; 7] = [
+/// Security, while the webhook still enforces them, and marks that stand beside another level; then webhook and policies, which guard the rest.
+pub const CLEAN_UP: [&str; 8] = [
     "kubectl delete customresourcedefinition -l app.kubernetes.io/part-of=nullius",
     "kubectl label namespace -l nullius.dev/pod-security-enforce,pod-security.kubernetes.io/enforce=baseline pod-security.kubernetes.io/enforce=restricted nullius.dev/pod-security-enforce- --overwrite",
+    "kubectl label namespace -l nullius.dev/pod-security-enforce nullius.dev/pod-security-enforce-",
     "kubectl delete networkpolicy,resourcequota,limitrange,rolebinding -A -l nullius.dev/baseline",
     "kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration,validatingadmissionpolicybinding,validatingadmissionpolicy,clusterrolebinding,clusterrole -l app.kubernetes.io/part-of=nullius",
     "kubectl delete clusterrolebinding,clusterrole -l app.kubernetes.io/managed-by=nullius",

@@ -54,6 +54,9 @@ pub const ADMISSION: &str = "nullius-admission";
 pub const AGENT_ADMISSION: &str = "nullius-agent-admission";
 /// Name of both webhook configurations.
 pub const ADMISSION_WEBHOOKS: &str = "nullius-admission";
+/// Name of the webhook configuration by which exceptions from Pod Security count. It stands by itself: a version of the agent that knows
+/// nothing of them leaves it alone, and then pods are refused that nobody would measure.
+pub const POD_SECURITY_WEBHOOK: &str = "nullius-admission-pod-security";
 /// The ClusterRole by which administrators let exceptions count from policies of the API server.
 pub const EXCEPTED_POLICIES: &str = "nullius:excepted-policies";
 /// ServiceAccount that makes what namespace baselines say, and the Lease by which replicas agree on who does.

@@ -20,6 +20,10 @@ use crate::{
     pod_security::{self, ENFORCE_LABEL, Kept, LevelVersion, PodRequest},
 };
 
+/// The most that is told of one violation of the Pod Security Standards, and of all together.
+const MOST_OF_ONE: usize = 4 * 1024;
+const MOST_OF_ALL: usize = 16 * 1024;
+
 /// The answer to a request, or what must be known to give it.
 #[derive(Debug)]
 pub enum Admission {
@@ -58,22 +62,23 @@ pub fn decide_admission(
 
 /// Decides on a pod in a namespace where exceptions from the Pod Security Standards count, all of which must hold at this time;
 /// `policy` is what its owner wants enforced, `None` where there is nothing to enforce, `newest` the newest minor version whose rules
-/// the API server knows.
+/// the API server knows. `None` as soon as `is_over` says that the answer is of no more use.
 #[must_use]
 pub fn decide_pod_security(
     request: &Request,
     policy: Option<LevelVersion>,
     newest: u64,
     exceptions: &[&Exception],
-) -> Judged {
+    is_over: &dyn Fn() -> bool,
+) -> Option<Judged> {
     let judge = || match policy {
-        Some(policy) => measured(request, policy, newest, exceptions),
-        None => sealed(silent()),
+        Some(policy) => measured(request, policy, newest, exceptions, is_over),
+        None => Some(sealed(silent())),
     };
     catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|_| {
-        withhold_admission(
+        Some(withhold_admission(
             "the pod could not be measured: a defect of this program, told in its log",
-        )
+        ))
     })
 }
 
@@ -82,11 +87,12 @@ fn measured(
     policy: LevelVersion,
     newest: u64,
     exceptions: &[&Exception],
-) -> Judged {
+    is_over: &dyn Fn() -> bool,
+) -> Option<Judged> {
     let is_said = matches!(request.operation, Operation::Delete | Operation::Connect)
         || request.object.as_ref().is_some_and(serde_json::Value::is_object);
     if !is_said {
-        return withhold_admission("the request does not say which pod it is for");
+        return Some(withhold_admission("the request does not say which pod it is for"));
     }
     let nothing = serde_json::Value::Null;
     let asked = PodRequest {
@@ -105,7 +111,7 @@ fn measured(
         old_object: request.old_object.as_ref(),
     };
     let Kept { refusal, violations, accepted } =
-        pod_security::keep(newest, &asked, policy, exceptions);
+        pod_security::keep(newest, &asked, policy, exceptions, is_over)?;
     let binding = format!("{ENFORCE_LABEL}={policy}");
     let level = policy.level.as_str();
     let found = |violation: &pod_security::Violation| Violation {
@@ -114,13 +120,14 @@ fn measured(
         validation: None,
         check: Some(violation.check.as_str()),
         actions: vec![Action::Deny],
-        message: violation.refusal(policy),
+        message: cut(violation.refusal(policy), MOST_OF_ONE),
         annotations: Vec::new(),
     };
     let matched = || MatchTrace { matched: true, reason: "pods of the namespace".to_owned() };
     let mut outcome = silent();
-    outcome.refusal =
-        refusal.map(|refusal| Refusal::of_plugin(refusal.code, refusal.reason, &refusal.message));
+    outcome.refusal = refusal.map(|refusal| {
+        Refusal::of_plugin(refusal.code, refusal.reason, &cut(refusal.message, MOST_OF_ALL))
+    });
     outcome.violations = violations.iter().map(found).collect();
     outcome.accepted =
         accepted.into_iter().map(|(violation, by)| (found(&violation), by)).collect();
@@ -136,7 +143,16 @@ fn measured(
             runs: Vec::new(),
         }],
     }];
-    sealed(outcome)
+    Some(sealed(outcome))
+}
+
+/// A text of at most so many bytes, which says where it was cut off: a pod may have a thousand containers, each with its name.
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push_str(" …");
+    }
+    text
 }
 
 /// The denial of a request on which policies could not decide; the sentence says why.

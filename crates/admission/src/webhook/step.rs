@@ -164,11 +164,25 @@ impl Review {
         })
     }
 
-    /// Measures a pod by what the owner of its namespace wants enforced, with the exceptions that hold at `now`.
-    #[must_use]
-    pub fn measure(&self, engine: &Engine, namespace: &Json, now: Timestamp) -> Judged {
+    /// Measures a pod by what the owner of its namespace wants enforced, with the exceptions that hold at `now`; late and long are as
+    /// for [`brief_step`](Self::brief_step).
+    pub fn measure(
+        &self,
+        engine: &Engine,
+        namespace: &Json,
+        now: Timestamp,
+        is_late: &dyn Fn() -> bool,
+        is_long: &dyn Fn() -> bool,
+    ) -> Option<Step> {
         let level = pod_security::kept_level(namespace);
-        decide_pod_security(&self.request, level, engine.newest, &engine.exceptions_at(now))
+        let exceptions = engine.exceptions_at(now);
+        let is_over = || is_late() || is_long();
+        let judged =
+            decide_pod_security(&self.request, level, engine.newest, &exceptions, &is_over);
+        match judged {
+            _ if is_late() => Some(withheld(LATE)),
+            judged => judged.map(|judged| Step::Decided(Box::new(judged))),
+        }
     }
 
     /// Asks for facts, but not for ever.

@@ -434,3 +434,42 @@ proptest! {
         prop_assert_eq!(read, serde_json::from_str::<Json>(&good).unwrap());
     }
 }
+
+/// A pod of many containers that break `restricted`, in a namespace that enforces it.
+fn crowd(containers: usize) -> (Review, Json) {
+    let containers: Vec<Json> = (0..containers)
+        .map(|at| json!({ "name": format!("{}-{at}", "c".repeat(50)), "image": "a" }))
+        .collect();
+    let mut body = review(json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "c" }, "spec": { "containers": containers },
+    }));
+    body["request"]["kind"]["kind"] = "Pod".into();
+    body["request"]["resource"]["resource"] = "pods".into();
+    let namespace = json!({ "metadata": {
+        "name": "shop", "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
+    } });
+    (Review::read(Entry::PodSecurity, body.to_string().as_bytes()).unwrap(), namespace)
+}
+
+#[test]
+fn a_pod_is_measured_in_time_or_refused_and_what_is_told_of_it_has_an_end() {
+    let engine = engine(named("true"));
+    let now = Timestamp::UNIX_EPOCH;
+    let (review, namespace) = crowd(2_000);
+    let measured =
+        |late: bool, long: bool| review.measure(&engine, &namespace, now, &|| late, &|| long);
+    let told = |step: Option<Step>| match step.unwrap() {
+        Step::Decided(judged) => judged,
+        Step::Fetch(_) => panic!("nothing is to be fetched"),
+    };
+    assert!(measured(false, true).is_none(), "whoever has no time for it hands it over");
+    let late = told(measured(true, false));
+    assert!(!late.decision.is_allowed());
+    assert!(late.decision.explanation.sentence.contains("longer than the API server waits"));
+    let refused = told(measured(false, false));
+    let message = refused.outcome.refusal.unwrap().message;
+    assert!(message.starts_with("pods \"c\" is forbidden: violates PodSecurity"));
+    assert!(message.len() < 20_000 && message.ends_with(" …"), "{}", message.len());
+    let lengths = refused.outcome.violations.iter().map(|found| found.message.len());
+    assert!(lengths.max().unwrap() < 5_000);
+}

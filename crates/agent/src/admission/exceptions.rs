@@ -51,6 +51,8 @@ pub(super) struct Excepted {
     pub(super) exceptions: Vec<Exception>,
     /// The same as the cluster has them.
     pub(super) objects: Vec<Arc<Value>>,
+    /// Those that cannot be read, each with why.
+    pub(super) unreadable: Vec<(Arc<Value>, String)>,
     /// Policies of the API server, as the webhook asks them.
     pub(super) files: Vec<PolicyFile>,
     /// What the API server's policies have to say.
@@ -160,7 +162,10 @@ impl Excepting {
                     excepted.exceptions.push(exception);
                     excepted.objects.push(object);
                 }
-                Err(told) => excepted.troubles.push(trouble(&object, told, "nothing of it")),
+                Err(told) => {
+                    excepted.troubles.push(trouble(&object, told.clone(), "nothing of it"));
+                    excepted.unreadable.push((object, told));
+                }
             }
         }
         let in_force: Vec<&Exception> =

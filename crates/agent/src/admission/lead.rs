@@ -8,10 +8,11 @@ use nullius_kube::{
     ApiServer, Credential, EXCEPTED_POLICIES, KubeError, Leadership,
     admission::{
         Asked, AuthorityRecord, AuthorityStore, NativePolicies, Registration, RegistrationStore,
-        ReplicaStore, StatusStore, WebhookEntry,
+        ReplicaStore, StatusStore, WebhookEntry, Written as Registered,
     },
 };
 use nullius_model::Timestamp;
+use nullius_policy::{exception::POD_SECURITY, pod_security};
 use secrecy::ExposeSecret as _;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -24,14 +25,21 @@ use super::{
     authority::{Believes, SETTLE, Turn, turn},
     baselines::Gate,
     exceptions::Wanted,
-    levels::{self, Levels, Seen},
+    levels::{self, ENFORCES, Levels, Seen},
     policies::{Engines, Standing},
     service_name,
 };
 use crate::{AgentError, backoff::random};
 
 const ROUND: Duration = Duration::from_secs(2);
-const ROUND_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until API servers know what to ask.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(4);
+/// And what takes as many requests as there are policies, namespaces or exceptions, each: none of it is in the way of the next, nor all
+/// together of the Lease.
+const MANY_TIMEOUT: Duration = Duration::from_millis(1_200);
+/// Whoever goes takes so long at most to leave everything in order.
+const LEAVE_WITHIN: Duration = Duration::from_secs(12);
+const RELEASE_WITHIN: Duration = Duration::from_secs(3);
 /// The kubelet asks each second whether a replica is ready: nobody is sent to one before its Service knows it.
 const READY_FIRST: Duration = Duration::from_secs(3);
 
@@ -62,7 +70,6 @@ pub(crate) struct Leader {
     ready_since: Option<Instant>,
     /// When this replica led last though it was not ready.
     stood_in: Option<Instant>,
-    leads: bool,
     /// The term in which this replica leads, for whoever works only then.
     terms: watch::Sender<Option<u64>>,
 }
@@ -84,8 +91,8 @@ impl Leader {
             registrations: RegistrationStore::new(api, account.clone())?,
             status: StatusStore::new(api, account.clone())?,
             native: NativePolicies::new(api, account.clone())?,
+            lowering: Lowering::new(api, account, levels.clone())?,
             levels,
-            lowering: Lowering::new(api, account)?,
             pod,
             replicas: ReplicaStore::new(api, account.clone())?,
             asked: BTreeMap::new(),
@@ -94,25 +101,34 @@ impl Leader {
             written: Written::default(),
             ready_since: None,
             stood_in: None,
-            leads: false,
             terms,
         })
     }
 
-    /// Contends until it is told to stop, then gives way at once.
+    /// Contends until it is told to leave, and then gives way at once, while others still answer; ends when it is told to stop.
     pub(crate) async fn run(
         mut self,
         mut leadership: Leadership,
+        leave: CancellationToken,
         stop: CancellationToken,
     ) -> Result<(), AgentError> {
         let mut changes = self.engines.changes();
         let mut baselines = self.gate.changes();
         let mut places = self.levels.changes();
-        while !stop.is_cancelled() {
-            let round = tokio::time::timeout(ROUND_TIMEOUT, self.round(&mut leadership)).await;
+        while !leave.is_cancelled() {
+            let round = tokio::select! {
+                round = tokio::time::timeout(ROUND_TIMEOUT, self.round(&mut leadership)) => round,
+                () = leave.cancelled() => break,
+            };
             let pause = match round {
-                Ok(Ok(Next::AtOnce)) => Duration::ZERO,
-                Ok(Ok(Next::Later)) => ROUND + Duration::from_millis(random() % 500),
+                Ok(Ok(Some(led))) => {
+                    self.follow_up(&led).await;
+                    match led.next {
+                        Next::AtOnce => Duration::ZERO,
+                        Next::Later => ROUND + Duration::from_millis(random() % 500),
+                    }
+                }
+                Ok(Ok(None)) => ROUND + Duration::from_millis(random() % 500),
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "cannot do what the leader does, try again");
                     ROUND
@@ -120,33 +136,44 @@ impl Leader {
                 Err(_) => ROUND,
             };
             tokio::select! {
-                () = stop.cancelled() => {}
+                () = leave.cancelled() => {}
                 () = changes.next() => {}
                 _ = baselines.changed() => {}
                 _ = places.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        if tokio::time::timeout(ROUND_TIMEOUT, self.leave()).await.is_err() {
-            tracing::warn!("the API server does not say in time whether another replica goes on");
+        self.terms.send_replace(None);
+        if tokio::time::timeout(LEAVE_WITHIN, self.leave()).await.is_err() {
+            tracing::warn!(
+                "could not raise all levels of Pod Security in time; pods of their namespaces are refused until a replica is back"
+            );
         }
         // Another replica finds out by itself, a little later.
-        let _ = tokio::time::timeout(ROUND_TIMEOUT, leadership.release()).await;
+        let _ = tokio::time::timeout(RELEASE_WITHIN, leadership.release()).await;
+        stop.cancelled().await;
         Ok(())
     }
 
     /// Whoever goes and is followed by nobody leaves namespaces as their owners want them: nobody would enforce it.
     async fn leave(&mut self) {
-        match self.replicas.is_followed(&self.pod).await {
-            Ok(true) => {}
-            Ok(false) => self.lowering.leave(&self.levels.seen()).await,
-            Err(error) => tracing::warn!(%error, "cannot ask whether another replica goes on"),
+        let followed = self.replicas.is_followed(&self.pod, POD_SECURITY, ENFORCES);
+        match tokio::time::timeout(RELEASE_WITHIN, followed).await {
+            Ok(Ok(true)) => return,
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot ask whether another replica goes on"),
+            Err(_) => tracing::warn!("nobody says in time whether another replica goes on"),
         }
+        self.lowering.leave(&self.levels.seen()).await;
     }
 
-    async fn round(&mut self, leadership: &mut Leadership) -> Result<Next, KubeError> {
-        // Whoever does not know the baselines would take their rules away.
-        let knows = self.engines.deaf().is_none() && self.gate.is_complete().is_ok();
+    /// One round, whoever leads; gives what is left to do for who does.
+    async fn round(&mut self, leadership: &mut Leadership) -> Result<Option<Led>, KubeError> {
+        // Whoever does not know the baselines would take their rules away, and whoever does not know the namespaces would take away
+        // that pods of lowered ones are asked about.
+        let knows = self.engines.deaf().is_none()
+            && self.gate.is_complete().is_ok()
+            && self.engines.sources().namespaces.is_current().is_ok();
         let standing = self.engines.standing().filter(|_| knows);
         self.ready_since = standing.as_ref().and(self.ready_since.or(Some(Instant::now())));
         let may = standing.is_some()
@@ -154,45 +181,34 @@ impl Leader {
         let term = if may { leadership.contend().await? } else { None };
         // What only a leader does for long is done by one that is ready.
         let told = term.filter(|_| standing.is_some());
-        self.terms.send_if_modified(|known| std::mem::replace(known, told) != told);
-        if told.is_some() != self.leads {
-            self.leads = told.is_some();
-            tracing::info!(leads = self.leads, "the lead among replicas has changed");
+        if self.terms.send_if_modified(|known| std::mem::replace(known, told) != told) {
+            tracing::info!(leads = told.is_some(), "the lead among replicas has changed");
+            // Who led meanwhile may have told API servers something else.
+            self.lowering.begin_anew();
+            self.asked.clear();
         }
         if term.is_none() {
-            return Ok(Next::Later);
+            return Ok(None);
         }
-        let next = self.lead(standing).await;
+        let led = self.lead(standing).await;
         if told.is_none() {
             self.stood_in = Some(Instant::now());
             leadership.release().await?;
         }
-        next
+        led.map(Some)
     }
 
-    /// One round of who leads. Also without policies somebody must make an authority and say what is in the way.
-    async fn lead(&mut self, standing: Option<Arc<Standing>>) -> Result<Next, KubeError> {
+    /// What comes before all else: API servers know whom to ask about what. Also without policies somebody must make an authority.
+    async fn lead(&mut self, standing: Option<Arc<Standing>>) -> Result<Led, KubeError> {
         let record = self.authorities.load().await?;
         let seen = self.levels.seen();
         let believes = match &standing {
-            Some(standing) if self.is_ready() => {
-                self.lowering.restore(&seen).await;
-                let believes = self.register(&record, standing, &seen).await?;
-                if matches!(believes, Believes::All) {
-                    self.leave_out(&standing.native).await;
-                    self.lowering.lower(&seen, &self.replicas).await;
-                }
-                self.lowering.tell(&seen, Timestamp::now()).await;
-                believes
-            }
+            Some(standing) if self.is_ready() => self.register(&record, standing, &seen).await,
             _ => Believes::Unknown,
         };
-        // What people read is in the way of nothing else.
-        if let Err(error) = self.status.write(self.told(standing.as_deref(), &seen)).await {
-            tracing::warn!(%error, "cannot say what is in force");
-        }
-        match turn(&record, believes, &service_name(), Timestamp::now()) {
-            Ok(Turn::Stay) => Ok(Next::Later),
+        let is_told = matches!(believes, Believes::All);
+        let next = match turn(&record, believes, &service_name(), Timestamp::now()) {
+            Ok(Turn::Stay) => Next::Later,
             Ok(Turn::Keep(next)) => {
                 if self.authorities.keep(&next).await? {
                     tracing::info!(
@@ -200,12 +216,32 @@ impl Leader {
                         "changed the webhook's authorities"
                     );
                 }
-                Ok(Next::AtOnce)
+                Next::AtOnce
             }
             Err(error) => {
                 tracing::error!(%error, "cannot use the webhook's authority; delete the data of its Secret to begin anew");
-                Ok(Next::Later)
+                Next::Later
             }
+        };
+        Ok(Led { next, is_told, standing, seen })
+    }
+
+    /// What there may be much of. Each part has its time, and what people read comes last.
+    async fn follow_up(&mut self, led: &Led) {
+        let Led { is_told, standing, seen, .. } = led;
+        if let Some(standing) = standing.as_ref().filter(|_| self.is_ready()) {
+            within(MANY_TIMEOUT, self.lowering.restore(seen, &self.replicas)).await;
+            if *is_told {
+                within(MANY_TIMEOUT, self.leave_out(&standing.native)).await;
+                within(MANY_TIMEOUT, self.lowering.lower(seen, &self.replicas)).await;
+            }
+        }
+        let told = self.told(standing.as_deref(), seen);
+        if let Some(Err(error)) = within(MANY_TIMEOUT, self.status.write(told)).await {
+            tracing::warn!(%error, "cannot say what is in force");
+        }
+        if standing.is_some() {
+            within(MANY_TIMEOUT, self.lowering.tell(seen, Timestamp::now())).await;
         }
     }
 
@@ -214,22 +250,41 @@ impl Leader {
     }
 
     async fn register(
-        &self,
+        &mut self,
         record: &AuthorityRecord,
         standing: &Standing,
         seen: &Seen,
-    ) -> Result<Believes, KubeError> {
+    ) -> Believes {
         let Some(registration) = registration(record, standing, &self.gate, seen) else {
-            return Ok(Believes::Unknown);
+            return Believes::Unknown;
         };
-        if self.registrations.write(&registration).await? {
-            let (validating, mutating) =
-                (registration.validating.len(), registration.mutating.len());
-            tracing::info!(validating, mutating, "wrote the webhook configurations");
-            // API servers hear of it in a moment: what waits for them waits for another round.
-            return Ok(Believes::Unknown);
+        let wrote = match self.registrations.write(&registration).await {
+            Ok(wrote) => wrote,
+            Err(error) => {
+                tracing::warn!(%error, "cannot write the webhook configurations, try again");
+                // Part of it may have been.
+                Registered { pod_security: true, policies: true }
+            }
+        };
+        // How long API servers have known it is counted from when it stood last.
+        if wrote.pod_security {
+            self.lowering.begin_anew();
         }
-        Ok(Believes::All)
+        if wrote.policies {
+            self.asked.clear();
+        }
+        if wrote == Registered::default() {
+            return Believes::All;
+        }
+        let (validating, mutating) = (registration.validating.len(), registration.mutating.len());
+        tracing::info!(
+            validating,
+            mutating,
+            pod_security = registration.pod_security.is_some(),
+            "changed the webhook configurations"
+        );
+        // API servers hear of it in a moment: what waits for them waits for another round.
+        Believes::Unknown
     }
 
     /// Makes the API server's policies leave out what exceptions are for, and nothing else.
@@ -342,9 +397,23 @@ fn silent(said: Option<&BTreeMap<String, Asked>>, policy: &str, condition: &str)
     (!pods.is_empty()).then(|| format!("`{}`", pods.join("`, `")))
 }
 
+/// What a round of who leads came to.
+struct Led {
+    next: Next,
+    /// Whether API servers have been told already what they are to ask.
+    is_told: bool,
+    standing: Option<Arc<Standing>>,
+    seen: Seen,
+}
+
 enum Next {
     AtOnce,
     Later,
+}
+
+/// What comes of it in this time.
+async fn within<T>(time: Duration, done: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(time, done).await.ok()
 }
 
 /// What API servers are to know; `None` before there is an authority.
@@ -367,7 +436,7 @@ fn registration(
         if entry == Entry::PodSecurity && !asked_about.is_empty() {
             rules.extend(levels::rules());
             namespaces = Some(asked_about);
-            conditions.push(levels::condition());
+            conditions.extend(pod_security::conditions());
         }
         if rules.is_empty() {
             continue;
@@ -380,10 +449,14 @@ fn registration(
             namespaces,
             conditions,
         };
-        match entry.mutates() {
-            true => registration.mutating.push(webhook),
-            false => registration.validating.push(webhook),
+        match entry {
+            Entry::PodSecurity => registration.pod_security = Some(webhook),
+            Entry::MutateFail | Entry::MutateIgnore => registration.mutating.push(webhook),
+            Entry::ValidateFail | Entry::ValidateIgnore => registration.validating.push(webhook),
         }
     }
     Some(registration)
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use nullius_kube::{
 use nullius_model::{Namespace, Timestamp};
 use nullius_policy::admission_policy::{ParamSource, Pick, Version};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -40,6 +40,9 @@ const PARAMS_WITHIN: Duration = Duration::from_secs(5);
 const PARAMS_MOST: usize = 64 << 20;
 /// Whether caches still know what they say is looked at this often.
 const LOOK: Duration = Duration::from_secs(5);
+/// And the version of the API server this often.
+const VERSION_AGAIN: Duration = Duration::from_secs(60);
+const VERSION_WITHIN: Duration = Duration::from_secs(2);
 
 /// Policies in force with what they ask for.
 pub(crate) struct Standing {
@@ -54,8 +57,12 @@ pub(crate) struct Standing {
     pub(crate) asked: Asked,
     /// The exceptions that count, as the cluster has them.
     pub(crate) exceptions: Vec<Arc<Value>>,
+    /// Those that count for nothing since they cannot be read, each with why.
+    pub(crate) unreadable: Vec<(Arc<Value>, String)>,
     /// Whether these are all that there are.
     pub(crate) exceptions_known: bool,
+    /// The minor version of the API server, where it says one.
+    pub(crate) server: Option<u16>,
 }
 
 /// What is in force, for everybody who asks.
@@ -247,7 +254,9 @@ impl Engines {
             native: Vec::new(),
             asked: Asked::default(),
             exceptions: Vec::new(),
+            unreadable: Vec::new(),
             exceptions_known: true,
+            server: None,
         };
         Ok(Self(Arc::new(Shared {
             standing: ArcSwapOption::from_pointee(standing),
@@ -294,7 +303,8 @@ struct Making {
 
 impl Making {
     async fn run(mut self) {
-        let minor = self.minor().await;
+        let mut minor = self.minor().await;
+        let mut asked = Instant::now();
         self.maps.completed().await;
         self.definitions.completed().await;
         self.namespaces.completed().await;
@@ -312,6 +322,15 @@ impl Making {
                     () = &mut again => break,
                     () = tokio::time::sleep(LOOK) => {
                         self.hear();
+                        if asked.elapsed() >= VERSION_AGAIN {
+                            asked = Instant::now();
+                            if let Some(other) = self.other_minor(minor).await {
+                                tracing::info!(version = %version_of(other), "the API server has another version");
+                                // Nothing of what was compiled for the other holds.
+                                (minor, self.compiled) = (other, None);
+                                break;
+                            }
+                        }
                         if self.lacking() != self.lacked || self.excepting.unheard() != self.unheard {
                             break;
                         }
@@ -348,6 +367,13 @@ impl Making {
             }
             tokio::time::sleep(backoff.after_failure(random())).await;
         }
+    }
+
+    /// The version of the API server, where it is another than it was: clusters are updated while agents run.
+    async fn other_minor(&self, known: Option<u16>) -> Option<Option<u16>> {
+        let asked = kubernetes_version(&self.api, self.account.clone());
+        let version = tokio::time::timeout(VERSION_WITHIN, asked).await.ok()?.ok()?;
+        Some(minor_number(&version)).filter(|minor| *minor != known)
     }
 
     async fn bring_up(&mut self, minor: Option<u16>) {
@@ -395,7 +421,9 @@ impl Making {
             native: excepted.wanted,
             asked: excepted.asked,
             exceptions: excepted.objects,
+            unreadable: excepted.unreadable,
             exceptions_known: self.unheard.is_none(),
+            server: minor,
         });
     }
 

@@ -20,9 +20,12 @@ use hyper::{
     body::{Body, Incoming},
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
 };
-use nullius_admission::webhook::{Answer, BODY_MAX, Entry, NotRead, Review, Step, answer, refuse};
+use nullius_admission::webhook::{
+    Answer, BODY_MAX, Engine, Entry, NotRead, Review, Step, answer, refuse,
+};
 use nullius_model::{Reason, Timestamp};
 use nullius_policy::{Judged, pod_security::kept_level, withhold_admission};
+use serde_json::Value;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -77,6 +80,33 @@ pub(crate) struct Webhook {
 
 /// Something panicked.
 struct Defect;
+
+/// What is asked about a review.
+#[derive(Clone)]
+enum Question {
+    Policies,
+    /// How the owner of this namespace wants its pods.
+    PodSecurity(Arc<Value>),
+}
+
+impl Question {
+    /// As [`Review::brief_step`].
+    fn ask(
+        &self,
+        review: &mut Review,
+        engine: &Engine,
+        is_late: &dyn Fn() -> bool,
+        is_long: &dyn Fn() -> bool,
+    ) -> Option<Step> {
+        let now = Timestamp::now();
+        match self {
+            Self::Policies => review.brief_step(engine, now, is_late, is_long),
+            Self::PodSecurity(namespace) => {
+                review.measure(engine, namespace, now, is_late, is_long)
+            }
+        }
+    }
+}
 
 impl Webhook {
     pub(crate) fn new(
@@ -190,38 +220,40 @@ impl Webhook {
             let refused = refuse(review.uid(), "the policies are not known yet");
             return Ok((refused, Some(review)));
         };
-        if entry == Entry::PodSecurity {
-            let judged = self.measure(&review, &standing, use_by).await;
-            return Ok((answer(review.uid(), judged), Some(review)));
-        }
-        if let Some(held) = self.gate.hold(&review, use_by).await {
-            return Ok((answer(review.uid(), held), Some(review)));
-        }
-        Ok(self.judge(review, standing, use_by, length).await)
+        let question = if entry == Entry::PodSecurity {
+            match self.owner(&review, use_by).await {
+                Ok(namespace) => Question::PodSecurity(namespace),
+                Err(withheld) => return Ok((answer(review.uid(), *withheld), Some(review))),
+            }
+        } else {
+            if let Some(held) = self.gate.hold(&review, use_by).await {
+                return Ok((answer(review.uid(), held), Some(review)));
+            }
+            Question::Policies
+        };
+        Ok(self.judge(review, question, standing, use_by, length).await)
     }
 
-    /// Measures a pod by what the owner of its namespace wants. What was known a moment ago may be older than a level that was
+    /// The namespace whose owner says by what a pod is measured. What was known a moment ago may be older than a level that was
     /// lowered, so that nothing passes unmeasured because of it.
-    async fn measure(&self, review: &Review, standing: &Standing, use_by: Instant) -> Judged {
+    async fn owner(&self, review: &Review, use_by: Instant) -> Result<Arc<Value>, Box<Judged>> {
         let name = review.request().namespace.as_str();
         let known = self.engines.namespace(name);
-        let namespace = match known.filter(|known| kept_level(known).is_some()) {
-            Some(known) => known,
-            None => match self.facts.fresh_namespace(name, use_by).await {
-                Ok(Some(namespace)) => Arc::new(namespace),
-                Ok(None) => return withhold_admission(&format!("there is no namespace `{name}`")),
-                Err(why) => {
-                    let told = format!("the namespace `{name}` cannot be told: {why}");
-                    return withhold_admission(&told);
-                }
-            },
+        if let Some(known) = known.filter(|known| kept_level(known).is_some()) {
+            return Ok(known);
+        }
+        let why = match self.facts.fresh_namespace(name, use_by).await {
+            Ok(Some(namespace)) => return Ok(Arc::new(namespace)),
+            Ok(None) => format!("there is no namespace `{name}`"),
+            Err(why) => format!("the namespace `{name}` cannot be told: {why}"),
         };
-        review.measure(&standing.engine, &namespace, Timestamp::now())
+        Err(Box::new(withhold_admission(&why)))
     }
 
     async fn judge(
         &self,
         mut review: Review,
+        question: Question,
         standing: Arc<Standing>,
         use_by: Instant,
         length: usize,
@@ -229,20 +261,22 @@ impl Webhook {
         let uid = review.uid().to_owned();
         self.facts.foretell(&mut review);
         loop {
-            let step = match self.brief_step(&mut review, &standing, use_by, length) {
+            let step = match self.brief_step(&mut review, &question, &standing, use_by, length) {
                 Ok(Some(step)) => step,
                 Ok(None) => {
                     let waited = tokio::time::timeout_at(use_by, self.evaluations.acquire()).await;
                     let Ok(Ok(_turn)) = waited else {
                         return (refuse(&uid, CROWDED), Some(review));
                     };
-                    let asked = Arc::clone(&standing);
+                    let (asked, question) = (Arc::clone(&standing), question.clone());
                     let stepped = tokio::task::spawn_blocking(move || {
                         let is_late = || Instant::now() >= use_by;
-                        let step = review.step(&asked.engine, Timestamp::now(), &is_late);
+                        let step = question.ask(&mut review, &asked.engine, &is_late, &|| false);
                         (review, step)
                     });
-                    let Ok((same, step)) = stepped.await else { return (defect(&uid), None) };
+                    let Ok((same, Some(step))) = stepped.await else {
+                        return (defect(&uid), None);
+                    };
                     review = same;
                     step
                 }
@@ -261,6 +295,7 @@ impl Webhook {
     fn brief_step(
         &self,
         review: &mut Review,
+        question: &Question,
         standing: &Standing,
         use_by: Instant,
         length: usize,
@@ -276,7 +311,7 @@ impl Webhook {
         let until = Instant::now() + BRIEF;
         let brief = || {
             let (is_late, is_long) = (|| Instant::now() >= use_by, || Instant::now() >= until);
-            review.brief_step(&standing.engine, Timestamp::now(), &is_late, &is_long)
+            question.ask(review, &standing.engine, &is_late, &is_long)
         };
         let step = catch_unwind(AssertUnwindSafe(brief)).map_err(|_| Defect)?;
         if step.is_none() {

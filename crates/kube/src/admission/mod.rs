@@ -1,8 +1,8 @@
 //! What `agent admission` does in the cluster: caches of what policies ask for, questions to the authorizer, the Secret of its
-//! authority, and the two webhook configurations that the join manifest made.
+//! authority, and the webhook configurations that the join manifest made.
 
 mod authority;
-mod levels;
+pub(crate) mod levels;
 mod native;
 mod objects;
 mod questions;
@@ -10,11 +10,11 @@ mod registration;
 mod replicas;
 
 pub use authority::{AuthorityRecord, AuthorityStore, Generation};
-pub use levels::{ExceptionStatuses, NamespaceLevels};
+pub use levels::{ExceptionStatuses, Labels, NamespaceLevels};
 pub use native::NativePolicies;
 pub use objects::{Objects, Room, Watched};
 pub use questions::{AccessQuestion, AccessTarget, AccessVerdict, Questions};
 pub use registration::{
-    EXCLUDED_NAMESPACES, Registration, RegistrationStore, StatusStore, WebhookEntry,
+    EXCLUDED_NAMESPACES, Registration, RegistrationStore, StatusStore, WebhookEntry, Written,
 };
 pub use replicas::{Asked, ReplicaStore};

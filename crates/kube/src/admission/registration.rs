@@ -1,4 +1,4 @@
-//! The two webhook configurations: which requests the API server holds back, and whom it asks.
+//! The webhook configurations: which requests the API server holds back, and whom it asks.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use k8s_openapi::api::{
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::replicas;
 use crate::{
     ADMISSION_STATUS, ADMISSION_WEBHOOKS, AGENT_ADMISSION, ApiServer, ConnectError, Credential,
-    KubeError, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, Step,
+    KubeError, POD_SECURITY_WEBHOOK, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, Step,
 };
 
 /// How long an API server waits for an answer.
@@ -43,6 +43,8 @@ pub struct WebhookEntry {
 /// What the API server is to know.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Registration {
+    /// The entry by which exceptions from Pod Security count, where there is one; it stands by itself.
+    pub pod_security: Option<WebhookEntry>,
     /// Entries that validate.
     pub validating: Vec<WebhookEntry>,
     /// Entries that mutate.
@@ -51,7 +53,16 @@ pub struct Registration {
     pub authorities_pem: String,
 }
 
-/// Reads and writes both configurations.
+/// What did not stand already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// The entry of Pod Security.
+    pub pod_security: bool,
+    /// Anything else.
+    pub policies: bool,
+}
+
+/// Reads and writes the configurations.
 #[derive(Clone)]
 pub struct RegistrationStore {
     validating: Api<ValidatingWebhookConfiguration>,
@@ -65,25 +76,36 @@ impl RegistrationStore {
         Ok(Self { validating: Api::all(client.clone()), mutating: Api::all(client) })
     }
 
-    /// Makes both configurations say this and nothing else; true where something was written.
-    pub async fn write(&self, registration: &Registration) -> Result<bool, KubeError> {
+    /// Makes the configurations say this and nothing else; says what was written.
+    pub async fn write(&self, registration: &Registration) -> Result<Written, KubeError> {
         let authorities = STANDARD.encode(&registration.authorities_pem);
         let webhooks = |entries: &[WebhookEntry], kind: Kind| -> Vec<Value> {
             entries.iter().map(|entry| webhook(entry, kind, &authorities)).collect()
         };
+        let pod_security = webhooks(registration.pod_security.as_slice(), Kind::Validating);
         let validating = webhooks(&registration.validating, Kind::Validating);
         let mutating = webhooks(&registration.mutating, Kind::Mutating);
-        let wrote = put(&self.mutating, mutating).await;
-        let wrote = wrote.map_err(|error| without_paths(error, registration))?;
-        let more = put(&self.validating, validating).await;
-        Ok(more.map_err(|error| without_paths(error, registration))? || wrote)
+        let told = |error| without_paths(error, registration);
+        // Each is tried: what is in the way of one policy is in the way of no other.
+        let apart = put(&self.validating, POD_SECURITY_WEBHOOK, pod_security).await.map_err(told);
+        let mutates = put(&self.mutating, ADMISSION_WEBHOOKS, mutating).await.map_err(told);
+        let validates = put(&self.validating, ADMISSION_WEBHOOKS, validating).await.map_err(told);
+        let apart = match apart {
+            // Who joined before there was such a configuration does without it.
+            Err(KubeError::Api { code: 403 | 404, .. }) if registration.pod_security.is_none() => {
+                Ok(false)
+            }
+            apart => apart,
+        };
+        Ok(Written { policies: mutates? | validates?, pod_security: apart? })
     }
 }
 
 /// What an API server says of a path that it does not take is no matter of logs.
 fn without_paths(error: KubeError, registration: &Registration) -> KubeError {
     let KubeError::Api { step, code, reason, mut message } = error else { return error };
-    for entry in registration.validating.iter().chain(&registration.mutating) {
+    let Registration { pod_security, validating, mutating, .. } = registration;
+    for entry in pod_security.iter().chain(validating).chain(mutating) {
         message = message.replace(&entry.path, "/…");
     }
     KubeError::Api { step, code, reason, message }
@@ -134,11 +156,11 @@ fn webhook(entry: &WebhookEntry, kind: Kind, authorities: &str) -> Value {
     webhook
 }
 
-async fn put<K>(api: &Api<K>, webhooks: Vec<Value>) -> Result<bool, KubeError>
+async fn put<K>(api: &Api<K>, name: &str, webhooks: Vec<Value>) -> Result<bool, KubeError>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Serialize,
 {
-    let found = api.get(ADMISSION_WEBHOOKS).await;
+    let found = api.get(name).await;
     let found = found.map_err(KubeError::at(Step::ReadRegistration))?;
     let lacks = |_| KubeError::Incomplete { step: Step::ReadRegistration, what: "its form" };
     let mut object = serde_json::to_value(&found).map_err(lacks)?;
@@ -149,7 +171,7 @@ where
     }
     object["webhooks"] = wanted;
     let object: K = serde_json::from_value(object).map_err(lacks)?;
-    let written = api.replace(ADMISSION_WEBHOOKS, &PostParams::default(), &object).await;
+    let written = api.replace(name, &PostParams::default(), &object).await;
     written.map_err(KubeError::at(Step::WriteRegistration))?;
     Ok(true)
 }

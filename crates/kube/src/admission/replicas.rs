@@ -108,21 +108,28 @@ impl ReplicaStore {
     pub async fn said(&self) -> Result<BTreeMap<String, Asked>, KubeError> {
         // Who is ready afterwards has read what there is by then.
         let pods = self.pods().await?;
-        let found = self.maps.get(ADMISSION_STATUS).await;
-        let data = found.map_err(KubeError::at(Step::ReadReplicas))?.data.unwrap_or_default();
+        let data = self.data().await?;
         let ready = pods.iter().filter(|pod| is_ready(pod));
-        let said = ready.map(|pod| {
-            let told = data.get(&key_of(pod)).map(|text| Asked::read(text));
-            (pod.name_any(), told.unwrap_or_default())
-        });
+        let said = ready.map(|pod| (pod.name_any(), said_by(&data, pod)));
         Ok(said.collect())
     }
 
-    /// Whether a replica in another pod is ready and not told to go.
-    pub async fn is_followed(&self, pod: &str) -> Result<bool, KubeError> {
+    /// Whether somebody goes on with what `policy` and `condition` name when the replica in a pod has gone: another one is ready and
+    /// not told to go, and each such one says that it does. One of an older version might lead, and would not.
+    pub async fn is_followed(
+        &self,
+        pod: &str,
+        policy: &str,
+        condition: &str,
+    ) -> Result<bool, KubeError> {
         let pods = self.pods().await?;
-        let stays = |each: &Pod| each.metadata.deletion_timestamp.is_none() && is_ready(each);
-        Ok(pods.iter().any(|each| each.name_any() != pod && stays(each)))
+        let data = self.data().await?;
+        Ok(follow(&pods, &data, pod, policy, condition))
+    }
+
+    async fn data(&self) -> Result<BTreeMap<String, String>, KubeError> {
+        let found = self.maps.get(ADMISSION_STATUS).await;
+        Ok(found.map_err(KubeError::at(Step::ReadReplicas))?.data.unwrap_or_default())
     }
 
     async fn pods(&self) -> Result<Vec<Pod>, KubeError> {
@@ -141,6 +148,24 @@ pub(super) fn keep(before: Option<&BTreeMap<String, String>>, data: &mut BTreeMa
 
 fn key_of(pod: &Pod) -> String {
     format!("{KEY}{}", pod.name_any())
+}
+
+fn said_by(data: &BTreeMap<String, String>, pod: &Pod) -> Asked {
+    data.get(&key_of(pod)).map(|text| Asked::read(text)).unwrap_or_default()
+}
+
+fn follow(
+    pods: &[Pod],
+    data: &BTreeMap<String, String>,
+    pod: &str,
+    policy: &str,
+    condition: &str,
+) -> bool {
+    let stays = |each: &&Pod| {
+        each.name_any() != pod && each.metadata.deletion_timestamp.is_none() && is_ready(each)
+    };
+    let mut others = pods.iter().filter(stays).peekable();
+    others.peek().is_some() && others.all(|each| said_by(data, each).asks(policy, condition))
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -163,6 +188,34 @@ mod tests {
         assert_eq!(Asked::read(&asked.told().unwrap()), asked);
         assert_eq!(Asked::default().told(), None);
         assert_eq!(Asked::read("no JSON"), Asked::default(), "who cannot be read has said nothing");
+    }
+
+    #[test]
+    fn only_who_says_so_goes_on_with_what_is_left_to_replicas() {
+        let pod = |name: &str, is_ready: bool, goes: bool| {
+            let mut pod = serde_json::json!({
+                "metadata": { "name": name },
+                "status": { "conditions": [{ "type": "Ready", "status": if is_ready { "True" } else { "False" } }] },
+            });
+            if goes {
+                pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+            }
+            serde_json::from_value::<Pod>(pod).unwrap()
+        };
+        let told = Asked::of([("p", "a")]).told().unwrap();
+        let data = BTreeMap::from(
+            ["self", "new", "gone", "unready"].map(|name| (format!("{KEY}{name}"), told.clone())),
+        );
+        let follow = |pods: &[Pod]| follow(pods, &data, "self", "p", "a");
+        let myself = pod("self", true, false);
+        let (gone, unready) = (pod("gone", true, true), pod("unready", false, false));
+        assert!(!follow(&[myself.clone(), gone.clone(), unready.clone()]));
+        let new = pod("new", true, false);
+        assert!(follow(&[myself.clone(), new.clone(), gone, unready]));
+        // A ready pod of an older version, which says nothing of it, may come to lead.
+        let old = pod("old", true, false);
+        assert!(!follow(&[myself.clone(), old.clone()]));
+        assert!(!follow(&[myself, new, old]));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! `agent admission`: its account with what policies ask for, its authority's Secret, the two webhook configurations with
+//! `agent admission`: its account with what policies ask for, its authority's Secret, the webhook configurations with
 //! nothing in them yet, and its Deployment.
 //!
 //! It can read, ask who may do what, and fill what stands here under its names. It makes no credential, no role and no binding,
-//! and makes no webhook configuration but fills the two.
+//! and makes no webhook configuration but fills these.
 
 use serde_json::{Value, json};
 
@@ -16,10 +16,12 @@ use super::{
 };
 use crate::names::{
     ADMISSION, ADMISSION_PORT, ADMISSION_SECRET, ADMISSION_STATUS, ADMISSION_WEBHOOKS,
-    AGENT_ADMISSION, EXCEPTED_POLICIES, HEALTH_PORT, SYSTEM_NAMESPACE,
+    AGENT_ADMISSION, EXCEPTED_POLICIES, HEALTH_PORT, POD_SECURITY_WEBHOOK, SYSTEM_NAMESPACE,
 };
 
 const ROLE: &str = "nullius:admission";
+/// API servers still come for up to 15 s, what they asked is answered within 12 s, and what the agent does beside it ends within 15 s.
+const GRACE_SECONDS: u32 = 60;
 
 pub(super) fn rights() -> Vec<Value> {
     let read = ["get", "list", "watch"];
@@ -44,7 +46,7 @@ pub(super) fn rights() -> Vec<Value> {
         { "apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"] },
         { "apiGroups": ["admissionregistration.k8s.io"],
           "resources": ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"],
-          "resourceNames": [ADMISSION_WEBHOOKS], "verbs": fill },
+          "resourceNames": [ADMISSION_WEBHOOKS, POD_SECURITY_WEBHOOK], "verbs": fill },
     ]);
     let system = json!([
         { "apiGroups": [""], "resources": ["secrets"], "resourceNames": [ADMISSION_SECRET],
@@ -73,8 +75,9 @@ pub(super) fn rights() -> Vec<Value> {
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": { "name": ADMISSION_STATUS, "namespace": SYSTEM_NAMESPACE, "labels": part_of() },
         }),
-        configuration("ValidatingWebhookConfiguration"),
-        configuration("MutatingWebhookConfiguration"),
+        configuration("ValidatingWebhookConfiguration", ADMISSION_WEBHOOKS),
+        configuration("ValidatingWebhookConfiguration", POD_SECURITY_WEBHOOK),
+        configuration("MutatingWebhookConfiguration", ADMISSION_WEBHOOKS),
     ]
 }
 
@@ -86,10 +89,10 @@ fn excepted_policies() -> Value {
     })
 }
 
-fn configuration(kind: &str) -> Value {
+fn configuration(kind: &str, name: &str) -> Value {
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
-        "metadata": { "name": ADMISSION_WEBHOOKS, "labels": part_of() },
+        "metadata": { "name": name, "labels": part_of() },
     })
 }
 
@@ -130,6 +133,7 @@ pub(super) fn workload(deployments: &Deployments, fingerprint: &str) -> Vec<Valu
             role: "admission",
             account: ADMISSION,
             replicas: deployments.admission_replicas,
+            grace_seconds: GRACE_SECONDS,
             deployments,
             fingerprint,
             environment,

@@ -7,10 +7,12 @@ use nullius_model::KEPT_LEVEL_LABEL;
 use serde_json::{Value, json};
 
 use super::guards::{binding_of, identity_variables, is_account, policy, username_is, variable};
-use crate::{admission::EXCLUDED_NAMESPACES, names::ADMISSION};
+use crate::{
+    admission::{EXCLUDED_NAMESPACES, levels::ENFORCE},
+    names::ADMISSION,
+};
 
 const NAME: &str = "nullius-pod-security";
-const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
 pub(super) fn objects() -> Vec<Value> {
     let policy = levels_kept();

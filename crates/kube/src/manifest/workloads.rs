@@ -19,7 +19,7 @@ const PROXY: &str = "nullius-agent-proxy";
 pub(super) const CONTROL: &str = "nullius-agent-control";
 const HUB_AUDIENCE: &str = "nullius-hub";
 /// The agent lets running streams end for 30 s; the kubelet waits a little longer.
-const GRACE_SECONDS: u32 = 40;
+pub(super) const GRACE_SECONDS: u32 = 40;
 
 pub(super) fn objects(
     cluster: &ClusterName,
@@ -135,6 +135,7 @@ fn control(deployments: &Deployments, fingerprint: &str) -> Value {
         role: "control",
         account: PROVISIONER,
         replicas: deployments.control_replicas,
+        grace_seconds: GRACE_SECONDS,
         deployments,
         fingerprint,
         environment,
@@ -159,6 +160,7 @@ fn proxy(deployments: &Deployments, fingerprint: &str) -> Value {
         role: "proxy",
         account: AGENT_PROXY,
         replicas: deployments.proxy_replicas,
+        grace_seconds: GRACE_SECONDS,
         deployments,
         fingerprint,
         environment,
@@ -173,6 +175,7 @@ pub(super) struct Workload<'a> {
     pub(super) role: &'a str,
     pub(super) account: &'a str,
     pub(super) replicas: u16,
+    pub(super) grace_seconds: u32,
     pub(super) deployments: &'a Deployments,
     pub(super) fingerprint: &'a str,
     pub(super) environment: Vec<Value>,
@@ -223,7 +226,7 @@ pub(super) fn deployment(workload: &Workload<'_>) -> Value {
                     "serviceAccountName": workload.account,
                     "automountServiceAccountToken": false,
                     "enableServiceLinks": true,
-                    "terminationGracePeriodSeconds": GRACE_SECONDS,
+                    "terminationGracePeriodSeconds": workload.grace_seconds,
                     "securityContext": {
                         "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
                         "seccompProfile": { "type": "RuntimeDefault" },

@@ -133,6 +133,12 @@ impl<'w> Court<'w> {
         found["webhooks"].as_array().cloned().unwrap_or_default()
     }
 
+    /// The webhook configuration by which exceptions from Pod Security count.
+    pub(crate) fn asked_of_pods(&self) -> Value {
+        let path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/nullius-admission-pod-security";
+        self.api.get(path).unwrap().json().unwrap()["webhooks"].clone()
+    }
+
     /// A policy that validates ConfigMaps of this namespace, with its binding.
     pub(crate) fn validating(&self, name: &str, spec: Value) -> String {
         self.bound("Validating", name, spec, json!({ "validationActions": ["Deny"] }))

@@ -22,7 +22,7 @@ const MARK: &str = "nullius.dev/pod-security-enforce";
 /// What Pod Security says of the pods here.
 const WORDS: &str = "violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false (container \"main\" must set \
     securityContext.allowPrivilegeEscalation=false)";
-/// The webhook is asked for ten seconds before a level is lowered.
+/// The webhook is asked for ten seconds before a level is lowered, and a replica that is silent has longer to speak up.
 const LOWERED: Duration = Duration::from_secs(150);
 
 /// A pod that has all that `restricted` asks for, but for what `security` says of its container.
@@ -66,9 +66,18 @@ struct Restricted<'w> {
 
 impl<'w> Restricted<'w> {
     fn open(world: &'w World) -> Self {
-        let this = Self { world, court: Court::open(world, "levels") };
+        let this = Self::bare(world);
         this.enforce("restricted");
         this
+    }
+
+    /// One of which nobody says a level.
+    fn bare(world: &'w World) -> Self {
+        Self { world, court: Court::open(world, "levels") }
+    }
+
+    fn pods(&self) -> String {
+        format!("/api/v1/namespaces/{}/pods", self.court.name())
     }
 
     /// Writes the label as an administrator does.
@@ -98,6 +107,55 @@ impl<'w> Restricted<'w> {
         .unwrap_or_else(|error| {
             panic!("{error} {wanted:?}, it has {last:?}; {:#}", self.court.status())
         });
+    }
+
+    #[track_caller]
+    fn has_none(&self) {
+        let mut last = (None, None);
+        wait_until(LOWERED, "the level to go", || {
+            last = self.labels();
+            (last == (None, None)).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}, it has {last:?}"));
+    }
+
+    /// Tries in every way to get what is not excepted past whoever measures; gives what was answered otherwise than it should.
+    fn slip(&self, stop: &AtomicBool, stale: &Value, plain: &Value) -> (usize, Vec<String>) {
+        let (api, pods) = (&self.court.api, self.pods());
+        let other = escalating("other");
+        let mut updated = stale.clone();
+        updated["spec"]["containers"][0]["image"] = json!("registry.example/a:2");
+        let mut debugged = plain.clone();
+        debugged["spec"]["ephemeralContainers"] =
+            json!([container("debug", json!({ "allowPrivilegeEscalation": true }))]);
+        let debug = WORDS.replace("\"main\"", "\"debug\"");
+        let (mut sent, mut wrong) = (0, Vec::new());
+        while !stop.load(Ordering::Relaxed) {
+            let answers = [
+                ("create", WORDS, api.post(&pods, &other)),
+                ("update", WORDS, api.put(&format!("{pods}/stale"), &updated)),
+                ("debug", &debug, api.put(&format!("{pods}/plain/ephemeralcontainers"), &debugged)),
+            ];
+            for (what, words, answer) in answers {
+                let answer = answer.unwrap();
+                sent += 1;
+                let told = answer.text();
+                if answer.status != 403 || !told.contains(&words.replace('"', "\\\"")) {
+                    wrong.push(format!("{what}: {}: {told}", answer.status));
+                }
+            }
+        }
+        (sent, wrong)
+    }
+
+    /// A pod that stands, without the version that it has now: whoever writes it wants it so whatever else is written.
+    #[track_caller]
+    fn standing(&self, object: &Value) -> Value {
+        let created = self.court.api.post(&self.pods(), object).unwrap();
+        assert!(created.is_success(), "{}", created.text());
+        let mut standing: Value = created.json().unwrap();
+        standing["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        standing
     }
 
     /// What an exception says of itself.
@@ -130,34 +188,21 @@ impl<'w> Restricted<'w> {
 fn a_level_is_lowered_for_what_is_excepted_and_nobody_else_slips_through() {
     // A replica that has not heard of it holds up what other tests wait for.
     let Some(world) = World::alone() else { return };
-    let here = Restricted::open(&world);
+    let here = Restricted::bare(&world);
     let court = &here.court;
+    // What ran before the namespace was restricted.
+    let stale = here.standing(&escalating("stale"));
+    let plain = here.standing(&pod("plain", json!({})));
+    here.enforce("restricted");
     let edge = escalating("edge");
     assert!(here.is_refused_by_api_server(&edge, WORDS));
-    let ephemeral = |base: &Value| {
-        let mut changed = base.clone();
-        changed["spec"]["ephemeralContainers"] =
-            json!([container("debug", json!({ "allowPrivilegeEscalation": true }))]);
-        changed
-    };
 
     // Whatever happens to the label: who is not excepted is refused, in Kubernetes' own words.
     let other = escalating("other");
     let stop = AtomicBool::new(false);
     let wrong = std::thread::scope(|scope| {
         let ends = Ends(&stop);
-        let slipping = scope.spawn(|| {
-            let (mut sent, mut wrong) = (0, Vec::new());
-            while !stop.load(Ordering::Relaxed) {
-                let answer = court.send("pods", &other);
-                sent += 1;
-                let told = answer.text();
-                if answer.status != 403 || !told.contains(&WORDS.replace('"', "\\\"")) {
-                    wrong.push(format!("{}: {told}", answer.status));
-                }
-            }
-            (sent, wrong)
-        });
+        let slipping = scope.spawn(|| here.slip(&stop, &stale, &plain));
         let name = court.own("edge");
         let scope = json!({ "namespaces": [court.name()], "names": ["edge"] });
         // Somebody who may write in a namespace of their own is not who may except.
@@ -211,19 +256,27 @@ fn a_level_is_lowered_for_what_is_excepted_and_nobody_else_slips_through() {
         here.says(&ports, "the level `baseline` is never lowered");
         drop(of_baseline);
 
-        // An ephemeral container is a container.
-        let path = format!("/api/v1/namespaces/{}/pods", court.name());
-        court.api.create(&path, &pod("plain", json!({}))).unwrap();
-        let plain = court.api.get(&format!("{path}/plain")).unwrap().json().unwrap();
-        let answer = court
-            .api
-            .put(&format!("{path}/plain/ephemeralcontainers"), &ephemeral(&plain))
-            .unwrap();
-        assert!(
-            !answer.is_success() && answer.text().contains("container \\\"debug\\\""),
-            "{}",
-            answer.text()
+        // What is excepted may change as any other pod.
+        let mut sized = edge.clone();
+        sized["spec"]["containers"][0]["resources"] = json!({ "requests": { "cpu": "10m" } });
+        let mut edge_pod = here.standing(&sized);
+        edge_pod["spec"]["containers"][0]["image"] = json!("registry.example/a:2");
+        let answer = court.api.put(&format!("{}/edge", here.pods()), &edge_pod).unwrap();
+        assert!(answer.is_success(), "{}", answer.text());
+        edge_pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("20m");
+        let answer = court.api.put(&format!("{}/edge/resize", here.pods()), &edge_pod).unwrap();
+        assert!(answer.is_success(), "{}", answer.text());
+        world.direct().ok(&["-n", court.name(), "delete", "pod", "edge", "--now"]).unwrap();
+
+        // While a replica is ready that would not enforce it, the API server does: it may be of a version that knows nothing of it.
+        let deaf = Deaf::new(&world, &court.own("older"));
+        here.has("restricted", None);
+        here.says(
+            &name,
+            &format!("it counts when `{}` enforces Pod Security, or is gone", court.own("older")),
         );
+        drop(deaf);
+        here.has("baseline", Some("restricted"));
 
         // Nobody but the agent writes the mark.
         let user = court.own("labeller");
@@ -331,6 +384,118 @@ fn who_keeps_labels_agrees_with_a_lowered_level() {
 }
 
 #[test]
+fn a_level_that_a_baseline_said_goes_with_it_whatever_was_lowered() {
+    let Some(world) = World::together() else { return };
+    let here = Restricted::bare(&world);
+    let court = &here.court;
+    let baseline = court.own("kept");
+    let keep = |level: Option<&str>| {
+        let mut spec = json!({ "names": [court.name()], "labels": { "kept": "yes" } });
+        if let Some(level) = level {
+            spec["podSecurity"] = json!({ "enforce": level });
+        }
+        let kept = json!({ "apiVersion": "nullius.dev/v1alpha1", "kind": "NamespaceBaseline",
+                           "metadata": { "name": baseline }, "spec": spec });
+        world.direct().apply(&kept.to_string()).unwrap();
+    };
+    let scope = json!({ "namespaces": [court.name()], "names": ["edge"] });
+    let accept = || {
+        let accepted =
+            from_checks(&court.own("edge"), &["allowPrivilegeEscalation"], scope.clone(), 3_600);
+        Excepted::new(&world, &accepted)
+    };
+    keep(Some("restricted"));
+    let accepted = accept();
+    here.has("baseline", Some("restricted"));
+    // It says no level any more.
+    keep(None);
+    here.has_none();
+    court.passes("pods", &escalating("other"));
+    keep(Some("restricted"));
+    here.has("baseline", Some("restricted"));
+    drop(accepted);
+    here.has("restricted", None);
+    world.direct().ok(&["delete", "namespacebaseline", &baseline]).unwrap();
+    here.has_none();
+    // What somebody had said before stays theirs.
+    here.enforce("restricted");
+    keep(Some("restricted"));
+    let accepted = accept();
+    here.has("baseline", Some("restricted"));
+    world.direct().ok(&["delete", "namespacebaseline", &baseline]).unwrap();
+    wait_until(SOON, "the other label to go", || {
+        let path = format!("/api/v1/namespaces/{}", court.name());
+        let namespace = court.api.get(&path).unwrap().json().unwrap();
+        namespace["metadata"]["labels"].get("kept").is_none().then_some(())
+    })
+    .unwrap();
+    assert_eq!(here.labels(), (Some("baseline".to_owned()), Some("restricted".to_owned())));
+    drop(accepted);
+    here.has("restricted", None);
+}
+
+#[test]
+fn a_namespace_that_is_made_again_is_another() {
+    let Some(world) = World::together() else { return };
+    let here = Restricted::bare(&world);
+    let court = &here.court;
+    let name = court.own("again");
+    let make = |level: &str| {
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace",
+                                "metadata": { "name": name, "labels": { ENFORCE: level } } });
+        wait_until(LOWERED, "the namespace to be made", || {
+            court.api.post("/api/v1/namespaces", &namespace).unwrap().is_success().then_some(())
+        })
+        .unwrap();
+    };
+    let lowered = || {
+        wait_until(LOWERED, "the level to be lowered", || {
+            let found = court.api.get(&format!("/api/v1/namespaces/{name}")).ok()?.json().ok()?;
+            (found["metadata"]["labels"][MARK] == "restricted").then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}: {:#}", court.status()));
+    };
+    make("restricted");
+    let scope = json!({ "namespaces": [name], "names": ["edge"] });
+    let accepted = from_checks(&court.own("edge"), &["allowPrivilegeEscalation"], scope, 3_600);
+    let _accepted = Excepted::new(&world, &accepted);
+    lowered();
+    let stop = AtomicBool::new(false);
+    let (sent, passed) = std::thread::scope(|scope| {
+        let ends = Ends(&stop);
+        let traffic = scope.spawn(|| {
+            let (mut sent, mut passed) = (0, Vec::new());
+            let other = escalating("other");
+            while !stop.load(Ordering::Relaxed) {
+                let answer = court.send_to(&name, "pods", &other);
+                sent += 1;
+                if answer.is_success() {
+                    passed.push(answer.text());
+                }
+            }
+            (sent, passed)
+        });
+        for _ in 0..2 {
+            world.direct().ok(&["delete", "namespace", &name, "--wait=false"]).unwrap();
+            make("restricted");
+            lowered();
+        }
+        drop(ends);
+        traffic.join().unwrap()
+    });
+    assert!(sent > 20, "only {sent} were sent");
+    assert_eq!(passed, Vec::<String>::new());
+    // What the new one is to enforce is what it says, though API servers still ask about the old one.
+    world.direct().ok(&["delete", "namespace", &name, "--wait=false"]).unwrap();
+    make("privileged");
+    wait_until(SOON, "a pod of the new namespace to pass", || {
+        court.send_to(&name, "pods", &escalating("other")).is_success().then_some(())
+    })
+    .unwrap();
+    world.direct().ok(&["delete", "namespace", &name, "--wait=false"]).unwrap();
+}
+
+#[test]
 fn levels_are_raised_when_the_agent_goes_and_its_absence_lets_nobody_through() {
     let Some(world) = World::alone() else { return };
     let here = Restricted::open(&world);
@@ -340,8 +505,38 @@ fn levels_are_raised_when_the_agent_goes_and_its_absence_lets_nobody_through() {
     let accepted = from_checks(&name, &["allowPrivilegeEscalation"], scope, 3_600);
     let accepted = Excepted::new(&world, &accepted);
     here.has("baseline", Some("restricted"));
+    let mut held = pod("held", json!({}));
+    held["metadata"]["finalizers"] = json!(["example.com/held"]);
+    here.standing(&held);
     court.system(&["scale", "deployment", AGENT_ADMISSION, "--replicas=0"]);
     here.has("restricted", None);
+    // Whoever goes still answers what was begun.
+    let pods = format!("app.kubernetes.io/component={AGENT_ADMISSION}");
+    court.system(&["wait", "--for=delete", "pod", "-l", &pods, "--timeout=90s"]);
+    let asked = court.asked_of_pods();
+    assert!(asked.to_string().contains(court.name()), "API servers still ask: {asked:#}");
+    // A running pod goes on: what changes nothing that is measured waits for nobody.
+    let patch = |patch: &str| {
+        world
+            .direct()
+            .run(&["-n", court.name(), "patch", "pod", "held", "--type=merge", "-p", patch])
+            .unwrap()
+    };
+    let let_go = patch(r#"{"metadata":{"finalizers":[],"labels":{"a":"b"}}}"#);
+    assert_eq!(let_go.code, 0, "{let_go:?}");
+    let image =
+        r#"[{"op":"replace","path":"/spec/containers/0/image","value":"registry.example/a:2"}]"#;
+    let images = world.direct().run(&[
+        "-n",
+        court.name(),
+        "patch",
+        "pod",
+        "held",
+        "--type=json",
+        "-p",
+        image,
+    ]);
+    assert!(images.unwrap().code != 0, "nobody measures the image");
     for name in ["edge", "other"] {
         let answer = court.send("pods", &escalating(name));
         assert!(!answer.is_success(), "{}", answer.text());
@@ -353,7 +548,6 @@ fn levels_are_raised_when_the_agent_goes_and_its_absence_lets_nobody_through() {
     assert!(!court.send("pods", &escalating("other")).is_success());
 
     // Killed, it raises nothing, and nobody passes whom nobody measures.
-    let pods = format!("app.kubernetes.io/component={AGENT_ADMISSION}");
     court.system(&["delete", "pod", "-l", &pods, "--grace-period=0", "--force"]);
     let answer = court.send("pods", &escalating("other"));
     assert!(!answer.is_success(), "{}", answer.text());

@@ -70,6 +70,13 @@ pub fn evaluate_as(policy: LevelVersion, newest: u64, pod: &Pod<'_>) -> Evaluati
     Evaluation { policy, violations: violations.collect() }
 }
 
+/// Whether a pod breaks one check of a level, which is asked alone.
+pub(super) fn breaks(policy: LevelVersion, newest: u64, check: CheckId, pod: &Pod<'_>) -> bool {
+    let mut active = registry::active(policy, newest);
+    let found = active.find(|(each, _)| each.id == check);
+    found.is_some_and(|(_, revision)| (revision.judge)(pod).is_some())
+}
+
 impl Evaluation {
     /// Whether nothing is broken.
     pub fn is_clean(&self) -> bool {

@@ -8,10 +8,11 @@ use nullius_model::KEPT_LEVEL_LABEL;
 use serde_json::Value;
 
 use super::{
-    accepted::{Excepted, except},
+    accepted::{Excepted, except_until},
     evaluation::{Evaluation, Violation, evaluate_as},
     labels::{ENFORCE_LABEL, Modes},
-    level::{Level, LevelVersion},
+    level::{Level, LevelVersion, Version},
+    pod::{APP_ARMOR_PREFIX, SECCOMP_CONTAINER_PREFIX, SECCOMP_POD},
     request::{Operation, PodRequest, Refusal, UNJUDGED, is_unchanged, undecodable},
     template::Workload,
 };
@@ -65,6 +66,17 @@ pub fn owner_level(namespace: &Value) -> Option<&str> {
     }
 }
 
+/// Whether what pods are measured by is known here, for an API server of this minor version; `None` stands for one that cannot be told.
+#[must_use]
+pub fn is_known(policy: LevelVersion, server: Option<u64>) -> bool {
+    let known = |minor: u64| minor <= Version::NEWEST_KNOWN;
+    match policy.version {
+        Version::Minor(minor) if known(minor) => true,
+        // The API server means the newest rules of its own.
+        Version::Minor(_) | Version::Latest => server.is_some_and(known),
+    }
+}
+
 /// What pods of a namespace are measured by where exceptions count; `None` where the API server's own Pod Security enforces all that
 /// there is to enforce.
 #[must_use]
@@ -75,6 +87,40 @@ pub fn kept_level(namespace: &Value) -> Option<LevelVersion> {
     let (modes, _) = Modes::of_labels(&labels, Modes::default());
     let is_kept = has_mark(namespace) || modes.enforce.level == Level::Restricted;
     is_kept.then_some(LevelVersion { level: Level::Restricted, version: modes.enforce.version })
+}
+
+/// Under which conditions a request for a pod is measured at all, in CEL, each with a name: an API server that asks whoever knows of
+/// exceptions need not ask about any other. A status that a kubelet writes must not wait for it, nor a finalizer that is taken away.
+#[must_use]
+pub fn conditions() -> [(&'static str, String); 2] {
+    let unjudged = UNJUDGED.map(|subresource| format!("'{subresource}'")).join(", ");
+    let judged = format!("!has(request.subResource) || !(request.subResource in [{unjudged}])");
+    // As `is_unchanged` has it.
+    let list = |object: &str, list: &str| format!("{object}.?spec.?{list}.orValue([])");
+    let image = |container: &str| format!("{container}.?image.orValue('')");
+    let images =
+        |object: &str, name: &str| format!("{}.map(c, {})", list(object, name), image("c"));
+    let same = |name: &str| format!("{} == {}", images("object", name), images("oldObject", name));
+    let ephemeral = format!(
+        "{}.all(c, {}.exists(o, o.name == c.name && {} == {}))",
+        list("object", "ephemeralContainers"),
+        list("oldObject", "ephemeralContainers"),
+        image("o"),
+        image("c"),
+    );
+    let notes = |object: &str| format!("{object}.?metadata.?annotations.orValue({{}})");
+    let (new, old) = (notes("object"), notes("oldObject"));
+    let is_read = format!(
+        "key.startsWith('{APP_ARMOR_PREFIX}') || key.startsWith('{SECCOMP_CONTAINER_PREFIX}') || key == '{SECCOMP_POD}'"
+    );
+    let changed = format!(
+        "request.operation != 'UPDATE' || oldObject == null || !({} && {} && {ephemeral} \
+        && {new}.all(key, !({is_read}) || {old}[?key] == optional.of({new}[key])) \
+        && {old}.all(key, !({is_read}) || key in {new}))",
+        same("containers"),
+        same("initContainers"),
+    );
+    [("judged", judged), ("changed", changed)]
 }
 
 fn has_mark(namespace: &Value) -> bool {
@@ -97,7 +143,7 @@ pub struct Kept {
 }
 
 /// Judges a request for a pod as Kubernetes does, with exceptions, all of which must hold at this time; `newest` is as for
-/// [`evaluate_as`].
+/// [`evaluate_as`]. `None` as soon as `is_over` says that the answer is of no more use.
 ///
 /// Exceptions count above `baseline` alone, which is enforced whatever they say.
 #[must_use]
@@ -106,23 +152,27 @@ pub fn keep(
     request: &PodRequest<'_>,
     policy: LevelVersion,
     exceptions: &[&Exception],
-) -> Kept {
+    is_over: &dyn Fn() -> bool,
+) -> Option<Kept> {
+    if is_over() {
+        return None;
+    }
     let is_pod = Workload::of_resource(request.group, request.resource) == Some(Workload::Pod);
     if !is_pod || UNJUDGED.contains(&request.subresource) || request.operation == Operation::Other {
-        return Kept::default();
+        return Some(Kept::default());
     }
-    let wrong = |what: &str, error: &_| Kept {
-        refusal: undecodable(Workload::Pod, what, error).refusal,
-        ..Kept::default()
+    let wrong = |what: &str, error: &_| {
+        let refusal = undecodable(Workload::Pod, what, error).refusal;
+        Some(Kept { refusal, ..Kept::default() })
     };
     let pod = match Workload::Pod.read(request.object) {
         Ok(Some(template)) => template.pod,
-        Ok(None) => return Kept::default(),
+        Ok(None) => return Some(Kept::default()),
         Err(error) => return wrong("object", &error),
     };
     if request.operation == Operation::Update {
         match is_unchanged(&pod, request.old_object) {
-            Ok(true) => return Kept::default(),
+            Ok(true) => return Some(Kept::default()),
             Ok(false) => {}
             Err(error) => return wrong("old object", &error),
         }
@@ -131,7 +181,10 @@ pub fn keep(
     let floor = evaluate_as(LevelVersion { level: Level::Baseline, ..policy }, newest, &pod);
     let subject = Subject { kind: "Pod", namespace: request.namespace, name: request.name };
     let Excepted { accepted, .. } =
-        except(all.clone(), newest, Workload::Pod, request.object, subject, exceptions);
+        except_until(all.clone(), newest, request.object, subject, exceptions, is_over);
+    if is_over() {
+        return None;
+    }
     let accepted: Vec<(Violation, Acceptance)> =
         accepted.into_iter().filter(|(found, _)| found.level > Level::Baseline).collect();
     let is_accepted =
@@ -141,7 +194,7 @@ pub fn keep(
     // A check of `restricted` may stand for one of `baseline`, of which nothing is accepted.
     let told = if left.is_clean() { floor } else { left };
     let refusal = (!told.is_clean()).then(|| Refusal::of_pod(request.name, &told));
-    Kept { refusal, violations: told.violations, accepted }
+    Some(Kept { refusal, violations: told.violations, accepted })
 }
 
 #[cfg(test)]

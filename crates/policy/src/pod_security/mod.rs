@@ -20,13 +20,13 @@ use crate::go_text;
 
 pub use accepted::{Excepted, except};
 pub use evaluation::{Evaluation, Spot, Violation, evaluate, evaluate_as};
-pub use kept::{Kept, Relabel, is_lowered, keep, kept_level, owner_level};
+pub use kept::{Kept, Relabel, conditions, is_known, is_lowered, keep, kept_level, owner_level};
 pub use labels::{ENFORCE_LABEL, LabelFault, Modes};
 pub use level::{Level, LevelVersion, ParseLevelError, Version};
 pub use pod::{DecodeError, Pod};
 pub use registry::{Check, CheckId, all_checks};
 pub use request::{
     Exemption, ExistingPod, NamespaceReview, Operation, PodRequest, Refusal, Review, Settings,
-    UNJUDGED, review, review_namespace, warnings_for_existing,
+    review, review_namespace, warnings_for_existing,
 };
 pub use template::{PodTemplate, Workload};

@@ -132,7 +132,7 @@ impl Exemption {
 }
 
 /// Subresources of pods that change nothing that is judged; any other is judged like the pod itself.
-pub const UNJUDGED: [&str; 8] =
+pub(super) const UNJUDGED: [&str; 8] =
     ["exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status"];
 
 const AUDIT_POLICY: &str = "enforce-policy";

@@ -91,7 +91,7 @@ fn kept(subresource: &str, old: Option<&Value>, pod: &Value, exceptions: &[&Exce
         old_object: old,
     };
     let policy = "restricted".parse().unwrap();
-    keep(Version::NEWEST_KNOWN, &request, policy, exceptions)
+    keep(Version::NEWEST_KNOWN, &request, policy, exceptions, &|| false).unwrap()
 }
 
 fn refusal(kept: &Kept) -> &str {
@@ -175,4 +175,41 @@ fn exceptions_lower_a_namespace_only_for_pods_and_only_above_baseline() {
     assert!(!exception(&[], here()).is_above_baseline("other"));
     let of_others = json!({ "namespaces": ["shop"], "kinds": ["Deployment"] });
     assert!(!exception(&[], of_others).is_above_baseline("shop"));
+}
+
+#[test]
+fn what_is_of_no_more_use_ends_between_two_exceptions() {
+    let escalating: Vec<Value> = (0..20)
+        .map(|at| container(&format!("c{at}"), json!({ "allowPrivilegeEscalation": true })))
+        .collect();
+    let object = pod(json!(escalating));
+    let useless = exception(
+        &["allowPrivilegeEscalation"],
+        json!({ "namespaces": ["shop"], "containers": ["c1"] }),
+    );
+    let exceptions = vec![&useless; 500];
+    let request = PodRequest {
+        operation: Operation::Create,
+        group: "",
+        resource: "pods",
+        subresource: "",
+        namespace: "shop",
+        name: "p",
+        user: "u",
+        object: &object,
+        old_object: None,
+    };
+    let asked = std::cell::Cell::new(0);
+    let judge = |most: usize| {
+        asked.set(0);
+        let is_over = || {
+            asked.set(asked.get() + 1);
+            asked.get() > most
+        };
+        keep(Version::NEWEST_KNOWN, &request, "restricted".parse().unwrap(), &exceptions, &is_over)
+    };
+    assert_eq!(judge(10), None);
+    assert!(asked.get() < 600, "{} times", asked.get());
+    assert!(judge(usize::MAX).unwrap().refusal.is_some());
+    assert!(asked.get() > 500, "each exception is a chance to end");
 }
