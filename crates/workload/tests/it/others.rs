@@ -1,4 +1,4 @@
-//! Workloads that others wrote: go-spiffe fetches, verifies, speaks TLS and sees rotation; the Python library fetches and verifies.
+//! Workloads that others wrote: go-spiffe fetches, verifies, speaks TLS and sees rotation; the libraries for Python and Rust fetch and verify.
 
 use std::{
     collections::BTreeSet,
@@ -152,5 +152,39 @@ async fn the_python_library_uses_what_it_is_given() {
     assert_eq!((&told["token"], &told["validated"]), (&json!(page), &json!(page)));
     assert_eq!(told["audience"], json!(["store"]));
     assert!(told["otherAudience"].as_str().unwrap().ends_with("Error"), "{told}");
+    node.end().await;
+}
+
+#[tokio::test]
+async fn the_rust_library_uses_what_it_is_given_and_sees_rotation() {
+    use futures::StreamExt as _;
+
+    let mut node = node();
+    all_held(&mut node).await;
+    let endpoint = format!("unix://{}", node.path());
+    let client = spiffe::WorkloadApiClient::connect_to(&endpoint).await.unwrap();
+    let mut contexts = client.stream_x509_contexts().await.unwrap();
+    let first = contexts.next().await.unwrap().unwrap();
+    let svid = first.default_svid().unwrap();
+    assert_eq!(svid.spiffe_id().to_string(), ids()[0]);
+    assert_eq!(svid.hint(), Some("page"));
+    let domain = svid.spiffe_id().trust_domain();
+    let bundles = client.fetch_x509_bundles().await.unwrap();
+    assert_eq!(bundles.get(domain).unwrap().authorities().len(), 1);
+    let id = svid.spiffe_id().clone();
+    let token = client.fetch_jwt_svid(["store"], Some(&id)).await.unwrap();
+    assert_eq!((token.spiffe_id(), token.audience()), (&id, &["store".to_owned()][..]));
+    client.validate_jwt_token("store", token.token()).await.unwrap();
+    client.validate_jwt_token("bank", token.token()).await.unwrap_err();
+    let keys = client.fetch_jwt_bundles().await.unwrap();
+    assert!(keys.get(domain).unwrap().find_jwt_authority(token.key_id()).is_some());
+    node.rotate().await;
+    let leaf = svid.leaf().as_bytes().to_vec();
+    loop {
+        let next = contexts.next().await.unwrap().unwrap();
+        if next.default_svid().unwrap().leaf().as_bytes() != leaf {
+            break;
+        }
+    }
     node.end().await;
 }
