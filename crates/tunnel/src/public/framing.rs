@@ -203,6 +203,10 @@ fn read_head(head: &[u8]) -> Result<Scan, &'static str> {
     check_lines(head)?;
     let mut lines = head.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let request = lines.next().unwrap_or_default();
+    // Libraries drop it without a word, and then what is judged is not what came.
+    if request.contains(&b'#') {
+        return Err("a fragment in its target");
+    }
     let (mut lengths, mut codings, mut upgrades) = (0, 0, request.starts_with(b"CONNECT "));
     let mut length = 0;
     for line in lines.filter(|line| !line.is_empty()) {

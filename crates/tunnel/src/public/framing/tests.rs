@@ -59,6 +59,7 @@ fn framing_that_two_readers_could_read_differently_is_found() {
         "GET / HTTP/1.1\r\nx: a\rb\r\n\r\n",
         "GET / HTTP/1.1\r\nx: a\0b\r\n\r\n",
         "GET / HTTP/1.1\r\nnonsense\r\n\r\n",
+        "GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n",
         "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0x5\r\nhello\r\n",
         "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n",
         "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
