@@ -9,6 +9,7 @@ mod audit;
 mod config;
 mod hub;
 mod keys;
+mod proxy;
 mod sealing;
 mod up;
 
@@ -49,6 +50,11 @@ fn main() -> ExitCode {
         Invocation::Up(args) => {
             let logs = hub_logs(&args.hub);
             role(logs, |shutdown| up::run(args, shutdown))
+        }
+        Invocation::Proxy(args) => {
+            let format = args.log_format;
+            let run = |shutdown| async { proxy::run(args, shutdown).await.map(|()| Exit::Ok) };
+            role(Ok((format, None)), run)
         }
         Invocation::Agent(command) => {
             let format = match &command {

@@ -30,6 +30,9 @@ pub enum TlsError {
     /// A certificate or key that TLS cannot use, or that do not belong together.
     #[error("certificate or key cannot be used for tls")]
     Certificate(#[source] rustls::Error),
+    /// A certificate that proves no workload.
+    #[error("the certificate is no SVID")]
+    Svid(#[source] nullius_pki::workload::SvidError),
     /// The settings contradict each other.
     #[error("tls cannot be configured: {0}")]
     Settings(String),

@@ -2,7 +2,7 @@
 //!
 //! People and tools meet an ordinary server (TLS 1.2 and 1.3). Our own parts speak TLS 1.3 with certificates of the
 //! infrastructure root on both sides, and check each other by the URI name in the certificate, never by DNS: an
-//! address says where somebody is, not who. Hybrid post-quantum key exchange is preferred throughout.
+//! address says where somebody is, not who. Workloads prove X.509-SVIDs to each other. Hybrid post-quantum key exchange is preferred throughout.
 
 mod accept;
 mod config;
@@ -16,6 +16,7 @@ pub mod tcp;
 mod transport;
 mod web_client;
 mod webhook;
+mod workload;
 
 pub use accept::{AcceptError, Accepted, HANDSHAKE_TIMEOUT, HubAcceptor};
 pub use config::{
@@ -31,3 +32,6 @@ pub use roots::{InfraRoots, WebRoots};
 pub use transport::Transport;
 pub use web_client::WebConnector;
 pub use webhook::WebhookAcceptor;
+pub use workload::{
+    WorkloadAcceptor, WorkloadConnector, WorkloadError, WorkloadPeer, WorkloadStream, WorkloadTls,
+};

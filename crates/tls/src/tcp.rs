@@ -25,6 +25,12 @@ pub fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true).and(asked);
 }
 
+/// Lets a connection end with a reset when it is dropped: what was cut off must not look like a whole.
+pub fn reset_on_close(stream: &TcpStream) {
+    // Where the system refuses, the peer sees an end instead.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test")]

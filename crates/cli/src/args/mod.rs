@@ -45,7 +45,7 @@ pub(crate) use record::{OfKubeconfig, Record};
 pub use role::{
     AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand,
     HubFlags, HubInit, HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat, OfflinePassphrase,
-    UpArgs,
+    ProxyArgs, UpArgs,
 };
 pub(crate) use scan::{Asks, Scan};
 pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};
@@ -268,6 +268,11 @@ pub(crate) enum Command {
     /// Run an agent in a cluster
     #[command(subcommand, arg_required_else_help = true)]
     Agent(AgentCommand),
+    /// Run a workload's proxy in the mesh
+    ///
+    /// Others reach the workload through its listeners, by mutual TLS with SPIFFE identities, where intentions allow it; the
+    /// workload reaches others through its upstreams.
+    Proxy(ProxyArgs),
 }
 
 /// Shells that completion exists for.

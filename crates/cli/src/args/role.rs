@@ -237,6 +237,26 @@ pub struct AgentAdmissionArgs {
     pub log_format: LogFormat,
 }
 
+/// `nullius proxy`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  nullius proxy --config /etc/nullius/proxy.yaml")]
+pub struct ProxyArgs {
+    /// The file that says who it is, where it listens and whom it dials (YAML, `kind: ProxyConfiguration`)
+    #[arg(long, env = "NULLIUS_PROXY_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath, hide_env_values = true)]
+    pub config: PathBuf,
+    /// The form of log lines
+    #[arg(
+        long,
+        env = "NULLIUS_LOG_FORMAT",
+        value_enum,
+        value_name = "text|json",
+        hide_possible_values = true,
+        default_value_t,
+        hide_env_values = true
+    )]
+    pub log_format: LogFormat,
+}
+
 /// `nullius up`.
 #[derive(Debug, Clone, Args)]
 #[command(

@@ -40,6 +40,7 @@ mod flush;
 mod keys;
 mod pages;
 mod people;
+mod proxy;
 mod reads;
 mod running;
 mod shipped;

@@ -1,0 +1,481 @@
+//! The access log: one line of JSON for each attempt, whatever became of it.
+//!
+//! Nothing that somebody sent reaches it unread: IDs and addresses are types, reasons are closed, and what is left as text is
+//! escaped to printable ASCII, so that nobody writes a line of their own. Who makes a line never waits for whoever keeps it; lines
+//! that find no room are counted.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, BufWriter, Write},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use nullius_model::{Reason, SpiffeId, Timestamp};
+use serde::{Serialize, Serializer};
+
+use crate::{AccessLogTo, Wire, copy::Moved, judge::Told};
+
+/// Lines that wait at most.
+const WAITING: usize = 8 * 1024;
+/// Characters of a text that are kept.
+const TEXT_MAX: usize = 400;
+
+/// Why an attempt was allowed, denied, or came to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Intentions decided.
+    Decided(Reason),
+    /// The handshake took too long.
+    HandshakeTimeout,
+    /// The handshake failed for another reason than the peer's SVID.
+    HandshakeFailed,
+    /// The peer's SVID is refused.
+    SvidRefused,
+    /// The peer's SVID has ended meanwhile.
+    SvidEnded,
+    /// The bundle of the peer's trust domain stands behind it no more.
+    NoLongerProven,
+    /// The server is proven to be somebody else.
+    UnexpectedServer,
+    /// No protocol was agreed upon.
+    NoProtocol,
+    /// What was sent as a CONNECT cannot be read in one way.
+    BadConnect,
+    /// The CONNECT names another address than this workload's.
+    WrongDestination,
+    /// The tunnel broke before anything was asked.
+    TunnelFailed,
+    /// Nobody answers at the destination.
+    Unreachable,
+    /// The destination refused.
+    RefusedByDestination,
+    /// The application does not answer.
+    ApplicationUnreachable,
+    /// Too many handshakes at once.
+    Overloaded,
+    /// Requests are decided one by one.
+    Requests,
+    /// A request asks for another protocol, which is not read.
+    Upgrade,
+    /// A request would not reach the application as it was judged.
+    Unforwardable,
+    /// The application broke off before it answered.
+    ApplicationBroke,
+}
+
+impl Why {
+    /// The stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Decided(reason) => reason.as_str(),
+            Self::HandshakeTimeout => "handshake-timeout",
+            Self::HandshakeFailed => "handshake-failed",
+            Self::SvidRefused => "svid-refused",
+            Self::SvidEnded => "svid-ended",
+            Self::NoLongerProven => "no-longer-proven",
+            Self::UnexpectedServer => "unexpected-server",
+            Self::NoProtocol => "no-protocol",
+            Self::BadConnect => "bad-connect",
+            Self::WrongDestination => "wrong-destination",
+            Self::TunnelFailed => "tunnel-failed",
+            Self::Unreachable => "unreachable",
+            Self::RefusedByDestination => "refused-by-destination",
+            Self::ApplicationUnreachable => "application-unreachable",
+            Self::Overloaded => "overloaded",
+            Self::Requests => "requests",
+            Self::Upgrade => "upgrade",
+            Self::Unforwardable => "unforwardable",
+            Self::ApplicationBroke => "application-broke",
+        }
+    }
+}
+
+/// How an allowed attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Both sides closed.
+    Closed,
+    /// The application, or whoever calls from this machine, broke off.
+    LocalBroke,
+    /// The other side in the mesh broke off.
+    MeshBroke,
+    /// It was cut: it is allowed no more.
+    Cut,
+    /// The proxy ended.
+    Shutdown,
+}
+
+impl End {
+    /// The stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::LocalBroke => "local-broke",
+            Self::MeshBroke => "mesh-broke",
+            Self::Cut => "cut",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Which way an attempt goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Direction {
+    Inbound,
+    Outbound,
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    Allowed,
+    Denied,
+    /// It never came to a decision.
+    Failed,
+}
+
+/// Where lines go.
+#[derive(Debug, Clone)]
+pub(crate) struct AccessLog {
+    sender: Option<SyncSender<String>>,
+    lost: Arc<AtomicU64>,
+}
+
+/// Whoever writes the lines; it ends when nobody can make one any more.
+#[derive(Debug)]
+pub(crate) struct Writer(Option<JoinHandle<()>>);
+
+impl AccessLog {
+    /// Opens it.
+    pub(crate) fn open(to: &AccessLogTo) -> io::Result<(Self, Writer)> {
+        let out: Box<dyn Write + Send> = match to {
+            AccessLogTo::Off => {
+                return Ok((Self { sender: None, lost: Arc::default() }, Writer(None)));
+            }
+            AccessLogTo::Stdout => Box::new(io::stdout()),
+            AccessLogTo::File(file) => {
+                Box::new(OpenOptions::new().append(true).create(true).open(file)?)
+            }
+        };
+        let (sender, lines) = sync_channel(WAITING);
+        let lost = Arc::new(AtomicU64::new(0));
+        let missing = Arc::clone(&lost);
+        let thread = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write(&lines, out, &missing))?;
+        Ok((Self { sender: Some(sender), lost }, Writer(Some(thread))))
+    }
+
+    fn put(&self, attempt: &Attempt) {
+        let Some(sender) = &self.sender else { return };
+        let Ok(line) = serde_json::to_string(&attempt.line()) else { return };
+        if sender.try_send(line).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Writer {
+    /// Waits until the last line is written.
+    pub(crate) fn finish(self) {
+        if let Some(thread) = self.0 {
+            // It told by itself why it could not.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write(lines: &Receiver<String>, out: Box<dyn Write + Send>, lost: &AtomicU64) {
+    let mut out = BufWriter::new(out);
+    let mut failed = false;
+    while let Ok(first) = lines.recv() {
+        let mut wrote = writeln!(out, "{first}");
+        while let Ok(line) = lines.try_recv() {
+            wrote = wrote.and_then(|()| writeln!(out, "{line}"));
+        }
+        let missing = lost.swap(0, Ordering::Relaxed);
+        if missing > 0 {
+            wrote = wrote.and_then(|()| writeln!(out, "{{\"lost\":{missing}}}"));
+        }
+        match wrote.and_then(|()| out.flush()) {
+            Ok(()) => failed = false,
+            Err(error) => {
+                if !failed {
+                    tracing::error!(%error, "lose lines of the access log: it cannot be written");
+                }
+                failed = true;
+            }
+        }
+    }
+}
+
+/// A request as the access log tells it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    method: String,
+    path: String,
+    pub(crate) status: Option<u16>,
+}
+
+impl Asked {
+    /// Of a target the query is left out: secrets stand there.
+    pub(crate) fn new(method: &http::Method, target: &[u8]) -> Self {
+        let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+        let path = String::from_utf8_lossy(path).into_owned();
+        Self { method: method.as_str().to_owned(), path, status: None }
+    }
+}
+
+/// An attempt, which leaves its line when it is dropped, however that comes.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    log: AccessLog,
+    began: Instant,
+    time: Timestamp,
+    direction: Direction,
+    name: Arc<str>,
+    client: SocketAddr,
+    pub(crate) wire: Option<Wire>,
+    pub(crate) source: Option<SpiffeId>,
+    pub(crate) destination: Option<SpiffeId>,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) moved: Arc<Moved>,
+    /// The request, where it is one.
+    pub(crate) asked: Option<Asked>,
+    pub(crate) told: Option<Told>,
+    outcome: Outcome,
+    why: Why,
+    end: Option<End>,
+    cut: Option<Why>,
+    detail: Option<String>,
+}
+
+impl Attempt {
+    /// Begins one; until something else is said, it has failed.
+    pub(crate) fn begin(
+        log: &AccessLog,
+        direction: Direction,
+        name: &Arc<str>,
+        client: SocketAddr,
+    ) -> Self {
+        Self {
+            log: log.clone(),
+            began: Instant::now(),
+            time: Timestamp::now(),
+            direction,
+            name: Arc::clone(name),
+            client,
+            wire: None,
+            source: None,
+            destination: None,
+            address: None,
+            moved: Arc::default(),
+            asked: None,
+            told: None,
+            outcome: Outcome::Failed,
+            why: Why::TunnelFailed,
+            end: None,
+            cut: None,
+            detail: None,
+        }
+    }
+
+    /// Makes attempts of the same connection.
+    pub(crate) fn template(&self) -> Box<dyn Fn() -> Self + Send + Sync> {
+        let (log, direction, name) = (self.log.clone(), self.direction, Arc::clone(&self.name));
+        let (client, wire, address) = (self.client, self.wire, self.address);
+        let (source, destination) = (self.source.clone(), self.destination.clone());
+        Box::new(move || {
+            let mut attempt = Self::begin(&log, direction, &name, client);
+            (attempt.wire, attempt.address) = (wire, address);
+            attempt.source.clone_from(&source);
+            attempt.destination.clone_from(&destination);
+            attempt
+        })
+    }
+
+    /// It leaves no line: others stand for it.
+    pub(crate) fn forget(mut self) {
+        self.log.sender = None;
+    }
+
+    /// It came to nothing.
+    pub(crate) fn failed(&mut self, why: Why, detail: Option<String>) {
+        (self.outcome, self.why, self.detail) = (Outcome::Failed, why, detail);
+    }
+
+    /// It is denied.
+    pub(crate) fn denied(&mut self, why: Why) {
+        (self.outcome, self.why) = (Outcome::Denied, why);
+    }
+
+    /// What else is known.
+    pub(crate) fn say(&mut self, detail: Option<String>) {
+        self.detail = detail;
+    }
+
+    /// It is allowed.
+    pub(crate) fn allowed(&mut self, why: Why) {
+        (self.outcome, self.why) = (Outcome::Allowed, why);
+    }
+
+    /// An allowed one has ended.
+    pub(crate) fn ended(&mut self, end: End) {
+        self.end = Some(end);
+    }
+
+    /// An allowed one is allowed no more.
+    pub(crate) fn cut(&mut self, why: Why) {
+        (self.end, self.cut) = (Some(End::Cut), Some(why));
+    }
+
+    fn line(&self) -> Line<'_> {
+        let told = self.told.as_ref();
+        let explanation = told.map(|told| &told.explanation);
+        Line {
+            time: self.time,
+            direction: self.direction,
+            name: &self.name,
+            wire: self.wire.map(Wire::as_str),
+            client: self.client,
+            source: self.source.as_ref().map(SpiffeId::as_str),
+            destination: self.destination.as_ref().map(SpiffeId::as_str),
+            address: self.address,
+            method: self.asked.as_ref().map(|asked| Plain(&asked.method)),
+            path: self.asked.as_ref().map(|asked| Plain(&asked.path)),
+            status: self.asked.as_ref().and_then(|asked| asked.status),
+            verdict: self.outcome,
+            reason: self.why.as_str(),
+            rule: explanation.and_then(|it| it.rule.as_deref()).map(Plain),
+            permission: told.and_then(|told| told.permission.as_ref()).map(ToString::to_string),
+            shadow: told.and_then(|told| told.shadow.as_ref()).map(|shadow| ShadowLine {
+                verdict: if shadow.allowed { Outcome::Allowed } else { Outcome::Denied },
+                reason: shadow.explanation.reason.as_str(),
+                rule: shadow.explanation.rule.as_deref().map(Plain),
+            }),
+            bytes_to_destination: self.moved.to_destination.load(Ordering::Relaxed),
+            bytes_to_source: self.moved.to_source.load(Ordering::Relaxed),
+            end: self.end.map(End::as_str),
+            cut_because: self.cut.map(Why::as_str),
+            duration_ms: u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            detail: self.detail.as_deref().map(Plain),
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.outcome == Outcome::Allowed && self.end.is_none() {
+            self.end = Some(End::Shutdown);
+        }
+        self.log.put(self);
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Line<'a> {
+    time: Timestamp,
+    direction: Direction,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wire: Option<&'static str>,
+    client: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    destination: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<Plain<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<Plain<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    verdict: Outcome,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<Plain<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permission: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<ShadowLine<'a>>,
+    bytes_to_destination: u64,
+    bytes_to_source: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_because: Option<&'static str>,
+    duration_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<Plain<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShadowLine<'a> {
+    verdict: Outcome,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<Plain<'a>>,
+}
+
+/// Text in printable ASCII, cut.
+#[derive(Debug, Clone, Copy)]
+struct Plain<'a>(&'a str);
+
+impl Serialize for Plain<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let is_plain = |c: char| c == ' ' || c.is_ascii_graphic();
+        if self.0.len() <= TEXT_MAX && self.0.chars().all(is_plain) {
+            return serializer.serialize_str(self.0);
+        }
+        let mut text = String::new();
+        for c in self.0.chars().take(TEXT_MAX) {
+            match is_plain(c) {
+                true => text.push(c),
+                false => text.extend(c.escape_default()),
+            }
+        }
+        serializer.serialize_str(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_whatever_somebody_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("access.log");
+        let (log, writer) = AccessLog::open(&AccessLogTo::File(file.clone())).unwrap();
+        let client = SocketAddr::from(([10, 0, 0, 9], 7));
+        for evil in ["a\n{\"verdict\":\"allowed\"}", "\u{2028}\u{202e}x", "\r\u{1b}[31m", "\u{85}"]
+        {
+            let mut attempt = Attempt::begin(&log, Direction::Inbound, &"orders".into(), client);
+            attempt.failed(Why::HandshakeFailed, Some(evil.repeat(300)));
+        }
+        drop(Attempt::begin(&log, Direction::Outbound, &"bank".into(), client));
+        drop(log);
+        writer.finish();
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(text.bytes().all(|byte| byte == b'\n' || (b' '..0x7f).contains(&byte)), "{text}");
+        assert_eq!(text.lines().count(), 5);
+        for line in text.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(line["verdict"], "failed");
+            assert!(line["detail"].as_str().unwrap_or_default().len() < 10 * TEXT_MAX);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Bodies of judged requests: counted as they pass, and cut where the right to them ends.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::{
+    access_log::{Attempt, End, Why},
+    copy::Moved,
+    requests::Registration,
+};
+
+/// A request's body on its way to the application, without trailers.
+pub(crate) struct RequestBody {
+    body: Incoming,
+    moved: Arc<Moved>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(body: Incoming, moved: Arc<Moved>) -> Self {
+        Self { body, moved }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            match frame.data_ref() {
+                Some(data) => {
+                    self.moved.to_destination.fetch_add(data.len() as u64, Ordering::Relaxed);
+                }
+                // Some servers take them for headers, and they were not judged.
+                None => return Poll::Ready(None),
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer's body; the attempt lives as long as it.
+pub(crate) struct AnswerBody(Kind);
+
+enum Kind {
+    Own(Option<Bytes>),
+    Live(Box<Live>),
+}
+
+struct Live {
+    body: Incoming,
+    attempt: Attempt,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    registration: Registration,
+    has_ended: bool,
+}
+
+/// The right to an answer has ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("the request is allowed no more")]
+    Cut,
+    #[error("the application broke off")]
+    Broke(#[source] hyper::Error),
+}
+
+impl AnswerBody {
+    /// A text of our own.
+    pub(crate) fn own(text: String) -> Self {
+        Self(Kind::Own(Some(text.into())))
+    }
+
+    /// What the application answers.
+    pub(crate) fn live(body: Incoming, attempt: Attempt, registration: Registration) -> Self {
+        let cut = Box::pin(registration.token().clone().cancelled_owned());
+        Self(Kind::Live(Box::new(Live { body, attempt, cut, registration, has_ended: false })))
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let live = match &mut self.0 {
+            Kind::Own(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Kind::Live(live) => live,
+        };
+        if !live.has_ended && live.cut.as_mut().poll(cx).is_ready() {
+            live.has_ended = true;
+            live.attempt.cut(live.registration.why().unwrap_or(Why::Requests));
+            return Poll::Ready(Some(Err(BodyError::Cut)));
+        }
+        let polled = Pin::new(&mut live.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Some(data) = frame.data_ref() {
+                    let moved = &live.attempt.moved;
+                    moved.to_source.fetch_add(data.len() as u64, Ordering::Relaxed);
+                }
+                if live.body.is_end_stream() {
+                    live.ends(End::Closed);
+                }
+            }
+            Poll::Ready(Some(Err(_))) => live.ends(End::LocalBroke),
+            Poll::Ready(None) => live.ends(End::Closed),
+            Poll::Pending => {}
+        }
+        polled.map_err(BodyError::Broke)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Own(text) => text.is_none(),
+            Kind::Live(live) => live.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, Bytes::len) as u64),
+            Kind::Live(live) => live.body.size_hint(),
+        }
+    }
+}
+
+impl Live {
+    fn ends(&mut self, end: End) {
+        if !self.has_ended {
+            self.has_ended = true;
+            self.attempt.ended(end);
+        }
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // Without any byte it may never have been asked for one.
+        let end = if self.body.is_end_stream() { End::Closed } else { End::MeshBroke };
+        self.ends(end);
+    }
+}

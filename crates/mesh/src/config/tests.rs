@@ -1,0 +1,126 @@
+#![allow(clippy::unwrap_used, reason = "test")]
+use std::path::Path;
+
+use nullius_intention::Protocol;
+
+use super::*;
+
+const GOOD: &str = "\
+apiVersion: nullius.dev/v1alpha1
+kind: ProxyConfiguration
+identity:
+  certificate: svid.pem
+  key: /run/key.pem
+  bundles:
+  - {trustDomain: dev.example, file: bundle.json}
+intentions: [intentions]
+listeners:
+- name: orders
+  listen: 10.0.0.5:8080
+  forward: 127.0.0.1:8080
+  protocol: http
+- name: istio
+  listen: 10.0.0.5:15008
+  wire: [istio]
+  ports:
+  - {port: 8080, forward: '127.0.0.1:8080', protocol: tcp}
+upstreams:
+- name: bank
+  listen: 127.0.0.1:9000
+  destination: 10.0.0.7:80
+  expect: [spiffe://dev.example/ns/bank/sa/front]
+- name: far
+  listen: '[::1]:9001'
+  destination: '[2001:db8::7]:80'
+  wire: istio
+  expect: [spiffe://dev.example/ns/far/sa/away]
+";
+
+fn read(text: &str) -> Result<Config, ConfigError> {
+    Config::parse("proxy.yaml", Path::new("/etc/nullius"), text)
+}
+
+#[test]
+fn a_file_becomes_settings() {
+    let config = read(GOOD).unwrap();
+    assert_eq!(config.identity.certificate, Path::new("/etc/nullius/svid.pem"));
+    assert_eq!(config.identity.key, Path::new("/run/key.pem"));
+    assert_eq!(config.access_log, AccessLogTo::Stdout);
+    let [orders, istio] = config.listeners.as_slice() else { unreachable!() };
+    assert_eq!(orders.wires, BTreeSet::from([Wire::Hbone]));
+    assert!(matches!(orders.ports, Ports::Own(Port { protocol: Protocol::Http, .. })));
+    assert!(matches!(&istio.ports, Ports::Named(ports) if ports.len() == 1));
+    let [bank, far] = config.upstreams.as_slice() else { unreachable!() };
+    assert_eq!((bank.wire, bank.dial), (Wire::Hbone, "10.0.0.7:80".parse().unwrap()));
+    assert_eq!(far.dial, "[2001:db8::7]:15008".parse().unwrap());
+}
+
+/// What is told of the good file with one text in it replaced.
+fn told(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    read(&GOOD.replacen(from, to, 1)).unwrap_err().to_string()
+}
+
+#[test]
+fn a_fault_says_where_it_stands_and_what_to_do() {
+    for (from, to, place, words) in [
+        (
+            "kind: ProxyConfiguration",
+            "kind: Proxy",
+            "1:1",
+            "expected `apiVersion: nullius.dev/v1alpha1` and `kind: ProxyConfiguration`",
+        ),
+        (
+            "  protocol: http",
+            "  protokoll: http",
+            "13:3",
+            "unknown field `protokoll`; these are known here: `name`",
+        ),
+        ("protocol: http", "protocol: udp", "13:3", "`udp` is unknown here; use `tcp`, `http`"),
+        ("  forward: 127.0.0.1:8080\n", "", "10:3", "listeners[0].forward: it is missing"),
+        (
+            "listen: 10.0.0.5:8080",
+            "listen: 10.0.0.5:70000",
+            "11:3",
+            "`10.0.0.5:70000` is no address with a port",
+        ),
+        ("forward: 127.0.0.1:8080", "forward: 0.0.0.0:8080", "12:3", "nobody can be reached there"),
+        ("forward: 127.0.0.1:8080", "forward: 10.0.0.5:8080", "12:3", "would go round for ever"),
+        ("wire: [istio]", "wire: [istio, tls]", "16:3", "`istio` has a port of its own"),
+        (
+            "listen: 127.0.0.1:9000",
+            "listen: 0.0.0.0:9000",
+            "21:3",
+            "whoever reaches it speaks as this workload",
+        ),
+        (
+            "expect: [spiffe://dev.example/ns/bank/sa/front]",
+            "expect: []",
+            "23:3",
+            "an address does not say who is there",
+        ),
+        (
+            "spiffe://dev.example/ns/bank/sa/front",
+            "spiffe://Dev.example/ns/bank/sa/front",
+            "23:12",
+            "lower case",
+        ),
+        ("name: bank", "name: orders", "20:3", "this name is taken"),
+        ("trustDomain: dev.example", "trustDomain: Dev.example", "7:6", "lower case"),
+        ("intentions: [intentions]", "intentions: {a: b}", "8:1", "expected a list"),
+    ] {
+        let told = told(from, to);
+        assert!(told.contains(words), "{to}: {told}");
+        assert!(told.starts_with(&format!("proxy.yaml:{place}: ")), "{to}: {told}");
+    }
+    let empty = read(GOOD.split("listeners:").next().unwrap()).unwrap_err().to_string();
+    assert!(empty.contains("there is nothing to do"), "{empty}");
+    assert!(read("a: [").unwrap_err().to_string().starts_with("proxy.yaml:1:"));
+}
+
+#[test]
+fn every_fault_is_told_at_once() {
+    let text =
+        GOOD.replace("listen: 10.0.0.5:8080", "listen: here").replace("name: far", "name: F");
+    assert_eq!(read(&text).unwrap_err().0.len(), 2);
+}

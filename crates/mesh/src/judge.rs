@@ -1,0 +1,108 @@
+//! Asks whether a connection may be, and asks again when what decides has changed.
+
+use std::{net::IpAddr, sync::Arc};
+
+use nullius_intention::{Accept, Connection, Protocol};
+use nullius_model::{Explanation, PermissionId, Reason, Timestamp};
+use nullius_policy::{Accepted, ConnectionPermit, Shadow, Verdict, Watched, decide_connection};
+use nullius_tls::WorkloadPeer;
+
+use crate::world::World;
+
+/// A connection that somebody asks for, and that may live long.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    /// Who calls, proven.
+    pub(crate) peer: Arc<WorkloadPeer>,
+    /// The generation of bundles by which that was proven.
+    pub(crate) generation: u64,
+    /// Where the call comes from.
+    pub(crate) address: IpAddr,
+    /// The port of the workload.
+    pub(crate) port: u16,
+    pub(crate) protocol: Protocol,
+}
+
+/// What was decided, for who enforces it and for the access log.
+#[derive(Debug)]
+pub(crate) struct Judgement {
+    pub(crate) outcome: Outcome,
+    pub(crate) told: Option<Told>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Allow(ConnectionPermit),
+    Deny(Refused),
+    /// Each request is decided by what is left.
+    Requests(Box<Accept>),
+}
+
+/// Why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Intentions say so.
+    Decided(Reason),
+    /// The bundle of the caller's trust domain stands behind it no more.
+    NoLongerProven,
+    /// The caller's SVID has ended, and this is something new.
+    SvidEnded,
+}
+
+/// A decision as the access log tells it.
+#[derive(Debug)]
+pub(crate) struct Told {
+    pub(crate) explanation: Explanation,
+    pub(crate) permission: Option<PermissionId>,
+    pub(crate) shadow: Option<Shadow>,
+}
+
+/// Whether something begins, or goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Begins,
+    GoesOn,
+}
+
+impl Call {
+    /// Judges it by what decides at this moment.
+    pub(crate) fn judge(&self, world: &World, stage: Stage, now: Timestamp) -> Judgement {
+        let refused = |why| Judgement { outcome: Outcome::Deny(why), told: None };
+        // An SVID may end while a connection lives; nothing new begins with it.
+        if stage == Stage::Begins && now >= self.peer.not_after {
+            return refused(Refused::SvidEnded);
+        }
+        if world.generation != self.generation && world.tls.still_proves(&self.peer).is_err() {
+            return refused(Refused::NoLongerProven);
+        }
+        let connection = Connection {
+            source: Some(&self.peer.id),
+            address: self.address,
+            port: self.port,
+            protocol: self.protocol,
+        };
+        match decide_connection(Some(&world.rules), &connection, now) {
+            Accepted::Requests(accept) => {
+                Judgement { outcome: Outcome::Requests(accept), told: None }
+            }
+            Accepted::Decided(watched) => {
+                let Watched { decision, shadow } = *watched;
+                let told = Told {
+                    explanation: decision.explanation,
+                    permission: decision.permission,
+                    shadow,
+                };
+                let outcome = match decision.verdict {
+                    Verdict::Allow(permit) => Outcome::Allow(permit),
+                    Verdict::Deny(denial) => Outcome::Deny(Refused::Decided(denial.reason())),
+                };
+                Judgement { outcome, told: Some(told) }
+            }
+        }
+    }
+
+    /// Whether a permit is for it.
+    pub(crate) fn is_permitted_by(&self, permit: &ConnectionPermit) -> bool {
+        permit.is_for(Some(&self.peer.id), self.address, self.port)
+    }
+}

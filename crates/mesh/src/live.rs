@@ -1,0 +1,78 @@
+//! What was allowed goes on for as long as it is.
+
+use std::{future::pending, time::Duration};
+
+use nullius_model::Timestamp;
+use tokio::time::sleep;
+
+use crate::{
+    access_log::{End, Why},
+    copy::Broke,
+    world::{View, World},
+};
+
+/// The longest that is slept at once.
+const NAP: Duration = Duration::from_secs(3_600);
+
+/// How something that was allowed ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Closed,
+    Broke(Broke),
+    /// It is allowed no more.
+    Cut(Why),
+    /// The proxy ends.
+    Shutdown,
+}
+
+impl Ended {
+    /// What the access log calls it; for a cut the log wants to know why.
+    pub(crate) fn end(self) -> Result<End, Why> {
+        match self {
+            Self::Closed => Ok(End::Closed),
+            Self::Broke(Broke::Local) => Ok(End::LocalBroke),
+            Self::Broke(Broke::Mesh) => Ok(End::MeshBroke),
+            Self::Cut(why) => Err(why),
+            Self::Shutdown => Ok(End::Shutdown),
+        }
+    }
+}
+
+/// Runs a copy until it ends, or until `judge` says no. It is asked whenever what decides has changed since `view` was looked at, and
+/// at the end that it gave last.
+pub(crate) async fn while_allowed(
+    copy: impl Future<Output = Result<(), Broke>>,
+    view: &mut View,
+    mut ends_at: Option<Timestamp>,
+    mut judge: impl FnMut(&World) -> Result<Option<Timestamp>, Why>,
+) -> Ended {
+    tokio::pin!(copy);
+    loop {
+        tokio::select! {
+            biased;
+            changed = view.changed() => {
+                if changed.is_err() {
+                    return Ended::Shutdown;
+                }
+            }
+            () = until(ends_at) => {}
+            ended = &mut copy => {
+                return match ended {
+                    Ok(()) => Ended::Closed,
+                    Err(broke) => Ended::Broke(broke),
+                };
+            }
+        }
+        let world = view.borrow_and_update().clone();
+        match judge(&world) {
+            Ok(end) => ends_at = end,
+            Err(why) => return Ended::Cut(why),
+        }
+    }
+}
+
+async fn until(end: Option<Timestamp>) {
+    let Some(end) = end else { return pending().await };
+    let left = end.duration_since(Timestamp::now());
+    sleep(Duration::try_from(left).unwrap_or_default().min(NAP)).await;
+}

@@ -1,0 +1,609 @@
+//! Requests on a connection whose requests decide: each is read once, in one way, judged by the rules of its source that are left, and
+//! only then sent on. Those that last are judged again when what decides has changed.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{FutureExt as _, future::BoxFuture};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header, request,
+};
+use hyper::{body::Incoming, service::Service, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use nullius_intention::{Accept, Head, Reads};
+use nullius_model::{Reason as Decision, Timestamp};
+use nullius_policy::{
+    ConnectionPermit, Obligation, RequestPermit, Verdict, Watched, decide_request, refuse_request,
+};
+use nullius_tls::Transport;
+use nullius_tunnel::{PublicLimits, serve_public_connection};
+use tokio::io::AsyncWriteExt as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Port,
+    access_log::{Asked, Attempt, End, Why},
+    application::{Application, NoAnswer},
+    bodies::{AnswerBody, RequestBody},
+    copy::{Broke, PlainCopy},
+    inbound::{Inbound, WHY, chain},
+    judge::{Call, Judgement, Outcome, Stage, Told},
+    live::Ended,
+    stream_io::{Begins, Held, see},
+    world::{View, World},
+};
+
+/// How long a caller may take to begin, and a head to arrive.
+const HEAD: Duration = Duration::from_secs(60);
+/// Without any request.
+const IDLE: Duration = Duration::from_secs(3_600);
+/// Between two looks at requests that are let pass until an end.
+const LOOK: Duration = Duration::from_secs(1);
+/// Who has called, for the application; what callers say themselves is not believed.
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// A connection whose requests decide.
+pub(crate) struct Requests {
+    inbound: Arc<Inbound>,
+    call: Call,
+    application: Application,
+    template: Box<Template>,
+    standing: Mutex<(Arc<World>, Standing)>,
+    live: Mutex<HashMap<u64, Arc<Running>>>,
+    next: AtomicU64,
+    /// What goes on by another protocol when HTTP has ended.
+    switched: Mutex<Option<BoxFuture<'static, Result<(), Broke>>>>,
+}
+
+/// What attempts of a connection have in common.
+pub(crate) type Template = dyn Fn() -> Attempt + Send + Sync;
+
+/// How the connection stands by one world.
+#[derive(Clone)]
+enum Standing {
+    /// Each request may be.
+    All(Arc<ConnectionPermit>),
+    /// Requests decide.
+    Left(Arc<Accept>),
+    /// None may.
+    None(Why),
+}
+
+/// A request that runs.
+struct Running {
+    kept: Kept,
+    token: CancellationToken,
+    why: OnceLock<Why>,
+    ends_at: Mutex<Option<Timestamp>>,
+}
+
+/// A request that runs, until this is dropped.
+pub(crate) struct Registration {
+    requests: Arc<Requests>,
+    number: u64,
+    running: Arc<Running>,
+}
+
+impl Registration {
+    pub(crate) fn token(&self) -> &CancellationToken {
+        &self.running.token
+    }
+
+    /// Why it was cut.
+    pub(crate) fn why(&self) -> Option<Why> {
+        self.running.why.get().copied()
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.requests.lock_live().remove(&self.number);
+    }
+}
+
+/// The head of a request, as it came.
+struct Kept {
+    method: Method,
+    target: Box<[u8]>,
+    authority: Option<Box<[u8]>>,
+    headers: HeaderMap,
+    is_http2: bool,
+}
+
+/// What allows a request.
+enum Allowed {
+    Connection(Arc<ConnectionPermit>),
+    Request(RequestPermit),
+}
+
+/// What was decided of a request.
+struct Decided {
+    outcome: Result<Allowed, (StatusCode, Why)>,
+    told: Option<Told>,
+    ends_at: Option<Timestamp>,
+}
+
+impl Kept {
+    fn of(parts: &request::Parts) -> Self {
+        let is_http2 = parts.version == Version::HTTP_2;
+        let uri = &parts.uri;
+        // In HTTP/1 a whole URL as target is read, and refused, as such.
+        let target = match (is_http2, uri.scheme()) {
+            (false, Some(_)) => uri.to_string().into_bytes(),
+            _ => uri.path_and_query().map_or_else(Vec::new, |it| it.as_str().as_bytes().to_vec()),
+        };
+        let authority = match is_http2 {
+            true => uri.authority().map(|it| it.as_str().as_bytes().into()),
+            false => None,
+        };
+        let (method, headers) = (parts.method.clone(), parts.headers.clone());
+        Self { method, target: target.into(), authority, headers, is_http2 }
+    }
+
+    fn decide(&self, requests: &Requests, standing: &Standing) -> Decided {
+        let headers: Vec<(&[u8], &[u8])> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+            .collect();
+        let head = Head {
+            method: self.method.as_str().as_bytes(),
+            target: &self.target,
+            authority: self.authority.as_deref(),
+            headers: &headers,
+            version: match self.is_http2 {
+                true => nullius_intention::Version::Http2,
+                false => nullius_intention::Version::Http1,
+            },
+        };
+        let reads = match standing {
+            Standing::All(_) => Reads::NoPaths,
+            Standing::Left(accept) => accept.reads(),
+            Standing::None(why) => return Decided::refused(StatusCode::FORBIDDEN, *why),
+        };
+        let request = match head.read(reads) {
+            Ok(request) => request,
+            Err(malformed) => return Decided::of(refuse_request(malformed)),
+        };
+        match standing {
+            Standing::All(permit) if requests.call.is_permitted_by(permit) => Decided {
+                outcome: Ok(Allowed::Connection(Arc::clone(permit))),
+                told: None,
+                ends_at: permit.ends_at(),
+            },
+            Standing::Left(accept) => Decided::of(decide_request(accept, &request, &[])),
+            Standing::All(_) | Standing::None(_) => {
+                Decided::refused(StatusCode::FORBIDDEN, Why::Requests)
+            }
+        }
+    }
+}
+
+impl Decided {
+    fn refused(status: StatusCode, why: Why) -> Self {
+        Self { outcome: Err((status, why)), told: None, ends_at: None }
+    }
+
+    fn of(watched: Watched<RequestPermit>) -> Self {
+        let Watched { decision, shadow } = watched;
+        let ends_at = decision.obligations.iter().find_map(|obligation| match obligation {
+            Obligation::Expire(end) => Some(*end),
+            _ => None,
+        });
+        let told = Some(Told {
+            explanation: decision.explanation,
+            permission: decision.permission,
+            shadow,
+        });
+        let outcome = match decision.verdict {
+            Verdict::Allow(permit) => Ok(Allowed::Request(permit)),
+            Verdict::Deny(denial) => {
+                let status = StatusCode::from_u16(denial.http_status());
+                Err((status.unwrap_or(StatusCode::FORBIDDEN), Why::Decided(denial.reason())))
+            }
+        };
+        Self { outcome, told, ends_at }
+    }
+}
+
+impl Requests {
+    /// Serves a connection until it ends, or none of its requests may be.
+    pub(crate) async fn serve(
+        inbound: Arc<Inbound>,
+        io: impl Transport,
+        call: Call,
+        port: &Port,
+        template: Box<Template>,
+    ) -> Ended {
+        let mut held = Held::new(io);
+        let seen = tokio::time::timeout(HEAD, see(held.clone())).await;
+        let Ok(Ok((io, begins))) = seen else { return Ended::Broke(Broke::Mesh) };
+        let mut view = inbound.shared().view();
+        let world = Arc::clone(&view.borrow_and_update());
+        let standing = Standing::of(&call, &world, Stage::GoesOn);
+        let shared = Arc::clone(inbound.shared());
+        let stop = shared.stop.clone();
+        let requests = Arc::new(Self {
+            application: Application::new(port.forward, begins, shared),
+            inbound,
+            call,
+            template,
+            standing: Mutex::new((world, standing)),
+            live: Mutex::default(),
+            next: AtomicU64::new(0),
+            switched: Mutex::default(),
+        });
+        let limits =
+            PublicLimits { head_timeout: HEAD, idle_timeout: IDLE, ..PublicLimits::default() };
+        let alpn = (begins == Begins::Http2).then_some(&b"h2"[..]);
+        let service = Judge(Arc::clone(&requests));
+        let served = serve_public_connection(io, alpn, service, &limits, stop);
+        tokio::pin!(served);
+        let ended = requests.while_judged(&mut served, &mut view).await;
+        match ended {
+            Ok(Ok(())) => {}
+            // Who sent what is no request hears of it from hyper; whatever else ends with an error was cut off.
+            Ok(Err(error)) if error.is_parse() => {}
+            Ok(Err(_)) => return Ended::Broke(Broke::Mesh),
+            Err(ended) => {
+                // It holds what holds it.
+                drop(requests.take_switched());
+                return ended;
+            }
+        }
+        if let Some(switched) = requests.take_switched() {
+            return match requests.while_judged(switched, &mut view).await {
+                Ok(Ok(())) => Ended::Closed,
+                Ok(Err(broke)) => Ended::Broke(broke),
+                Err(ended) => ended,
+            };
+        }
+        // Who hears no end in time has lost it.
+        let _ = tokio::time::timeout(HEAD, held.shutdown()).await;
+        Ended::Closed
+    }
+
+    /// Runs something of this connection, and judges what lives whenever that may come out in another way.
+    async fn while_judged<T>(
+        &self,
+        running: impl Future<Output = T>,
+        view: &mut View,
+    ) -> Result<T, Ended> {
+        tokio::pin!(running);
+        loop {
+            tokio::select! {
+                ended = &mut running => return Ok(ended),
+                changed = view.changed() => {
+                    if changed.is_err() {
+                        return Err(Ended::Shutdown);
+                    }
+                    let world = Arc::clone(&view.borrow_and_update());
+                    if let Standing::None(why) = self.again(&world) {
+                        return Err(Ended::Cut(why));
+                    }
+                }
+                () = tokio::time::sleep(LOOK), if self.has_ends() => {
+                    let world = Arc::clone(&view.borrow());
+                    self.judge_all(&Standing::of(&self.call, &world, Stage::GoesOn));
+                }
+            }
+        }
+    }
+
+    /// Judges everything that lives by what decides now.
+    fn again(&self, world: &Arc<World>) -> Standing {
+        let standing = Standing::of(&self.call, world, Stage::GoesOn);
+        *self.lock_standing() = (Arc::clone(world), standing.clone());
+        self.judge_all(&standing);
+        standing
+    }
+
+    fn judge_all(&self, standing: &Standing) {
+        let all: Vec<Arc<Running>> = self.lock_live().values().map(Arc::clone).collect();
+        for running in all {
+            let decided = running.kept.decide(self, standing);
+            match decided.outcome {
+                Ok(_) => *running.lock_end() = decided.ends_at,
+                Err((_, why)) => {
+                    // The first reason stands.
+                    let _ = running.why.set(why);
+                    running.token.cancel();
+                }
+            }
+        }
+    }
+
+    fn has_ends(&self) -> bool {
+        self.lock_live().values().any(|running| running.lock_end().is_some())
+    }
+
+    /// How the connection stands now.
+    fn standing(&self) -> Standing {
+        let world = Arc::clone(&self.inbound.shared().view().borrow());
+        let mut kept = self.lock_standing();
+        if !Arc::ptr_eq(&kept.0, &world) {
+            *kept = (Arc::clone(&world), Standing::of(&self.call, &world, Stage::GoesOn));
+        }
+        kept.1.clone()
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
+        let (mut parts, body) = request.into_parts();
+        let mut attempt = self.attempt();
+        let kept = Kept::of(&parts);
+        attempt.asked = Some(Asked::new(&kept.method, &kept.target));
+        // Registered first, judged then: no change falls between.
+        let registration = self.register(kept);
+        let decided = registration.running.kept.decide(&self, &self.standing());
+        attempt.told = decided.told;
+        let allowed = match decided.outcome {
+            Ok(allowed) => allowed,
+            Err((status, why)) => {
+                attempt.denied(why);
+                return refusal(&mut attempt, status, why);
+            }
+        };
+        *registration.running.lock_end() = decided.ends_at;
+        let upgrade = parts.extensions.remove::<OnUpgrade>();
+        let upgrade = match (upgrade, asks_to_switch(&parts.headers)) {
+            (_, Switch::No) => None,
+            (Some(upgrade), Switch::WebSocket) => Some(upgrade),
+            // Of a protocol that is not read nobody knows what it would carry: h2c carries requests.
+            (_, Switch::WebSocket | Switch::Other) => {
+                attempt.failed(Why::Upgrade, None);
+                return refusal(&mut attempt, StatusCode::NOT_IMPLEMENTED, Why::Upgrade);
+            }
+        };
+        let Some(forwarded) = self.forwarded(parts, body, &allowed, &registration, &attempt) else {
+            attempt.failed(Why::Unforwardable, None);
+            return refusal(&mut attempt, StatusCode::BAD_REQUEST, Why::Unforwardable);
+        };
+        let told = attempt.told.as_ref().map(|told| told.explanation.reason);
+        attempt.allowed(Why::Decided(told.unwrap_or(Decision::IntentionMatched)));
+        let application = &self.application;
+        let sent = async {
+            match &upgrade {
+                Some(_) => application.send_upgrade(forwarded).await,
+                None => application.send(forwarded).await,
+            }
+        };
+        let answered = tokio::select! {
+            biased;
+            () = registration.token().cancelled() => {
+                let why = registration.why().unwrap_or(Why::Requests);
+                attempt.cut(why);
+                return refusal(&mut attempt, StatusCode::FORBIDDEN, why);
+            }
+            answered = sent => answered,
+        };
+        match answered {
+            Ok(mut response) => {
+                if let Some(asked) = &mut attempt.asked {
+                    asked.status = Some(response.status().as_u16());
+                }
+                if let Some(upgrade) = upgrade
+                    && response.status() == StatusCode::SWITCHING_PROTOCOLS
+                {
+                    let other = hyper::upgrade::on(&mut response);
+                    let (mut parts, _) = response.into_parts();
+                    take_hop_by_hop(&mut parts.headers);
+                    say_websocket(&mut parts.headers);
+                    let switched = switch(upgrade, other, attempt, registration);
+                    *self.switched.lock().unwrap_or_else(PoisonError::into_inner) =
+                        Some(switched.boxed());
+                    return Response::from_parts(parts, AnswerBody::own(String::new()));
+                }
+                let (mut parts, body) = response.into_parts();
+                take_hop_by_hop(&mut parts.headers);
+                Response::from_parts(parts, AnswerBody::live(body, attempt, registration))
+            }
+            Err(error) => {
+                let (status, why) = match &error {
+                    NoAnswer::Unreachable(_) => {
+                        (StatusCode::SERVICE_UNAVAILABLE, Why::ApplicationUnreachable)
+                    }
+                    NoAnswer::Broke(_) => (StatusCode::BAD_GATEWAY, Why::ApplicationBroke),
+                };
+                attempt.failed(why, Some(chain(&error)));
+                refusal(&mut attempt, status, why)
+            }
+        }
+    }
+
+    fn take_switched(&self) -> Option<BoxFuture<'static, Result<(), Broke>>> {
+        self.switched.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn attempt(&self) -> Attempt {
+        (self.template)()
+    }
+
+    fn register(self: &Arc<Self>, kept: Kept) -> Registration {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let running = Arc::new(Running {
+            kept,
+            token: CancellationToken::new(),
+            why: OnceLock::new(),
+            ends_at: Mutex::new(None),
+        });
+        self.lock_live().insert(number, Arc::clone(&running));
+        Registration { requests: Arc::clone(self), number, running }
+    }
+
+    /// The request for the application, byte for byte in its target; none where the permit is for another, or a header of the
+    /// connection would take others away that were judged.
+    fn forwarded(
+        &self,
+        mut parts: request::Parts,
+        body: Incoming,
+        allowed: &Allowed,
+        registration: &Registration,
+        attempt: &Attempt,
+    ) -> Option<Request<RequestBody>> {
+        let kept = &registration.running.kept;
+        let is_for_it = match allowed {
+            Allowed::Connection(permit) => self.call.is_permitted_by(permit),
+            Allowed::Request(permit) => permit.is_for(kept.method.as_str(), &kept.target),
+        };
+        if !is_for_it || !names_itself_alone(&parts.headers) {
+            return None;
+        }
+        let is_websocket = asks_to_switch(&parts.headers) == Switch::WebSocket;
+        take_hop_by_hop(&mut parts.headers);
+        if is_websocket {
+            say_websocket(&mut parts.headers);
+        }
+        let id = format!("URI={}", self.call.peer.id);
+        parts.headers.insert(CLIENT_CERT, HeaderValue::from_str(&id).ok()?);
+        if !kept.is_http2 {
+            let target = parts.uri.path_and_query()?.clone();
+            parts.uri = Uri::from(target);
+            parts.version = Version::HTTP_11;
+        }
+        parts.extensions.clear();
+        Some(Request::from_parts(parts, RequestBody::new(body, Arc::clone(&attempt.moved))))
+    }
+
+    fn lock_live(&self) -> MutexGuard<'_, HashMap<u64, Arc<Running>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_standing(&self) -> MutexGuard<'_, (Arc<World>, Standing)> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    fn lock_end(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.ends_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Standing {
+    fn of(call: &Call, world: &World, stage: Stage) -> Self {
+        let Judgement { outcome, .. } = call.judge(world, stage, Timestamp::now());
+        match outcome {
+            Outcome::Allow(permit) => Self::All(Arc::new(permit)),
+            Outcome::Requests(accept) => Self::Left(accept.into()),
+            Outcome::Deny(refused) => Self::None(refused.into()),
+        }
+    }
+}
+
+/// The service of one connection.
+struct Judge(Arc<Requests>);
+
+impl Service<Request<Incoming>> for Judge {
+    type Response = Response<AnswerBody>;
+    type Error = std::convert::Infallible;
+    type Future = BoxFuture<'static, Result<Response<AnswerBody>, std::convert::Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Arc::clone(&self.0).answer(request).map(Ok).boxed()
+    }
+}
+
+/// Whether a request asks for another protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Switch {
+    No,
+    WebSocket,
+    Other,
+}
+
+fn asks_to_switch(headers: &HeaderMap) -> Switch {
+    let mut values = headers.get_all(header::UPGRADE).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Switch::No,
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"websocket") => Switch::WebSocket,
+        (Some(_), _) => Switch::Other,
+    }
+}
+
+fn say_websocket(headers: &mut HeaderMap) {
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Moves the bytes of a WebSocket for as long as its request would be allowed.
+async fn switch(
+    caller: OnUpgrade,
+    application: OnUpgrade,
+    mut attempt: Attempt,
+    registration: Registration,
+) -> Result<(), Broke> {
+    let (caller, application) = match tokio::join!(caller, application) {
+        (Ok(caller), Ok(application)) => (caller, application),
+        (Err(_), _) => return Err(Broke::Mesh),
+        (_, Err(_)) => return Err(Broke::Local),
+    };
+    let (mut caller, mut application) = (TokioIo::new(caller), TokioIo::new(application));
+    let ended = {
+        let moved = &attempt.moved;
+        let (out, into) = (&moved.to_source, &moved.to_destination);
+        let copy = PlainCopy::new(&mut application, &mut caller, out, into);
+        tokio::select! {
+            biased;
+            () = registration.token().cancelled() => None,
+            ended = copy => Some(ended),
+        }
+    };
+    let Some(ended) = ended else {
+        attempt.cut(registration.why().unwrap_or(Why::Requests));
+        return Err(Broke::Mesh);
+    };
+    attempt.ended(match ended {
+        Ok(()) => End::Closed,
+        Err(Broke::Local) => End::LocalBroke,
+        Err(Broke::Mesh) => End::MeshBroke,
+    });
+    ended
+}
+
+/// Whether `Connection` names nothing but what is of the connection anyway.
+fn names_itself_alone(headers: &HeaderMap) -> bool {
+    let known = ["close", "keep-alive", "te", "upgrade"];
+    headers.get_all(header::CONNECTION).iter().all(|value| {
+        value.to_str().is_ok_and(|value| {
+            let mut names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+            names.all(|name| known.iter().any(|known| name.eq_ignore_ascii_case(known)))
+        })
+    })
+}
+
+/// Takes away what is of one connection; hyper says the framing of the next itself.
+fn take_hop_by_hop(headers: &mut HeaderMap) {
+    for name in [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+    ] {
+        headers.remove(name);
+    }
+    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
+        headers.remove(header::TE);
+    }
+}
+
+fn refusal(attempt: &mut Attempt, status: StatusCode, why: Why) -> Response<AnswerBody> {
+    if let Some(asked) = &mut attempt.asked {
+        asked.status = Some(status.as_u16());
+    }
+    let mut response = Response::new(AnswerBody::own(format!("{}\n", why.as_str())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(WHY, HeaderValue::from_static(why.as_str()));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}
