@@ -38,6 +38,8 @@ const RESTRICTED: &str = "restricted";
 const AT_ONCE: usize = 16;
 /// One is written within so long, or is tried again.
 const WRITE_WITHIN: Duration = Duration::from_secs(1);
+/// What replicas say is read within so long.
+const SAID_WITHIN: Duration = Duration::from_millis(600);
 /// A replica that is ready and does not say for so long that it enforces Pod Security is one of a version that does not.
 const SILENT_FOR: Duration = Duration::from_secs(45);
 /// Pauses between tries of a namespace that cannot be written.
@@ -137,11 +139,12 @@ impl Lowering {
     pub(super) async fn restore(&mut self, seen: &Seen, replicas: &ReplicaStore) {
         let now = Instant::now();
         if !seen.places.is_empty() {
-            match replicas.said().await {
-                Ok(said) => self.strangers.look(&said, now),
-                Err(error) => {
+            match tokio::time::timeout(SAID_WITHIN, replicas.said()).await {
+                Ok(Ok(said)) => self.strangers.look(&said, now),
+                Ok(Err(error)) => {
                     tracing::warn!(%error, "cannot ask whether every replica enforces Pod Security");
                 }
+                Err(_) => tracing::debug!("nobody says in time what replicas do"),
             }
         } else {
             self.strangers = Strangers::default();
@@ -203,12 +206,13 @@ impl Lowering {
                 continue;
             }
             if said.is_none() {
-                match replicas.said().await {
-                    Ok(all) => said = Some(all),
-                    Err(error) => {
+                match tokio::time::timeout(SAID_WITHIN, replicas.said()).await {
+                    Ok(Ok(all)) => said = Some(all),
+                    Ok(Err(error)) => {
                         tracing::warn!(%error, "cannot ask whether every replica knows of a namespace");
                         return;
                     }
+                    Err(_) => return,
                 }
             }
             let is_silent = |what: &str| silent(said.as_ref(), POD_SECURITY, what);
