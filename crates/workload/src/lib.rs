@@ -1,6 +1,6 @@
 //! Identities of workloads on a node: who calls on the socket, which registered entries are theirs, and the SVIDs of those.
 //!
-//! [`keep`] holds an SVID for each registered entry, with a key that never leaves the node, and renews it. [`serve`] answers the SPIFFE
+//! [`keep()`] holds an SVID for each registered entry, with a key that never leaves the node, and renews it. [`serve()`] answers the SPIFFE
 //! Workload API and Envoy's secret discovery on a Unix socket. What is registered comes in by a `watch`, signatures by an [`Issuer`]:
 //! this crate knows no agent and no cluster. [`Client`] is the other end of the socket, for any implementation of the specification.
 
