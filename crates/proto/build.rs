@@ -2,6 +2,7 @@
 
 const FILES: &[&str] = &[
     "nullius/agent/v1/agent.proto",
+    "nullius/node/v1/node.proto",
     "spiffe/workload.proto",
     "envoy/service_secret_v3.proto",
     "envoy/tls_v3.proto",
@@ -9,6 +10,7 @@ const FILES: &[&str] = &[
 
 /// Messages in which private keys or tokens stand.
 const SECRETS: &[&str] = &[
+    ".nullius.node.v1.IssueJwtResponse",
     ".X509SVID",
     ".JWTSVID",
     ".ValidateJWTSVIDRequest",

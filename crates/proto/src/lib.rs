@@ -29,6 +29,21 @@ pub mod agent_v1 {
     tonic::include_proto!("nullius.agent.v1");
 }
 
+/// `agent identity` ↔ nodes, version 1. What holds a token has a `Debug` that shows nothing of it.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod node_v1 {
+    tonic::include_proto!("nullius.node.v1");
+
+    super::opaque!(IssueJwtResponse);
+}
+
 /// The SPIFFE Workload API. What holds private keys or tokens has a `Debug` that shows nothing of them.
 #[allow(
     clippy::all,
