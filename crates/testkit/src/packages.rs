@@ -36,6 +36,11 @@ const BROWSER: &[Need] = &[
     Need { package: "libnss3-tools", present: || on_path("certutil") },
 ];
 
+const PYTHON: &[Need] = &[
+    Need { package: "python3", present: || on_path("python3") },
+    Need { package: "python3-pip", present: has_pip },
+];
+
 /// Whether this process runs as root.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -94,6 +99,18 @@ pub fn ensure_browser(progress: Progress) -> Result<()> {
     Ok(())
 }
 
+/// Installs Python with pip, for root with apt-get; elsewhere fails and says what is missing.
+pub(crate) fn require_python(progress: Progress) -> Result<()> {
+    if is_root() && on_path("apt-get") {
+        return install(PYTHON, progress);
+    }
+    let missing = missing_of(PYTHON);
+    if !missing.is_empty() {
+        bail!("not installed, with Debian's names of the packages: {}", missing.join(" "));
+    }
+    Ok(())
+}
+
 /// Why the programs of Kubernetes cannot be built here, or `None` when they can.
 pub(crate) fn missing_go() -> Option<&'static str> {
     (!on_path("go")).then_some(
@@ -136,12 +153,7 @@ fn install(needs: &[Need], progress: Progress) -> Result<()> {
 }
 
 fn may_make_namespaces() -> bool {
-    Command::new("unshare")
-        .args(["--net", "--mount", "true"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    succeeds(Command::new("unshare").args(["--net", "--mount", "true"]))
 }
 
 fn missing_of(needs: &[Need]) -> Vec<&'static str> {
@@ -181,9 +193,17 @@ fn static_busybox() -> bool {
     std::fs::read("/bin/busybox").is_ok_and(|bytes| !interpreter(bytes))
 }
 
+fn has_pip() -> bool {
+    succeeds(Command::new("python3").args(["-m", "pip", "--version"]))
+}
+
 fn seccomp_headers() -> bool {
-    Command::new("pkg-config")
-        .args(["--exists", "libseccomp"])
+    succeeds(Command::new("pkg-config").args(["--exists", "libseccomp"]))
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()

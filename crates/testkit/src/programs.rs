@@ -69,7 +69,7 @@ impl Programs {
                         &about,
                         "4 min",
                         progress,
-                        |staging| Ok(kubernetes_commands(kubernetes, staging)),
+                        |staging| kubernetes_commands(kubernetes, staging),
                     )?;
                 }
                 Component::Nodes => {
@@ -134,7 +134,7 @@ pub fn ensure_helm() -> Result<PathBuf> {
 }
 
 /// The directory of everything built: `$XDG_CACHE_HOME/nullius/cluster`, or below `~/.cache`.
-fn cache_directory() -> Result<PathBuf> {
+pub(crate) fn cache_directory() -> Result<PathBuf> {
     let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
     let absolute = |path: std::ffi::OsString| Some(PathBuf::from(path)).filter(|p| p.is_absolute());
     let base = std::env::var_os("XDG_CACHE_HOME").and_then(absolute).or_else(home).context(
@@ -166,27 +166,27 @@ fn fingerprint(kubernetes: KubernetesVersion) -> Result<String> {
     Ok(hex::encode(digest.finalize())[..12].to_owned())
 }
 
-fn kubernetes_commands(kubernetes: KubernetesVersion, staging: &Path) -> Vec<Command> {
+fn kubernetes_commands(kubernetes: KubernetesVersion, staging: &Path) -> Result<Vec<Command>> {
+    packages::require_go()?;
     let version = kubernetes.full();
     let (major, minor) = kubernetes.minor().split_once('.').unwrap_or((kubernetes.minor(), ""));
     let package = "k8s.io/component-base/version";
     let stamp = format!(
         "-s -w -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
     );
-    ["kube", "kubectl"]
-        .map(|program| {
-            let mut command = Command::new("go");
-            command
-                .args(["build", "-trimpath", "-ldflags", &stamp, "-modfile"])
-                .arg(kubernetes.module_file())
-                .arg("-o")
-                .arg(staging.join(program))
-                .arg(format!("./cmd/{program}"))
-                .env("CGO_ENABLED", "0")
-                .current_dir(module_directory());
-            command
-        })
-        .into()
+    let commands = ["kube", "kubectl"].map(|program| {
+        let mut command = Command::new("go");
+        command
+            .args(["build", "-trimpath", "-ldflags", &stamp, "-modfile"])
+            .arg(kubernetes.module_file())
+            .arg("-o")
+            .arg(staging.join(program))
+            .arg(format!("./cmd/{program}"))
+            .env("CGO_ENABLED", "0")
+            .current_dir(module_directory());
+        command
+    });
+    Ok(commands.into())
 }
 
 fn key(tool: &Tool) -> String {
@@ -196,6 +196,7 @@ fn key(tool: &Tool) -> String {
 fn ensure_tool(cache: &Path, tool: &Tool, progress: Progress) -> Result<()> {
     let about = format!("{} {}", tool.name, tool.version);
     ensure_directory(cache, &key(tool), &about, tool.about, progress, |staging| {
+        packages::require_go()?;
         let mut command = Command::new("go");
         command.args(["install", "-trimpath", "-ldflags", "-s -w", "-tags", tool.tags]);
         for package in tool.packages {
@@ -208,7 +209,7 @@ fn ensure_tool(cache: &Path, tool: &Tool, progress: Progress) -> Result<()> {
 }
 
 /// Makes `<cache>/<key>` with commands that fill a directory aside.
-fn ensure_directory(
+pub(crate) fn ensure_directory(
     cache: &Path,
     key: &str,
     about: &str,
@@ -220,7 +221,6 @@ fn ensure_directory(
     if finished.is_dir() {
         return Ok(());
     }
-    packages::require_go()?;
     let lock = File::create(cache.join(format!("{key}.lock")))?;
     if lock.try_lock().is_err() {
         progress.say(&format!("waiting for another run that builds {about}"));
@@ -250,7 +250,7 @@ fn run(mut command: Command, about: &str, start: Instant, progress: Progress) ->
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .context("cannot run `go`")?;
+        .with_context(|| format!("cannot run `{}`", command.get_program().display()))?;
     let stderr = child.stderr.take();
     let reader = thread::spawn(move || {
         let mut text = Vec::new();

