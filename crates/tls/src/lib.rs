@@ -33,5 +33,6 @@ pub use transport::Transport;
 pub use web_client::WebConnector;
 pub use webhook::WebhookAcceptor;
 pub use workload::{
-    WorkloadAcceptor, WorkloadConnector, WorkloadError, WorkloadPeer, WorkloadStream, WorkloadTls,
+    OpenAcceptor, WorkloadAcceptor, WorkloadConnector, WorkloadError, WorkloadPeer, WorkloadStream,
+    WorkloadTls,
 };

@@ -94,6 +94,11 @@ pub enum WorkloadError {
 struct Bundles(BTreeMap<String, TrustBundle>);
 
 impl Bundles {
+    fn new(bundles: impl IntoIterator<Item = TrustBundle>) -> Self {
+        let by_domain = |bundle: TrustBundle| (bundle.trust_domain().to_string(), bundle);
+        Self(bundles.into_iter().map(by_domain).collect())
+    }
+
     fn verify(
         &self,
         chain: &[CertificateDer<'_>],
@@ -112,19 +117,15 @@ impl WorkloadTls {
     ) -> Result<Self, TlsError> {
         let leaf = chain.first().ok_or_else(|| TlsError::Pem("it holds no certificate".into()))?;
         let (id, not_after) = read_x509_svid(leaf).map_err(TlsError::Svid)?;
-        let mut provider = (*provider()).clone();
-        let aes_gcm =
-            [CipherSuite::TLS13_AES_256_GCM_SHA384, CipherSuite::TLS13_AES_128_GCM_SHA256];
-        provider.cipher_suites.retain(|suite| aes_gcm.contains(&suite.suite()));
+        let provider = aes_alone();
         let certified =
             CertifiedKey::from_der(chain, key, &provider).map_err(TlsError::Certificate)?;
-        let by_domain = |bundle: TrustBundle| (bundle.trust_domain().to_string(), bundle);
         Ok(Self {
             id,
             not_after,
             certificate: Arc::new(SingleCertAndKey::from(certified)),
-            bundles: Arc::new(Bundles(bundles.into_iter().map(by_domain).collect())),
-            provider: Arc::new(provider),
+            bundles: Arc::new(Bundles::new(bundles)),
+            provider,
         })
     }
 
@@ -156,6 +157,19 @@ impl WorkloadTls {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(WorkloadAcceptor { acceptor: Arc::new(config).into() })
+    }
+
+    /// Accepts whoever connects, and proves this SVID to them: what is asked over the connection is proven by other means.
+    pub fn open_acceptor(&self, protocols: &[&[u8]]) -> Result<OpenAcceptor, TlsError> {
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(settings)?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&self.certificate) as _);
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(OpenAcceptor { acceptor: Arc::new(config).into(), asks: !protocols.is_empty() })
     }
 
     /// Connects to whoever proves one of these IDs. Another one is refused inside the handshake: it hears nothing of us.
@@ -206,6 +220,25 @@ impl WorkloadAcceptor {
     }
 }
 
+/// Accepts clients that prove nothing in the handshake.
+#[derive(Clone)]
+pub struct OpenAcceptor {
+    acceptor: TlsAcceptor,
+    /// Whether a protocol must be agreed upon.
+    asks: bool,
+}
+
+impl OpenAcceptor {
+    /// Does the handshake. Run it in a task of its own: a slow client must not hold up the next.
+    pub async fn accept(&self, tcp: TcpStream) -> Result<WorkloadStream, WorkloadError> {
+        let stream = in_time(self.acceptor.accept(tcp)).await.map_err(failure)?;
+        if self.asks && stream.get_ref().1.alpn_protocol().is_none() {
+            return Err(WorkloadError::Protocol);
+        }
+        Ok(WorkloadStream(stream.into()))
+    }
+}
+
 /// Connects to workloads.
 #[derive(Clone)]
 pub struct WorkloadConnector {
@@ -215,6 +248,29 @@ pub struct WorkloadConnector {
 }
 
 impl WorkloadConnector {
+    /// Connects to whoever proves one of these IDs by these bundles, and shows nothing itself: for those who have no SVID yet.
+    pub fn without_svid(
+        bundles: impl IntoIterator<Item = TrustBundle>,
+        expected: Arc<[SpiffeId]>,
+        protocols: &[&[u8]],
+    ) -> Result<Self, TlsError> {
+        let provider = aes_alone();
+        let verifier = SvidVerifier {
+            bundles: Arc::new(Bundles::new(bundles)),
+            expected: Some(expected),
+            algorithms: provider.signature_verification_algorithms,
+        };
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13])
+            .map_err(settings)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        config.resumption = Resumption::disabled();
+        Ok(Self { connector: Arc::new(config).into(), asks: !protocols.is_empty() })
+    }
+
     /// Does the handshake with who is at an address; the address proves nothing.
     pub async fn connect(
         &self,
@@ -292,6 +348,14 @@ impl Transport for WorkloadStream {
     fn poll_cut_short(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self.0.get_mut().0).poll_cut_short(cx)
     }
+}
+
+/// What workloads speak: AES-GCM alone.
+fn aes_alone() -> Arc<CryptoProvider> {
+    let mut provider = (*provider()).clone();
+    let aes_gcm = [CipherSuite::TLS13_AES_256_GCM_SHA384, CipherSuite::TLS13_AES_128_GCM_SHA256];
+    provider.cipher_suites.retain(|suite| aes_gcm.contains(&suite.suite()));
+    Arc::new(provider)
 }
 
 fn workload_peer(connection: &CommonState) -> Result<WorkloadPeer, WorkloadError> {

@@ -21,6 +21,7 @@ mod request;
 mod sds;
 mod selector;
 mod serve;
+pub mod wire;
 
 pub use attest::{Attestor, Executable, Facts};
 pub use authority::AuthorityMender;

@@ -3,6 +3,7 @@
 
 mod agents;
 mod cluster;
+mod issuer;
 mod public;
 mod webhook;
 mod world;
