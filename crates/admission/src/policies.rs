@@ -43,8 +43,8 @@ pub struct Policies {
     faults: Vec<ScanFault>,
     /// Policies of files, of which it is told what the API server would warn of.
     own: BTreeSet<String>,
-    /// What is derived of the set, made when it is first asked.
-    looks: Option<Looks>,
+    /// Kinds of which scanned objects are facts; derived of the set when it is first asked.
+    fact_kinds: Option<BTreeSet<Kind>>,
     /// How much is told of how policies came to what they say.
     detail: Detail,
     /// Where policies stand, by kind and name.
@@ -77,14 +77,6 @@ pub struct PolicyAbout {
     pub broken: Option<String>,
 }
 
-/// What a set of policies looks at.
-#[derive(Debug, Clone)]
-struct Looks {
-    at_namespaces: bool,
-    /// Kinds of which scanned objects are facts.
-    facts: BTreeSet<Kind>,
-}
-
 impl Policies {
     /// No policies, for an API server of a version.
     pub fn new(version: Version) -> Self {
@@ -100,7 +92,7 @@ impl Policies {
             abouts: BTreeMap::new(),
             faults: Vec::new(),
             own: BTreeSet::new(),
-            looks: None,
+            fact_kinds: None,
             detail: Detail::default(),
             sites: BTreeMap::new(),
         }
@@ -231,7 +223,7 @@ impl Policies {
     pub(crate) fn learn(&mut self, object: &Json, site: String) -> Result<(), String> {
         let text = |field: &str| object.get(field).and_then(Json::as_str).unwrap_or_default();
         let kind = Kind::new(text("apiVersion"), text("kind"));
-        if !self.looks().facts.contains(&kind) {
+        if !self.fact_kinds().contains(&kind) {
             return Ok(());
         }
         self.proposed.learn(&self.state, kind, object, site).map_err(|wrong| wrong.to_string())
@@ -239,7 +231,7 @@ impl Policies {
 
     /// Takes an object of the cluster itself as a fact.
     pub(crate) fn know(&mut self, object: &Json) -> Result<(), String> {
-        self.looks = None;
+        self.fact_kinds = None;
         self.state.add(object).map_err(|wrong| wrong.to_string())
     }
 
@@ -251,35 +243,24 @@ impl Policies {
     /// Judges a request before everything was scanned, by what policies and state say alone: an answer does not depend on
     /// the order of files.
     pub(crate) fn judge(&mut self, request: &Request) -> Result<Decision, Lacking> {
-        let mut unknown = Unknown::Later { any_namespace: !self.looks().at_namespaces };
-        self.state.decide(&self.set, request, &mut unknown, self.detail)
+        self.state.decide(&self.set, request, &mut Unknown::Later, self.detail)
     }
 
     /// Judges a request when nothing more will be known: parameters that are not there are absent, as in a cluster, and
     /// told.
     pub(crate) fn judge_last(&mut self, request: &Request) -> (Result<Decision, Lacking>, Lacking) {
-        let any_namespace = !self.looks().at_namespaces;
-        let mut unknown = Unknown::Assumed { any_namespace, absent: Vec::new() };
+        let mut unknown = Unknown::Assumed { absent: Vec::new() };
         let decision = self.state.decide(&self.set, request, &mut unknown, self.detail);
         let absent = match unknown {
-            Unknown::Assumed { absent, .. } => absent,
-            Unknown::Lacks | Unknown::AnyNamespace | Unknown::Later { .. } => Vec::new(),
+            Unknown::Assumed { absent } => absent,
+            Unknown::Lacks | Unknown::Later => Vec::new(),
         };
         (decision, Lacking(absent))
     }
 
-    /// Judges a request by what another state holds; of namespaces that policies do not look at, and of which the state does
-    /// not say that it holds them all, it is taken for granted that they are there.
-    pub(crate) fn judge_with(
-        &mut self,
-        state: &State,
-        request: &Request,
-    ) -> Result<Decision, Lacking> {
-        let mut unknown = match self.looks().at_namespaces {
-            true => Unknown::Lacks,
-            false => Unknown::AnyNamespace,
-        };
-        state.decide(&self.set, request, &mut unknown, self.detail)
+    /// Judges a request by what another state holds.
+    pub(crate) fn judge_with(&self, state: &State, request: &Request) -> Result<Decision, Lacking> {
+        state.decide(&self.set, request, &mut Unknown::Lacks, self.detail)
     }
 
     /// The policies, but for those that cannot be used, and where they stand.
@@ -299,13 +280,13 @@ impl Policies {
         self.state.passed_over(&self.set, request)
     }
 
-    fn looks(&mut self) -> &Looks {
+    fn fact_kinds(&mut self) -> &BTreeSet<Kind> {
         let set = &self.set;
-        self.looks.get_or_insert_with(|| {
-            let mut facts = set.param_kinds();
-            facts.insert(Kind::new("v1", "Namespace"));
-            facts.insert(Kind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition"));
-            Looks { at_namespaces: set.looks_at_namespaces(), facts }
+        self.fact_kinds.get_or_insert_with(|| {
+            let mut kinds = set.param_kinds();
+            kinds.insert(Kind::new("v1", "Namespace"));
+            kinds.insert(Kind::new("apiextensions.k8s.io/v1", "CustomResourceDefinition"));
+            kinds
         })
     }
 
@@ -314,7 +295,7 @@ impl Policies {
         source: Result<Source, Unreadable>,
         mut each: impl FnMut(&mut Self, &Source, &Manifest),
     ) {
-        self.looks = None;
+        self.fact_kinds = None;
         let source = match source {
             Ok(source) => source,
             Err(unreadable) => return self.faults.push(ScanFault::unreadable(unreadable)),

@@ -21,7 +21,7 @@ use nullius_policy::admission_policy::{
     PolicySet, PolicyTrace, ROUNDS, Request, Resource, Selector, evaluate_excepting,
 };
 use nullius_policy::exception::{Exception, KIND as EXCEPTION};
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 pub(crate) use known::Known;
 pub use request::{NotSendable, Person, request_of};
@@ -85,39 +85,27 @@ pub struct Lack {
 pub(crate) enum Unknown {
     /// They are lacking: nothing is decided.
     Lacks,
-    /// Namespaces of which policies ask nothing are taken for there, other facts are lacking.
-    AnyNamespace,
     /// They may stand in what was not read yet: what the state does not hold is lacking, also where it says that it holds all.
-    Later {
-        /// Whether namespaces are taken for there.
-        any_namespace: bool,
-    },
+    Later,
     /// Parameters are taken for absent, and told.
     Assumed {
-        /// Whether namespaces are taken for there.
-        any_namespace: bool,
         /// The parameters.
         absent: Vec<Lack>,
     },
 }
 
 impl Unknown {
-    fn assumes_namespaces(&self) -> bool {
-        match self {
-            Self::Lacks => false,
-            Self::AnyNamespace => true,
-            Self::Later { any_namespace } | Self::Assumed { any_namespace, .. } => *any_namespace,
-        }
-    }
-
     /// Whether nothing more will be known.
     fn is_final(&self) -> bool {
         match self {
-            Self::Lacks | Self::AnyNamespace | Self::Assumed { .. } => true,
-            Self::Later { .. } => false,
+            Self::Lacks | Self::Assumed { .. } => true,
+            Self::Later => false,
         }
     }
 }
+
+/// Namespaces by name; `None` for one that is not there.
+type Namespaces = BTreeMap<String, Option<Arc<Json>>>;
 
 /// Where the objects of a kind are, and whether they have namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,7 +222,7 @@ impl State {
         let known = Known { is_complete: unknown.is_final() && self.is_defined(), ..self.known() };
         let authorizer = self.rules.of(&request.user, &self.complete);
         let mut facts = Facts {
-            namespaces: self.namespace(&request.namespace, unknown).into_iter().collect(),
+            namespaces: self.namespace(&request.namespace, unknown)?,
             params: BTreeMap::new(),
             authorizer: &authorizer,
             kinds: &known,
@@ -404,20 +392,19 @@ impl State {
         self.complete.contains(&definition())
     }
 
-    /// What is known of a namespace before anybody asks.
-    fn namespace(&self, name: &str, unknown: &Unknown) -> Option<(String, Option<Arc<Json>>)> {
-        let key = (String::new(), name.to_owned());
+    /// What is known of a namespace before anybody asks. That one is absent refuses also what no policy asks it for, so it has to be
+    /// told, or waited for where it may still come.
+    fn namespace(&self, name: &str, unknown: &Unknown) -> Result<Namespaces, Lacking> {
         let kind = Kind::new("v1", "Namespace");
-        let found = self.objects.get(&kind).and_then(|objects| objects.get(&key)).cloned();
-        let assumed = || {
-            let labels = json!({ "kubernetes.io/metadata.name": name });
-            json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels } })
-        };
-        let is_assumed =
-            !name.is_empty() && unknown.assumes_namespaces() && !self.complete.contains(&kind);
-        found
-            .or_else(|| is_assumed.then(assumed))
-            .map(|found| (name.to_owned(), Some(found.into())))
+        let is_said = self.object(&kind, &(String::new(), name.to_owned())).is_some()
+            || self.holds(&kind, "", &Pick::Named(name.to_owned()));
+        if name.is_empty() || !is_said {
+            return Ok(Namespaces::new());
+        }
+        let need = Need::Namespace(name.to_owned());
+        let found =
+            self.one(&kind, "", name, &need, unknown).map_err(|lack| Lacking(vec![lack]))?;
+        Ok(Namespaces::from([(name.to_owned(), found.map(Arc::new))]))
     }
 
     fn answer(

@@ -237,6 +237,21 @@ fn a_namespace_must_be_known_only_where_a_policy_looks_at_it() {
 }
 
 #[test]
+fn a_namespace_that_is_known_to_be_absent_is_no_place_for_an_object() {
+    let state = "apiVersion: nullius.dev/v1alpha1\nkind: RecordedState\nholds: [{apiVersion: v1, kind: Namespace}]\n---\n";
+    let plain = policy("replicas", "  validations: [{expression: 'true'}]\n")
+        + &binding("b", "replicas", "validationActions: [Deny]");
+    let shop = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n";
+    let report = scan(&plain, &[("web.yaml", WEB)]);
+    assert_eq!((found(&report), faults(&report)), (Vec::<String>::new(), Vec::<String>::new()));
+    let report = scan(&(state.to_owned() + &plain), &[("web.yaml", WEB)]);
+    assert_eq!(found(&report), ["web.yaml:1:1 admission : namespaces \"shop\" not found"]);
+    // It may stand in a file that is read later.
+    let report = scan(&(state.to_owned() + &plain), &[("web.yaml", WEB), ("z.yaml", shop)]);
+    assert_eq!((found(&report), faults(&report)), (Vec::<String>::new(), Vec::<String>::new()));
+}
+
+#[test]
 fn pods_are_judged_as_policies_leave_them() {
     let mutating = "\
 apiVersion: admissionregistration.k8s.io/v1

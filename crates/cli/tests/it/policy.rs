@@ -231,6 +231,52 @@ async fn a_fact_that_the_state_lacks_is_told_and_never_guessed() {
 }
 
 #[tokio::test]
+async fn a_policy_that_looks_at_no_namespace_needs_no_state() {
+    let person = Person::new();
+    let plain = "\
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: few.example.com}
+spec:
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [apps], apiVersions: [v1], operations: [CREATE], resources: [deployments]}
+  validations:
+  - expression: object.spec.replicas <= 3
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: few.example.com}
+spec: {policyName: few.example.com, validationActions: [Deny]}
+";
+    let selecting = plain.replace(
+        "  matchConstraints:\n",
+        "  matchConstraints:\n    namespaceSelector: {matchLabels: {env: prod}}\n",
+    );
+    let (plain, selecting) = (person.file("a/p.yaml", plain), person.file("b/p.yaml", &selecting));
+    let (few, many) =
+        (person.file("few.yaml", &deployment(2)), person.file("many.yaml", &deployment(5)));
+    let eval = async |policies: &str, object: &str| {
+        person.run(&["policy", "eval", "--policies", policies, "--object", object]).await
+    };
+    assert!(eval(&plain, &few).await.ok().starts_with("allowed: create Deployment `web`"));
+    let denied = eval(&plain, &many).await;
+    assert_eq!(denied.exit, Exit::Denied);
+    assert!(denied.out.contains("failed expression: object.spec.replicas <= 3"), "{}", denied.out);
+    let lacking = eval(&selecting, &few).await.failed(Exit::Failed);
+    assert!(lacking.contains("why: the namespace `shop`"), "{lacking}");
+    // Who says that all namespaces are in the state says that this one is not there.
+    let none = person.file(
+        "none.yaml",
+        "apiVersion: nullius.dev/v1alpha1\nkind: RecordedState\nholds: [{apiVersion: v1, kind: Namespace}]\n",
+    );
+    let words = ["policy", "eval", "--policies", &plain, "--object", &few, "--state", &none];
+    let done = person.run(&words).await;
+    assert_eq!(done.exit, Exit::Denied);
+    assert!(done.out.contains("(404 NotFound)\n  namespaces \"shop\" not found"), "{}", done.out);
+}
+
+#[tokio::test]
 async fn requests_are_read_as_the_api_server_sends_them() {
     let desk = Desk::new();
     let review = json!({

@@ -143,6 +143,22 @@ async fn a_fact_that_nobody_gave_fails_the_case_and_is_named() {
     // Of a namespace nobody asks; where the state holds them all, one that is not among them does not exist.
     let namespaces = "- {name: a, object: web.yaml, state: [{apiVersion: nullius.dev/v1alpha1, kind: RecordedState, holds: [{apiVersion: v1, kind: Namespace}]}], expect: {verdict: denied, code: 404, message: 'namespaces \"shop\" not found'}}\n";
     desk.cases(&format!("cases:\n{namespaces}"), &[]).await.ok();
+    // A policy that looks at namespaces asks about what it is for, and about nothing else.
+    let pods = "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\nmetadata: {name: prod}\nspec:\n  \
+        matchConstraints: {resourceRules: [{apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [pods]}]}\n  \
+        validations: [{expression: \"namespaceObject.metadata.labels.env == 'prod'\"}]\n---\n\
+        apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\nmetadata: {name: prod}\n\
+        spec: {policyName: prod, validationActions: [Deny]}\n";
+    desk.person.file("p/pods.yaml", pods);
+    let two = "policies: [replicas.yaml, pods.yaml]\nstate:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: limits, namespace: policies}, data: {most: '9'}}\ncases:\n\
+        - {name: web, object: web.yaml, expect: allowed}\n\
+        - {name: pod, object: {apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop}, spec: {containers: [{name: a, image: a}]}}, expect: allowed}\n";
+    let text = format!("apiVersion: nullius.dev/v1alpha1\nkind: PolicyTest\n{two}");
+    let file = desk.person.file("p/two.test.yaml", &text);
+    let done = desk.person.run(&["test", &file, "-o", "json"]).await;
+    let report: Value = serde_json::from_str(&done.out).unwrap_or_else(|_| panic!("{done:?}"));
+    assert_eq!(outcomes(&report), [("web", "passed"), ("pod", "errored")], "{report:#}");
+    assert!(report.to_string().contains("the namespace `shop`"), "{report:#}");
 }
 
 #[tokio::test]

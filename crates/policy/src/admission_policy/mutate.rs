@@ -276,7 +276,6 @@ impl<'a> Session<'a> {
         rounds: &mut Rounds,
         denials: &mut Vec<Denial>,
     ) -> Result<(), Stop> {
-        let namespace = self.namespace()?;
         // Each version of the object that policies matched is made once, before anything is applied.
         let mut versions: BTreeMap<Kind, Option<Json>> = BTreeMap::new();
         for invocation in invocations {
@@ -291,6 +290,7 @@ impl<'a> Session<'a> {
         let mut needs = Gathered::default();
         for invocation in invocations {
             let Invocation { policy, binding, matched, param, place } = invocation;
+            let Some(namespace) = needs.part(self.namespace_for(policy))? else { continue };
             let param = param.as_deref();
             let mut run = RunTrace { param: param.map(param_name), ..RunTrace::default() };
             let object = versions.get(&matched.kind).cloned().flatten();
@@ -301,7 +301,7 @@ impl<'a> Session<'a> {
                 old_object: old_object.as_deref(),
                 params: param,
                 request: &request,
-                namespace: namespace.filter(|_| policy.sees_namespaces).map(ShownNamespace::bare),
+                namespace: namespace.map(ShownNamespace::bare),
                 authorizer: Some(self.facts.authorizer),
                 subjects: &self.subjects,
                 interrupt: self.facts.interrupt,

@@ -96,15 +96,20 @@ impl<'a> Session<'a> {
         Candidate { request, object, equivalents: &self.equivalents, facts }
     }
 
-    /// The namespace that expressions see: none for what has no namespace, and for namespaces.
-    pub(super) fn namespace(&self) -> Result<Option<&ShownNamespace>, Stop> {
+    /// The namespace that a policy's expressions see: none for what has no namespace, for namespaces, and for a policy that does
+    /// not look. For that one it is enough that nobody says the namespace is not there.
+    pub(super) fn namespace_for<R>(
+        &self,
+        policy: &Policy<R>,
+    ) -> Result<Option<&ShownNamespace>, Stop> {
         let name = &self.request.namespace;
         if name.is_empty() || self.request.is_for_namespace() {
             return Ok(None);
         }
         match self.facts.namespaces.get(name) {
-            None => Err(Stop::needs(Need::Namespace(name.clone()))),
             Some(None) => Err(Stop::refused(Refusal::not_found(namespace_not_found(name)))),
+            _ if !policy.sees_namespaces => Ok(None),
+            None => Err(Stop::needs(Need::Namespace(name.clone()))),
             Some(Some(namespace)) => Ok(Some(self.namespace.get_or_init(|| {
                 let (bare, narrowed) = Default::default();
                 ShownNamespace { whole: Arc::clone(namespace), bare, narrowed }

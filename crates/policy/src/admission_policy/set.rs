@@ -10,7 +10,7 @@ use super::{
     fault::Fault,
     making,
     outline::{self, PolicyOutline},
-    policy::{Binding, Constraints, Mutating, Named, Policy, Rule, Rules, Validating},
+    policy::{Binding, Constraints, Mutating, Policy, Rule, Rules, Validating},
     programs::Programs,
     request::{Kind, Request},
     trace::{MatchTrace, PolicyTrace},
@@ -134,12 +134,6 @@ impl PolicySet {
         self.len() == 0
     }
 
-    /// Whether policies ask what a namespace is: by a selector, or in an expression.
-    #[must_use]
-    pub fn looks_at_namespaces(&self) -> bool {
-        self.validating.looks_at_namespaces() || self.mutating.looks_at_namespaces()
-    }
-
     /// Whether a rule of a policy is for a group.
     #[must_use]
     pub fn concerns(&self, group: &str) -> bool {
@@ -236,18 +230,6 @@ impl<R: Rules> Collection<R> {
         of.reserve_exact(1);
         of.insert(at, binding);
         Ok(())
-    }
-
-    fn looks_at_namespaces(&self) -> bool {
-        let selects = |constraints: &Constraints| !constraints.namespaces.is_empty();
-        let asks = |named: &Named| named.expression.names("namespaceObject");
-        let by_policy = self.policies.values().any(|policy| {
-            selects(&policy.constraints)
-                || policy.sees_namespaces
-                || policy.conditions.iter().any(asks)
-        });
-        let bindings = self.bindings.values().flatten();
-        by_policy || bindings.filter_map(|binding| binding.constraints.as_ref()).any(selects)
     }
 
     fn concerns(&self, group: &str) -> bool {

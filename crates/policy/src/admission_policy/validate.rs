@@ -178,7 +178,7 @@ impl Session<'_> {
                 return Ok(trace);
             }
         };
-        let namespace = self.namespace()?.filter(|_| policy.sees_namespaces);
+        let namespace = self.namespace_for(policy)?;
         let object = self.as_kind(object, &matched.kind)?;
         let old_object = self.as_kind(self.request.old_object.as_ref(), &matched.kind)?;
         let request = self.request_json(matched);

@@ -162,6 +162,39 @@ fn a_namespace_that_is_missing_is_asked_for_or_refused() {
 }
 
 #[test]
+fn a_namespace_is_asked_for_by_policies_that_look_at_it_and_no_others() {
+    let plain = policy("validations:\n- {expression: 'true'}");
+    let looking = policy("validations:\n- {expression: 'has(namespaceObject.metadata)'}");
+    let told = policy(
+        "validations:\n- {expression: 'true', messageExpression: 'namespaceObject.metadata.name'}",
+    );
+    let annotated = policy(
+        "validations:\n- {expression: 'true'}\nauditAnnotations:\n- {key: a, valueExpression: 'namespaceObject.metadata.name'}",
+    );
+    let by_variable = policy(
+        "variables:\n- {name: n, expression: 'namespaceObject.metadata.name'}\nvalidations:\n- {expression: 'variables.n != \"x\"'}",
+    );
+    let unheard = |text: &str| {
+        let mut bench = Bench::new(text);
+        "unheard".clone_into(&mut bench.request.namespace);
+        bench
+    };
+    assert_eq!(unheard(&plain).refusal(), None);
+    for text in [&looking, &told, &annotated, &by_variable] {
+        assert_eq!(unheard(text).needs(), [Need::Namespace("unheard".to_owned())], "{text}");
+    }
+    // One that looks does not make the others wait for what they find.
+    let false_ = policy(FALSE);
+    assert_eq!(unheard(&false_).told(), "hit");
+    // What does not exist is refused all the same.
+    for text in [&plain, &looking, &false_] {
+        let mut bench = Bench::new(text);
+        "gone".clone_into(&mut bench.request.namespace);
+        assert_eq!(bench.refusal().unwrap().0, 404, "{text}");
+    }
+}
+
+#[test]
 fn bindings_narrow() {
     let narrowed = |text: &str| {
         let spec = format!("validationActions: [Deny]\nmatchResources:\n  {text}");

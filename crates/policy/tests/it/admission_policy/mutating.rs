@@ -1,5 +1,6 @@
 //! What mutations make: patches, merges, second passes, errors.
 
+use nullius_policy::admission_policy::Need;
 use serde_json::{Value as Json, json};
 
 use super::{Bench, bound, mutation, named_mutation};
@@ -43,6 +44,23 @@ fn a_json_patch_changes_the_object() {
     );
     let run = &decision.trace[0].bindings[0].runs[0];
     assert_eq!((run.mutations.len(), decision.trace[0].kind), (1, "MutatingAdmissionPolicy"));
+}
+
+#[test]
+fn a_namespace_is_asked_for_by_mutations_that_look_at_it_and_no_others() {
+    let hostname = |expression: &str| {
+        let step =
+            format!("JSONPatch{{op: \"add\", path: \"/spec/hostname\", value: {expression}}}");
+        Bench::new(&patch(&format!("[{step}]")))
+    };
+    let mut plain = hostname("\"a\"");
+    "unheard".clone_into(&mut plain.request.namespace);
+    assert_eq!(plain.decide().mutated.unwrap()["spec"]["hostname"], "a");
+    "gone".clone_into(&mut plain.request.namespace);
+    assert_eq!(plain.refusal().unwrap().0, 404);
+    let mut looking = hostname("namespaceObject.metadata.name");
+    "unheard".clone_into(&mut looking.request.namespace);
+    assert_eq!(looking.needs(), [Need::Namespace("unheard".to_owned())]);
 }
 
 #[test]
