@@ -26,6 +26,8 @@ mod lead;
 mod levels;
 mod listener;
 mod meters;
+#[cfg(test)]
+mod plane;
 mod policies;
 mod record;
 mod replicas;

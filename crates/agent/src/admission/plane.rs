@@ -1,4 +1,5 @@
-//! An API server over real TLS that holds a few objects, and can refuse, be slow, or be written by somebody else.
+#![allow(clippy::unwrap_used, reason = "test")]
+//! An API server over real TLS that holds a few objects, and can refuse, be slow, be away, or be written by somebody else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,6 +29,14 @@ pub(super) struct Held {
     /// By path.
     pub(super) objects: BTreeMap<String, Value>,
     pub(super) pods: Vec<Value>,
+    /// What stands in lists, by path; a list that is not here is empty.
+    pub(super) lists: BTreeMap<String, Vec<Value>>,
+    /// Whether anything is listed.
+    pub(super) is_listing: bool,
+    /// Lists that nobody may see.
+    pub(super) unlisted: BTreeSet<String>,
+    /// What it says its version is.
+    pub(super) version: String,
     /// Namespaces that nobody may change.
     pub(super) refused: BTreeSet<String>,
     /// Namespaces about which there is no answer.
@@ -38,6 +47,20 @@ pub(super) struct Held {
     pub(super) tried: BTreeMap<String, usize>,
     /// Where the authority stands that clients believe.
     directory: Option<tempfile::TempDir>,
+}
+
+impl Held {
+    fn listed(&self, path: &str) -> Response<Full<Bytes>> {
+        if !self.is_listing {
+            return failed(503, "it is away");
+        }
+        if self.unlisted.contains(path) {
+            return failed(403, "nobody may list it");
+        }
+        let items = self.lists.get(path).cloned().unwrap_or_default();
+        let list = json!({ "apiVersion": "v1", "kind": "List", "metadata": { "resourceVersion": "1" }, "items": items });
+        respond(200, &list)
+    }
 }
 
 #[derive(Clone, Default)]
@@ -86,6 +109,7 @@ impl Plane {
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let query = request.uri().query().unwrap_or_default().to_owned();
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         if let Some(name) =
@@ -100,7 +124,17 @@ impl Plane {
                 _ => found(self.held().namespaces.get(name)),
             };
         }
+        if query.contains("watch=") {
+            // Nothing changes but by a new list.
+            std::future::pending::<()>().await;
+        }
         let mut held = self.held();
+        if query.contains("limit=") {
+            return held.listed(&path);
+        }
+        if path == "/version" {
+            return respond(200, &version(&held.version));
+        }
         if path == format!("{SYSTEM}/pods") {
             let list = json!({ "apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": held.pods });
             return respond(200, &list);
@@ -148,6 +182,11 @@ impl Plane {
 /// The path of the ConfigMap in which replicas say what they do.
 pub(super) fn status_path() -> String {
     format!("{SYSTEM}/configmaps/{ADMISSION_STATUS}")
+}
+
+fn version(version: &str) -> Value {
+    json!({ "major": "1", "minor": "", "gitVersion": version, "gitCommit": "", "gitTreeState": "", "buildDate": "",
+            "goVersion": "", "compiler": "", "platform": "" })
 }
 
 fn found(object: Option<&Value>) -> Response<Full<Bytes>> {

@@ -10,23 +10,54 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    admission::levels::{Place, Wish},
+    admission::{
+        levels::{Place, Wish},
+        plane::{Plane, status_path},
+    },
     tasks::Tasks,
 };
-use plane::{Plane, status_path};
 
-mod plane;
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/nullius-system/leases/test";
+const SECRET: &str = "/api/v1/namespaces/nullius-system/secrets/nullius-admission-ca";
 
 /// A replica that leads, beside its API server.
 async fn leader(plane: &Plane) -> Leader {
     let api = plane.serve().await;
+    leader_of(&api, &mut Tasks::new())
+}
+
+fn leader_of(api: &ApiServer, tasks: &mut Tasks) -> Leader {
     let in_force = InForce::compile(&[], Version::LATEST).unwrap();
-    let engines = Engines::in_force(&api, Engine::new(Arc::new(in_force), []).0).unwrap();
+    let engines = Engines::in_force(api, Engine::new(Arc::new(in_force), []).0).unwrap();
     let none = Credential::None;
-    let gate = Gate::watch(&api, &none, engines.clone(), &mut Tasks::new()).unwrap();
+    let gate = Gate::watch(api, &none, engines.clone(), tasks).unwrap();
     let levels = Levels::new(engines.clone(), gate.clone());
     let (terms, _) = watch::channel(None);
-    Leader::new(&api, &none, engines, gate, levels, "self".to_owned(), terms).unwrap()
+    Leader::new(api, &none, engines, gate, levels, "self".to_owned(), terms).unwrap()
+}
+
+/// A replica that contends with others, and its part in it.
+async fn contender(plane: &Plane, tasks: &mut Tasks) -> (Leader, Leadership) {
+    let api = plane.serve().await;
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "s", "resourceVersion": "1" } });
+    plane.held().objects.insert(SECRET.to_owned(), secret);
+    held_by(plane, "", 0);
+    let leadership = Leadership::new(&api, Credential::None, "test", "self".to_owned()).unwrap();
+    (leader_of(&api, tasks), leadership)
+}
+
+/// Whoever holds the Lease now, and how often it changed hands.
+fn held_by(plane: &Plane, holder: &str, transitions: u32) {
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": { "name": "test", "resourceVersion": transitions.to_string(), "creationTimestamp": "2026-06-01T00:00:00Z" },
+        "spec": { "holderIdentity": holder, "leaseTransitions": transitions },
+    });
+    plane.held().objects.insert(LEASE.to_owned(), lease);
+}
+
+fn holder(plane: &Plane) -> Option<String> {
+    plane.held().objects[LEASE]["spec"]["holderIdentity"].as_str().map(str::to_owned)
 }
 
 fn namespace(name: &str, level: &str, mark: Option<&str>) -> Value {
@@ -154,6 +185,81 @@ async fn levels_are_raised_while_a_replica_would_not_enforce_them() {
     leader.lowering.age_asked();
     leader.lowering.lower(&seen, &leader.replicas).await;
     assert_eq!(level(&plane, "shop"), raised());
+}
+
+#[tokio::test]
+async fn whoever_leads_again_counts_anew_how_long_api_servers_ask() {
+    let (plane, mut tasks) = (Plane::default(), Tasks::new());
+    plane.held().is_listing = true;
+    let (mut leader, mut leadership) = contender(&plane, &mut tasks).await;
+    replica(&plane, "self", &[ENFORCES, "shop shop-1"]);
+    let object = namespace("shop", "restricted", None);
+    plane.held().namespaces.insert("shop".to_owned(), object.clone());
+    let mut seen = Seen::default();
+    let place = Place { namespace: Arc::new(object), wish: Wish::Lower, is_marked: false };
+    seen.places.insert("shop".to_owned(), place);
+    leader.engines.completed().await;
+    while leader.gate.is_complete().is_err() {
+        tokio::task::yield_now().await;
+    }
+    let leads = leader.terms.subscribe();
+    assert!(leader.round(&mut leadership).await.unwrap().is_some());
+    assert!(leads.borrow().is_some());
+
+    // Another one led for a while; or it did between two rounds, and this one never saw it.
+    for (transitions, sees_it) in [(5, true), (9, false)] {
+        leader.lowering.lower(&seen, &leader.replicas).await;
+        leader.lowering.age_asked();
+        leader.asked.insert("p".to_owned(), ("c".to_owned(), Instant::now()));
+        if sees_it {
+            held_by(&plane, "other", transitions);
+            assert!(leader.round(&mut leadership).await.unwrap().is_none());
+            assert_eq!(*leads.borrow(), None);
+        }
+        held_by(&plane, "", transitions);
+        assert!(leader.round(&mut leadership).await.unwrap().is_some());
+        assert!(leader.asked.is_empty());
+        leader.lowering.lower(&seen, &leader.replicas).await;
+        assert_eq!(
+            level(&plane, "shop"),
+            raised(),
+            "the other one may have told API servers otherwise"
+        );
+    }
+    // Who goes on leading goes on counting.
+    leader.lowering.age_asked();
+    assert!(leader.round(&mut leadership).await.unwrap().is_some());
+    leader.lowering.lower(&seen, &leader.replicas).await;
+    assert_eq!(level(&plane, "shop"), ("baseline".to_owned(), true));
+}
+
+#[tokio::test]
+async fn a_replica_that_is_not_ready_leads_for_one_round_and_then_lets_others() {
+    let (plane, mut tasks) = (Plane::default(), Tasks::new());
+    let (mut leader, mut leadership) = contender(&plane, &mut tasks).await;
+    let leads = leader.terms.subscribe();
+    // Nothing is known of the cluster; an authority must be made all the same.
+    assert!(leader.round(&mut leadership).await.unwrap().is_some());
+    assert!(plane.held().objects[SECRET]["data"]["current.crt"].is_string());
+    assert_eq!(
+        (holder(&plane), *leads.borrow()),
+        (None, None),
+        "what a leader does for long it does not"
+    );
+
+    assert!(
+        leader.round(&mut leadership).await.unwrap().is_none(),
+        "one that is ready comes first"
+    );
+    assert_eq!(holder(&plane), None);
+    leader.stood_in = leader.stood_in.map(|at| at - STAND_IN);
+    assert!(leader.round(&mut leadership).await.unwrap().is_some());
+    assert_eq!(holder(&plane), None);
+    // One that leads is let lead.
+    leader.stood_in = leader.stood_in.map(|at| at - STAND_IN);
+    held_by(&plane, "other", 7);
+    assert!(leader.round(&mut leadership).await.unwrap().is_none());
+    assert_eq!(holder(&plane).as_deref(), Some("other"));
 }
 
 #[tokio::test]
