@@ -26,11 +26,11 @@ mod lead;
 mod levels;
 mod listener;
 mod meters;
-#[cfg(test)]
-mod plane;
 mod policies;
 mod record;
 mod replicas;
+#[cfg(test)]
+mod tests;
 mod timeout;
 mod webhook;
 

@@ -12,7 +12,7 @@ use super::*;
 use crate::{
     admission::{
         levels::{Place, Wish},
-        plane::{Plane, status_path},
+        tests::plane::{Plane, status_path},
     },
     tasks::Tasks,
 };

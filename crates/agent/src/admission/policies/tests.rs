@@ -2,6 +2,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::admission::tests::plane::Plane;
 
 #[test]
 fn the_minor_version_is_read_from_what_clouds_write() {
@@ -73,4 +74,89 @@ fn of_parameters_no_more_is_watched_than_bindings_refer_to() {
             (some("shop"), some("limits"), None),
         ]
     );
+}
+
+/// A cluster that says everything, and a replica that reads it; time stands still but where a test lets it go on.
+struct Desk {
+    plane: Plane,
+    engines: Engines,
+    _tasks: Tasks,
+    /// As long as somebody works, a clock that stands still does not go on by itself.
+    _busy: std::sync::mpsc::Sender<()>,
+}
+
+impl Desk {
+    async fn new(version: &str) -> Self {
+        let plane = Plane::default();
+        plane.held().is_listing = true;
+        version.clone_into(&mut plane.held().version);
+        let api = plane.serve().await;
+        let (busy, until) = std::sync::mpsc::channel();
+        tokio::task::spawn_blocking(move || until.recv());
+        let mut tasks = Tasks::new();
+        let meters = AdmissionMeters::new(&nullius_telemetry::Metrics::new());
+        let homes = BTreeSet::new();
+        let engines = Engines::start(&api, &Credential::None, homes, meters, &mut tasks).unwrap();
+        let desk = Self { plane, engines, _tasks: tasks, _busy: busy };
+        let mut changes = desk.engines.changes();
+        while desk.engines.standing().is_none() {
+            changes.next().await;
+        }
+        tokio::time::pause();
+        desk
+    }
+
+    /// Lets everybody work until this is so. Between two steps of the clock, a little more than a look apart, everybody has some time of
+    /// the real one.
+    async fn until(&self, is_so: impl Fn(&Engines) -> bool) {
+        let began = std::time::Instant::now();
+        while !is_so(&self.engines) {
+            assert!(began.elapsed() < Duration::from_secs(60), "it does not come so far");
+            self.pass(LOOK).await;
+        }
+    }
+
+    async fn pass(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            tokio::time::advance(LOOK).await;
+            let began = std::time::Instant::now();
+            while began.elapsed() < Duration::from_millis(50) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn server(&self) -> Option<u16> {
+        self.engines.standing().and_then(|standing| standing.server)
+    }
+}
+
+#[tokio::test]
+async fn the_version_of_the_api_server_is_asked_for_again() {
+    let desk = Desk::new("v1.36.3").await;
+    assert_eq!(desk.server(), Some(36));
+    let before = desk.engines.standing().unwrap();
+    "v1.38.0-alpha.1".clone_into(&mut desk.plane.held().version);
+    desk.until(|engines| engines.standing().is_some_and(|standing| standing.server == Some(38)))
+        .await;
+    let after = desk.engines.standing().unwrap();
+    let (before, after) = (before.engine.in_force(), after.engine.in_force());
+    assert!(!std::ptr::eq(before, after), "nothing that was compiled for another version holds");
+}
+
+#[tokio::test]
+async fn a_replica_that_hears_nothing_is_deaf_until_it_hears_again() {
+    let desk = Desk::new("v1.36.3").await;
+    desk.pass(Duration::from_secs(300)).await;
+    assert_eq!(desk.engines.deaf(), None, "nothing happens, and it hears that");
+    desk.plane.held().is_listing = false;
+    desk.pass(Duration::from_secs(60)).await;
+    assert_eq!(desk.engines.deaf(), None, "what was heard a minute ago still counts");
+    desk.pass(Duration::from_secs(40)).await;
+    assert!(desk.engines.deaf().is_some());
+    assert!(desk.engines.standing().is_some(), "it goes on answering by what it knows");
+    assert_eq!(desk.engines.namespace("shop"), None);
+    desk.plane.held().is_listing = true;
+    desk.until(|engines| engines.deaf().is_none()).await;
 }

@@ -1,10 +1,10 @@
-#![allow(clippy::unwrap_used, reason = "test")]
 //! An API server over real TLS that holds a few objects, and can refuse, be slow, be away, or be written by somebody else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -22,29 +22,31 @@ use tokio_util::sync::CancellationToken;
 const HOST: &str = "localhost";
 const SYSTEM: &str = "/api/v1/namespaces/nullius-system";
 
+const WATCH: Duration = Duration::from_secs(10);
+
 /// What it holds, and how it behaves.
 #[derive(Default)]
-pub(super) struct Held {
-    pub(super) namespaces: BTreeMap<String, Value>,
+pub(in crate::admission) struct Held {
+    pub(in crate::admission) namespaces: BTreeMap<String, Value>,
     /// By path.
-    pub(super) objects: BTreeMap<String, Value>,
-    pub(super) pods: Vec<Value>,
+    pub(in crate::admission) objects: BTreeMap<String, Value>,
+    pub(in crate::admission) pods: Vec<Value>,
     /// What stands in lists, by path; a list that is not here is empty.
-    pub(super) lists: BTreeMap<String, Vec<Value>>,
+    pub(in crate::admission) lists: BTreeMap<String, Vec<Value>>,
     /// Whether anything is listed.
-    pub(super) is_listing: bool,
+    pub(in crate::admission) is_listing: bool,
     /// Lists that nobody may see.
-    pub(super) unlisted: BTreeSet<String>,
+    pub(in crate::admission) unlisted: BTreeSet<String>,
     /// What it says its version is.
-    pub(super) version: String,
+    pub(in crate::admission) version: String,
     /// Namespaces that nobody may change.
-    pub(super) refused: BTreeSet<String>,
+    pub(in crate::admission) refused: BTreeSet<String>,
     /// Namespaces about which there is no answer.
-    pub(super) slow: BTreeSet<String>,
+    pub(in crate::admission) slow: BTreeSet<String>,
     /// How often somebody else writes a namespace first.
-    pub(super) contended: BTreeMap<String, usize>,
+    pub(in crate::admission) contended: BTreeMap<String, usize>,
     /// How often each was to be written.
-    pub(super) tried: BTreeMap<String, usize>,
+    pub(in crate::admission) tried: BTreeMap<String, usize>,
     /// Where the authority stands that clients believe.
     directory: Option<tempfile::TempDir>,
 }
@@ -64,15 +66,15 @@ impl Held {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Plane(Arc<Mutex<Held>>);
+pub(in crate::admission) struct Plane(Arc<Mutex<Held>>);
 
 impl Plane {
-    pub(super) fn held(&self) -> MutexGuard<'_, Held> {
+    pub(in crate::admission) fn held(&self) -> MutexGuard<'_, Held> {
         self.0.lock().unwrap()
     }
 
     /// Listens as long as the test runs.
-    pub(super) async fn serve(&self) -> ApiServer {
+    pub(in crate::admission) async fn serve(&self) -> ApiServer {
         nullius_tls::install_provider();
         let now = Timestamp::now();
         let signer = ServingAuthority::create(HOST, now).unwrap();
@@ -125,8 +127,13 @@ impl Plane {
             };
         }
         if query.contains("watch=") {
-            // Nothing changes but by a new list.
-            std::future::pending::<()>().await;
+            // Nothing changes: a watch ends as the client wants it to.
+            tokio::time::sleep(WATCH).await;
+            let is_listing = self.held().is_listing;
+            return match is_listing {
+                true => Response::new(Full::default()),
+                false => failed(503, "it is away"),
+            };
         }
         let mut held = self.held();
         if query.contains("limit=") {
@@ -180,7 +187,7 @@ impl Plane {
 }
 
 /// The path of the ConfigMap in which replicas say what they do.
-pub(super) fn status_path() -> String {
+pub(in crate::admission) fn status_path() -> String {
     format!("{SYSTEM}/configmaps/{ADMISSION_STATUS}")
 }
 
