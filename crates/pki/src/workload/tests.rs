@@ -193,10 +193,12 @@ fn a_leaf_that_is_no_svid_is_refused_by_name() {
     assert_eq!(lists.unwrap_err(), SvidError::Authority("its key usage has CRL sign"));
     let cannot = told(&|params| params.key_usages = vec![KeyUsagePurpose::KeyAgreement]);
     assert_eq!(cannot.unwrap_err(), SvidError::KeyUsage);
-    let server_only = told(&|params| {
-        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth]
-    });
-    assert!(matches!(server_only.unwrap_err(), SvidError::NotVerified { .. }));
+    use rcgen::ExtendedKeyUsagePurpose::{ClientAuth, CodeSigning, ServerAuth};
+    for usages in [vec![ServerAuth], vec![ClientAuth], vec![CodeSigning]] {
+        let told = told(&|params| params.extended_key_usages.clone_from(&usages));
+        assert!(matches!(told.unwrap_err(), SvidError::NotVerified { .. }), "{usages:?}");
+    }
+    told(&|params| params.extended_key_usages = vec![CodeSigning, ClientAuth, ServerAuth]).unwrap();
     for bad in [
         "spiffe://shop.example.org/ns/web/../sa/page",
         "spiffe://shop.example.org/ns/web\0/sa/page",

@@ -5,7 +5,10 @@ use std::fmt;
 use nullius_model::{ParseSpiffeError, SpiffeId, Timestamp};
 use rcgen::PublicKeyData as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage,
+    RequiredEkuNotFoundContext, anchor_from_trusted_cert,
+};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::TrustBundle;
@@ -117,6 +120,27 @@ pub fn split_certificates(mut der: &[u8]) -> Result<Vec<CertificateDer<'static>>
     Ok(all)
 }
 
+/// Where a certificate says its extended usages, those of an SVID are both ends of TLS.
+struct BothEnds;
+
+impl ExtendedKeyUsageValidator for BothEnds {
+    fn validate(&self, usages: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let present = usages
+            .map(|usage| usage.map(|usage| usage.to_decoded_oid()))
+            .collect::<Result<Vec<_>, _>>()?;
+        for (usage, end) in [
+            (KeyUsage::SERVER_AUTH_REPR, KeyUsage::server_auth()),
+            (KeyUsage::CLIENT_AUTH_REPR, KeyUsage::client_auth()),
+        ] {
+            if !present.is_empty() && !present.iter().any(|oid| oid == usage) {
+                let context = RequiredEkuNotFoundContext { required: end, present };
+                return Err(webpki::Error::RequiredEkuNotFoundContext(context));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Proves who presents a chain, by the bundle of the leaf's own trust domain alone.
 pub fn verify_x509_svid<'b>(
     chain: &[CertificateDer<'_>],
@@ -148,13 +172,17 @@ pub fn verify_x509_svid<'b>(
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
     let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
     let entity = EndEntityCert::try_from(leaf).map_err(|error| refused(error.to_string()))?;
-    // Where extended usages are said, an SVID has both.
-    for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
-        let algorithms = webpki::ALL_VERIFICATION_ALGS;
-        entity
-            .verify_for_usage(algorithms, &anchors, issuers, at, usage, None, None)
-            .map_err(|error| refused(error.to_string()))?;
-    }
+    entity
+        .verify_for_usage(
+            webpki::ALL_VERIFICATION_ALGS,
+            &anchors,
+            issuers,
+            at,
+            BothEnds,
+            None,
+            None,
+        )
+        .map_err(|error| refused(error.to_string()))?;
     Ok((id, until))
 }
 
