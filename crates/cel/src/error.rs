@@ -72,6 +72,12 @@ pub enum EvalError {
         /// The limit in bytes.
         limit: usize,
     },
+    /// It looked at more values than any expression has reason to: what shares its parts is endless to whoever compares it.
+    #[error("operation cancelled: more than {limit} values were compared")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
     /// It asks for an authorization check whose answer is not known yet: fetch it and evaluate again.
     #[error("the answer of an authorization check is not known: {0}")]
     Needs(Box<AccessCheck>),

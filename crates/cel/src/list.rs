@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
-use crate::value::Value;
+use crate::{error::Fallible, machine::Machine, value::Value};
 
 /// A list of values.
 #[derive(Clone, Debug)]
@@ -58,18 +58,37 @@ impl<'a> List<'a> {
     }
 
     /// Items that cannot be compared count as equal, as they do in cel-go.
-    pub(crate) fn equals(&self, other: &List<'_>) -> bool {
-        self.len() == other.len()
-            && self.iter().zip(other.iter()).all(|(one, two)| one.equality(&two) != Some(false))
+    pub(crate) fn equals(&self, other: &List<'_>, machine: &mut Machine<'_>) -> Fallible<bool> {
+        if self.len() != other.len() {
+            return Ok(false);
+        }
+        for (one, two) in self.iter().zip(other.iter()) {
+            machine.compare_one()?;
+            if one.equality(&two, machine)? == Some(false) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
-    pub(crate) fn contains(&self, wanted: &Value<'_>) -> bool {
-        match (self, wanted) {
-            (List::Json(items), Value::String(text)) => {
-                items.iter().any(|item| item.as_str() == Some(text.as_str()))
-            }
-            // What is looked for says whether it is equal: values of an extension do not say the same of others.
-            _ => self.iter().any(|item| wanted.equals(&item)),
+    pub(crate) fn contains(&self, wanted: &Value<'_>, machine: &mut Machine<'_>) -> Fallible<bool> {
+        if let (List::Json(items), Value::String(text)) = (self, wanted) {
+            return Ok(items.iter().any(|item| item.as_str() == Some(text.as_str())));
+        }
+        // What is looked for says whether it is equal: values of an extension do not say the same of others.
+        Ok(position(self.iter(), |item| wanted.equals(item, machine))?.is_some())
+    }
+}
+
+/// The place of the first item that holds.
+pub(crate) fn position<'a>(
+    items: impl Iterator<Item = Value<'a>>,
+    mut holds: impl FnMut(&Value<'a>) -> Fallible<bool>,
+) -> Fallible<Option<usize>> {
+    for (place, item) in items.enumerate() {
+        if holds(&item)? {
+            return Ok(Some(place));
         }
     }
+    Ok(None)
 }

@@ -26,6 +26,10 @@ pub const COST_LIMIT: u64 = 1_000_000;
 pub const VALUE_LIMIT: usize = 16 * 1024 * 1024;
 /// The interrupt is looked at once in so many iterations.
 const CHECK_FREQUENCY: u32 = 100;
+/// One evaluation compares no more parts of values than there are in the largest value: of how many bytes of it there is one.
+const BYTES_PER_PART: usize = 4;
+/// Comparing so many counts as an iteration.
+const COMPARED_PER_ITERATION: usize = 64;
 /// Copying so many bytes counts as an iteration.
 const BYTES_PER_ITERATION: usize = 4096;
 
@@ -145,6 +149,7 @@ pub(crate) struct Machine<'a> {
     cost: u64,
     iterations: u32,
     copied: usize,
+    compared: usize,
 }
 
 impl<'a> Machine<'a> {
@@ -168,6 +173,7 @@ impl<'a> Machine<'a> {
             cost: 0,
             iterations: 0,
             copied: 0,
+            compared: 0,
         }
     }
 
@@ -176,9 +182,19 @@ impl<'a> Machine<'a> {
         Machine::new(&[], &[], Vec::new(), None, Scalars::HaveNothing, Budget::default())
     }
 
+    /// What is made is no larger than the limit, written out: whoever gets it may walk through it.
     pub(crate) fn run(mut self, root: NodeId) -> Outcome<'a> {
-        let result = self.eval(root);
+        let result = self.eval(root).and_then(|value| match value.is_made() {
+            true => self.fit(&value).map(|()| value),
+            false => Ok(value),
+        });
         Outcome { result, cost: self.cost }
+    }
+
+    /// An error where a value is larger than the limit, written out.
+    pub(crate) fn fit(&self, value: &Value<'_>) -> Fallible<()> {
+        let limit = self.budget.value_bytes;
+        if value.is_within(limit) { Ok(()) } else { Err(EvalError::TooLarge { limit }) }
     }
 
     /// Counts cost; an error beyond the budget.
@@ -196,6 +212,16 @@ impl<'a> Machine<'a> {
             return Err(EvalError::Interrupted);
         }
         Ok(())
+    }
+
+    /// Counts two parts of values that are compared; an error when the shell says stop, or beyond the limit.
+    pub(crate) fn compare_one(&mut self) -> Fallible<()> {
+        self.compared += 1;
+        let limit = self.budget.value_bytes / BYTES_PER_PART;
+        if self.compared > limit {
+            return Err(EvalError::TooMany { limit });
+        }
+        if self.compared.is_multiple_of(COMPARED_PER_ITERATION) { self.iterate() } else { Ok(()) }
     }
 
     /// Counts the bytes of a value about to be made; an error beyond the limit.
@@ -374,7 +400,7 @@ impl<'a> Machine<'a> {
             }
             Node::Member { set, .. } => {
                 let item = first?;
-                operators::is_member(&item, set)
+                operators::is_member(self, &item, set)
             }
             Node::Matches { regex, pattern, cost, .. } => {
                 let text = first?;

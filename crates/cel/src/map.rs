@@ -7,6 +7,7 @@ use serde_json::{Map as JsonMap, Value as Json};
 use crate::{
     error::{EvalError, Fallible},
     library::{cidr::Cidr, go},
+    machine::Machine,
     value::{Text, Value},
 };
 
@@ -278,6 +279,17 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// Whether something holds for each entry.
+    pub(crate) fn all(&self, mut holds: impl FnMut(&Value<'_>, &Value<'_>) -> bool) -> bool {
+        match self {
+            Map::Json(entries) => entries.iter().all(|(key, value)| {
+                holds(&Value::String(Text::Borrowed(key)), &Value::from_json(value))
+            }),
+            Map::Borrowed(entries) => entries.entries.iter().all(|(key, value)| holds(key, value)),
+            Map::Owned(entries) => entries.entries.iter().all(|(key, value)| holds(key, value)),
+        }
+    }
+
     pub(crate) fn borrow(&'a self) -> Map<'a> {
         match self {
             Map::Json(entries) => Map::Json(entries),
@@ -287,10 +299,17 @@ impl<'a> Map<'a> {
     }
 
     /// Values that cannot be compared count as equal, as they do in cel-go.
-    pub(crate) fn equals(&self, other: &Map<'_>) -> bool {
-        self.len() == other.len()
-            && self.entries().iter().all(|(key, value)| {
-                other.get(key).is_some_and(|found| value.equality(&found) != Some(false))
-            })
+    pub(crate) fn equals(&self, other: &Map<'_>, machine: &mut Machine<'_>) -> Fallible<bool> {
+        if self.len() != other.len() {
+            return Ok(false);
+        }
+        for (key, value) in self.entries() {
+            machine.compare_one()?;
+            let Some(found) = other.get(&key) else { return Ok(false) };
+            if value.equality(&found, machine)? == Some(false) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{library::go, types::Type, value::Value};
+use crate::{error::Fallible, library::go, machine::Machine, types::Type, value::Value};
 
 /// The type of an operation of a JSON patch.
 const PATCH: &str = "JSONPatch";
@@ -54,13 +54,18 @@ impl<'a> Object<'a> {
         &*self.type_name == PATCH
     }
 
-    pub(crate) fn equals(&self, other: &Object<'_>) -> bool {
-        self.type_name == other.type_name
-            && self.fields.len() == other.fields.len()
-            && self
-                .fields
-                .iter()
-                .all(|(name, value)| other.field(name).is_some_and(|found| found.equals(value)))
+    pub(crate) fn equals(&self, other: &Object<'_>, machine: &mut Machine<'_>) -> Fallible<bool> {
+        if self.type_name != other.type_name || self.fields.len() != other.fields.len() {
+            return Ok(false);
+        }
+        for (name, value) in &self.fields {
+            machine.compare_one()?;
+            let Some(found) = other.field(name) else { return Ok(false) };
+            if !found.equals(value, machine)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -6,10 +6,12 @@ use std::{cmp::Ordering, fmt, mem, net::IpAddr, sync::Arc};
 use serde_json::Value as Json;
 
 use crate::{
+    error::Fallible,
     library::{
         authz::AuthzValue, cidr::Cidr, format::Format, quantity::Quantity, semver::Semver, url::Url,
     },
     list::List,
+    machine::Machine,
     map::Map,
     object::Object,
     time::{Duration, Timestamp},
@@ -271,24 +273,33 @@ impl<'a> Value<'a> {
     }
 
     /// Whether the two are equal: false for unlike types, by value across numbers.
-    #[must_use]
-    pub fn equals(&self, other: &Value<'_>) -> bool {
-        self.equality(other) == Some(true)
+    pub(crate) fn equals(&self, other: &Value<'_>, machine: &mut Machine<'_>) -> Fallible<bool> {
+        Ok(self.equality(other, machine)? == Some(true))
     }
 
     /// CEL's `==`; `None` where it errs: values of an extension are compared with their like and with `null` alone.
-    pub(crate) fn equality(&self, other: &Value<'_>) -> Option<bool> {
+    pub(crate) fn equality(
+        &self,
+        other: &Value<'_>,
+        machine: &mut Machine<'_>,
+    ) -> Fallible<Option<bool>> {
         match (self, other) {
-            (Value::Null, _) | (_, Value::Null) => Some(self.is_same(other)),
-            _ => self.equality_of_value(other),
+            (Value::Null, _) | (_, Value::Null) => self.is_same(other, machine).map(Some),
+            _ => self.equality_of_value(other, machine),
         }
     }
 
     /// What the left value says of the right one: inside of an optional `null` is as unlike as anything.
-    fn equality_of_value(&self, other: &Value<'_>) -> Option<bool> {
+    fn equality_of_value(
+        &self,
+        other: &Value<'_>,
+        machine: &mut Machine<'_>,
+    ) -> Fallible<Option<bool>> {
         match (self, other) {
-            (Value::Optional(Some(one)), Value::Optional(Some(two))) => one.equality_of_value(two),
-            (Value::Quantity(_), Value::Quantity(two)) if two.is_computed() => None,
+            (Value::Optional(Some(one)), Value::Optional(Some(two))) => {
+                one.equality_of_value(two, machine)
+            }
+            (Value::Quantity(_), Value::Quantity(two)) if two.is_computed() => Ok(None),
             (
                 Value::Ip(_)
                 | Value::Cidr(_)
@@ -297,20 +308,20 @@ impl<'a> Value<'a> {
                 | Value::Url(_)
                 | Value::Format(_),
                 other,
-            ) if mem::discriminant(self) != mem::discriminant(other) => None,
-            _ => Some(self.is_same(other)),
+            ) if mem::discriminant(self) != mem::discriminant(other) => Ok(None),
+            _ => self.is_same(other, machine).map(Some),
         }
     }
 
-    fn is_same(&self, other: &Value<'_>) -> bool {
-        match (self, other) {
+    fn is_same(&self, other: &Value<'_>, machine: &mut Machine<'_>) -> Fallible<bool> {
+        Ok(match (self, other) {
             (Value::Null, Value::Null) => true,
             (Value::Bool(one), Value::Bool(two)) => one == two,
             (Value::Int(one), Value::Int(two)) => one == two,
             (Value::String(one), Value::String(two)) => one.as_str() == two.as_str(),
             (Value::Bytes(one), Value::Bytes(two)) => **one == **two,
-            (Value::List(one), Value::List(two)) => one.equals(two),
-            (Value::Map(one), Value::Map(two)) => one.equals(two),
+            (Value::List(one), Value::List(two)) => one.equals(two, machine)?,
+            (Value::Map(one), Value::Map(two)) => one.equals(two, machine)?,
             (Value::Timestamp(one), Value::Timestamp(two)) => one == two,
             (Value::Duration(one), Value::Duration(two)) => one == two,
             (Value::Type(one), Value::Type(two)) => one == two,
@@ -322,8 +333,44 @@ impl<'a> Value<'a> {
             (Value::Url(one), Value::Url(two)) => one == two,
             (Value::Format(one), Value::Format(two)) => one.name == two.name,
             (Value::Authz(one), Value::Authz(two)) => one == two,
-            (Value::Object(one), Value::Object(two)) => one.equals(two),
+            (Value::Object(one), Value::Object(two)) => one.equals(two, machine)?,
             _ => compare_numbers(self, other) == Some(Ordering::Equal),
+        })
+    }
+
+    /// Whether the value takes at most so many bytes when it is written out, each part as often as it stands in it: what shares its
+    /// parts is small in memory and endless to whoever walks through it.
+    #[must_use]
+    pub fn is_within(&self, bytes: usize) -> bool {
+        let mut left = bytes;
+        self.take_from(&mut left)
+    }
+
+    fn take_from(&self, left: &mut usize) -> bool {
+        let own = match self {
+            Value::String(text) => text.len(),
+            Value::Bytes(octets) => octets.len(),
+            _ => 0,
+        };
+        let Some(rest) = left.checked_sub(size_of::<Value<'_>>() + own) else { return false };
+        *left = rest;
+        match self {
+            Value::List(list) => list.iter().all(|item| item.take_from(left)),
+            Value::Map(map) => map.all(|key, value| key.take_from(left) && value.take_from(left)),
+            Value::Optional(Some(value)) => value.take_from(left),
+            Value::Object(object) => object.fields.iter().all(|(_, field)| field.take_from(left)),
+            _ => true,
+        }
+    }
+
+    /// Whether an expression made it of parts, which it may share.
+    pub(crate) fn is_made(&self) -> bool {
+        match self {
+            Value::List(list) => matches!(list, List::Owned(_)),
+            Value::Map(map) => matches!(map, Map::Owned(_)),
+            Value::Optional(Some(value)) => value.is_made(),
+            Value::Object(_) => true,
+            _ => false,
         }
     }
 

@@ -61,6 +61,9 @@ const BRIEF_LENGTH: usize = ROOM_UNIT;
 const SLOW_FOR: usize = 32;
 
 const CROWDED: &str = "too many reviews wait";
+const TOO_LONG: &str = "the policies take too long";
+/// How much later than it should an evaluation may end: what is left of the API server's time is several times as long.
+const OVERDUE: Duration = Duration::from_millis(100);
 
 /// Answers reviews.
 pub(crate) struct Webhook {
@@ -73,7 +76,7 @@ pub(crate) struct Webhook {
     room: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// Long evaluations at a time: more than there are processors only delay each other.
-    evaluations: Semaphore,
+    evaluations: Arc<Semaphore>,
     /// By entry, of how many reviews more it is expected that they take long.
     slow: [AtomicUsize; Entry::ALL.len()],
 }
@@ -128,7 +131,7 @@ impl Webhook {
             meters,
             room,
             waiting: AtomicUsize::new(0),
-            evaluations: Semaphore::new(2 * processors),
+            evaluations: Arc::new(Semaphore::new(2 * processors)),
             slow: Entry::ALL.map(|_| AtomicUsize::new(0)),
         }
     }
@@ -264,17 +267,23 @@ impl Webhook {
             let step = match self.brief_step(&mut review, &question, &standing, use_by, length) {
                 Ok(Some(step)) => step,
                 Ok(None) => {
-                    let waited = tokio::time::timeout_at(use_by, self.evaluations.acquire()).await;
-                    let Ok(Ok(_turn)) = waited else {
+                    let turn = Arc::clone(&self.evaluations).acquire_owned();
+                    let Ok(Ok(turn)) = tokio::time::timeout_at(use_by, turn).await else {
                         return (refuse(&uid, CROWDED), Some(review));
                     };
                     let (asked, question) = (Arc::clone(&standing), question.clone());
                     let stepped = tokio::task::spawn_blocking(move || {
                         let is_late = || Instant::now() >= use_by;
                         let step = question.ask(&mut review, &asked.engine, &is_late, &|| false);
+                        drop(turn);
                         (review, step)
                     });
-                    let Ok((same, Some(step))) = stepped.await else {
+                    // It looks at the clock itself; what does not, must not make the API server wait for its own time-out.
+                    let stepped = match tokio::time::timeout_at(use_by + OVERDUE, stepped).await {
+                        Ok(stepped) => stepped,
+                        Err(_) => return (refuse(&uid, TOO_LONG), None),
+                    };
+                    let Ok((same, Some(step))) = stepped else {
                         return (defect(&uid), None);
                     };
                     review = same;

@@ -122,7 +122,14 @@ fn contains_text(args: &[Value<'_>], _: Option<&Value<'_>>) -> u64 {
     walked(size(args, 0), WALK) * walked(size(args, 1), WALK)
 }
 
-/// A value walked as a tree of data.
+/// A value walked as a tree of data; one that is too large to be walked costs more than any budget.
+fn walked_whole(value: &Value<'_>) -> u64 {
+    if value.is_made() && !value.is_within(crate::machine::VALUE_LIMIT) {
+        return u64::MAX;
+    }
+    traversal(value)
+}
+
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -203,7 +210,7 @@ fn function_cost(function: &str, overload: &str) -> Option<CallCost> {
             CallCost(|args, _| authz::selector_cost(size(args, 1)))
         }
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" | "includes" => {
-            CallCost(|args, _| args.first().map_or(0, traversal))
+            CallCost(|args, _| args.first().map_or(0, walked_whole))
         }
         "url"
         | "lowerAscii"

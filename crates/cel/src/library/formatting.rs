@@ -53,6 +53,7 @@ pub(crate) fn format<'a>(
             EvalError::Failed(format!("could not parse formatting clause: {reason}"))
         })?;
         rest = after;
+        machine.fit(&value)?;
         let written = clause
             .write(&value, locale)
             .map_err(|reason| EvalError::Failed(format!("error during formatting: {reason}")))?;

@@ -7,6 +7,7 @@ use super::{convert, ip};
 use crate::{
     error::{EvalError, Fallible},
     list::List,
+    machine::VALUE_LIMIT,
     map::{Entries, Map},
     program::Counted,
     time::Duration,
@@ -102,8 +103,15 @@ pub(crate) fn text<'a>(value: &Value<'a>) -> Option<Value<'a>> {
     }
 }
 
-/// A value as `%v` writes it into a message.
+/// A value as `%v` writes it into a message; one that is too large for any message is only named.
 pub(crate) fn shown(value: &Value<'_>) -> String {
+    if value.is_made() && !value.is_within(VALUE_LIMIT) {
+        return value.type_name().to_owned();
+    }
+    written(value)
+}
+
+fn written(value: &Value<'_>) -> String {
     match value {
         Value::Null => "0".to_owned(),
         Value::Bool(truth) => truth.to_string(),
@@ -116,14 +124,14 @@ pub(crate) fn shown(value: &Value<'_>) -> String {
             format!("[{}]", octets.join(" "))
         }
         Value::List(items) => {
-            let items: Vec<String> = items.iter().map(|item| shown(&item)).collect();
+            let items: Vec<String> = items.iter().map(|item| written(&item)).collect();
             format!("[{}]", items.join(", "))
         }
         Value::Map(map) => {
             let entries: Vec<String> = map
                 .entries()
                 .iter()
-                .map(|(key, value)| format!("{}: {}", shown(key), shown(value)))
+                .map(|(key, value)| format!("{}: {}", written(key), written(value)))
                 .collect();
             format!("{{{}}}", entries.join(", "))
         }
@@ -140,7 +148,7 @@ pub(crate) fn shown(value: &Value<'_>) -> String {
             }
         }
         Value::Type(name) => name.to_string(),
-        Value::Optional(Some(value)) => format!("optional({})", shown(value)),
+        Value::Optional(Some(value)) => format!("optional({})", written(value)),
         Value::Optional(None) => "optional.none()".to_owned(),
         Value::Ip(address) => ip::shown(*address),
         Value::Cidr(cidr) => cidr.to_string(),
@@ -194,7 +202,12 @@ pub(crate) fn read(value: Value<'_>) -> Fallible<Value<'_>> {
             | Value::Semver(_)
             | Value::Url(_)
             | Value::Ip(_)
-            | Value::Cidr(_) => native(&inner).map(Value::some),
+            | Value::Cidr(_) => {
+                if !inner.is_within(VALUE_LIMIT) {
+                    return Err(EvalError::TooLarge { limit: VALUE_LIMIT });
+                }
+                native(&inner).map(Value::some)
+            }
             _ => Ok(Value::Optional(Some(inner))),
         },
         other => Ok(other),

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use super::{Library, list, operators::Operator};
 use crate::{
     error::{EvalError, Fallible},
+    list::position,
     machine::Machine,
     time::Duration,
     types::Type,
@@ -83,21 +84,26 @@ pub(crate) fn declare(library: &mut Library) {
     for (id, element, run) in sums {
         library.member("sum", id, [Type::list(element.clone())], element, run);
     }
-    library.member("indexOf", "list_a_index_of_int", [Type::list(A), A], Type::Int, |_, args| {
-        let (items, wanted) = (list(args, 0)?, second(args)?);
-        Ok(place(items.iter().position(|item| item.equals(wanted))))
-    });
+    library.member(
+        "indexOf",
+        "list_a_index_of_int",
+        [Type::list(A), A],
+        Type::Int,
+        |machine, args| {
+            let (items, wanted) = (list(args, 0)?, second(args)?);
+            position(items.iter(), |item| item.equals(wanted, machine)).map(place)
+        },
+    );
     library.member(
         "lastIndexOf",
         "list_a_last_index_of_int",
         [Type::list(A), A],
         Type::Int,
-        |_, args| {
+        |machine, args| {
             let (items, wanted) = (list(args, 0)?, second(args)?);
-            let at = (0..items.len())
-                .rev()
-                .find(|at| items.get(*at).is_some_and(|item| item.equals(wanted)));
-            Ok(place(at))
+            let backwards = (0..items.len()).rev().filter_map(|at| items.get(at));
+            let at = position(backwards, |item| item.equals(wanted, machine))?;
+            Ok(place(at.map(|at| items.len() - 1 - at)))
         },
     );
 }
@@ -109,7 +115,7 @@ pub(crate) fn declare_includes(library: &mut Library) {
         "list_a_includes_bool",
         [Type::list(A), A],
         Type::Bool,
-        |_, args| Ok(Value::Bool(list(args, 0)?.contains(second(args)?))),
+        |machine, args| Ok(Value::Bool(list(args, 0)?.contains(second(args)?, machine)?)),
     );
 }
 

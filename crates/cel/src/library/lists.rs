@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use super::{Library, int, list};
 use crate::{
     error::{EvalError, Fallible},
-    list::List,
+    list::{List, position},
     machine::Machine,
     types::Type,
     value::Value,
@@ -101,6 +101,7 @@ fn flatten_into<'a>(
     depth: u64,
 ) -> Fallible<()> {
     for item in items.iter() {
+        machine.iterate()?;
         match item {
             Value::List(inner) if depth > 0 => flatten_into(machine, flat, &inner, depth - 1)?,
             other => {
@@ -129,7 +130,8 @@ fn distinct<'a>(machine: &mut Machine<'a>, args: &[Value<'a>]) -> Fallible<Value
         for _ in 0..=kept.len() / 64 {
             machine.iterate()?;
         }
-        if !kept.iter().any(|known| known.equals(&item)) {
+        let known = position(kept.iter().cloned(), |known| known.equals(&item, machine))?;
+        if known.is_none() {
             kept.push(item);
         }
     }

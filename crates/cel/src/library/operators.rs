@@ -65,10 +65,10 @@ impl Operator {
             Operator::Greater => order(left, right, Ordering::is_gt),
             Operator::GreaterEquals => order(left, right, Ordering::is_ge),
             Operator::Equals => {
-                left.equality(right).map(Value::Bool).ok_or_else(EvalError::no_overload)
+                left.equality(right, machine)?.map(Value::Bool).ok_or_else(EvalError::no_overload)
             }
-            Operator::NotEquals => Ok(Value::Bool(!left.equals(right))),
-            Operator::In => contains(left, right),
+            Operator::NotEquals => Ok(Value::Bool(!left.equals(right, machine)?)),
+            Operator::In => contains(machine, left, right),
         }
     }
     /// The operator's name, when values of the left operand's type never have it.
@@ -242,14 +242,22 @@ fn order<'a>(
 }
 
 /// `item in set`, for a literal set, which is asked by hash.
-pub(crate) fn is_member<'a>(item: &Value<'a>, set: &Value<'a>) -> Fallible<Value<'a>> {
+pub(crate) fn is_member<'a>(
+    machine: &mut Machine<'a>,
+    item: &Value<'a>,
+    set: &Value<'a>,
+) -> Fallible<Value<'a>> {
     crate::map::check_hashable(item)?;
-    contains(item, set)
+    contains(machine, item, set)
 }
 
-pub(crate) fn contains<'a>(item: &Value<'a>, container: &Value<'a>) -> Fallible<Value<'a>> {
+fn contains<'a>(
+    machine: &mut Machine<'a>,
+    item: &Value<'a>,
+    container: &Value<'a>,
+) -> Fallible<Value<'a>> {
     match container {
-        Value::List(list) => Ok(Value::Bool(list.contains(item))),
+        Value::List(list) => Ok(Value::Bool(list.contains(item, machine)?)),
         Value::Map(map) => {
             if !matches!(map, Map::Json(_)) && !map.is_empty() {
                 crate::map::check_hashable(item)?;

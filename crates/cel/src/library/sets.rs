@@ -32,7 +32,7 @@ pub(crate) fn declare(library: &mut Library) {
             let (one, two) = (list(args, 0)?, list(args, 1)?);
             for item in one.iter() {
                 weigh(machine, two)?;
-                if two.contains(&item) {
+                if two.contains(&item, machine)? {
                     return Ok(Value::Bool(true));
                 }
             }
@@ -45,7 +45,7 @@ pub(crate) fn declare(library: &mut Library) {
 fn contains<'a>(machine: &mut Machine<'a>, list: &List<'a>, items: &List<'a>) -> Fallible<bool> {
     for item in items.iter() {
         weigh(machine, list)?;
-        if !list.contains(&item) {
+        if !list.contains(&item, machine)? {
             return Ok(false);
         }
     }

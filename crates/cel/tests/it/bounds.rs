@@ -138,3 +138,66 @@ fn values_stay_below_their_limit() {
         );
     }
 }
+
+/// A list of lists of lists, each of which holds the next one nine times: a few kilobytes that are billions of items to who walks them.
+fn bomb(depth: usize) -> String {
+    (0..depth).fold("[1]".to_owned(), |inner, level| {
+        let name = format!("v{level}");
+        format!("{inner}.map({name}, [{}])", [name.as_str(); 9].join(", "))
+    })
+}
+
+#[test]
+fn what_shares_its_parts_is_no_larger_than_it_is_written_out() {
+    let bomb = bomb(12);
+    let refused = |source: &str| {
+        let program = env().compile(source).unwrap_or_else(|told| panic!("{source}: {told:?}"));
+        let budget = Budget { value_bytes: 256 * 1024, ..Budget::default() };
+        let outcome = program.evaluate(&Activation::new(), budget);
+        outcome.result.map(|value| value.type_name().to_owned()).unwrap_err()
+    };
+    for source in [
+        // Answers.
+        bomb.clone(),
+        format!("optional.of({bomb})"),
+        format!("{{'a': {bomb}}}"),
+        // What writes or walks.
+        format!("'%s'.format([{bomb}])"),
+    ] {
+        assert!(matches!(refused(&source), EvalError::TooLarge { .. }), "{source}");
+    }
+    for source in [
+        format!("[{bomb}].all(x, x == x)"),
+        format!("[{bomb}].all(x, x != x)"),
+        format!("[{bomb}].all(x, x in [x])"),
+        format!("[{bomb}].all(x, [x].indexOf(x) == 0)"),
+        format!("[{bomb}].all(x, [x].lastIndexOf(x) == 0)"),
+        format!("[{bomb}].all(x, sets.contains([x], [x]))"),
+        format!("[{bomb}].all(x, [x, x].distinct().size() == 1)"),
+        format!("[{bomb}].all(x, {{'a': x}} == {{'a': x}})"),
+        format!("[{bomb}].all(x, optional.of(x) == optional.of(x))"),
+    ] {
+        let told = refused(&source);
+        let is_told = matches!(told, EvalError::TooMany { .. } | EvalError::CostLimit);
+        assert!(is_told, "{source}: {told:?}");
+    }
+    let join = refused(&format!("[dyn('a'), dyn({bomb})].join()"));
+    assert_eq!(join, EvalError::Failed("join: invalid input: list".to_owned()));
+    // Of what is shared a little nothing is refused.
+    let small = env().compile(&format!("[{}].all(x, x == x)", self::bomb(4))).unwrap();
+    let outcome = small.evaluate(&Activation::new(), Budget::default());
+    assert!(matches!(outcome.result, Ok(Value::Bool(true))));
+}
+
+#[test]
+fn the_interrupt_is_asked_while_values_are_compared() {
+    let program = env().compile(&format!("[{}].all(x, x == x)", bomb(12))).unwrap();
+    let asked = Cell::new(0);
+    let interrupt = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 3
+    };
+    let budget = Budget { interrupt: Some(&interrupt), ..Budget::default() };
+    let outcome = program.evaluate(&Activation::new(), budget);
+    assert_eq!(outcome.result.unwrap_err(), EvalError::Interrupted);
+}

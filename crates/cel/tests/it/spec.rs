@@ -99,6 +99,6 @@ fn same(one: &Value<'_>, two: &Value<'_>) -> bool {
                     .iter()
                     .all(|(key, value)| two.get(key).is_some_and(|other| same(value, &other)))
         }
-        (one, two) => one.type_name() == two.type_name() && one.equals(two),
+        (one, two) => tagged::write(one) == tagged::write(two),
     }
 }

@@ -302,6 +302,18 @@ fn cve_2026_23881_loops_doubling_texts_and_variables_end_in_a_refusal_and_not_in
             json!({ "name": format!("v{n}"), "expression": format!("{before} + {before}") })
         })
         .collect();
+    // Each holds the one before nine times, and none of them takes any room.
+    let shared: Vec<Value> = (0..14)
+        .map(|n| {
+            let before = if n == 0 { "1".to_owned() } else { format!("variables.v{}", n - 1) };
+            let items = vec![before; 9].join(", ");
+            json!({ "name": format!("v{n}"), "expression": format!("[{items}]") })
+        })
+        .collect();
+    let nested = (0..12).fold("[1]".to_owned(), |inner, level| {
+        format!("{inner}.map(v{level}, [{}])", vec![format!("v{level}"); 9].join(", "))
+    });
+    let compared = format!("[{nested}].all(x, x == x)");
     let bomb = |name: &str, variables: Value, expression: &str| {
         court.validating(
             name,
@@ -315,8 +327,10 @@ fn cve_2026_23881_loops_doubling_texts_and_variables_end_in_a_refusal_and_not_in
     court.enforce(&[
         ("loops.yaml", bomb("loops", json!([]), &loops)),
         ("doubling.yaml", bomb("doubling", Value::Array(doubled), "size(variables.v39) > 0")),
+        ("sharing.yaml", bomb("sharing", Value::Array(shared), "variables.v13 == variables.v13")),
+        ("comparing.yaml", bomb("comparing", json!([]), &compared)),
     ]);
-    for name in ["loops", "doubling"] {
+    for name in ["loops", "doubling", "sharing", "comparing"] {
         let tried =
             json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name } });
         court.refuses("configmaps", &tried, "denied the request");
