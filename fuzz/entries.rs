@@ -8,7 +8,7 @@ use nullius_admission::{
 };
 use nullius_audit::api_server::{LIST_EVENTS, rbac_permission, read_list};
 use nullius_cel::{Activation, Budget, Env, Type, Value};
-use nullius_manifest::{Found, Source, objects};
+use nullius_manifest::{Found, Place, Source, objects};
 use nullius_model::{ClusterName, Timestamp};
 use nullius_policy::{
     admission_policy::{Fault, PolicySet, Request, Version},
@@ -85,12 +85,39 @@ pub(super) fn admission_review(bytes: &[u8]) {
     }
 }
 
-/// A file of objects: scanned, and written in every form.
+/// A file of objects: read, as an API server would hold them, and read again.
 pub(super) fn yaml_intake(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let lines = text.split('\n').count();
+    let is_within = |place: Place| (1..=lines + 1).contains(&place.line) && place.column > 0;
+    objects(text, |found| match found {
+        Found::Object(manifest) => {
+            let whole = manifest.to_json();
+            assert_eq!(whole["kind"], manifest.kind.as_str());
+            let held = manifest.as_api_object();
+            assert!(held.faults.iter().all(|fault| is_within(fault.place)), "{:?}", held.faults);
+            assert!(held.object.is_some() || !held.faults.is_empty(), "nobody says why");
+            let mut again = Vec::new();
+            objects(&whole.to_string(), |found| again.push(found));
+            let [Found::Object(again)] = again.as_slice() else { panic!("{again:?}") };
+            assert_eq!(again.to_json(), whole, "what was read is read otherwise");
+            assert_eq!(again.as_api_object().object, held.object);
+        }
+        Found::Other(place) => assert!(is_within(place), "{place:?}"),
+        Found::Fault(fault) => {
+            assert!(is_within(fault.place) && !fault.message.is_empty(), "{fault:?}");
+        }
+    });
+}
+
+/// A file of objects: scanned, and written in every form.
+pub(super) fn scanned_file(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let lines = text.split('\n').count();
     let (Ok(level), Ok(today)) = ("restricted".parse(), "2026-11-21".parse()) else { return };
-    let policies = Policies::new(Version::LATEST).with_practice(&Default::default());
+    // What takes long is compiled already.
+    let policies = Policies::sharing(Version::LATEST, PRACTICE.programs().clone())
+        .with_practice(&Default::default());
     let mut scan = Scan::new(level, Waivers::default(), today)
         .with_policies(policies, Sender::default())
         .with_depth(Depth::Traces);

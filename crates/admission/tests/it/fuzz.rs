@@ -80,7 +80,8 @@ macro_rules! target {
 
 target!(cel_source, 400);
 target!(admission_review, 200);
-target!(yaml_intake, 200);
+target!(yaml_intake, 1000);
+target!(scanned_file, 200);
 target!(api_server_audit, 200);
 target!(cluster_documents, 200);
 target!(policies, 200);

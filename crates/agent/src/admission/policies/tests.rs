@@ -2,7 +2,11 @@
 use serde_json::json;
 
 use super::*;
-use crate::admission::tests::plane::Plane;
+use crate::{
+    admission::{baselines::Gate, facts::FactSource, tests::plane::Plane, webhook::Webhook},
+    report,
+};
+use nullius_kube::admission::Questions;
 
 #[test]
 fn the_minor_version_is_read_from_what_clouds_write() {
@@ -80,6 +84,7 @@ fn of_parameters_no_more_is_watched_than_bindings_refer_to() {
 struct Desk {
     plane: Plane,
     engines: Engines,
+    webhook: Webhook,
     _tasks: Tasks,
     /// As long as somebody works, a clock that stands still does not go on by itself.
     _busy: std::sync::mpsc::Sender<()>,
@@ -96,14 +101,19 @@ impl Desk {
         let mut tasks = Tasks::new();
         let meters = AdmissionMeters::new(&nullius_telemetry::Metrics::new());
         let homes = BTreeSet::new();
-        let engines = Engines::start(&api, &Credential::None, homes, meters, &mut tasks).unwrap();
-        let desk = Self { plane, engines, _tasks: tasks, _busy: busy };
-        let mut changes = desk.engines.changes();
-        while desk.engines.standing().is_none() {
-            changes.next().await;
+        let engines =
+            Engines::start(&api, &Credential::None, homes, meters.clone(), &mut tasks).unwrap();
+        let gate = Gate::watch(&api, &Credential::None, engines.clone(), &mut tasks).unwrap();
+        let questions = Questions::new(&api, Credential::None).unwrap();
+        let facts = FactSource::new(questions, engines.clone());
+        let (_, nobody) = watch::channel(None);
+        let (reports, _) = report::open();
+        let webhook = Webhook::new(engines.clone(), facts, gate, nobody, reports, meters);
+        while webhook.is_ready().is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         tokio::time::pause();
-        desk
+        Self { plane, engines, webhook, _tasks: tasks, _busy: busy }
     }
 
     /// Lets everybody work until this is so. Between two steps of the clock, a little more than a look apart, everybody has some time of
@@ -149,14 +159,16 @@ async fn the_version_of_the_api_server_is_asked_for_again() {
 async fn a_replica_that_hears_nothing_is_deaf_until_it_hears_again() {
     let desk = Desk::new("v1.36.3").await;
     desk.pass(Duration::from_secs(300)).await;
-    assert_eq!(desk.engines.deaf(), None, "nothing happens, and it hears that");
+    assert_eq!(desk.webhook.is_ready(), Ok(()), "nothing happens, and it hears that");
     desk.plane.held().is_listing = false;
     desk.pass(Duration::from_secs(60)).await;
-    assert_eq!(desk.engines.deaf(), None, "what was heard a minute ago still counts");
+    assert_eq!(desk.webhook.is_ready(), Ok(()), "what was heard a minute ago still counts");
     desk.pass(Duration::from_secs(40)).await;
     assert!(desk.engines.deaf().is_some());
+    let why = desk.webhook.is_ready().unwrap_err();
+    assert!(why.contains("has not been heard"), "{why}");
     assert!(desk.engines.standing().is_some(), "it goes on answering by what it knows");
     assert_eq!(desk.engines.namespace("shop"), None);
     desk.plane.held().is_listing = true;
-    desk.until(|engines| engines.deaf().is_none()).await;
+    desk.until(|_| desk.webhook.is_ready().is_ok()).await;
 }
