@@ -17,6 +17,10 @@ pub mod fact {
     pub const FACTOR_AT: &str = "factor-at";
     /// The person's groups, joined by `,` (no group name has one).
     pub const GROUPS: &str = "groups";
+    /// Whom the principal acted as.
+    pub const IMPERSONATED: &str = "impersonated";
+    /// With which groups, joined by `,`.
+    pub const IMPERSONATED_GROUPS: &str = "impersonated-groups";
     /// Set on an entry that could not be written at once; its caller was told so and refused.
     pub const WRITTEN_LATE: &str = "written-late";
 }
@@ -47,6 +51,9 @@ pub fn to_k8s_event(event: &AuditEvent) -> Option<Value> {
     put("requestURI", json!(call.request_uri));
     put("verb", json!(call.verb));
     put("user", user_info(event));
+    if let Some(name) = event.facts.get(fact::IMPERSONATED) {
+        put("impersonatedUser", named(name, event.facts.get(fact::IMPERSONATED_GROUPS)));
+    }
     if let Some(source) = event.source {
         put("sourceIPs", json!([source.to_string()]));
     }
@@ -73,12 +80,7 @@ fn user_info(event: &AuditEvent) -> Value {
         Principal::Hub => "nullius:hub".to_owned(),
         Principal::Unproven { .. } => "system:anonymous".to_owned(),
     };
-    let mut user = Map::new();
-    user.insert("username".to_owned(), json!(username));
-    if let Some(groups) = event.facts.get(fact::GROUPS) {
-        let groups: Vec<&str> = groups.split(',').filter(|group| !group.is_empty()).collect();
-        user.insert("groups".to_owned(), json!(groups));
-    }
+    let mut user = named(&username, event.facts.get(fact::GROUPS));
     let mut extra = Map::new();
     if let Some(session) = &event.session {
         extra.insert("nullius.dev/session".to_owned(), json!([session]));
@@ -87,9 +89,18 @@ fn user_info(event: &AuditEvent) -> Value {
         extra.insert("nullius.dev/cluster".to_owned(), json!([cluster]));
     }
     if !extra.is_empty() {
-        user.insert("extra".to_owned(), Value::Object(extra));
+        user["extra"] = Value::Object(extra);
     }
-    Value::Object(user)
+    user
+}
+
+fn named(username: &str, groups: Option<&String>) -> Value {
+    let mut user = json!({ "username": username });
+    if let Some(groups) = groups {
+        let groups: Vec<&str> = groups.split(',').filter(|group| !group.is_empty()).collect();
+        user["groups"] = json!(groups);
+    }
+    user
 }
 
 fn object_ref(call: &KubeCall) -> Value {

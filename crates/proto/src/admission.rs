@@ -8,6 +8,8 @@ pub const DECISIONS: usize = 500;
 pub const USES: usize = 2_000;
 /// Words of the API server in a batch.
 pub const SERVER_WORDS: usize = 500;
+/// Marks of requests of the API server in a batch.
+pub const SERVER_MARKS: usize = 40_000;
 /// Words of a background scan in a batch.
 pub const SCAN_WORDS: usize = 500;
 /// Findings of one object.

@@ -10,7 +10,9 @@ use std::{
 };
 
 use nullius_proto::{
-    admission::{DECISIONS, FINDINGS_OF_OBJECT, SCAN_WORDS, SERVER_WORDS, STANDING, USES},
+    admission::{
+        DECISIONS, FINDINGS_OF_OBJECT, SCAN_WORDS, SERVER_MARKS, SERVER_WORDS, STANDING, USES,
+    },
     agent_v1::{AdmissionBatch, AdmissionDecision, AdmissionUse, ScanWord, ServerWord, scan_word},
     encoded_len,
 };
@@ -128,6 +130,8 @@ struct ServerState {
 struct UseTable {
     by_hash: HashMap<u64, Vec<AdmissionUse>>,
     different: usize,
+    /// How many marks of requests they have together.
+    marks: usize,
 }
 
 impl UseTable {
@@ -144,8 +148,29 @@ impl UseTable {
         true
     }
 
+    /// Adds to a use that is known, or keeps another one where there is room; false where there is none.
+    fn keep(&mut self, hash: u64, mut used: AdmissionUse) -> bool {
+        // Without a mark it is counted all the same, and perhaps by another replica too.
+        used.marks.truncate(SERVER_MARKS.saturating_sub(self.marks));
+        let mut same = self.by_hash.get_mut(&hash).into_iter().flatten();
+        if let Some(known) = same.find(|known| of(&used).is(known)) {
+            known.count += used.count;
+            known.first_millis = known.first_millis.min(used.first_millis);
+            known.last_millis = known.last_millis.max(used.last_millis);
+            self.marks += used.marks.len();
+            known.marks.append(&mut used.marks);
+            return true;
+        }
+        let has_room = self.different < KEPT_SERVER_USES;
+        if has_room {
+            self.insert(hash, used);
+        }
+        has_room
+    }
+
     fn insert(&mut self, hash: u64, used: AdmissionUse) {
         self.different += 1;
+        self.marks += used.marks.len();
         self.by_hash.entry(hash).or_default().push(used);
     }
 
@@ -206,6 +231,7 @@ impl Spool {
             last_millis: at_millis,
             count: 1,
             sample: sample.to_owned(),
+            marks: Vec::new(),
         };
         state.uses.insert(hash, used);
     }
@@ -237,16 +263,10 @@ impl Spool {
         }
         let mut lost = 0;
         for used in heard.uses {
-            let key = of(&used);
-            let hash = self.hasher.hash_one(key);
-            if server.uses.add(hash, &key, used.first_millis, used.last_millis, used.count) {
-                continue;
+            let (hash, count) = (self.hasher.hash_one(of(&used)), used.count);
+            if !server.uses.keep(hash, used) {
+                lost += count;
             }
-            if server.uses.different >= KEPT_SERVER_USES {
-                lost += used.count;
-                continue;
-            }
-            server.uses.insert(hash, used);
         }
         state.lost_uses += lost;
         drop(state);
@@ -360,7 +380,7 @@ impl ServerState {
     }
 
     fn is_crowded(&self) -> bool {
-        self.uses.different > KEPT_SERVER_USES / 2
+        self.uses.different > KEPT_SERVER_USES / 2 || self.uses.marks > SERVER_MARKS / 2
     }
 
     fn take_words(&mut self, batch: &mut AdmissionBatch, bytes: &mut usize) {

@@ -11,6 +11,7 @@ mod words;
 use std::net::IpAddr;
 
 use nullius_model::Timestamp;
+use sha2::{Digest as _, Sha256};
 
 pub use permission::{rbac_permission, rbac_source};
 pub use read::{Listed, NotAList, read_list};
@@ -38,6 +39,8 @@ pub struct Answered {
     pub groups: Vec<String>,
     /// Whom they acted as, where they impersonated somebody.
     pub impersonated: Option<String>,
+    /// The groups that they acted with then.
+    pub impersonated_groups: Vec<String>,
     /// The pod whose token it was.
     pub pod: Option<String>,
     /// From where, as the API server saw it or was told by proxies.
@@ -91,12 +94,31 @@ pub struct Object {
 }
 
 impl Answered {
-    /// Whether a decision fell, and which: what the authorizers said, or that nobody was proven.
+    /// Whether a decision fell, and which: what the authorizers said, that nobody was proven, or that nobody may be impersonated.
     pub fn decision(&self) -> Option<Authorized> {
         match (self.authorized, self.code) {
-            (None, 401) => Some(Authorized::Forbid),
+            (None, 401 | 403) => Some(Authorized::Forbid),
             (authorized, _) => authorized,
         }
+    }
+
+    /// Whether they may not act as whom they named: that is asked before anything about the request itself, which nobody then decides.
+    pub fn is_refused_impersonation(&self) -> bool {
+        self.authorized.is_none() && self.code == 403
+    }
+
+    /// The same for everybody who is told of the request, and for no other request: what a caller may choose is not all of it.
+    pub fn mark(&self) -> u64 {
+        let mut hash = Sha256::new();
+        for time in [self.received, self.at] {
+            hash.update(time.as_nanosecond().to_be_bytes());
+        }
+        let Self { audit_id, stage, username, verb, path, .. } = self;
+        for part in [audit_id, stage, username, verb, path] {
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().iter().take(8).fold(0, |mark, byte| mark << 8 | u64::from(*byte))
     }
 
     /// What the API server itself said of the request, where that is worth an event.

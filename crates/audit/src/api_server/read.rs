@@ -153,9 +153,9 @@ fn answered(event: Event) -> Result<Option<Answered>, NotRead> {
         None => (0, String::new()),
     };
     let user = event.user;
+    let (impersonated, impersonated_groups) =
+        event.impersonated_user.map(|user| (cut(user.username), groups(user.groups))).unzip();
     let pod = user.extra.get(POD_NAME).and_then(|names| names.first());
-    let mut groups = user.groups;
-    groups.truncate(MANY);
     Ok(Some(Answered {
         audit_id: cut(event.audit_id),
         stage: event.stage,
@@ -163,8 +163,9 @@ fn answered(event: Event) -> Result<Option<Answered>, NotRead> {
         at: event.stage_timestamp,
         pod: pod.cloned().map(cut),
         username: cut(user.username),
-        groups: groups.into_iter().map(cut).collect(),
-        impersonated: event.impersonated_user.map(|user| cut(user.username)),
+        groups: groups(user.groups),
+        impersonated,
+        impersonated_groups: impersonated_groups.unwrap_or_default(),
         source: event.source_ips.first().and_then(|address| address.parse::<IpAddr>().ok()),
         user_agent: cut(event.user_agent),
         verb: cut(event.verb),
@@ -181,6 +182,10 @@ fn answered(event: Event) -> Result<Option<Answered>, NotRead> {
             .map(|(key, text)| (cut(key), cut(text)))
             .collect(),
     }))
+}
+
+fn groups(all: Vec<String>) -> Vec<String> {
+    all.into_iter().take(MANY).map(cut).collect()
 }
 
 fn object_of(object: ObjectRef) -> Object {

@@ -329,6 +329,29 @@ fn who_was_never_proven_was_denied_and_what_was_never_decided_was_not() {
 }
 
 #[test]
+fn who_acted_as_whom_is_read_and_who_may_not_was_denied() {
+    let acting = one(|event| {
+        event["impersonatedUser"] =
+            json!({ "username": "robot", "groups": ["system:masters", "system:authenticated"] });
+    });
+    assert_eq!(acting.username, "system:serviceaccount:shop:page");
+    assert_eq!(acting.impersonated.as_deref(), Some("robot"));
+    assert_eq!(acting.impersonated_groups, ["system:masters", "system:authenticated"]);
+    assert_eq!(acting.groups, ["system:serviceaccounts", "system:authenticated"]);
+    // An API server asks that first, and decides nothing of the request when the answer is no.
+    let message = r#"users "robot" is forbidden: User "ada" cannot impersonate resource "users" in API group "" at the cluster scope"#;
+    let refused = one(|event| {
+        event["annotations"] = Value::Null;
+        event["responseStatus"] = json!({ "code": 403, "message": message });
+    });
+    assert!(refused.is_refused_impersonation());
+    assert_eq!(refused.decision(), Some(Authorized::Forbid));
+    let said = refused.said().unwrap();
+    assert_eq!((said.weight, by(&said).0), (Weight::Unauthorized, "Authorization"));
+    assert_eq!(said.sentence, message);
+}
+
+#[test]
 fn long_texts_are_cut_between_letters() {
     let read = one(|event| event["userAgent"] = json!("é".repeat(100_000)));
     assert_eq!(read.user_agent.chars().count(), 4_096);

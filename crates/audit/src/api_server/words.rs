@@ -52,7 +52,7 @@ pub struct Remark {
 }
 
 pub(super) fn said(answered: &Answered) -> Option<Said> {
-    if answered.authorized == Some(Authorized::Forbid) {
+    if answered.authorized == Some(Authorized::Forbid) || answered.is_refused_impersonation() {
         let rule = Remark { policy: "Authorization".to_owned(), ..Remark::default() };
         return Some(Said {
             weight: Weight::Unauthorized,

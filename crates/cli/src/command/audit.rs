@@ -153,7 +153,7 @@ fn event_table() -> Table {
 fn event_row(table: &mut Table, event: &AuditEvent, when: &str) {
     table.row([
         when.to_owned(),
-        event.principal.label(),
+        who(event),
         match &event.kube {
             Some(call) if event.kind == AuditKind::Admission => format!("admission {}", call.verb),
             Some(call) if event.kind == AuditKind::ApiServer => format!("api-server {}", call.verb),
@@ -220,6 +220,15 @@ async fn show(stage: &mut Stage, id: AuditId) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// Who it was, and as whom they acted.
+fn who(event: &AuditEvent) -> String {
+    let who = event.principal.label();
+    match event.facts.get("impersonated") {
+        Some(whom) => format!("{who} as {whom}"),
+        None => who,
+    }
+}
+
 fn in_full(row: &AuditRow, now: Timestamp) -> String {
     let event = &row.event;
     let explanation = event.explanation.as_ref();
@@ -228,7 +237,7 @@ fn in_full(row: &AuditRow, now: Timestamp) -> String {
         ("When", format!("{} ({})", event.at, relative(event.at, now))),
         ("What", event.kind.as_str().to_owned()),
         ("Outcome", event.outcome.as_str().to_owned()),
-        ("Who", event.principal.label()),
+        ("Who", who(event)),
         ("Session", event.session.as_ref().map(ToString::to_string).unwrap_or_default()),
         ("From", event.source.map(|source| source.to_string()).unwrap_or_default()),
         ("Cluster", event.cluster.as_ref().map(ToString::to_string).unwrap_or_default()),

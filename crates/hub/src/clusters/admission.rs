@@ -5,6 +5,7 @@
 //! transaction with its number, so that one that comes again is counted once. Whoever tells too fast waits for its
 //! receipts, and what it then loses is its own to say.
 
+mod counted;
 mod decisions;
 mod pace;
 mod scan;
@@ -17,7 +18,7 @@ use futures::Stream;
 use nullius_model::{AuditKind, AuditOutcome, ClusterName, InfraId, InstanceId};
 use nullius_proto::{
     VERSION,
-    admission::{DECISIONS, REPORT_BYTES, SCAN_WORDS, SERVER_WORDS, USES},
+    admission::{DECISIONS, REPORT_BYTES, SCAN_WORDS, SERVER_MARKS, SERVER_WORDS, USES},
     agent_v1::{
         AdmissionBatch, AdmissionReceipt, AdmissionReport,
         admission_report::Kind,
@@ -32,6 +33,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::control::agent_event;
 use crate::{Hub, record::chain};
 
+pub(super) use counted::Counted;
 pub(super) use pace::Pace;
 
 /// Receipts that wait for an agent which does not read them.
@@ -181,12 +183,15 @@ impl AdmissionService {
             tx.audit(&gap)?;
         }
         let told = batch.uses.iter().filter_map(|used| uses::of(cluster, used, &people, now));
-        let of_server = batch.server_uses.iter();
-        let of_server = of_server.filter_map(|used| server::used(cluster, used, &people, now));
+        let claim = hub.clusters().counted.claim(cluster, &batch.server_uses);
+        let of_server = batch.server_uses.iter().zip(claim.counts());
+        let of_server =
+            of_server.filter_map(|(used, count)| server::used(cluster, used, *count, &people, now));
         let used: Vec<_> = told.chain(of_server).collect();
         tx.usage().merge(&used).await?;
         scan::write(&mut tx, cluster, &batch.scan, now).await?;
         tx.commit().await?;
+        claim.keep();
         Ok(turn)
     }
 
@@ -286,6 +291,10 @@ fn beyond_bounds(batch: &AdmissionBatch, teller: Teller) -> Option<&'static str>
     ];
     if let Some((.., why)) = counts.iter().find(|(count, most, _)| count > most) {
         return Some(why);
+    }
+    let marks = batch.uses.iter().chain(&batch.server_uses).map(|used| used.marks.len());
+    if marks.sum::<usize>() > SERVER_MARKS {
+        return Some("too many marks of requests in one batch");
     }
     batch.scan.iter().find_map(scan::beyond_bounds)
 }

@@ -48,6 +48,7 @@ pub struct Clusters {
     live: LiveRequests,
     seen: Mutex<seen::Seen>,
     pace: admission::Pace,
+    counted: admission::Counted,
     turns: Mutex<HashMap<ClusterName, Arc<RwLock<()>>>>,
 }
 
@@ -61,6 +62,7 @@ impl Clusters {
             live: LiveRequests::default(),
             seen: Mutex::default(),
             pace: admission::Pace::default(),
+            counted: admission::Counted::default(),
             turns: Mutex::default(),
         }
     }

@@ -155,6 +155,7 @@ fn uses(cluster: &ClusterName, answered: &Answered) -> Vec<AdmissionUse> {
     if is_session(&answered.username) {
         return Vec::new();
     }
+    let mark = answered.mark();
     let permission = rbac_permission(cluster, &answered.reason);
     let permission = permission.map(|id| id.to_string()).unwrap_or_default();
     let millis = answered.received.as_millisecond();
@@ -181,19 +182,26 @@ fn uses(cluster: &ClusterName, answered: &Answered) -> Vec<AdmissionUse> {
         last_millis: millis,
         count: 1,
         sample: cut(&answered.audit_id, NAME),
+        marks: vec![mark],
     };
-    let impersonation = answered.impersonated.as_ref().map(|_| AdmissionUse {
+    let impersonation = |allowed| AdmissionUse {
         username: cut(sender, NAME),
         operation: "impersonate".to_owned(),
         resource: "users".to_owned(),
         group: String::new(),
         subresource: String::new(),
         namespace: String::new(),
-        allowed: true,
+        allowed,
         permission: String::new(),
+        marks: vec![!mark],
         ..one.clone()
-    });
-    std::iter::once(one).chain(impersonation).collect()
+    };
+    // Of what they would have done nobody has decided.
+    if answered.is_refused_impersonation() {
+        return vec![impersonation(false)];
+    }
+    let acted = answered.impersonated.as_ref().map(|_| impersonation(true));
+    std::iter::once(one.clone()).chain(acted).collect()
 }
 
 /// What the API server said of a request, where it said something.
@@ -227,8 +235,9 @@ fn word(cluster: &ClusterName, answered: &Answered) -> Option<ServerWord> {
         audit_id: cut(&answered.audit_id, NAME),
         received_micros: answered.received.as_microsecond(),
         username: cut(&answered.username, NAME),
-        groups: answered.groups.iter().take(GROUPS).map(|group| cut(group, NAME)).collect(),
+        groups: names(&answered.groups),
         impersonated: cut(answered.impersonated.as_deref().unwrap_or_default(), NAME),
+        impersonated_groups: names(&answered.impersonated_groups),
         pod: cut(answered.pod.as_deref().unwrap_or_default(), NAME),
         source: answered.source.map(|source| source.to_string()).unwrap_or_default(),
         user_agent: cut(&answered.user_agent, NAME),
@@ -248,6 +257,10 @@ fn word(cluster: &ClusterName, answered: &Answered) -> Option<ServerWord> {
         allowed_by: cut(rbac_source(&answered.reason).unwrap_or_default(), NAME),
         permission: permission.map(|id| id.to_string()).unwrap_or_default(),
     })
+}
+
+fn names(groups: &[String]) -> Vec<String> {
+    groups.iter().take(GROUPS).map(|group| cut(group, NAME)).collect()
 }
 
 fn cut(text: &str, most: usize) -> String {

@@ -251,17 +251,54 @@ async fn a_list_that_comes_again_is_counted_once_and_a_callers_audit_id_hides_no
 }
 
 #[tokio::test]
+async fn two_replicas_mark_the_same_request_alike_and_no_two_requests() {
+    let (one, other) = (Webhook::start().await, Webhook::start().await);
+    let mut acting = event(3, "ada");
+    acting["impersonatedUser"] = json!({ "username": "robot" });
+    let mut same_id = event(4, PAGE);
+    same_id["auditID"] = json!("a-1");
+    let body = list([event(1, PAGE), event(2, PAGE), acting, same_id]);
+    let mut marks = Vec::new();
+    for webhook in [&one, &other] {
+        webhook.post(&webhook.caller(), body.clone()).await.unwrap();
+        let [batch] = webhook.told().try_into().unwrap();
+        let uses = batch.server_uses.iter();
+        assert!(uses.clone().all(|used| used.count == used.marks.len() as u64));
+        let all: std::collections::BTreeSet<u64> =
+            uses.flat_map(|used| used.marks.clone()).collect();
+        assert_eq!(all.len(), 5, "four requests, and one impersonation");
+        marks.push(all);
+    }
+    assert_eq!(marks[0], marks[1]);
+    // While the hub is away there is no room for all marks; everything is counted.
+    for list_number in 0..5 {
+        let numbers = list_number * 10_000..(list_number + 1) * 10_000;
+        let body = list(numbers.map(|number| event(number + 10, PAGE)));
+        assert_eq!(one.post(&one.caller(), body).await.unwrap(), StatusCode::OK);
+    }
+    let told = one.told();
+    let uses = || told.iter().flat_map(|batch| &batch.server_uses);
+    assert_eq!(uses().map(|used| used.count).sum::<u64>(), 50_000);
+    assert_eq!(
+        uses().map(|used| used.marks.len()).sum::<usize>(),
+        nullius_proto::admission::SERVER_MARKS
+    );
+}
+
+#[tokio::test]
 async fn uses_are_those_of_whom_the_right_belongs_to() {
     let webhook = Webhook::start().await;
     let session = format!("system:serviceaccount:nullius-sessions:session-{}", "0".repeat(32));
     let mut acting = event(3, "ada");
     acting["impersonatedUser"] = json!({ "username": "robot" });
+    let mut refused = denial(6, "eve");
+    refused["annotations"] = json!({});
     let mut probe = denial(4, "system:serviceaccount:nullius-system:nullius-provisioner");
     probe["requestURI"] = json!("/api/v1/namespaces/nullius-sessions/secrets?dryRun=All");
     let mut health = event(5, PAGE);
     health["objectRef"] = Value::Null;
     health["requestURI"] = json!("/metrics?secret=1");
-    let events = [event(1, &session), denial(2, &session), acting, probe, health];
+    let events = [event(1, &session), denial(2, &session), acting, probe, health, refused];
     webhook.post(&webhook.caller(), list(events)).await.unwrap();
     let [batch] = webhook.told().try_into().unwrap();
     let mut uses: Vec<_> = batch
@@ -274,17 +311,19 @@ async fn uses_are_those_of_whom_the_right_belongs_to() {
         uses,
         [
             ("ada", "impersonate", "users"),
+            ("eve", "impersonate", "users"),
             ("robot", "list", "pods"),
             ("system:serviceaccount:nullius-system:nullius-provisioner", "list", "pods"),
             (PAGE, "list", "/metrics"),
         ],
         "the hub has counted what sessions use"
     );
-    let [word] = batch.server_words.as_slice() else { panic!("{batch:?}") };
-    assert_eq!(
-        (word.username.as_str(), word.weight()),
-        (session.as_str(), ServerWeight::Unauthorized)
-    );
+    let eve = batch.server_uses.iter().find(|used| used.username == "eve");
+    assert!(!eve.unwrap().allowed, "she may not act as whom she named");
+    let words: Vec<_> =
+        batch.server_words.iter().map(|word| (word.username.as_str(), word.weight())).collect();
+    let unauthorized = ServerWeight::Unauthorized;
+    assert_eq!(words, [(session.as_str(), unauthorized), ("eve", unauthorized)]);
 }
 
 #[tokio::test]

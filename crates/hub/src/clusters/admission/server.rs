@@ -3,7 +3,10 @@
 //! The Audit-ID joins them only where the API server names the account of the session that the hub's event names: everybody who calls an
 //! API server may send the Audit-ID of somebody else. A word that another replica of the agent has told already is left out.
 
-use nullius_audit::{Filter, display_safe};
+use nullius_audit::{
+    Filter, display_safe,
+    fact::{IMPERSONATED, IMPERSONATED_GROUPS},
+};
 use nullius_model::{
     AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, KubeCall, Plane,
     Reason, Timestamp, Use,
@@ -188,7 +191,8 @@ fn facts(word: &ServerWord) -> Vec<(String, String)> {
     };
     put("username", &word.username, NAME);
     put("groups", &word.groups.join(","), WORDS);
-    put("impersonated", &word.impersonated, NAME);
+    put(IMPERSONATED, &word.impersonated, NAME);
+    put(IMPERSONATED_GROUPS, &word.impersonated_groups.join(","), WORDS);
     put("pod", &word.pod, NAME);
     put("allowed-by", &word.allowed_by, NAME);
     put("dry-run", if word.dry_run { "yes" } else { "" }, NAME);
@@ -196,14 +200,19 @@ fn facts(word: &ServerWord) -> Vec<(String, String)> {
     facts
 }
 
-/// A use of a permission of the cluster's own, as an API server told it.
+/// A use of a permission of the cluster's own, as an API server told it; `count` is how often nobody has counted it yet.
 pub(super) fn used(
     cluster: &ClusterName,
     told: &AdmissionUse,
+    count: u64,
     people: &decisions::People,
     now: Timestamp,
 ) -> Option<Use> {
     let mut used = uses::of(cluster, told, people, now)?;
+    used.count = used.count.min(count);
+    if used.count == 0 {
+        return None;
+    }
     used.key.plane = Plane::Rbac;
     used.key.resource = match (told.group.as_str(), told.resource.as_str()) {
         // What is no resource goes by its path.

@@ -168,6 +168,62 @@ async fn a_request_that_came_through_the_hub_is_joined_to_its_person_also_after_
 }
 
 #[tokio::test]
+async fn a_request_that_two_replicas_tell_is_counted_once() {
+    let joined = Joined::start().await;
+    let (first, second) = (joined.control().await, joined.control().await);
+    let of = |marks: &[u64]| AdmissionUse {
+        operation: "list".to_owned(),
+        group: String::new(),
+        resource: "pods".to_owned(),
+        marks: marks.to_vec(),
+        ..a_use(DEPLOYER, marks.len() as u64)
+    };
+    let told = |number, marks| AdmissionBatch {
+        server_uses: vec![of(marks)],
+        ..batch(number, Vec::new())
+    };
+    let mut reporter = joined.report(&first, 1).await.unwrap();
+    for _ in 0..2 {
+        reporter.tell(told(1, &[1, 2, 3])).await.unwrap();
+    }
+    // The receipt of the list was lost: its API server told it to the other replica, with what had come since.
+    let mut other = joined.report(&second, 1).await.unwrap();
+    other.tell(told(1, &[2, 3, 4])).await.unwrap();
+    other.tell(told(2, &[1])).await.unwrap();
+    let mut reader = joined.lab.hub.store().read().await.unwrap();
+    let uses = reader.usage().list(&UseFilter::default()).await.unwrap();
+    let counts: Vec<u64> =
+        uses.iter().filter(|used| used.key.plane == Plane::Rbac).map(|used| used.count).collect();
+    assert_eq!(counts, [4]);
+    let flood: Vec<u64> = (0..=SERVER_MARKS as u64).collect();
+    assert_eq!(other.tell(told(3, &flood)).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn an_event_says_who_acted_and_as_whom() {
+    let joined = Joined::start().await;
+    let agent = joined.control().await;
+    let mut reporter = joined.report(&agent, 1).await.unwrap();
+    let acting = ServerWord {
+        impersonated: "robot".to_owned(),
+        impersonated_groups: vec!["system:masters".to_owned(), "ops".to_owned()],
+        groups: vec!["dev".to_owned()],
+        ..denied("ada@example.com", "a-1")
+    };
+    reporter.tell(batch(1, vec![acting])).await.unwrap();
+    let events = joined.events(AuditKind::ApiServer).await;
+    let [event] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!(event.principal.label(), "kubernetes:dev/ada@example.com", "who did it");
+    assert_eq!(fact(event, "impersonated"), "robot");
+    assert_eq!(fact(event, "impersonated-groups"), "system:masters,ops");
+    let kubernetes = nullius_audit::to_k8s_event(event).unwrap();
+    assert_eq!(kubernetes["user"]["username"], "ada@example.com");
+    assert_eq!(kubernetes["user"]["groups"], serde_json::json!(["dev"]));
+    let robot = serde_json::json!({ "username": "robot", "groups": ["system:masters", "ops"] });
+    assert_eq!(kubernetes["impersonatedUser"], robot);
+}
+
+#[tokio::test]
 async fn nobody_joins_a_request_of_somebody_else_by_sending_its_audit_id() {
     let joined = Joined::start().await;
     let agent = joined.control().await;
