@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub, reason = "test")]
 
+mod attacks;
 mod compare;
 mod credential;
 mod exception;

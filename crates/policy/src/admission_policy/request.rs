@@ -186,6 +186,10 @@ impl Request {
             (Operation::Update | Operation::Delete, _, None) => {
                 return Err(wrong("oldObject", "it is missing"));
             }
+            // No API server sends one: whoever does wants policies to compare with what never was.
+            (Operation::Create | Operation::Connect, _, Some(_)) => {
+                return Err(wrong("oldObject", "there is none before a creation or a connection"));
+            }
             _ => {}
         }
         for part in [&object, &old_object].into_iter().flatten() {
