@@ -20,7 +20,8 @@ use nullius_policy::{
     admission_policy::{Detail, Version},
     exception,
     pod_security::{
-        self, Excepted, Level, LevelVersion, PodTemplate, Violation, Workload, evaluate, except,
+        self, Excepted, Level, LevelVersion, PodTemplate, Spot, Violation, Workload, evaluate,
+        except,
     },
 };
 use serde_json::Value as Json;
@@ -286,14 +287,17 @@ impl Scan {
                 &exceptions,
             )
         };
-        for (violation, acceptance) in &accepted {
-            let finding = subject.violation(&template, policy, violation);
-            self.report.waived.push(Waived::by(finding, acceptance));
+        for (mut violation, acceptance) in accepted {
+            let spots = std::mem::take(&mut violation.spots);
+            let finding = subject.violation(&template, policy, &violation, spots);
+            self.report.waived.push(Waived::by(finding, &acceptance));
         }
         let excluded = &self.excluded;
         evaluation.violations.retain(|violation| !excluded.contains(violation.check.as_str()));
-        evaluation.violations.retain(|violation| {
-            self.tell(subject.manifest, subject.violation(&template, policy, violation))
+        evaluation.violations.retain_mut(|violation| {
+            // There may be as many as containers: they are in the finding from here on, and nowhere else.
+            let spots = std::mem::take(&mut violation.spots);
+            self.tell(subject.manifest, subject.violation(&template, policy, violation, spots))
         });
         (!evaluation.is_clean()).then(|| evaluation.refusal())
     }
@@ -354,15 +358,15 @@ impl<'a> Subject<'a> {
         template: &PodTemplate<'_>,
         policy: LevelVersion,
         violation: &Violation,
+        spots: Vec<Spot>,
     ) -> Finding {
         let place_of = |path: &FieldPath| self.manifest.node().place_of(path);
-        let spots: Vec<SpotAt> = violation
-            .spots
-            .iter()
-            .map(|spot| {
-                let path = template.at.clone().join(&spot.path);
+        let spots: Vec<SpotAt> = spots
+            .into_iter()
+            .map(|Spot { path, fix }| {
+                let path = template.at.clone().join(&path);
                 let Place { line, column } = place_of(&path);
-                SpotAt { path: path.to_string(), fix: spot.fix.clone(), line, column }
+                SpotAt { path: path.to_string(), fix, line, column }
             })
             .collect();
         let first = spots.first();

@@ -85,7 +85,7 @@ impl Evaluation {
 
     /// Kubernetes' refusal: `violates PodSecurity "restricted:latest": …`.
     pub fn refusal(&self) -> String {
-        format!("violates PodSecurity {}: {}", go_quoted(&self.policy.to_string()), self.details())
+        refusal(self.policy, &self.details())
     }
 
     /// Kubernetes' warning: `would violate PodSecurity "restricted:latest": …`.
@@ -114,6 +114,10 @@ impl Violation {
 
     /// The refusal of a pod that breaks nothing else.
     pub fn refusal(&self, policy: LevelVersion) -> String {
-        Evaluation { policy, violations: vec![self.clone()] }.refusal()
+        refusal(policy, &self.summary())
     }
+}
+
+fn refusal(policy: LevelVersion, details: &str) -> String {
+    format!("violates PodSecurity {}: {details}", go_quoted(&policy.to_string()))
 }
