@@ -15,6 +15,7 @@
 pub mod background;
 mod compare;
 mod export;
+mod own;
 mod policies;
 mod practice;
 mod proposed;
@@ -28,6 +29,7 @@ pub mod webhook;
 
 pub use compare::{Change, Difference, Findings, PolicyChange, Right, Rights, Side};
 pub use export::{EXPORTED, Export, ExportForm, Exported, ExportedPolicy, Family};
+pub use own::own_faults;
 pub use policies::{Policies, PolicyAbout};
 pub use practice::{PRACTICE, excludable};
 pub use recording::{NotRecorded, Recording, Wanted};

@@ -10,13 +10,11 @@ use nullius_policy::admission_policy::{
     Decision, Detail, ExpressionWarning, Fault, Kind, PolicyOutline, PolicySet, PolicyTrace,
     Programs, Request, Taken, Version,
 };
-use nullius_policy::{
-    baseline::{Baseline, KIND as BASELINE},
-    exception::KIND as EXCEPTION,
-};
+use nullius_policy::exception::KIND as EXCEPTION;
 use serde_json::{Value as Json, json};
 
 use crate::{
+    own::own_faults,
     practice::PRACTICE,
     proposed::Proposed,
     report::{FaultKind, ScanFault},
@@ -207,11 +205,8 @@ impl Policies {
         self.set.concerns(group)
     }
 
-    /// What is wrong with a scanned object that is a policy, a binding or a namespace baseline.
+    /// What is wrong with a scanned object that is a policy or a binding.
     pub(crate) fn wrong_policy(&self, file: &str, manifest: &Manifest) -> Vec<ScanFault> {
-        if is_baseline(manifest) {
-            return wrong_baseline(file, manifest);
-        }
         let mut alone = PolicySet::new(self.set.version());
         match alone.add(&manifest.to_json()) {
             Ok(_) => Vec::new(),
@@ -314,9 +309,9 @@ impl Policies {
             let faults = self.state.except(&manifest.to_json()).err().unwrap_or_default();
             return self.faults.extend(refused(&source.name, manifest, &faults));
         }
-        if is_baseline(manifest) {
-            self.faults.extend(wrong_baseline(&source.name, manifest));
-        }
+        let told = |fault| ScanFault::at(FaultKind::Refused, &source.name, fault);
+        let faults = own_faults(manifest, self.state.now().unwrap_or_default());
+        self.faults.extend(faults.into_iter().map(told));
         if let Err(error) = self.state.add(&manifest.to_json()) {
             let fault = nullius_manifest::Fault {
                 place: manifest.node().place(),
@@ -418,15 +413,6 @@ impl Policies {
 /// The policy that a file of good practice holds.
 pub(crate) fn practice_name(file: &str) -> String {
     file.replace(".yaml", ".nullius.dev")
-}
-
-fn is_baseline(manifest: &Manifest) -> bool {
-    manifest.api_version == API_VERSION && manifest.kind == BASELINE
-}
-
-fn wrong_baseline(file: &str, manifest: &Manifest) -> Vec<ScanFault> {
-    let faults = Baseline::read(&manifest.to_json()).err().unwrap_or_default();
-    refused(file, manifest, &faults)
 }
 
 /// What is wrong with a policy or binding, with its places.

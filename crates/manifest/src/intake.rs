@@ -13,6 +13,9 @@ use std::{
 /// The most bytes of one text.
 pub const TEXT_MAX: u64 = 64 << 20;
 
+/// The name of standard input.
+pub const STDIN: &str = "stdin";
+
 /// Text with a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -55,7 +58,7 @@ pub fn walk(
     let mut named = BTreeSet::new();
     for path in paths {
         if path == Path::new("-") {
-            each(read_text(input, Path::new("stdin")));
+            each(read_text(input, Path::new(STDIN)));
             continue;
         }
         if fs::canonicalize(path).is_ok_and(|real| !named.insert(real)) {

@@ -16,7 +16,7 @@ mod scalar;
 mod typed;
 
 pub use api_object::ApiObject;
-pub use intake::{Source, TEXT_MAX, Unreadable, walk};
+pub use intake::{STDIN, Source, TEXT_MAX, Unreadable, walk};
 pub use node::{Content, Key, Node, Place};
 pub use objects::{Fault, Found, Manifest, objects};
 pub use parse::{DEPTH_MAX, Dialect, NODES_MAX, SyntaxError, parse, parse_from};

@@ -90,21 +90,30 @@ pub fn objects(text: &str, mut each: impl FnMut(Found)) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut is_template = false;
     for document in documents(text) {
-        match parse_from(document.text, Dialect::Kubernetes, document.line) {
-            Ok(nodes) => nodes.into_iter().for_each(|node| unpack(Rc::new(node), None, &mut each)),
-            Err(error) => match json_stream(document.text, document.line) {
-                Some(nodes) => {
-                    nodes.into_iter().for_each(|node| unpack(Rc::new(node), None, &mut each));
+        let Err(error) = read(&document, &mut each) else { continue };
+        match json_stream(&document) {
+            Some(values) => {
+                for value in values {
+                    if let Err(error) = read(&value, &mut each) {
+                        each(Found::Fault(fault(&value, error)));
+                    }
                 }
-                // A template is told once: all its documents are of the same kind.
-                None if is_template && document.is_template() => {}
-                None => {
-                    is_template = document.is_template();
-                    each(Found::Fault(fault(&document, error)));
-                }
-            },
+            }
+            // A template is told once: all its documents are of the same kind.
+            None if is_template && document.is_template() => {}
+            None => {
+                is_template = document.is_template();
+                each(Found::Fault(fault(&document, error)));
+            }
         }
     }
+}
+
+/// Reads one document, whole or not at all.
+fn read(document: &Document<'_>, each: &mut impl FnMut(Found)) -> Result<(), SyntaxError> {
+    let nodes = parse_from(document.text, Dialect::Kubernetes, document.line)?;
+    nodes.into_iter().for_each(|node| unpack(Rc::new(node), None, each));
+    Ok(())
 }
 
 /// A part of a text that is read by itself.
@@ -140,23 +149,60 @@ fn documents(text: &str) -> Vec<Document<'_>> {
     all
 }
 
-/// JSON values one after another, which YAML does not have.
-fn json_stream(text: &str, first_line: usize) -> Option<Vec<Node>> {
-    if !text.trim_start().starts_with('{') {
+/// JSON values one after another, which YAML does not have; each is read by itself.
+fn json_stream<'a>(document: &Document<'a>) -> Option<Vec<Document<'a>>> {
+    let text = document.text;
+    let begins = text.trim_start();
+    if !begins.starts_with('{') || begins.starts_with("{{") {
         return None;
     }
-    let mut values = serde_json::Deserializer::from_str(text).into_iter::<serde::de::IgnoredAny>();
-    let mut nodes = Vec::new();
-    let (mut start, mut line) = (0, first_line);
-    while let Some(value) = values.next() {
-        value.ok()?;
-        let end = values.byte_offset();
-        let part = text.get(start..end)?;
-        nodes.extend(parse_from(part, Dialect::Kubernetes, line).ok()?);
-        line += part.matches('\n').count();
-        start = end;
+    let mut values: Vec<Document<'a>> = Vec::new();
+    let (mut start, mut line) = (0, document.line);
+    let mut is_broken = false;
+    while let Some(rest) = text.get(start..).filter(|rest| !rest.trim().is_empty()) {
+        // What stands behind a value is another one, or this is no stream.
+        if !is_broken && !rest.trim_start().starts_with('{') {
+            return None;
+        }
+        let end = if is_broken { None } else { json_end(rest) };
+        let end = end.unwrap_or_else(|| {
+            // A value that does not end: the next line that begins with one is another.
+            is_broken = true;
+            let inner = rest.len() - rest.trim_start().len() + 1;
+            let next = rest.get(inner..).and_then(|behind| behind.find("\n{"));
+            next.map_or(rest.len(), |next| inner + next + 1)
+        });
+        let (value, _) = rest.split_at(end);
+        values.push(Document { text: value, line });
+        line += value.matches('\n').count();
+        start += end;
     }
-    (nodes.len() > 1).then_some(nodes)
+    (values.len() > 1).then_some(values)
+}
+
+/// Where a JSON object ends, by its brackets.
+fn json_end(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    let (mut is_text, mut is_escaped) = (false, false);
+    for (index, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_text => is_escaped = true,
+            // No text of JSON spans lines: it was not closed.
+            b'\n' if is_text => return None,
+            b'"' => is_text = !is_text,
+            _ if is_text => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                depth = depth.checked_sub(1)?;
+                if depth == 0 {
+                    return Some(index + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 fn fault(document: &Document<'_>, error: SyntaxError) -> Fault {
@@ -187,6 +233,7 @@ fn unpack(node: Rc<Node>, items: Option<&Items>, each: &mut impl FnMut(Found)) {
     let place = node.place();
     if !is_mapping || kind.is_empty() {
         return each(match items {
+            None if let Some(fault) = without_kind(&node) => Found::Fault(fault),
             Some(_) => Found::Fault(Fault {
                 place,
                 message: "an item of a list is no object: it has no `kind`".to_owned(),
@@ -206,11 +253,7 @@ fn unpack(node: Rc<Node>, items: Option<&Items>, each: &mut impl FnMut(Found)) {
         });
     }
     if api_version.is_empty() {
-        return each(Found::Fault(Fault {
-            place,
-            message: format!("`{}` has no `apiVersion`", shown(&kind)),
-            next: Some("add `apiVersion`; kubectl refuses the object without it".to_owned()),
-        }));
+        return each(Found::Fault(lacking(&node, "apiVersion", &format!("`{}`", shown(&kind)))));
     }
     if let Some(fault) = wrong_items(&node, &api_version, &kind) {
         return each(Found::Fault(fault));
@@ -230,6 +273,49 @@ fn unpack(node: Rc<Node>, items: Option<&Items>, each: &mut impl FnMut(Found)) {
     for item in listed {
         unpack(Rc::clone(item), Some(&of_list), each);
     }
+}
+
+/// What is wrong with a mapping that is meant to be an object and does not say what it is. It is meant to be one if it has
+/// two of the keys that every object has, or an `apiVersion` with a `spec`; a slip in a key does not count.
+fn without_kind(node: &Node) -> Option<Fault> {
+    let has = |key: &str| node.child(key).is_some() || slip(node, key).is_some();
+    let common = ["apiVersion", "kind", "metadata"].into_iter().filter(|key| has(key)).count();
+    let is_meant = common > 1 || has("apiVersion") && node.child("spec").is_some();
+    is_meant.then(|| lacking(node, "kind", "an object"))
+}
+
+/// An object that lacks a key by which it is known, or has it with a slip.
+fn lacking(node: &Node, key: &str, what: &str) -> Fault {
+    if let Some(slip) = slip(node, key) {
+        return Fault {
+            place: node.place_of_text(slip),
+            message: format!("{what} has no `{key}`, but `{}`", shown(slip)),
+            next: Some(format!("write `{key}`; kubectl refuses the object without it")),
+        };
+    }
+    if node.child(key).is_some() {
+        return Fault {
+            place: node.place_of_text(key),
+            message: format!("`{key}` of {what} is no text"),
+            next: Some("say what the object is; kubectl refuses it otherwise".to_owned()),
+        };
+    }
+    Fault {
+        place: node.place(),
+        message: format!("{what} has no `{key}`"),
+        next: Some(format!("add `{key}`; kubectl refuses the object without it")),
+    }
+}
+
+/// A key that is another but for its case or one letter, where the other does not stand.
+fn slip<'a>(node: &'a Node, key: &str) -> Option<&'a str> {
+    let Content::Map(entries) = &node.content else { return None };
+    let is_near = |name: &str| {
+        name.eq_ignore_ascii_case(key)
+            || nullius_kinds::nearest_name([key].into_iter(), name).is_some()
+    };
+    let found = entries.iter().find(|(name, _)| name.name != key && is_near(&name.name));
+    found.filter(|_| node.child(key).is_none()).map(|(name, _)| name.name.as_str())
 }
 
 /// Whether a list holds what would be objects as documents of their own. Lists of other things, such as patches, do not.

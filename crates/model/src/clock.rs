@@ -2,10 +2,20 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// An instant in UTC; RFC 3339 in text.
 pub type Timestamp = jiff::Timestamp;
+
+/// Reads an instant that people write; what is none is told with the form that is wanted.
+pub(crate) fn written<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(|_| {
+        let shown: String = text.chars().take(40).flat_map(char::escape_debug).collect();
+        let told = format!("`{shown}` is no time; write one like `2026-12-31T00:00:00Z`");
+        serde::de::Error::custom(told)
+    })
+}
 
 /// Where the time comes from; pure code takes a [`Timestamp`] instead.
 pub trait Clock: Send + Sync + 'static {

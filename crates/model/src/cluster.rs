@@ -20,6 +20,7 @@ pub struct PolicyExceptionSpec {
     /// Why it must be.
     pub reason: String,
     /// When it ends; at most 90 days after it was made.
+    #[serde(deserialize_with = "crate::clock::written")]
     pub expires: Timestamp,
     /// What is accepted; at least one.
     pub rules: Vec<ExceptedRule>,

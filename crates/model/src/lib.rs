@@ -15,6 +15,7 @@ mod identity;
 mod ids;
 mod infra;
 mod intention;
+mod kind_home;
 mod object;
 mod spiffe;
 mod status;
@@ -54,6 +55,7 @@ pub use intention::{
     IntentionJwt, IntentionMode, IntentionPath, IntentionPermission, IntentionSource,
     IntentionSpec, Permissive,
 };
+pub use kind_home::KindHome;
 pub use object::{API_VERSION, AnyObject, Kind, Object, ObjectMeta, UnknownKind};
 pub use spiffe::{ParseSpiffeError, SpiffeId, TrustDomain};
 pub use status::KubeStatus;

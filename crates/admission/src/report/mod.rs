@@ -234,6 +234,11 @@ impl Report {
         self.findings.iter().any(|finding| finding.enforcement == Enforcement::Deny)
     }
 
+    /// Whether nothing of the Pod Security Standards is asked for.
+    pub fn asks_no_level(&self) -> bool {
+        self.pod_security.starts_with("privileged:")
+    }
+
     /// How many of the findings are waivers that have ended: they are of no object that was judged.
     pub fn ended_waivers(&self) -> usize {
         self.findings.iter().filter(|finding| finding.check == EXPIRED).count()
@@ -246,7 +251,7 @@ impl Report {
             1 => "1 policy".to_owned(),
             count => format!("{count} policies"),
         };
-        match self.pod_security.starts_with("privileged:") {
+        match self.asks_no_level() {
             true => policies,
             false => format!("{} and {policies}", self.pod_security),
         }

@@ -12,10 +12,12 @@ mod waiver;
 
 use std::{collections::BTreeSet, rc::Rc};
 
-use jiff::civil::Date;
+use jiff::{civil::Date, tz::TimeZone};
 use nullius_kinds::Form;
-use nullius_manifest::{ApiObject, Fault, Found, Manifest, Place, Source, Unreadable, objects};
-use nullius_model::{Enforcement, FieldPath, Severity};
+use nullius_manifest::{
+    ApiObject, Fault, Found, Manifest, Place, STDIN, Source, Unreadable, objects,
+};
+use nullius_model::{Enforcement, FieldPath, Severity, Timestamp};
 use nullius_policy::{
     admission_policy::{Detail, Version},
     exception,
@@ -28,6 +30,7 @@ use serde_json::Value as Json;
 
 use crate::{
     Policies,
+    own::own_faults,
     report::{
         BrokenObject, Counts, FaultKind, Finding, Location, ObjectRef, Report, ScanFault, SpotAt,
         Waived,
@@ -45,6 +48,8 @@ pub use waiver::{Waivers, WaiversError};
 pub struct Scan {
     policy: LevelVersion,
     waivers: Waivers,
+    /// When exceptions among the objects count as made.
+    now: Timestamp,
     policies: Policies,
     sender: Sender,
     depth: Depth,
@@ -122,6 +127,7 @@ impl Scan {
         Self {
             policy,
             waivers: waivers.on_day(today),
+            now: today.to_zoned(TimeZone::UTC).map_or(Timestamp::MAX, |day| day.timestamp()),
             policies: Policies::new(Version::LATEST),
             sender: Sender::default(),
             depth: Depth::default(),
@@ -139,11 +145,12 @@ impl Scan {
         policies.detail(self.depth.detail());
         self.report.errors.extend(policies.take_faults());
         self.report.notes.extend(policies.notes());
+        let now = policies.state().now().unwrap_or(self.now);
         for (name, about) in policies.abouts() {
             self.report.policies.push(name.to_owned());
             self.report.abouts.push(about.clone());
         }
-        Self { policies, sender, ..self }
+        Self { policies, sender, now, ..self }
     }
 
     /// Leaves out checks of the Pod Security Standards, and says so.
@@ -173,6 +180,8 @@ impl Scan {
         };
         self.report.counts.files += 1;
         let lines = Lines::of(&source);
+        let seen = |report: &Report| (report.counts.objects, report.errors.len());
+        let (before, others) = (seen(&self.report), self.report.counts.other);
         objects(&source.text, |found| match found {
             Found::Object(manifest) => self.object(&source, &lines, manifest),
             Found::Other(_) => self.other(&source),
@@ -181,6 +190,16 @@ impl Scan {
                 self.report.errors.push(ScanFault::at(kind, &source.name, fault));
             }
         });
+        let is_other = seen(&self.report) == before && self.report.counts.other > others;
+        if source.name == STDIN && is_other {
+            // What a command in front of the pipe says when it fails.
+            let fault = Fault {
+                place: Place { line: 1, column: 1 },
+                message: "there is text, but no object of Kubernetes".to_owned(),
+                next: Some("if a command was to make it, see whether that failed".to_owned()),
+            };
+            self.report.errors.push(ScanFault::at(FaultKind::Unreadable, &source.name, fault));
+        }
     }
 
     /// Ends.
@@ -211,7 +230,8 @@ impl Scan {
             return self.not_built(source);
         }
         let Some(object) = object else { return };
-        if ["admissionregistration.k8s.io", "nullius.dev"].contains(&manifest.group()) {
+        self.refused(source, own_faults(&manifest, self.now));
+        if manifest.group() == "admissionregistration.k8s.io" {
             self.report.errors.extend(self.policies.wrong_policy(&source.name, &manifest));
         }
         if !self.policies.is_empty()

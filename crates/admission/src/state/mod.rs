@@ -123,6 +123,11 @@ impl State {
         Self { now: Some(now), ..Self::default() }
     }
 
+    /// When exceptions are asked.
+    pub(crate) fn now(&self) -> Option<Timestamp> {
+        self.now
+    }
+
     /// The exceptions that hold.
     #[must_use]
     pub fn exceptions(&self) -> Vec<&Exception> {

@@ -28,6 +28,7 @@ pub use report::{CaseCounts, CaseOutcome, CaseReport, Failure, Reason, TrialRepo
 
 use crate::{
     Depth, Policies,
+    own::own_faults,
     report::{FaultKind, Location, ObjectRef, ScanFault},
     scan::{field_fault, snippet::Lines},
     state::{Lack, State},
@@ -441,10 +442,16 @@ impl Sheet<'_> {
                 wrong.get_or_insert(format!("`{}`: {}", told.name, told.message));
             }
             Ok(source) => objects(&source.text, |each| match each {
-                Found::Object(manifest) => found.push(Specimen {
-                    object: manifest.to_json(),
-                    at: Some((source.name.clone(), manifest.node().line)),
-                }),
+                Found::Object(manifest) => {
+                    for fault in own_faults(&manifest, self.state.now().unwrap_or_default()) {
+                        let line = fault.place.line;
+                        wrong.get_or_insert(format!("{}:{line}: {}", source.name, fault.message));
+                    }
+                    found.push(Specimen {
+                        object: manifest.to_json(),
+                        at: Some((source.name.clone(), manifest.node().line)),
+                    });
+                }
                 Found::Other(place) => {
                     let told = format!("{}:{}: no object of Kubernetes", source.name, place.line);
                     wrong.get_or_insert(told);

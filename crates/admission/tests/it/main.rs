@@ -7,6 +7,7 @@ mod decoded;
 mod exceptions;
 mod fuzz;
 mod manifests;
+mod piped;
 mod policies;
 mod practice;
 mod properties;

@@ -23,6 +23,9 @@ pub(crate) struct Scan {
     /// Say what each check is for, name every field that must change, and show what each policy saw of each object
     #[arg(long)]
     pub(crate) explain: bool,
+    /// End well where no object stands in the paths, as for a commit that changes none
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
 }
 
 /// What is asked of objects.

@@ -25,6 +25,9 @@ pub(crate) struct Test {
     /// How much of the policies the cases must have seen, in percent; less is exit code 2
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) min_coverage: Option<u8>,
+    /// End well where no test stands in the paths
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
 }
 
 pub(super) fn pattern(text: &str) -> Result<regex::Regex, String> {

@@ -9,9 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nullius_admission::{Lacking, Person, State, request_of};
+use nullius_admission::{Lacking, Person, State, own_faults, request_of};
 use nullius_cel::Version;
-use nullius_manifest::{Dialect, Found, Manifest, Source, objects, parse, walk};
+use nullius_manifest::{
+    Dialect, Fault as ManifestFault, Found, Manifest, Source, objects, parse, walk,
+};
 use nullius_model::Timestamp;
 use nullius_policy::{
     admission_policy::{Decision, Fault, PolicySet, Refusal, Request, Violation},
@@ -42,9 +44,9 @@ pub(crate) fn run(stage: &mut Stage, command: &PolicyCommand) -> Result<Exit, Fa
 
 /// Judges a request and says what came of it.
 fn answer(stage: &mut Stage, args: &Judged, depth: text::Depth) -> Result<Exit, Failure> {
-    let set = policies(&args.policies, args.env)?;
+    let set = policies(&args.policies, args.env, stage.now())?;
     let state = state(&args.state, stage.now())?;
-    let request = request(args, &state)?;
+    let request = request(args, &state, stage.now())?;
     let decision = judge(&state, &set, &request)?;
     let printed = Single {
         kind: "PolicyDecision",
@@ -128,12 +130,13 @@ fn lacks(Lacking(lacks): &Lacking) -> Failure {
         .next(next.join("\n        "))
 }
 
-fn policies(paths: &[PathBuf], version: Version) -> Result<PolicySet, Failure> {
+fn policies(paths: &[PathBuf], version: Version, now: Timestamp) -> Result<PolicySet, Failure> {
     let mut set = PolicySet::new(version);
     let mut wrong = Vec::new();
     let read = each_object(paths, &mut |source, manifest| {
         let faults = set.add(&manifest.to_json()).err().unwrap_or_default();
         wrong.extend(told_of(source, manifest, &faults));
+        wrong.extend(own_of(source, manifest, now));
     });
     wrong.extend(read);
     if !wrong.is_empty() {
@@ -156,6 +159,15 @@ fn told_of(source: &Source, manifest: &Manifest, faults: &[Fault]) -> Vec<String
     faults.iter().map(told).collect()
 }
 
+/// What is wrong with an object of Nullius itself, each fault with its place.
+fn own_of(source: &Source, manifest: &Manifest, now: Timestamp) -> Vec<String> {
+    let told = |fault: ManifestFault| {
+        let next = fault.next.map(|next| format!("; {next}")).unwrap_or_default();
+        format!("{}:{}: {}{next}", source.name, fault.place.line, fault.message)
+    };
+    own_faults(manifest, now).into_iter().map(told).collect()
+}
+
 fn unusable(wrong: &[String], done: &str) -> Failure {
     Failure::new(format!("the policies cannot be used; nothing was {done}"))
         .why(wrong.join("\n       "))
@@ -173,7 +185,10 @@ fn state(paths: &[PathBuf], now: Timestamp) -> Result<State, Failure> {
     let mut state = State::at(now);
     let mut wrong = Vec::new();
     let read = each_object(paths, &mut |source, manifest| {
-        if let Err(error) = state.add(&manifest.to_json()) {
+        let faults = own_of(source, manifest, now);
+        if !faults.is_empty() {
+            wrong.extend(faults);
+        } else if let Err(error) = state.add(&manifest.to_json()) {
             wrong.push(format!("{}:{}: {error}", source.name, manifest.node().line));
         }
     });
@@ -184,7 +199,7 @@ fn state(paths: &[PathBuf], now: Timestamp) -> Result<State, Failure> {
     Err(Failure::new("the state cannot be used; nothing was judged").why(wrong.join("\n       ")))
 }
 
-fn request(args: &Judged, state: &State) -> Result<Request, Failure> {
+fn request(args: &Judged, state: &State, now: Timestamp) -> Result<Request, Failure> {
     if let Some(path) = &args.request {
         let review = document_of(path)?;
         let read = match Request::unknown_field(&review) {
@@ -197,16 +212,29 @@ fn request(args: &Judged, state: &State) -> Result<Request, Failure> {
                 .next("give an `AdmissionReview` with its `request`, or an object by `--object`")
         });
     }
-    let read = |path: &Option<PathBuf>| path.as_ref().map(|path| single(path)).transpose();
-    let (object, old) = (read(&args.object)?, read(&args.old)?);
+    let read = |path: &Option<PathBuf>| path.as_ref().map(|path| single(path, now)).transpose();
+    let given = (read(&args.object)?, read(&args.old)?);
     let json = |manifest: &Option<Manifest>| manifest.as_ref().map(Manifest::to_json);
-    let (object, old) = (json(&object), json(&old));
+    let (object, old) = (json(&given.0), json(&given.1));
     let person = Person { username: &args.user, groups: &args.groups, namespace: &args.namespace };
     request_of(state, object.as_ref(), old.as_ref(), &person).map_err(|wrong| {
         let what = args.object.as_ref().or(args.old.as_ref());
         let shown = what.map(|path| path.display().to_string()).unwrap_or_default();
-        Failure::new(format!("no request can be made of `{shown}`")).why(wrong.to_string())
+        let sides = [(&args.object, &given.0), (&args.old, &given.1)];
+        let located: Vec<String> = sides.into_iter().flat_map(faults_of).collect();
+        let why = if located.is_empty() { wrong.to_string() } else { located.join("\n       ") };
+        Failure::new(format!("no request can be made of `{shown}`")).why(why)
     })
+}
+
+/// What no API server takes in the object of a file, with places.
+fn faults_of((path, manifest): (&Option<PathBuf>, &Option<Manifest>)) -> Vec<String> {
+    let (Some(path), Some(manifest)) = (path, manifest) else { return Vec::new() };
+    let told = |fault: ManifestFault| {
+        let next = fault.next.map(|next| format!("; {next}")).unwrap_or_default();
+        format!("{}:{}: {}{next}", path.display(), fault.place.line, fault.message)
+    };
+    manifest.as_api_object().faults.into_iter().map(told).collect()
 }
 
 /// The one document of a file that may be no object of Kubernetes with a name: an `AdmissionRequest` by itself says no kind of
@@ -234,13 +262,17 @@ fn document_of(path: &Path) -> Result<Json, Failure> {
 }
 
 /// The one object of a file.
-fn single(path: &Path) -> Result<Manifest, Failure> {
+fn single(path: &Path, now: Timestamp) -> Result<Manifest, Failure> {
     let mut found = Vec::new();
     let mut wrong = Vec::new();
     walk(&[path.to_owned()], &mut io::stdin().lock(), &mut |source| match source {
         Err(unreadable) => wrong.push(format!("{}: {}", unreadable.name, unreadable.message)),
         Ok(source) => objects(&source.text, |each| match each {
-            Found::Object(manifest) => found.push(manifest),
+            Found::Object(manifest) => {
+                let faults = own_faults(&manifest, now).into_iter();
+                wrong.extend(faults.map(|it| format!("line {}: {}", it.place.line, it.message)));
+                found.push(manifest);
+            }
             Found::Other(place) => {
                 wrong.push(format!("line {}: no object of Kubernetes", place.line))
             }

@@ -13,7 +13,8 @@ use std::{fs, io};
 use codequality::codequality;
 use jiff::{civil::Date, tz::TimeZone};
 use nullius_admission::{
-    Depth, Policies, Report, Scan, Sender, Waivers, WaiversError, junit, sarif,
+    Depth, FaultKind, Policies, Report, Scan, ScanFault, Sender, Waivers, WaiversError, junit,
+    sarif,
 };
 use nullius_manifest::{Source, walk};
 use nullius_model::{API_VERSION, Timestamp};
@@ -40,7 +41,7 @@ struct Document<'a> {
 
 /// Scans.
 pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Failure> {
-    let args::Scan { paths, asks, explain } = &args;
+    let args::Scan { paths, asks, explain, allow_empty } = &args;
     if asks.asks_nothing() {
         return Err(Failure::new("nothing is asked of the objects")
             .next("leave out `--builtin none`, or name `--policies`")
@@ -50,10 +51,22 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
     let depth = if *explain { Depth::Traces } else { Depth::Findings };
     let mut scan = begun(stage, asks)?.with_depth(depth);
     walk(paths, &mut io::stdin().lock(), &mut |source| scan.source(source));
-    let report = scan.finish();
-    let counts = &report.counts;
-    if counts.objects == 0 && counts.other == 0 && report.errors.is_empty() {
-        let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    let mut report = scan.finish();
+    let counts = report.counts;
+    let is_empty = counts.objects == 0 && report.errors.is_empty() && !allow_empty;
+    let names: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    if is_empty && counts.other > 0 {
+        report.errors.push(ScanFault {
+            kind: FaultKind::Unreadable,
+            file: names.join(", "),
+            line: None,
+            column: None,
+            message: "no object of Kubernetes stands in it".to_owned(),
+            next: Some(
+                "name other paths, or say `--allow-empty` where that is no fault".to_owned(),
+            ),
+        });
+    } else if is_empty {
         let why = match paths.iter().any(|path| path.is_dir()) {
             true => {
                 "there is no document in it; folders give only `.yaml`, `.yml` and `.json` files"

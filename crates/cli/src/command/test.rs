@@ -65,13 +65,14 @@ pub(crate) fn run(stage: &mut Stage, args: &args::Test) -> Result<Exit, Failure>
         let names: Vec<_> = args.paths.iter().map(|path| path.display().to_string()).collect();
         names.join("`, `")
     };
-    if files == 0 && report.errors.is_empty() {
+    if files == 0 && report.errors.is_empty() && !args.allow_empty {
         return Err(Failure::new(format!("no test stands in `{}`", shown()))
             .why("of folders, files named `*.test.yaml`, `*.test.yml` and `*.test.json` are read")
             .next("name the file itself, or rename it"));
     }
     if let Some(pattern) = args.run.as_ref().filter(|_| report.cases.is_empty())
         && report.errors.is_empty()
+        && files > 0
     {
         return Err(Failure::new(format!(
             "no case in `{}` has a name that matches `{pattern}`",

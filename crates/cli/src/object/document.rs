@@ -9,7 +9,7 @@ use std::{
 };
 
 use nullius_manifest::{Content, Dialect, FieldError, FieldFault, Node, Reader, parse};
-use nullius_model::{API_VERSION, AnyObject, Kind};
+use nullius_model::{API_VERSION, AnyObject, Kind, KindHome};
 
 use super::later;
 use crate::{
@@ -198,14 +198,14 @@ fn object(node: &Node) -> Result<AnyObject, FieldError> {
         };
         return Err(wrong("apiVersion", advice));
     }
-    if later::is_of_clusters(kind_text) {
+    if let Some(plane) = later::plane_of_kind(kind_text) {
+        let message = format!("`{kind_text}` belongs to {plane}, which this version does not have");
+        return Err(wrong("kind", message));
+    }
+    if KindHome::of(kind_text) == Some(KindHome::Cluster) {
         let message = format!(
             "a `{kind_text}` stands in a cluster, not at the hub; apply it there with kubectl"
         );
-        return Err(wrong("kind", message));
-    }
-    if let Some(plane) = later::plane_of_kind(kind_text) {
-        let message = format!("`{kind_text}` belongs to {plane}, which this version does not have");
         return Err(wrong("kind", message));
     }
     let kind = kind_text.parse::<Kind>().ok().filter(|kind| kind.as_str() == kind_text);

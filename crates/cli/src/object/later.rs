@@ -1,5 +1,7 @@
 //! Kinds and fields that belong to planes which this version does not have: refused by name, never ignored.
 
+use nullius_model::KindHome;
+
 /// A field and the plane that it belongs to.
 struct Later {
     kind: &'static str,
@@ -39,29 +41,6 @@ const FIELDS: &[Later] = &[
     later("Cluster", "spec.auditPolicy", "audit policies"),
 ];
 
-/// Kinds with a home in a later plane.
-const KINDS: &[(&str, &str)] = &[
-    ("IdentityProvider", "sign-in through an identity provider"),
-    ("AccessRequest", "access requests and approvals"),
-    ("AuditPolicy", "audit policies"),
-    ("PolicyBundle", "policies for many clusters"),
-    ("Application", "published applications"),
-    ("Device", "enrolled devices"),
-    ("WorkloadIdentity", "identities of workloads"),
-    ("Intention", "the mesh"),
-    ("ImagePolicy", "images"),
-    ("SecretBinding", "secrets"),
-    ("RuntimeProfile", "the runtime sensor"),
-];
-
-/// Kinds that clusters keep, and the hub does not.
-const OF_CLUSTERS: [&str; 2] = ["NamespaceBaseline", "PolicyException"];
-
-/// Whether objects of a kind stand in a cluster.
-pub(crate) fn is_of_clusters(kind: &str) -> bool {
-    OF_CLUSTERS.contains(&kind)
-}
-
 /// What a field belongs to, if it belongs to a plane that this version does not have.
 pub(crate) fn plane_of_field(kind: &str, path: &str) -> Option<&'static str> {
     let mut bare = String::with_capacity(path.len());
@@ -77,9 +56,14 @@ pub(crate) fn plane_of_field(kind: &str, path: &str) -> Option<&'static str> {
     FIELDS.iter().find(|field| field.kind == kind && field.path == bare).map(|field| field.plane)
 }
 
-/// What a kind belongs to, if it belongs to a plane that this version does not have.
+/// What a kind belongs to, if it belongs to a part of a plane that this version does not have.
 pub(crate) fn plane_of_kind(kind: &str) -> Option<&'static str> {
-    KINDS.iter().find(|(name, _)| *name == kind).map(|(_, plane)| *plane)
+    match KindHome::of(kind)? {
+        KindHome::Later(plane) => Some(plane),
+        // The hub does not keep those of the fleet yet.
+        KindHome::Cluster if kind == "Intention" => Some("the mesh"),
+        KindHome::Cluster | KindHome::Hub(_) | KindHome::File => None,
+    }
 }
 
 /// What must not stand in an object at all, and what to do instead.

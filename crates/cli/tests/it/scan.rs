@@ -116,7 +116,17 @@ async fn what_passes_ends_with_code_0_and_what_cannot_be_read_with_1() {
     assert!(err.contains("no object stands in"), "{err}");
     let values = person.file("values.yaml", "replicas: 3\n");
     let done = person.run(&["scan", &values]).await;
-    assert_eq!(done.err, "nothing to judge: no object of Kubernetes in 1 file\n");
+    assert_eq!(
+        told(&person, &done.failed(Exit::Failed)),
+        "error: values.yaml: no object of Kubernetes stands in it\n  next: name other paths, or say `--allow-empty` where that is no fault\n\
+         nothing to judge in 1 file; 1 that is no object; 1 not readable\n"
+    );
+    let done = person.run(&["scan", &values, "--allow-empty"]).await;
+    assert_eq!(done.err, "nothing to judge in 1 file; 1 that is no object\n");
+    done.ok();
+    person.run(&["scan", &empty, "--allow-empty"]).await.ok();
+    let done = person.run(&["scan", &values, &good]).await;
+    assert!(done.err.ends_with(", 2 files; 1 that is no object\n"), "{}", done.err);
     done.ok();
     let list = person.file("list.yaml", "- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n");
     let err = person.run(&["scan", &list]).await.failed(Exit::Failed);
@@ -296,9 +306,107 @@ async fn what_no_api_server_takes_is_not_called_unreadable() {
     assert_eq!(
         told(&person, &done.err),
         "note: k/kustomization.yaml: what it builds was not scanned, only the files themselves: `kustomize build k | nullius scan -`\n\
-         no findings by restricted:latest: 1 object that is or makes pods, 2 files\n"
+         no findings by restricted:latest: 1 object that is or makes pods, 2 files; 1 that is no object\n"
     );
     done.ok();
+}
+
+#[tokio::test]
+async fn an_object_that_does_not_say_its_kind_hides_nothing() {
+    let person = Person::new();
+    let file =
+        person.file("m.yaml", &format!("{GOOD}---\n{}", POD.replace("kind: Pod", "Kind: Pod")));
+    let done = person.run(&["scan", &file]).await;
+    assert!(
+        told(&person, &done.err).starts_with(
+            "error: m.yaml:12:1: an object has no `kind`, but `Kind`\n  next: write `kind`"
+        ),
+        "{}",
+        done.err
+    );
+    done.failed(Exit::Failed);
+    // A broken value among others as JSON.
+    let pod = |name: &str, more: &str| {
+        format!(
+            "{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{{\"name\":\"{name}\"}},\"spec\":{{\"hostPID\":true,{more}\"containers\":[]}}}}\n"
+        )
+    };
+    let stream =
+        person.file("s.json", &(pod("a", "") + &pod("b", "\"hostPID\":true,") + &pod("c", "")));
+    let done = person.run(&["scan", &stream, "-o", "name", "--pod-security", "baseline"]).await;
+    assert_eq!((done.exit, done.out.as_str()), (Exit::Denied, "Pod/a\nPod/c\n"));
+    assert!(told(&person, &done.err).contains("s.json:2:"), "{}", done.err);
+    assert!(done.err.contains("the key `hostPID` stands twice"), "{}", done.err);
+}
+
+/// Objects of Nullius with a fault each, and how it is told.
+const OWN: [(&str, &str); 7] = [
+    (
+        "kind: ImagePolicy\nmetadata: {name: a}\n",
+        "2:1: `ImagePolicy` belongs to images, which this version does not have",
+    ),
+    (
+        "kind: PolicyExcepton\nmetadata: {name: a}\n",
+        "2:1: `nullius.dev` has no kind `PolicyExcepton`",
+    ),
+    (
+        "kind: PolicyException\nmetadata: {name: a, namespace: b}\nspec: {owner: a, reason: b,\n  expires: tomorrow,\n  rules: [{policy: x}], scope: {namespaces: [a]}}\n",
+        "5:3: PolicyException `a`: spec.expires: `tomorrow` is no time; write one like `2026-12-31T00:00:00Z`",
+    ),
+    (
+        "kind: NamespaceBaseline\nmetadata: {name: a}\nspec:\n  lables: {}\n",
+        "5:3: NamespaceBaseline `a`: spec.lables: unknown field `lables`",
+    ),
+    (
+        "kind: Intention\nmetadata: {name: a, namespace: b}\nspec:\n  destination: {serviceAccount: a}\n  sources: [{ipBlock: x, action: deny}]\n",
+        "6:",
+    ),
+    (
+        "kind: Role\nmetadata: {name: a}\nspec:\n  rulez: []\n",
+        "5:3: Role `a`: spec.rulez: unknown field `rulez`",
+    ),
+    ("kind: ScanWaivers\nmetadata: {name: a}\n", ""),
+];
+
+#[tokio::test]
+async fn objects_of_nullius_are_read_strictly_wherever_they_stand() {
+    let person = Person::new();
+    let pod = person.file("pod.yaml", GOOD);
+    let policies = person.file("policies.yaml", REPLICAS);
+    let head = "apiVersion: nullius.dev/v1alpha1\n";
+    let test = person.file(
+        "a.test.yaml",
+        &format!("{head}kind: PolicyTest\npolicies: [policies.yaml]\nstate: [own.yaml]\ncases: [{{name: a, object: pod.yaml, expect: allowed}}]\n"),
+    );
+    for (text, wanted) in OWN {
+        let own = person.file("own.yaml", &format!("{head}{text}"));
+        let wanted = match wanted {
+            "" => String::new(),
+            wanted => format!("own.yaml:{wanted}"),
+        };
+        let line = wanted.split_once(": ").map_or("", |(_, told)| told);
+        let place = wanted.splitn(3, ':').take(2).collect::<Vec<_>>().join(":");
+        let folder = person.home.path().display().to_string();
+        let ways: [&[&str]; 7] = [
+            &["scan", &pod, &own],
+            &["scan", "--policies", &policies, "--state", &own, &pod],
+            &["scan", "--policies", &policies, "--policies", &own, &pod],
+            &["policy", "eval", "--policies", &policies, "--policies", &own, "--object", &pod],
+            &["policy", "eval", "--policies", &policies, "--state", &own, "--object", &pod],
+            &["policy", "export", "--policies", &policies, "--policies", &own],
+            &["test", &test],
+        ];
+        for way in ways {
+            let done = person.run(way).await;
+            let all = told(&person, &(done.out + &done.err)).replace(&folder, "");
+            if wanted.is_empty() {
+                assert_eq!(done.exit, Exit::Ok, "{way:?}: {all}");
+                continue;
+            }
+            assert_eq!(done.exit, Exit::Failed, "{way:?}: {all}");
+            assert!(all.contains(&place) && all.contains(line), "{way:?}: {all}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -61,6 +61,80 @@ fn json_may_stand_one_after_another() {
 }
 
 #[test]
+fn a_broken_value_of_a_json_stream_does_not_hide_the_others() {
+    let pod = |name: &str| {
+        format!("{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{{\"name\":\"{name}\"}}}}\n")
+    };
+    let twice = "{\"apiVersion\":\"v1\",\n\"kind\":\"Pod\",\"kind\":\"Job\"}\n";
+    assert_eq!(
+        found(&format!("{}{twice}{}", pod("a"), pod("b"))),
+        ["v1 Pod /a at 1", "3:14: the key `kind` stands twice", "v1 Pod /b at 4"]
+    );
+    // One that is cut off ends where the next one begins a line; what is text in it does not count.
+    let cut = "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"a\":{\"b\":\"}}\\\"\"\n";
+    let told = found(&format!("{}{cut}{}", pod("a"), pod("b")));
+    assert_eq!(
+        (told.len(), told[0].as_str(), told[2].as_str()),
+        (3, "v1 Pod /a at 1", "v1 Pod /b at 3")
+    );
+    assert!(told[1].starts_with("2:") || told[1].starts_with("3:"), "{}", told[1]);
+    let open = found(&format!("{}{{\"kind\":\"Po\n{}", pod("a"), pod("b")));
+    assert_eq!((open.len(), open[2].as_str()), (3, "v1 Pod /b at 3"));
+    // Behind a value stands what is none: no stream, told as the YAML that it is not.
+    assert_eq!(found("{\"a\": 1}\nkind: Pod\n").len(), 1);
+    assert_eq!(found("{{ include \"a\" . }}\n{{ include \"b\" . }}\n").len(), 1);
+}
+
+#[test]
+fn an_object_that_does_not_say_what_it_is_is_told() {
+    let next = |key: &str| format!("{key}`; kubectl refuses the object without it]");
+    let add = next("[add `kind");
+    assert_eq!(
+        found("apiVersion: v1\nmetadata: {name: a}\n"),
+        [format!("1:1: an object has no `kind` {add}")]
+    );
+    assert_eq!(
+        found("apiVersion: v1\nspec: {}\n"),
+        [format!("1:1: an object has no `kind` {add}")]
+    );
+    assert_eq!(
+        found("apiVersion: v1\nKind: Pod\n"),
+        [format!("2:1: an object has no `kind`, but `Kind` {}", next("[write `kind"))]
+    );
+    for text in
+        ["Kind: Pod\nmetadata: {}\n", "ApiVersion: v1\nkidn: Pod\n", "kind:\napiVersion: v1\n"]
+    {
+        assert!(found(text)[0].contains("kind"), "{:?}", found(text));
+        assert!(!found(text)[0].starts_with("other"), "{text}");
+    }
+    assert_eq!(
+        found("apiversion: v1\nkind: Pod\n"),
+        [format!(
+            "1:1: `Pod` has no `apiVersion`, but `apiversion` {}",
+            next("[write `apiVersion")
+        )]
+    );
+    assert_eq!(
+        found("apiVersion: 1\nkind: Pod\n"),
+        [
+            "1:1: `apiVersion` of `Pod` is no text [say what the object is; kubectl refuses it otherwise]"
+        ]
+    );
+    // Charts, their values, compositions, workflows, settings of provisioning.
+    for other in [
+        "apiVersion: v2\nname: chart\nversion: 1.0.0\nkubeVersion: '>=1.30'\n",
+        "replicas: 3\nmetadata: {labels: {}}\nspec: {}\n",
+        "services: {web: {image: a}}\nversion: '3'\n",
+        "name: ci\non: push\njobs: {}\n",
+        "apiVersion: 1\ndatasources: []\n",
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nresources: [a.yaml]\n",
+        "openapi: 3.1.0\ninfo: {title: a, version: '1'}\n",
+    ] {
+        assert_eq!(found(other), ["other at 1"], "{other}");
+    }
+}
+
+#[test]
 fn other_documents_are_no_faults_and_templates_are_explained() {
     assert_eq!(found("replicas: 3\n"), ["other at 1"]);
     assert_eq!(found("\u{feff}kind: Pod\r\napiVersion: v1\r\n"), ["v1 Pod / at 1"]);

@@ -13,7 +13,7 @@ use nullius_admission::{Export, ExportForm, Exported, ExportedPolicy, Family};
 use nullius_cel::Version;
 use serde_json::{Value as Json, json};
 
-use super::{each_object, no_policy, told_of, unusable};
+use super::{each_object, no_policy, own_of, told_of, unusable};
 use crate::{
     args::PolicyExport,
     failure::{Exit, Failure, file_failure},
@@ -94,8 +94,12 @@ fn read(stage: &Stage, args: &PolicyExport) -> Result<Export, Failure> {
     let mut wrong = Vec::new();
     let paths: Vec<PathBuf> = args.policies.iter().chain(&args.exceptions).cloned().collect();
     let unread = each_object(&paths, &mut |source, manifest| {
-        let faults = export.add(&manifest.to_json()).err().unwrap_or_default();
-        wrong.extend(told_of(source, manifest, &faults));
+        let own = own_of(source, manifest, stage.now());
+        if own.is_empty() {
+            let faults = export.add(&manifest.to_json()).err().unwrap_or_default();
+            wrong.extend(told_of(source, manifest, &faults));
+        }
+        wrong.extend(own);
     });
     wrong.extend(unread);
     if !wrong.is_empty() {

@@ -148,7 +148,10 @@ pub(super) fn beside(report: &Report) -> String {
         false => several(counts.objects, "object", "objects"),
     };
     text.push_str(&match report.findings.len() {
-        0 if counts.objects == 0 => format!("nothing to judge: no object of Kubernetes in {files}"),
+        0 if counts.objects == 0 => format!("nothing to judge in {files}"),
+        0 if report.policies.is_empty() && report.asks_no_level() => {
+            format!("nothing was asked of {checked}, {files}: there is no policy")
+        }
         0 => format!("no findings by {}: {checked}, {files}", report.measures()),
         found => format!(
             "{} by {} in {} of {checked}, {files}",
@@ -161,6 +164,7 @@ pub(super) fn beside(report: &Report) -> String {
     let sums = [
         (report.ended_waivers(), "of a waiver that has ended"),
         (report.waived.len(), "waived"),
+        (counts.other, if counts.other == 1 { "that is no object" } else { "that are no objects" }),
         (faults(FaultKind::Unreadable), "not readable"),
         (faults(FaultKind::Refused), "that no API server takes"),
         (faults(FaultKind::Unjudged), "not known to policies"),
