@@ -1,36 +1,71 @@
 #!/usr/bin/env bash
-# What the GitHub action and the GitLab component run. Everything comes from the environment (PROGRAM, INPUT_…), one value a
-# line where there can be several; nothing of it is ever read as shell.
+# What the GitHub action and the GitLab component run. Everything comes from the environment (PROGRAM, INPUT_…); where there
+# can be several values, one a line, or a JSON array of texts with INPUT_FORM=json. Nothing of it is ever read as shell.
 #
 # Writes reports (INPUT_SARIF, INPUT_JUNIT, INPUT_CODE_QUALITY), the findings to standard output, and on GitHub the summary and
 # the outputs. On GitHub it always ends well and says in `exit-code` how the scan ended; elsewhere it ends as the scan did, but for
 # findings with INPUT_FAIL=false.
 set -uo pipefail
 
-flags=()
-add() { # FLAG VALUES: the flag before each line of the values
-  local line
-  while IFS= read -r line; do
-    if [ -n "$line" ]; then flags+=("$1=$line"); fi
-  done <<< "$2"
-}
-lines() { # NAME VALUES: the lines of the values as an array
+shown=$(mktemp)
+told=$(mktemp)
+resume() { :; }
+trap 'rm -f "$shown" "$told"; resume' EXIT
+if [ -n "${GITHUB_OUTPUT:-}" ]; then
+  # What is printed shows text of the files, in which GitHub would look for commands; and it reads both streams.
+  token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+  if [ "${#token}" -ne 32 ]; then
+    echo 'no random bytes can be read' >&2
+    exit 1
+  fi
+  exec 2>&1
+  echo "::stop-commands::$token"
+  resume() { printf '\n::%s::\n' "$token"; }
+fi
+
+values() { # NAME VALUES: several values as an array
   local -n into=$1
-  local line
+  local value rest=$2 between=
+  local string='^([^"]*)"(([^"\]|\\.)*)"'
   into=()
-  while IFS= read -r line; do
-    if [ -n "$line" ]; then into+=("$line"); fi
-  done <<< "$2"
+  if [ "${INPUT_FORM:-lines}" != json ]; then
+    while IFS= read -r value; do
+      if [ -n "$value" ]; then into+=("$value"); fi
+    done <<< "$rest"
+    return
+  fi
+  while [[ $rest =~ $string ]]; do
+    between+=${BASH_REMATCH[1]}
+    value=${BASH_REMATCH[2]}
+    rest=${rest:${#BASH_REMATCH[0]}}
+    # Escapes of JSON are those of printf, but for this one.
+    value=${value//\\\"/\"}
+    printf -v value %b "$value"
+    if [ -n "$value" ]; then into+=("$value"); fi
+  done
+  if [[ $between$rest == *[^][,\ ]* ]]; then
+    echo "\`$2\` is no list of texts" >&2
+    exit 64
+  fi
+}
+flags=()
+add() { # FLAG VALUES: the flag before each of several values
+  local all value
+  values all "$2"
+  for value in "${all[@]}"; do flags+=("$1=$value"); done
+}
+one() { # FLAG VALUE: the flag before a value
+  if [ -n "$2" ]; then flags+=("$1=$2"); fi
 }
 
-add --builtin "${INPUT_BUILTIN:-}"
-add --pod-security "${INPUT_POD_SECURITY:-}"
+one --builtin "${INPUT_BUILTIN:-}"
+one --pod-security "${INPUT_POD_SECURITY:-}"
+one --waivers "${INPUT_WAIVERS:-}"
 add --policies "${INPUT_POLICIES:-}"
 add --state "${INPUT_STATE:-}"
 add --exclude "${INPUT_EXCLUDE:-}"
-add --waivers "${INPUT_WAIVERS:-}"
-lines paths "${INPUT_PATHS:-.}"
-lines tests "${INPUT_TESTS:-}"
+values paths "${INPUT_PATHS:-.}"
+values tests "${INPUT_TESTS:-}"
 
 worst=0
 note() { # an exit code: findings count more than what could not be read, a wrong command line more than both
@@ -47,9 +82,6 @@ report() { # FORM FILE: the same scan as a file
   fi
 }
 
-shown=$(mktemp)
-told=$(mktemp)
-trap 'rm -f "$shown" "$told"' EXIT
 NO_COLOR=1 "$PROGRAM" scan "${flags[@]}" -- "${paths[@]}" > "$shown" 2> "$told"
 note $?
 cat "$shown" "$told"

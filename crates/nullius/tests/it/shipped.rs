@@ -9,7 +9,7 @@ use std::{
 };
 
 use nullius_skip::skip;
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const BROKEN: &str = "\
@@ -207,6 +207,16 @@ fn no_input_of_the_github_action_reaches_a_shell() {
             );
         }
     }
+    // So is what stands in them, which is shown: GitHub looks for commands in it.
+    let command = "hostPID: true ##[error file=README.md;line=1;]all good here ::warning::x";
+    let folder = checkout(&[("pod.yaml", &BROKEN.replace("hostPID: true", command))]);
+    let ran = run_action(folder.path(), &[("binary", program()), ("pod-security", "baseline")]);
+    let (before, rest) = ran.log.split_once("::stop-commands::").unwrap();
+    let (token, rest) = rest.split_once('\n').unwrap();
+    assert!(token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
+    let (shown, after) = rest.split_once(&format!("\n::{token}::\n")).unwrap();
+    assert!(shown.contains(command) && shown.contains("1 finding by"), "{shown}");
+    assert!(!before.contains("##[") && !after.contains("##["), "{}", ran.log);
     // Names of files are input too.
     for hostile in &HOSTILE[..2] {
         let folder = checkout(&[(&format!("{hostile}.yaml"), BROKEN)]);
@@ -215,51 +225,56 @@ fn no_input_of_the_github_action_reaches_a_shell() {
     }
 }
 
-/// The job of the component with these inputs, interpolated as GitLab does it, value by value.
-fn job(inputs: &[(&str, &str)]) -> Value {
+/// The job of the component with these inputs, made as GitLab makes it: inputs are checked, then put into the text, a text as it is
+/// and everything else as JSON, and what comes out is read.
+fn job(inputs: &[(&str, Value)]) -> Value {
     let file = fs::read_to_string(root().join("templates/scan.yml")).unwrap();
     let (head, body) = file.split_once("\n---\n").unwrap();
-    let head = yaml(head);
-    let mut values = BTreeMap::new();
-    for (name, input) in head["spec"]["inputs"].as_object().unwrap() {
-        let default = input.get("default").map(|value| match value {
+    let known = yaml(head)["spec"]["inputs"].clone();
+    let mut body = body.to_owned();
+    for (name, input) in known.as_object().unwrap() {
+        let given = inputs.iter().find(|(given, _)| given == name).map(|(_, value)| value);
+        let value = given.unwrap_or(&input["default"]);
+        assert!(is_taken(input, value), "GitLab refuses {value} for `{name}`");
+        let text = match value {
             Value::String(text) => text.clone(),
-            other => other.to_string(),
-        });
-        if let Some(default) = default {
-            values.insert(name.clone(), default);
-        }
+            // As Ruby on Rails writes it.
+            other => other
+                .to_string()
+                .replace('<', "\\u003c")
+                .replace('>', "\\u003e")
+                .replace('&', "\\u0026"),
+        };
+        body = body.replace(&format!("$[[ inputs.{name} ]]"), &text);
     }
-    values.extend(inputs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-    let jobs = interpolated(yaml(body), &values);
+    for (name, _) in inputs {
+        assert!(known.get(name).is_some(), "`{name}` is no input");
+    }
+    let jobs = yaml(&body);
     let jobs = jobs.as_object().unwrap();
     assert_eq!(jobs.len(), 1);
-    jobs["nullius-scan"].clone()
+    let (_, job) = jobs.iter().next().unwrap();
+    job.clone()
 }
 
-fn interpolated(value: Value, values: &BTreeMap<String, String>) -> Value {
-    let text = |text: &str| {
-        let mut made = text.to_owned();
-        for (name, value) in values {
-            made = made.replace(&format!("$[[ inputs.{name} ]]"), value);
-        }
-        made
+/// Whether GitLab takes a value for an input.
+fn is_taken(input: &Value, value: &Value) -> bool {
+    let is_of_type = match input["type"].as_str().unwrap_or("string") {
+        "array" => value.is_array(),
+        "boolean" => value.is_boolean(),
+        _ => value.is_string(),
     };
-    match value {
-        Value::String(found) => Value::String(text(&found)),
-        Value::Array(items) => items.into_iter().map(|item| interpolated(item, values)).collect(),
-        Value::Object(fields) => {
-            let fields =
-                fields.into_iter().map(|(name, value)| (text(&name), interpolated(value, values)));
-            Value::Object(fields.collect::<Map<_, _>>())
-        }
-        other => other,
-    }
+    let options = input["options"].as_array();
+    let fits =
+        |pattern: &str| regex::Regex::new(pattern).unwrap().is_match(value.as_str().unwrap());
+    is_of_type
+        && options.is_none_or(|options| options.contains(value))
+        && input["regex"].as_str().is_none_or(fits)
 }
 
-fn run_job(folder: &Path, inputs: &[(&str, &str)]) -> Output {
-    let own = [("image", "registry.example/nullius"), ("binary", program())];
-    let job = job(&[&own[..], inputs].concat());
+fn run_job(folder: &Path, inputs: &[(&str, Value)]) -> Output {
+    let own = [("image", json!("registry.example/nullius")), ("binary", json!(program()))];
+    let job = job(&[inputs, &own[..]].concat());
     let mut command = Command::new("sh");
     let script: Vec<&str> =
         job["script"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
@@ -277,14 +292,14 @@ fn run_job(folder: &Path, inputs: &[(&str, &str)]) -> Output {
 #[test]
 fn the_gitlab_component_writes_its_reports_and_ends_as_the_scan() {
     let shipped = fs::read_to_string(root().join("ci/scan.sh")).unwrap();
-    let job = job(&[("image", "i")]);
+    let job = job(&[("image", json!("i"))]);
     assert_eq!(
         job["variables"]["NULLIUS_SCAN"]["value"],
         shipped.as_str(),
         "copy ci/scan.sh into templates/scan.yml"
     );
     let folder = checkout(&[("m/pod.yaml", BROKEN)]);
-    let own = [("paths", "m"), ("pod-security", "baseline")];
+    let own = [("paths", json!(["m"])), ("pod-security", json!("baseline"))];
     let done = run_job(folder.path(), &own);
     assert_eq!(done.status.code(), Some(2), "{}", text(&done));
     let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
@@ -304,14 +319,49 @@ fn the_gitlab_component_writes_its_reports_and_ends_as_the_scan() {
     let reports = &job["artifacts"]["reports"];
     assert_eq!(reports["codequality"], "gl-code-quality-report.json");
     assert_eq!(reports["junit"][0], "nullius-junit.xml");
-    let done = run_job(folder.path(), &[&own[..], &[("fail", "false")]].concat());
+    let done = run_job(folder.path(), &[&own[..], &[("fail", json!(false))]].concat());
     assert_eq!(done.status.code(), Some(0), "{}", text(&done));
-    for name in
-        ["paths", "policies", "state", "waivers", "exclude", "pod-security", "builtin", "tests"]
-    {
+}
+
+#[test]
+fn inputs_of_the_gitlab_component_mean_what_they_say() {
+    let odd = ["a b", "c'd", "e\"f", "g$HOME", "h\\i", "j#k", "l: m", "[n]", "<o>", "p\nq"];
+    let files: Vec<(String, &str)> =
+        odd.iter().map(|name| (format!("{name}/pod.yaml"), BROKEN)).collect();
+    let files: Vec<(&str, &str)> =
+        files.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+    let folder = checkout(&files);
+    let excluded = json!(["hostNamespaces", "privileged"]);
+    let own = [("paths", json!(odd)), ("pod-security", json!("baseline"))];
+    let done = run_job(folder.path(), &own);
+    assert_eq!(done.status.code(), Some(2), "{}", text(&done));
+    assert!(
+        text(&done).contains("10 findings by baseline:latest in 10 of 10 objects"),
+        "{}",
+        text(&done)
+    );
+    let done = run_job(folder.path(), &[&own[..], &[("exclude", excluded)]].concat());
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    let done = run_job(folder.path(), &[("paths", json!([1]))]);
+    assert_eq!(done.status.code(), Some(64), "{}", text(&done));
+    for name in ["paths", "policies", "state", "exclude", "tests"] {
         for hostile in HOSTILE {
-            run_job(folder.path(), &[(name, hostile)]);
+            run_job(folder.path(), &[(name, json!([hostile]))]);
             assert_untouched(folder.path());
+        }
+    }
+    let file = fs::read_to_string(root().join("templates/scan.yml")).unwrap();
+    let known = yaml(file.split_once("\n---\n").unwrap().0)["spec"]["inputs"].clone();
+    for name in ["waivers", "pod-security", "stage", "job-name", "image", "binary"] {
+        for hostile in HOSTILE.into_iter().chain(["a\n  script: [touch PWNED]", "a\": {}\nb: \"c"])
+        {
+            // What cannot be one text in the file is refused.
+            if is_taken(&known[name], &json!(hostile)) {
+                run_job(folder.path(), &[(name, json!(hostile))]);
+                assert_untouched(folder.path());
+            } else {
+                assert!(hostile.contains('\n') || name == "job-name", "{name} {hostile}");
+            }
         }
     }
 }
@@ -388,6 +438,9 @@ fn pre_commit_runs_the_hooks() {
         ("a.test.yaml", test),
     ]);
     commit(folder.path());
+    // Parameters stand in other files than what asks for them: one process sees all of them.
+    let parsed = yaml(&hooks);
+    assert!(parsed.as_array().unwrap().iter().all(|hook| hook["require_serial"] == true));
     let path = format!(
         "{}:{}",
         Path::new(program()).parent().unwrap().display(),
@@ -409,6 +462,12 @@ fn pre_commit_runs_the_hooks() {
     assert!(told.contains("1 case in 1 file: 1 passed"), "{told}");
     fs::write(folder.path().join("pod.yaml"), BROKEN.replace("  hostPID: true\n", "")).unwrap();
     fs::write(folder.path().join("a.test.yaml"), test.replace("denied", "allowed")).unwrap();
+    git(folder.path(), &["add", "-A"]);
+    let done = run();
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done));
+    // A repository without tests and objects passes.
+    fs::remove_file(folder.path().join("a.test.yaml")).unwrap();
+    fs::write(folder.path().join("pod.yaml"), "replicas: 3\n").unwrap();
     git(folder.path(), &["add", "-A"]);
     let done = run();
     assert_eq!(done.status.code(), Some(0), "{}", text(&done));
