@@ -59,17 +59,54 @@ pub fn parse_from(
 ) -> Result<Vec<Node>, SyntaxError> {
     let options = granit_parser::options! { emit_comments: false, disallow_directives: false };
     let above = first_line.saturating_sub(1);
+    let lines = Lines::of(text);
     let mut builder = Builder::new(dialect);
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = event.map_err(|error| SyntaxError {
-            line: above + error.marker().line().max(1),
-            column: error.marker().col() + 1,
-            message: error.info().lines().next().unwrap_or("it is not YAML").to_owned(),
+        let (event, span) = event.map_err(|error| {
+            let (line, column) = lines.place(error.marker().line().max(1), error.marker().col());
+            let message = error.info().lines().next().unwrap_or("it is not YAML").to_owned();
+            SyntaxError { line: above + line, column, message }
         })?;
-        let (line, column) = (above + span.start.line().max(1), span.start.col() + 1);
+        let (line, column) = lines.place(span.start.line().max(1), span.start.col());
+        let line = above + line;
         builder.event(event, Place { line, column })?;
     }
     Ok(builder.documents)
+}
+
+/// Where the parser's lines begin in lines as editors count them: to YAML a `\r` by itself ends a line too. Empty where that is the same.
+struct Lines(Vec<(usize, usize)>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        let is_lone = |(at, _): (usize, &str)| !text[at + 1..].starts_with('\n');
+        if !text.match_indices('\r').any(is_lone) {
+            return Self(Vec::new());
+        }
+        let (mut line, mut before) = (1, 0);
+        let mut starts = vec![(line, before)];
+        let mut letters = text.chars().peekable();
+        while let Some(letter) = letters.next() {
+            before += 1;
+            match letter {
+                '\n' => {
+                    (line, before) = (line + 1, 0);
+                    starts.push((line, before));
+                }
+                '\r' if letters.peek() != Some(&'\n') => starts.push((line, before)),
+                _ => {}
+            }
+        }
+        Self(starts)
+    }
+
+    /// Line and column, both counted from 1, of the parser's line and of how much stands before in it.
+    fn place(&self, line: usize, before: usize) -> (usize, usize) {
+        match self.0.get(line - 1).or(self.0.last()) {
+            Some((line, start)) => (*line, start + before + 1),
+            None => (line, before + 1),
+        }
+    }
 }
 
 struct Builder {

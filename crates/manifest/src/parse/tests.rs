@@ -162,3 +162,17 @@ fn aliases_make_no_long_text_of_a_short_one() {
     let long = list(ALIASED_MAX / 2, "{a: b}");
     assert!(parse(&long, Dialect::Kubernetes).is_ok());
 }
+
+#[test]
+fn lines_are_those_of_editors_also_where_yaml_ends_more_of_them() {
+    let place = |text: &str| {
+        let nodes = parse(text, Dialect::Kubernetes).unwrap();
+        nodes[0].child("c").unwrap().place()
+    };
+    assert_eq!(place("a: 1\nb: 2\nc: 3\n"), Place { line: 3, column: 4 });
+    assert_eq!(place("a: 1\r\nb: 2\r\nc: 3\r\n"), Place { line: 3, column: 4 });
+    assert_eq!(place("a: 1\rb: 2\rc: 3\n"), Place { line: 1, column: 14 });
+    assert_eq!(place("a: 1\r\r\rb: 2\nc: 3"), Place { line: 2, column: 4 });
+    let error = parse("a: 1\r\r\r\n]", Dialect::Kubernetes).unwrap_err();
+    assert_eq!(error.line, 2, "{error:?}");
+}
