@@ -9,10 +9,10 @@ use nullius_rbac::{Attributes, RequestInfo, ResourceAttributes, Target};
 
 mod kubelet;
 
-/// The namespaces in which agents and session objects live.
-pub const PROTECTED_NAMESPACES: [&str; 2] = ["nullius-sessions", "nullius-system"];
+/// The namespaces in which agents, nodes' parts and session objects live.
+pub const PROTECTED_NAMESPACES: [&str; 3] = ["nullius-sessions", "nullius-system", "nullius-node"];
 
-/// Whether a namespace is one in which agents and session objects live.
+/// Whether a namespace is one in which agents, nodes' parts and session objects live.
 pub fn is_protected_namespace(namespace: &str) -> bool {
     PROTECTED_NAMESPACES.contains(&namespace)
 }
@@ -23,7 +23,7 @@ const GUARDED_GROUPS: [&str; 2] = ["rbac.authorization.k8s.io", "admissionregist
 /// What is read of the agents' objects by who may: none of these opens a connection.
 const READABLE_SUBRESOURCES: [&str; 4] = ["", "log", "scale", "status"];
 
-/// The field selector that leaves both namespaces out, as it stands in a query.
+/// The field selector that leaves the namespaces with Secrets of ours out, as it stands in a query.
 const ELSEWHERE: &str =
     "metadata.namespace!%3Dnullius-sessions%2Cmetadata.namespace!%3Dnullius-system";
 

@@ -9,8 +9,8 @@ use std::{
 };
 
 use nullius_model::{
-    AnyObject, ClusterName, GrantSpec, GrantSubject, GroupName, HubRole, Kind, Object, ObjectName,
-    RoleName, RoleSpec, Timestamp, UserName,
+    AnyObject, ClusterName, Explanation, GrantSpec, GrantSubject, GroupName, HubRole, Kind, Object,
+    ObjectName, RoleName, RoleSpec, Timestamp, UserName,
 };
 use nullius_rbac::rule_errors;
 
@@ -145,6 +145,11 @@ impl Snapshot {
     /// Whether a person exists and is not disabled, and so may sign in.
     pub fn may_sign_in(&self, user: &UserName) -> bool {
         self.people.get(user).is_some_and(|person| !person.disabled)
+    }
+
+    /// Why a cluster is locked, where it is.
+    pub fn lock_on_cluster(&self, cluster: &ClusterName, now: Timestamp) -> Option<Explanation> {
+        self.locks.on_cluster(cluster, now)
     }
 
     /// The people whom a live grant makes admin and whom no lock stops, by name.

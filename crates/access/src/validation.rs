@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use nullius_model::{
-    AnyObject, ClusterName, GrantSpec, GrantSubject, GroupName, Kind, ObjectMeta, ObjectName,
-    RoleName, UserName,
+    AnyObject, ClusterName, ClusterSpec, GrantSpec, GrantSubject, GroupName, Kind, ObjectMeta,
+    ObjectName, RoleName, UserName,
 };
 use nullius_rbac::rule_errors;
 
@@ -43,7 +43,10 @@ pub fn validate(object: &AnyObject, snapshot: &Snapshot) -> Result<(), Vec<Field
                 errors.text("spec.description", text);
             }
         }
-        AnyObject::Cluster(_) => errors.name::<ClusterName>(name),
+        AnyObject::Cluster(cluster) => {
+            errors.name::<ClusterName>(name);
+            trust_domain(name, &cluster.spec, snapshot, &mut errors);
+        }
         AnyObject::Role(role) => {
             errors.name::<RoleName>(name);
             for error in rule_errors(&role.spec.rules) {
@@ -64,6 +67,21 @@ pub fn validate(object: &AnyObject, snapshot: &Snapshot) -> Result<(), Vec<Field
         }
     }
     errors.into_result()
+}
+
+/// Two clusters that spoke for one trust domain could not be told apart.
+fn trust_domain(name: &ObjectName, spec: &ClusterSpec, snapshot: &Snapshot, errors: &mut Errors) {
+    // A name that makes none is told of as a name.
+    let Ok(domain) = spec.trust_domain_of(name.as_str()) else { return };
+    for other in snapshot.objects(Kind::Cluster) {
+        let AnyObject::Cluster(other) = other else { continue };
+        let of_other = &other.metadata.name;
+        if of_other != name && other.spec.has_trust_domain(of_other.as_str(), &domain) {
+            let told =
+                format!("`{domain}` is the trust domain of cluster `{of_other}`; name another");
+            errors.add("spec.trustDomain", told);
+        }
+    }
 }
 
 fn grant_spec(spec: &GrantSpec, snapshot: &Snapshot, errors: &mut Errors) {

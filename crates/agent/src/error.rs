@@ -30,8 +30,8 @@ pub enum AgentError {
     /// The hub does not take this agent.
     #[error("the agent did not get in at the hub")]
     Enrol(#[from] EnrolError),
-    /// The webhook's authority or its certificate cannot be made or used.
-    #[error("the webhook's certificate cannot be made")]
+    /// An authority of the agent, or a certificate of it, cannot be made or used.
+    #[error("the agent's own certificate cannot be made")]
     Authority(#[source] nullius_pki::RootError),
     /// An address cannot be listened on.
     #[error("cannot listen on `{address}`")]

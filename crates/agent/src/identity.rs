@@ -279,6 +279,7 @@ impl Enroller {
         match self.role {
             AgentRole::Proxy => InfraId::AgentProxy { cluster, instance },
             AgentRole::Admission => InfraId::AgentAdmission { cluster, instance },
+            AgentRole::Identity => InfraId::AgentIdentity { cluster, instance },
             AgentRole::Control | AgentRole::Unspecified => {
                 InfraId::AgentControl { cluster, instance }
             }

@@ -24,9 +24,9 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches};
 
 pub use args::{
-    AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentProxyArgs, AuditVerify, HubArgs,
-    HubCommand, HubFlags, HubInit, HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat,
-    OfflinePassphrase, ProxyArgs, UpArgs,
+    AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentIdentityArgs, AgentProxyArgs,
+    AuditVerify, HubArgs, HubCommand, HubFlags, HubInit, HubKeysCommand, HubKeysExport,
+    HubKeysRotate, LogFormat, OfflinePassphrase, ProxyArgs, UpArgs,
 };
 pub use command::audit::{read_anchors, tell_verdict};
 pub use completion::complete;

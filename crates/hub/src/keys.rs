@@ -16,6 +16,7 @@ use nullius_model::{InstanceId, KeySet, Timestamp};
 use nullius_pki::{
     AccessSigner, AccessVerifier, DetachedSigner, InfraRoot, KeyError, KeySetError, KeySetSigner,
     OfflineKeyError, PublicKey, RootError, SealError, Sealer, Signer, random_bits, random_bytes,
+    workload::WorkloadRoot,
 };
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -39,6 +40,9 @@ const OFFLINE: &str = "offline";
 const FORMS: &str = "forms";
 const REFRESH: &str = "refresh-tokens";
 const AUDIT: &str = "audit-signer";
+const WORKLOAD: &str = "workload-root";
+/// Its certificate, sealed all the same so that nobody swaps it.
+const WORKLOAD_CERTIFICATE: &str = "workload-root-certificate";
 /// Under this name the store keeps what is not secret of the keys, sealed all the same so that nobody swaps it.
 pub(crate) const FACTS: &str = "facts";
 /// What a rotation or an export may take out of the store.
@@ -79,6 +83,7 @@ pub struct Keys {
     hub_id: String,
     instance: InstanceId,
     root: InfraRoot,
+    workload: WorkloadRoot,
     access: AccessSigner,
     access_verifier: AccessVerifier,
     audit: Arc<DetachedSigner>,
@@ -131,7 +136,8 @@ impl Keys {
         let access = AccessSigner::generate(signing.facts().hub_id.clone())?;
         let audit = DetachedSigner::generate()?;
         let secrets = [Zeroizing::new(random_bytes()), Zeroizing::new(random_bytes())];
-        Self::assemble(signing, root, access, audit, secrets, now)
+        let workload = WorkloadRoot::create(now)?;
+        Self::assemble(signing, root, workload, access, audit, secrets, now)
     }
 
     /// Opens the keys of a hub that was started before.
@@ -151,13 +157,15 @@ impl Keys {
             Ok::<_, KeysError>(Zeroizing::new(bytes))
         };
         let secrets = [secret(FORMS)?, secret(REFRESH)?];
+        let workload = open_workload_root(sealed, sealer)?;
         let signing = Signing::open(facts, sealed, sealer)?;
-        Self::assemble(signing, root, access, audit, secrets, now)
+        Self::assemble(signing, root, workload, access, audit, secrets, now)
     }
 
     fn assemble(
         signing: Signing,
         root: InfraRoot,
+        workload: WorkloadRoot,
         access: AccessSigner,
         audit: DetachedSigner,
         [forms, refresh]: [Zeroizing<[u8; 32]>; 2],
@@ -169,6 +177,7 @@ impl Keys {
             hub_id,
             instance: InstanceId::from_bits(random_bits()),
             root,
+            workload,
             access,
             access_verifier,
             audit: Arc::new(audit),
@@ -190,6 +199,7 @@ impl Keys {
             (REFRESH, Zeroizing::new(self.refresh.to_vec())),
         ];
         let mut sealed = self.signing().seal(sealer)?;
+        sealed.extend(seal_workload_root(&self.workload, sealer)?);
         for (name, key) in plain {
             sealed.insert(name.to_owned(), sealer.seal(name, &key)?);
         }
@@ -225,6 +235,11 @@ impl Keys {
     /// The infrastructure root: what kubeconfigs and agents pin.
     pub fn root(&self) -> &InfraRoot {
         &self.root
+    }
+
+    /// The workload root: what certifies the authority of each cluster for its workloads.
+    pub fn workload_root(&self) -> &WorkloadRoot {
+        &self.workload
     }
 
     /// The signer of assertions and commands.
@@ -284,6 +299,34 @@ pub(crate) fn open(
 ) -> Result<Zeroizing<Vec<u8>>, KeysError> {
     let blob = sealed.get(name).ok_or(KeysError::Missing(name))?;
     Ok(sealer.open_sealed(name, blob)?)
+}
+
+fn open_workload_root(sealed: &SealedKeys, sealer: &Sealer) -> Result<WorkloadRoot, KeysError> {
+    let certificate = open(sealed, sealer, WORKLOAD_CERTIFICATE)?;
+    let damaged = |_| KeysError::Missing(WORKLOAD_CERTIFICATE);
+    let certificate = std::str::from_utf8(&certificate).map_err(damaged)?;
+    Ok(WorkloadRoot::from_parts(certificate, &open(sealed, sealer, WORKLOAD)?)?)
+}
+
+fn seal_workload_root(root: &WorkloadRoot, sealer: &Sealer) -> Result<SealedKeys, KeysError> {
+    let seal =
+        |name: &str, plain: &[u8]| Ok::<_, KeysError>((name.to_owned(), sealer.seal(name, plain)?));
+    Ok(SealedKeys::from([
+        seal(WORKLOAD, &root.key_pkcs8())?,
+        seal(WORKLOAD_CERTIFICATE, root.certificate_pem().as_bytes())?,
+    ]))
+}
+
+/// What a hub lacks that was made before there was a workload root; nothing where it has all.
+fn missing_workload_root(
+    sealed: &SealedKeys,
+    sealer: &Sealer,
+    now: Timestamp,
+) -> Result<SealedKeys, KeysError> {
+    if sealed.contains_key(WORKLOAD) || sealed.contains_key(WORKLOAD_CERTIFICATE) {
+        return Ok(SealedKeys::new());
+    }
+    seal_workload_root(&WorkloadRoot::create(now)?, sealer)
 }
 
 /// Opens the facts.

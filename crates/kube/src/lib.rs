@@ -14,6 +14,7 @@ mod connect;
 mod dynamic;
 mod error;
 mod guard;
+pub mod identity;
 mod inventory;
 mod issuer;
 mod leader;
@@ -23,6 +24,7 @@ mod objects;
 mod reader;
 mod record;
 mod roles;
+mod rotation;
 mod sessions;
 mod token;
 mod trust;
@@ -37,17 +39,22 @@ pub use guard::Guards;
 pub use inventory::{Inventory, ObjectNews, ObjectPage, ServedKind};
 pub use issuer::{IssuerDocument, kubernetes_version, read_issuer};
 pub use leader::{LEADER_LEASE, Leadership};
-pub use manifest::{CLEAN_UP, Deployments, HubPins, JoinManifest, PullPolicy, Shape, env};
+pub use manifest::{
+    CLEAN_UP, Deployments, HubPins, IdentityParts, JoinManifest, PullPolicy, Shape, env,
+};
 pub use names::{
     ADMISSION, ADMISSION_POLICIES_LABEL, ADMISSION_PORT, ADMISSION_SECRET, ADMISSION_STATUS,
-    ADMISSION_WEBHOOKS, AGENT_ADMISSION, AGENT_AUDIT, AGENT_PROXY, AUDIT_PORT, AUDIT_SECRET,
-    BASELINE, BASELINE_ROLES, BINDER, CEILING_BINDING, CONTROL_LEASE, CONTROL_PORT,
-    EXCEPTED_POLICIES, HEALTH_PORT, JOIN_SECRET, OwnAccount, POD_SECURITY_WEBHOOK, PROVISIONER,
-    ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_SECRET, account_name,
-    role_object_name,
+    ADMISSION_WEBHOOKS, AGENT_ADMISSION, AGENT_AUDIT, AGENT_IDENTITY, AGENT_PROXY, AUDIT_PORT,
+    AUDIT_SECRET, BASELINE, BASELINE_ROLES, BINDER, CEILING_BINDING, CONTROL_LEASE, CONTROL_PORT,
+    EXCEPTED_POLICIES, HEALTH_PORT, IDENTITY, IDENTITY_DISABLED, IDENTITY_ENABLED, IDENTITY_LABEL,
+    IDENTITY_PORT, IDENTITY_SECRET, JOIN_SECRET, NODE, NODE_NAMESPACE, OwnAccount,
+    POD_SECURITY_WEBHOOK, PROVISIONER, ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE,
+    SYSTEM_NAMESPACE, TRUST_BUNDLE_KEY, TRUST_DOMAIN_KEY, TRUST_ISSUER_KEY, TRUST_MAP,
+    TRUST_SECRET, account_name, role_object_name,
 };
 pub use reader::{ClusterReader, Listed, ReadError};
 pub use record::{ObjectRef, ParseObjectRefError, StandingSession};
+pub use rotation::{Fields, ROTATE, Rotation, RotationStore, Slot};
 pub use sessions::{Ensured, Flushed, Sessions, Survey};
 pub use token::{MintedToken, OwnTokens, SESSION_TOKEN_SECONDS};
 pub use trust::{TrustRecord, TrustStore};

@@ -4,7 +4,7 @@
 //! objects, whom the agent trusts. Objects that the agent keeps by itself (binder list, kept key set) are written
 //! without content, so that applying the manifest again takes nothing away.
 
-use nullius_model::{Ceiling, ClusterName};
+use nullius_model::{Ceiling, ClusterName, TrustDomain};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ mod baselines;
 pub mod env;
 mod exceptions;
 mod guards;
+mod identity;
 mod levels;
 mod rights;
 mod workloads;
@@ -63,10 +64,28 @@ pub struct Deployments {
     pub control_replicas: u16,
     /// Replicas of `agent admission`.
     pub admission_replicas: u16,
+    /// `agent identity`, where the cluster wants one.
+    pub identity: Option<IdentityParts>,
+}
+
+/// `agent identity` of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityParts {
+    /// Who speaks for the cluster's workloads.
+    pub trust_domain: TrustDomain,
+    /// Replicas.
+    pub replicas: u16,
+}
+
+impl IdentityParts {
+    /// Two replicas.
+    pub fn of_domain(trust_domain: TrustDomain) -> Self {
+        Self { trust_domain, replicas: 2 }
+    }
 }
 
 impl Deployments {
-    /// One replica of each, and two of `agent admission`, of this image.
+    /// One replica of each, and two of `agent admission`, of this image; no `agent identity`.
     pub fn of_image(image: impl Into<String>) -> Self {
         Self {
             image: image.into(),
@@ -74,6 +93,7 @@ impl Deployments {
             proxy_replicas: 1,
             control_replicas: 1,
             admission_replicas: 2,
+            identity: None,
         }
     }
 }
@@ -89,7 +109,7 @@ pub const CLEAN_UP: [&str; 8] = [
     "kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration,validatingadmissionpolicybinding,validatingadmissionpolicy,clusterrolebinding,clusterrole -l app.kubernetes.io/part-of=nullius",
     "kubectl delete clusterrolebinding,clusterrole -l app.kubernetes.io/managed-by=nullius",
     "kubectl delete rolebinding -A -l app.kubernetes.io/managed-by=nullius",
-    "kubectl delete namespace nullius-sessions nullius-system --ignore-not-found",
+    "kubectl delete namespace nullius-node nullius-sessions nullius-system --ignore-not-found",
 ];
 
 /// Where the agent runs.
@@ -124,6 +144,9 @@ impl JoinManifest {
             objects.extend(baselines::objects());
             objects.extend(admission::rights());
             objects.extend(audit::objects());
+            if deployments.identity.is_some() {
+                objects.extend(identity::rights());
+            }
             objects.extend(workloads::objects(&self.cluster, deployments, hub, join_token));
         }
         objects

@@ -70,6 +70,34 @@ pub const ADMISSION_STATUS: &str = "nullius-admission-status";
 /// Label of ConfigMaps in [`SYSTEM_NAMESPACE`] whose policies the webhook enforces.
 pub const ADMISSION_POLICIES_LABEL: &str = "nullius.dev/admission-policies";
 
+/// ServiceAccount of `agent identity`: it alone reads the Secret of the cluster's authority for workloads.
+pub const IDENTITY: &str = "nullius-identity";
+/// Deployment, Service and Lease of `agent identity`.
+pub const AGENT_IDENTITY: &str = "nullius-agent-identity";
+/// Secret of the cluster's authority for workloads.
+pub const IDENTITY_SECRET: &str = "nullius-identity-ca";
+/// Port on which `agent identity` hears nodes.
+pub const IDENTITY_PORT: u16 = 8447;
+/// Label of namespaces and pods that says whether pods have an identity.
+pub const IDENTITY_LABEL: &str = "nullius.dev/identity";
+/// They have.
+pub const IDENTITY_ENABLED: &str = "enabled";
+/// They have not.
+pub const IDENTITY_DISABLED: &str = "disabled";
+
+/// Namespace of what runs on each node.
+pub const NODE_NAMESPACE: &str = "nullius-node";
+/// ServiceAccount of what runs on each node, by which a node proves itself.
+pub const NODE: &str = "nullius-node";
+/// ConfigMap from which nodes learn whom to believe, and where to ask.
+pub const TRUST_MAP: &str = "nullius-trust";
+/// Key of the bundle in it.
+pub const TRUST_BUNDLE_KEY: &str = "bundle.json";
+/// Key of the trust domain.
+pub const TRUST_DOMAIN_KEY: &str = "trust-domain";
+/// Key of the address of `agent identity`.
+pub const TRUST_ISSUER_KEY: &str = "issuer";
+
 /// Service of `agent control` for the API server's audit webhook, and the ConfigMap with a policy for it.
 pub const AGENT_AUDIT: &str = "nullius-agent-audit";
 /// Secret of the authority by which the API server proves itself there, and of the file that the API server is given.

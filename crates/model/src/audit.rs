@@ -42,6 +42,8 @@ pub enum AuditKind {
     Admission,
     /// What a cluster's API server said by itself: that it refused a request, or what its policies wanted the audit to know.
     ApiServer,
+    /// A cluster's authority for its workloads was certified, or was not.
+    Certify,
     /// Something that must not happen: a replayed assertion, a forged header, a refresh token used twice.
     Alarm,
 }
@@ -66,6 +68,7 @@ impl AuditKind {
             Self::Lifecycle => "lifecycle",
             Self::Admission => "admission",
             Self::ApiServer => "api-server",
+            Self::Certify => "certify",
             Self::Alarm => "alarm",
         }
     }

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterName, GroupName, Namespace, RoleName, SessionId, Timestamp, Ttl, UserName};
+use crate::{
+    ClusterName, GroupName, Namespace, ParseSpiffeError, RoleName, SessionId, Timestamp,
+    TrustDomain, Ttl, UserName,
+};
 
 /// A person who signs in at the hub. Passwords and factor secrets never stand in the object.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -88,6 +91,30 @@ pub struct ClusterSpec {
     /// Written into the join manifest; the cluster, not the hub, enforces it.
     #[serde(default)]
     pub ceiling: Ceiling,
+    /// Who speaks for the cluster's workloads; `NAME.nullius.internal` where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_domain: Option<TrustDomain>,
+}
+
+/// What the trust domain of a cluster ends with that has no other.
+const DEFAULT_DOMAIN: &str = ".nullius.internal";
+
+impl ClusterSpec {
+    /// The trust domain of the cluster of this name.
+    pub fn trust_domain_of(&self, name: &str) -> Result<TrustDomain, ParseSpiffeError> {
+        match &self.trust_domain {
+            Some(domain) => Ok(domain.clone()),
+            None => format!("{name}{DEFAULT_DOMAIN}").parse(),
+        }
+    }
+
+    /// Whether this is the trust domain of the cluster of this name.
+    pub fn has_trust_domain(&self, name: &str, domain: &TrustDomain) -> bool {
+        match &self.trust_domain {
+            Some(own) => own == domain,
+            None => domain.as_str().strip_suffix(DEFAULT_DOMAIN) == Some(name),
+        }
+    }
 }
 
 /// What the hub knows of a cluster.

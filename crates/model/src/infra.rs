@@ -7,7 +7,7 @@ use crate::{ClusterName, InstanceId};
 /// Who holds an infrastructure certificate: a hub replica or one of a cluster's agents.
 ///
 /// In a certificate it is the only URI SAN, `spiffe://infra.nullius/hub/<instance>` or
-/// `spiffe://infra.nullius/cluster/<name>/agent/<proxy|control|admission>/<instance>` (SPIFFE ID, section 2).
+/// `spiffe://infra.nullius/cluster/<name>/agent/<proxy|control|admission|identity>/<instance>` (SPIFFE ID, section 2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum InfraId {
     /// A replica of the hub.
@@ -18,6 +18,8 @@ pub enum InfraId {
     AgentControl { cluster: ClusterName, instance: InstanceId },
     /// An `agent admission` of a cluster.
     AgentAdmission { cluster: ClusterName, instance: InstanceId },
+    /// An `agent identity` of a cluster.
+    AgentIdentity { cluster: ClusterName, instance: InstanceId },
 }
 
 /// A URI that names no part of ours.
@@ -32,7 +34,8 @@ impl InfraId {
             Self::Hub { .. } => None,
             Self::AgentProxy { cluster, .. }
             | Self::AgentControl { cluster, .. }
-            | Self::AgentAdmission { cluster, .. } => Some(cluster),
+            | Self::AgentAdmission { cluster, .. }
+            | Self::AgentIdentity { cluster, .. } => Some(cluster),
         }
     }
 }
@@ -49,6 +52,9 @@ impl fmt::Display for InfraId {
             }
             Self::AgentAdmission { cluster, instance } => {
                 write!(f, "spiffe://infra.nullius/cluster/{cluster}/agent/admission/{instance}")
+            }
+            Self::AgentIdentity { cluster, instance } => {
+                write!(f, "spiffe://infra.nullius/cluster/{cluster}/agent/identity/{instance}")
             }
         }
     }
@@ -70,6 +76,7 @@ impl FromStr for InfraId {
                     "proxy" => Ok(Self::AgentProxy { cluster, instance }),
                     "control" => Ok(Self::AgentControl { cluster, instance }),
                     "admission" => Ok(Self::AgentAdmission { cluster, instance }),
+                    "identity" => Ok(Self::AgentIdentity { cluster, instance }),
                     _ => Err(wrong()),
                 }
             }
@@ -91,6 +98,7 @@ mod tests {
             InfraId::AgentProxy { cluster: of().0, instance: of().1 },
             InfraId::AgentControl { cluster: of().0, instance: of().1 },
             InfraId::AgentAdmission { cluster: of().0, instance: of().1 },
+            InfraId::AgentIdentity { cluster: of().0, instance: of().1 },
         ] {
             assert_eq!(id.to_string().parse::<InfraId>().unwrap(), id);
         }

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, fs, net::SocketAddr, path::PathBuf, str::FromSt
 
 use anyhow::{Context as _, Result};
 use nullius_agent::{
-    Address, AdmissionSettings, ControlSettings, HubSettings, ProxySettings, TunnelCount,
+    Address, AdmissionSettings, ControlSettings, HubSettings, IdentitySettings, ProxySettings,
+    TunnelCount,
 };
 use nullius_cli::AgentCommand;
 use nullius_kube::{InCluster, SYSTEM_NAMESPACE, env};
@@ -31,6 +32,13 @@ pub(crate) async fn run(command: AgentCommand, shutdown: CancellationToken) -> R
         AgentCommand::Admission(args) => {
             nullius_agent::run_admission(
                 admission_settings(args.cluster).context(Misconfigured)?,
+                shutdown,
+            )
+            .await
+        }
+        AgentCommand::Identity(args) => {
+            nullius_agent::run_identity(
+                identity_settings(args.cluster).context(Misconfigured)?,
                 shutdown,
             )
             .await
@@ -76,6 +84,20 @@ fn admission_settings(cluster: ClusterName) -> Result<AdmissionSettings> {
         client_ca_file: optional(env::CLIENT_CA_FILE).map(PathBuf::from),
         exception_namespaces: exception_namespaces()?,
         pod: required(env::POD)?,
+        health: health()?,
+    })
+}
+
+fn identity_settings(cluster: ClusterName) -> Result<IdentitySettings> {
+    Ok(IdentitySettings {
+        cluster,
+        trust_domain: parsed(env::TRUST_DOMAIN)?,
+        hub: hub_settings()?,
+        hub_token_file: path(env::HUB_TOKEN_FILE)?,
+        api: api_server()?,
+        api_token_file: path(env::API_TOKEN_FILE)?,
+        listen: parsed(env::LISTEN)?,
+        issuer: Address { host: required(env::ISSUER_HOST)?, port: parsed(env::ISSUER_PORT)? },
         health: health()?,
     })
 }

@@ -61,6 +61,7 @@ fn main() -> ExitCode {
                 AgentCommand::Proxy(args) => args.log_format,
                 AgentCommand::Control(args) => args.log_format,
                 AgentCommand::Admission(args) => args.log_format,
+                AgentCommand::Identity(args) => args.log_format,
             };
             let run = |shutdown| async { agent::run(command, shutdown).await.map(|()| Exit::Ok) };
             role(Ok((format, None)), run)

@@ -237,7 +237,8 @@ pub fn private_key_pem(pkcs8: &[u8]) -> SecretString {
     pem("PRIVATE KEY", pkcs8).into()
 }
 
-pub(crate) fn certificate_pem(der: &CertificateDer<'static>) -> String {
+/// A certificate in PEM.
+pub fn certificate_pem(der: &CertificateDer<'_>) -> String {
     pem("CERTIFICATE", der)
 }
 

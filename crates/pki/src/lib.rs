@@ -28,8 +28,8 @@ pub use assertion::{
     ASSERTION_MAX, AssertionError, AssertionVerifier, RequestFacts, connection_id, path_hash,
 };
 pub use certificate::{
-    CertificateError, CertificateIdentity, Csr, IssuedCertificate, PrivateKey, check_root,
-    identity_of, private_key_pem,
+    CertificateError, CertificateIdentity, Csr, IssuedCertificate, PrivateKey, certificate_pem,
+    check_root, identity_of, private_key_pem,
 };
 pub use command::{COMMAND_MAX, CommandError, CommandVerifier};
 pub use detached::DetachedSigner;
@@ -41,6 +41,7 @@ pub use root::{AGENT_CERTIFICATE_TTL, HUB_CERTIFICATE_TTL, InfraRoot, RootError}
 pub use seal::{KeyOrigin, KeySource, SealError, Sealer};
 pub use service_account::{
     IssuerKeys, JwksError, PodIdentity, ServiceAccountIdentity, ServiceAccountTokenError,
+    service_account_token_end,
 };
 pub use serving::{
     CallerCertificate, SERVING_AUTHORITY_TTL, SERVING_CERTIFICATE_TTL, ServingAuthority,

@@ -139,7 +139,8 @@ impl InfraRoot {
             InfraId::Hub { .. } => self.issue(csr, id, names, ttl, now),
             InfraId::AgentProxy { .. }
             | InfraId::AgentControl { .. }
-            | InfraId::AgentAdmission { .. } => Err(RootError::WrongRole(id.clone())),
+            | InfraId::AgentAdmission { .. }
+            | InfraId::AgentIdentity { .. } => Err(RootError::WrongRole(id.clone())),
         }
     }
 
@@ -156,7 +157,8 @@ impl InfraRoot {
         match id {
             InfraId::AgentProxy { .. }
             | InfraId::AgentControl { .. }
-            | InfraId::AgentAdmission { .. } => self.issue(csr, id, &[], ttl, now),
+            | InfraId::AgentAdmission { .. }
+            | InfraId::AgentIdentity { .. } => self.issue(csr, id, &[], ttl, now),
             InfraId::Hub { .. } => Err(RootError::WrongRole(id.clone())),
         }
     }
@@ -185,6 +187,7 @@ impl InfraRoot {
             InfraId::AgentProxy { .. } => "nullius agent proxy",
             InfraId::AgentControl { .. } => "nullius agent control",
             InfraId::AgentAdmission { .. } => "nullius agent admission",
+            InfraId::AgentIdentity { .. } => "nullius agent identity",
         });
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];

@@ -12,7 +12,7 @@ mod root;
 mod x509;
 
 pub use authority::{
-    ClusterAuthority, NotAdmitted, PreparedAuthority, SvidRequest, verify_authority,
+    AuthorityFacts, ClusterAuthority, NotAdmitted, PreparedAuthority, SvidRequest, verify_authority,
 };
 pub use bundle::{BUNDLE_MAX, BundleError, TrustBundle};
 pub use jwt::{JWT_SVID_MAX, JwtAuthority, JwtError, JwtSigner, JwtSvid, JwtVerifier};

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use nullius_model::{ClusterName, SessionId, Timestamp};
+use nullius_model::{ClusterName, SessionId, Timestamp, TrustDomain};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -103,7 +103,40 @@ pub struct Provisioned {
     pub changed_at: Timestamp,
 }
 
+/// An authority that was certified for a cluster's workloads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertifiedAuthority {
+    /// Serial number of its certificate, hexadecimal.
+    pub serial: String,
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// What it speaks for.
+    pub trust_domain: TrustDomain,
+    /// SHA-256 of its key, hexadecimal.
+    pub key_digest: String,
+    /// When it was certified.
+    pub certified_at: Timestamp,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
 impl Clusters<'_> {
+    /// The authorities of a cluster that have not ended, and the last one that was certified; the newest first.
+    pub async fn authorities(
+        &mut self,
+        cluster: &ClusterName,
+    ) -> Result<Vec<CertifiedAuthority>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT serial, cluster, trust_domain, key_digest, certified_at, not_after \
+             FROM workload_authorities WHERE cluster = $1 ORDER BY certified_at DESC, serial",
+        )
+        .bind(cluster.as_str())
+        .fetch_all(&mut *self.conn)
+        .await
+        .during("read a cluster's authorities")?;
+        rows.iter().map(read_authority).collect()
+    }
+
     /// The trust in a cluster, if it joined.
     pub async fn trust(
         &mut self,
@@ -206,6 +239,43 @@ impl ClustersMut<'_> {
         .execute(self.conn())
         .await
         .during("register a cluster's keys")?;
+        Ok(())
+    }
+
+    /// Notes that an authority was certified, and forgets those of the cluster that have ended by then.
+    pub async fn put_authority(
+        &mut self,
+        authority: &CertifiedAuthority,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM workload_authorities WHERE cluster = $1 AND not_after < $2")
+            .bind(authority.cluster.as_str())
+            .bind(key(authority.certified_at))
+            .execute(self.conn())
+            .await
+            .during("forget a cluster's authorities")?;
+        sqlx::query(
+            "INSERT INTO workload_authorities (serial, cluster, trust_domain, key_digest, certified_at, not_after) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(&authority.serial)
+        .bind(authority.cluster.as_str())
+        .bind(authority.trust_domain.as_str())
+        .bind(&authority.key_digest)
+        .bind(key(authority.certified_at))
+        .bind(key(authority.not_after))
+        .execute(self.conn())
+        .await
+        .during("note a cluster's authority")?;
+        Ok(())
+    }
+
+    /// Forgets the authorities of a cluster that is no more.
+    pub async fn delete_authorities(&mut self, cluster: &ClusterName) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM workload_authorities WHERE cluster = $1")
+            .bind(cluster.as_str())
+            .execute(self.conn())
+            .await
+            .during("forget a cluster's authorities")?;
         Ok(())
     }
 
@@ -355,6 +425,18 @@ fn read_trust(row: &Row) -> Result<ClusterTrust, StoreError> {
         shape: columns.word("shape")?,
         registered_at: columns.time("registered_at")?,
         changed_at: columns.time("changed_at")?,
+    })
+}
+
+fn read_authority(row: &Row) -> Result<CertifiedAuthority, StoreError> {
+    let columns = Columns::new(row, "cluster's authority");
+    Ok(CertifiedAuthority {
+        serial: columns.text("serial")?,
+        cluster: columns.parsed("cluster")?,
+        trust_domain: columns.parsed("trust_domain")?,
+        key_digest: columns.text("key_digest")?,
+        certified_at: columns.time("certified_at")?,
+        not_after: columns.time("not_after")?,
     })
 }
 

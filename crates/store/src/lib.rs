@@ -28,7 +28,10 @@ pub use audit::{
     FileSink, Page, Position, Share, SignError, Signer, Slot, StartError, StoredEntry, Tail,
     VerifyError,
 };
-pub use clusters::{AgentShape, ClusterTrust, Clusters, ClustersMut, ProvisionState, Provisioned};
+pub use clusters::{
+    AgentShape, CertifiedAuthority, ClusterTrust, Clusters, ClustersMut, ProvisionState,
+    Provisioned,
+};
 pub use credentials::{Credential, Credentials, CredentialsMut, Sealed, TotpStep};
 pub use database::{Committed, Reader, Store, StoreUrl, StoreUrlError, Tx};
 pub use directory::is_held;

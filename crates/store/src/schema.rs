@@ -12,6 +12,7 @@ const STEPS: &[(i64, &str)] = &[
     (4, include_str!("../migrations/0004_audit_search.sql")),
     (5, include_str!("../migrations/0005_uses_of_principal.sql")),
     (6, include_str!("../migrations/0006_findings.sql")),
+    (7, include_str!("../migrations/0007_workload_authorities.sql")),
 ];
 
 /// The schema that this binary writes.

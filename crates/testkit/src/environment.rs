@@ -379,6 +379,7 @@ impl Environment {
             "--ceiling",
             "cluster-admin",
             "--manifest",
+            "--identity",
             "--image",
             IMAGE,
         ];

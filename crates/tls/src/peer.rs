@@ -47,7 +47,8 @@ impl PeerRule {
                 Self::Agent,
                 InfraId::AgentProxy { .. }
                 | InfraId::AgentControl { .. }
-                | InfraId::AgentAdmission { .. },
+                | InfraId::AgentAdmission { .. }
+                | InfraId::AgentIdentity { .. },
             ) => true,
             (Self::ControlOf(wanted), InfraId::AgentControl { cluster, .. })
             | (Self::ProxyOf(wanted), InfraId::AgentProxy { cluster, .. }) => wanted == cluster,
@@ -56,7 +57,8 @@ impl PeerRule {
                 InfraId::Hub { .. }
                 | InfraId::AgentProxy { .. }
                 | InfraId::AgentControl { .. }
-                | InfraId::AgentAdmission { .. },
+                | InfraId::AgentAdmission { .. }
+                | InfraId::AgentIdentity { .. },
             ) => false,
         }
     }

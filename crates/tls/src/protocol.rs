@@ -13,12 +13,14 @@ pub enum Protocol {
     Handover,
     /// `agent admission` is the client of the hub's admission service.
     Admission,
+    /// `agent identity` is the client of the hub's workload root.
+    Identity,
 }
 
 impl Protocol {
     /// What an agent may speak to a hub.
-    pub const HUB: [Self; 4] =
-        [Self::TunnelSmall, Self::TunnelBulk, Self::Control, Self::Admission];
+    pub const HUB: [Self; 5] =
+        [Self::TunnelSmall, Self::TunnelBulk, Self::Control, Self::Admission, Self::Identity];
 
     /// The ALPN name.
     pub fn as_str(self) -> &'static str {
@@ -28,12 +30,14 @@ impl Protocol {
             Self::Control => "nullius-control/1",
             Self::Handover => "nullius-handover/1",
             Self::Admission => "nullius-admission/1",
+            Self::Identity => "nullius-identity/1",
         }
     }
 
     pub(crate) fn from_alpn(name: &[u8]) -> Option<Self> {
-        [Self::TunnelSmall, Self::TunnelBulk, Self::Control, Self::Handover, Self::Admission]
+        Self::HUB
             .into_iter()
+            .chain([Self::Handover])
             .find(|protocol| protocol.as_str().as_bytes() == name)
     }
 }

@@ -56,7 +56,9 @@ impl Class {
         match protocol {
             Protocol::TunnelSmall => Some(Self::Small),
             Protocol::TunnelBulk => Some(Self::Bulk),
-            Protocol::Control | Protocol::Handover | Protocol::Admission => None,
+            Protocol::Control | Protocol::Handover | Protocol::Admission | Protocol::Identity => {
+                None
+            }
         }
     }
 

@@ -19,14 +19,14 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-mod places;
-
 use super::{
     meters::{Cut, Holder},
     webhook::Webhook,
 };
-use crate::backoff::random;
-use places::{Most, Place, Places};
+use crate::{
+    backoff::random,
+    places::{Most, Place, Places},
+};
 
 const MOST: Most = Most { strangers: 64, known: 256 };
 /// From the connection to the first request that names the path.

@@ -1,7 +1,9 @@
 //! `cluster`, `access`, `session`, `lock`, `user`.
 
 use clap::{Args, Subcommand, ValueEnum};
-use nullius_model::{ClusterName, GroupName, Kind, ObjectName, SessionId, Ttl, UserName};
+use nullius_model::{
+    ClusterName, GroupName, Kind, ObjectName, SessionId, TrustDomain, Ttl, UserName,
+};
 
 use super::InCluster;
 use crate::completion;
@@ -47,6 +49,10 @@ pub(crate) struct ClusterAdd {
     /// A label, `KEY=VALUE`, that grants may select by; may be repeated
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// The trust domain of the cluster's workloads; it cannot change once an authority was certified for it [default for
+    /// a new cluster: NAME.nullius.internal]
+    #[arg(long, value_name = "TRUST_DOMAIN")]
+    pub(crate) trust_domain: Option<TrustDomain>,
     /// Print the manifests that join the cluster, for `kubectl apply -f -`
     #[arg(long)]
     pub(crate) manifest: bool,
@@ -62,6 +68,9 @@ pub(crate) struct ClusterAdd {
     /// When the image is pulled
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, requires = "manifest")]
     pub(crate) pull: Pull,
+    /// Have an authority in the cluster that gives its workloads identities (SPIFFE)
+    #[arg(long, requires = "manifest")]
+    pub(crate) identity: bool,
 }
 
 /// When an image is pulled.

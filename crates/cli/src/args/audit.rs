@@ -163,7 +163,7 @@ impl std::str::FromStr for Moment {
     }
 }
 
-const KINDS: [AuditKind; 17] = [
+const KINDS: [AuditKind; 18] = [
     AuditKind::SignIn,
     AuditKind::StepUp,
     AuditKind::Refresh,
@@ -180,6 +180,7 @@ const KINDS: [AuditKind; 17] = [
     AuditKind::Lifecycle,
     AuditKind::Admission,
     AuditKind::ApiServer,
+    AuditKind::Certify,
     AuditKind::Alarm,
 ];
 

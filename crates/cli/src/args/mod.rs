@@ -43,9 +43,9 @@ pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
 pub(crate) use policy::{Judged, PolicyCommand, PolicyEval, PolicyExport};
 pub(crate) use record::{OfKubeconfig, Record};
 pub use role::{
-    AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentProxyArgs, HubArgs, HubCommand,
-    HubFlags, HubInit, HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat, OfflinePassphrase,
-    ProxyArgs, UpArgs,
+    AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentIdentityArgs, AgentProxyArgs, HubArgs,
+    HubCommand, HubFlags, HubInit, HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat,
+    OfflinePassphrase, ProxyArgs, UpArgs,
 };
 pub(crate) use scan::{Asks, Scan};
 pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};

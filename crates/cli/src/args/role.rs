@@ -178,6 +178,8 @@ pub enum AgentCommand {
     Control(AgentControlArgs),
     /// Answer the API server, which asks admission policies before it stores anything
     Admission(AgentAdmissionArgs),
+    /// Keep the authority of the cluster's workloads, and issue identities to its nodes
+    Identity(AgentIdentityArgs),
 }
 
 /// `nullius agent proxy`.
@@ -221,6 +223,25 @@ pub struct AgentControlArgs {
 /// `nullius agent admission`.
 #[derive(Debug, Clone, Args)]
 pub struct AgentAdmissionArgs {
+    /// The cluster's name
+    #[arg(long, env = "NULLIUS_CLUSTER", value_name = "NAME", hide_env_values = true)]
+    pub cluster: ClusterName,
+    /// The form of log lines
+    #[arg(
+        long,
+        env = "NULLIUS_LOG_FORMAT",
+        value_enum,
+        value_name = "text|json",
+        hide_possible_values = true,
+        default_value_t,
+        hide_env_values = true
+    )]
+    pub log_format: LogFormat,
+}
+
+/// `nullius agent identity`.
+#[derive(Debug, Clone, Args)]
+pub struct AgentIdentityArgs {
     /// The cluster's name
     #[arg(long, env = "NULLIUS_CLUSTER", value_name = "NAME", hide_env_values = true)]
     pub cluster: ClusterName,

@@ -2,10 +2,12 @@
 
 use nullius_api::{JoinToken, route};
 use nullius_model::{
-    AnyObject, Ceiling, ClusterName, ClusterSpec, Kind, Object, ObjectMeta, ObjectName,
+    AnyObject, Ceiling, ClusterName, ClusterSpec, Kind, Object, ObjectMeta, ObjectName, TrustDomain,
 };
 
-use nullius_kube::{CLEAN_UP, Deployments, HubPins, JoinManifest, PullPolicy, Shape};
+use nullius_kube::{
+    CLEAN_UP, Deployments, HubPins, IdentityParts, JoinManifest, PullPolicy, Shape,
+};
 
 use super::objects;
 use crate::{
@@ -43,12 +45,12 @@ async fn add(stage: &mut Stage, args: ClusterAdd) -> Result<Exit, Failure> {
         Failure::usage(format!("`--ceiling` is no ClusterRole: {error}"))
             .next("name a ClusterRole of the cluster, such as `view`, `edit` or `cluster-admin`")
     })?;
-    let ceiling = known(&hub, &args, ceiling).await?;
+    let spec = known(&hub, &args, ceiling).await?;
     let what = format!("cannot make a join token for `{}`", args.name);
     let call = Call::post_empty(what, fill(route::JOIN_TOKEN, &[args.name.as_str()]));
     let join: JoinToken = hub.read(&call).await?;
     if args.manifest {
-        return manifest(stage, &args, ceiling, join);
+        return manifest(stage, &args, spec, join);
     }
     let text = format!(
         "cluster  {}\nceiling  {}\nhub      {}\n\n\
@@ -68,17 +70,21 @@ async fn add(stage: &mut Stage, args: ClusterAdd) -> Result<Exit, Failure> {
     stage.single(Single { kind: "JoinToken", value: json_value(&join)?, text, name })
 }
 
-/// Makes the cluster known, or finds it as it is wanted; gives its ceiling.
-async fn known(hub: &Hub, args: &ClusterAdd, ceiling: Option<Ceiling>) -> Result<Ceiling, Failure> {
+/// Makes the cluster known, or finds it as it is wanted; gives what it is to be.
+async fn known(
+    hub: &Hub,
+    args: &ClusterAdd,
+    ceiling: Option<Ceiling>,
+) -> Result<ClusterSpec, Failure> {
     let name = object_name(&args.name)?;
     match remote::find(hub, Kind::Cluster, &name).await? {
         None => {
             let mut metadata = ObjectMeta::named(name);
             metadata.labels = args.labels.iter().cloned().collect();
-            let spec = ClusterSpec { ceiling: ceiling.unwrap_or_default() };
-            let ceiling = spec.ceiling.clone();
-            let object = Object { metadata, spec, status: None };
-            remote::create(hub, &object.into()).await.map(|_| ceiling)
+            let ceiling = ceiling.unwrap_or_default();
+            let spec = ClusterSpec { ceiling, trust_domain: args.trust_domain.clone() };
+            let object = Object { metadata, spec: spec.clone(), status: None };
+            remote::create(hub, &object.into()).await.map(|_| spec)
         }
         Some(AnyObject::Cluster(found)) => {
             let labels_differ = args
@@ -86,18 +92,23 @@ async fn known(hub: &Hub, args: &ClusterAdd, ceiling: Option<Ceiling>) -> Result
                 .iter()
                 .any(|(key, value)| found.metadata.labels.get(key) != Some(value));
             let ceiling_differs = ceiling.is_some_and(|wanted| wanted != found.spec.ceiling);
-            if ceiling_differs || labels_differ {
+            let own = trust_domain(&args.name, &found.spec)?;
+            let domain_differs = args.trust_domain.as_ref().is_some_and(|wanted| *wanted != own);
+            if ceiling_differs || labels_differ || domain_differs {
                 return Err(Failure::new(format!(
                     "the cluster `{}` is known with other settings",
                     args.name
                 ))
-                .why(format!("its ceiling is `{}`", found.spec.ceiling.cluster_role()))
+                .why(format!(
+                    "its ceiling is `{}`, its trust domain `{own}`",
+                    found.spec.ceiling.cluster_role()
+                ))
                 .next(format!(
                     "give the same settings, or change it: `nullius edit cluster {}`",
                     args.name
                 )));
             }
-            Ok(found.spec.ceiling)
+            Ok(found.spec)
         }
         Some(_) => Err(Failure::new(format!(
             "the hub answered something else than the cluster `{}`",
@@ -106,11 +117,16 @@ async fn known(hub: &Hub, args: &ClusterAdd, ceiling: Option<Ceiling>) -> Result
     }
 }
 
+/// Who speaks for the cluster's workloads.
+fn trust_domain(name: &ClusterName, spec: &ClusterSpec) -> Result<TrustDomain, Failure> {
+    spec.trust_domain_of(name.as_str()).map_err(|error| Failure::usage(error.to_string()))
+}
+
 /// Prints all that an administrator of the cluster applies once.
 fn manifest(
     stage: &mut Stage,
     args: &ClusterAdd,
-    ceiling: Ceiling,
+    spec: ClusterSpec,
     join: JoinToken,
 ) -> Result<Exit, Failure> {
     let image = args.image.clone().ok_or_else(|| {
@@ -123,7 +139,12 @@ fn manifest(
         offline_key: join.offline_key,
         hub_id: join.hub_id,
     };
+    let identity = match args.identity {
+        true => Some(IdentityParts::of_domain(trust_domain(&args.name, &spec)?)),
+        false => None,
+    };
     let deployments = Deployments {
+        identity,
         pull_policy: match args.pull {
             Pull::IfNotPresent => PullPolicy::IfNotPresent,
             Pull::Never => PullPolicy::Never,
@@ -132,7 +153,7 @@ fn manifest(
         ..Deployments::of_image(image)
     };
     let shape = Shape::InCluster { deployments, hub, join_token: join.token.into() };
-    let manifest = JoinManifest { cluster: join.cluster, ceiling, shape };
+    let manifest = JoinManifest { cluster: join.cluster, ceiling: spec.ceiling, shape };
     stage.environment.terminal.print(&manifest.to_yaml())?;
     Ok(Exit::Ok)
 }

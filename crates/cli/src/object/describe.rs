@@ -39,6 +39,13 @@ pub(crate) fn describe(object: &AnyObject, now: Timestamp) -> String {
             lines.extend([
                 ("State", columns::cluster_state(&status, now)),
                 ("Ceiling", cluster.spec.ceiling.cluster_role().to_owned()),
+                (
+                    "Trust domain",
+                    cluster
+                        .spec
+                        .trust_domain_of(cluster.metadata.name.as_str())
+                        .map_or_else(|_| String::new(), |domain| domain.to_string()),
+                ),
                 ("Joined", relative_or_never(status.joined_at, now)),
                 ("Last seen", relative_or_never(status.last_seen, now)),
                 ("Kubernetes", status.kubernetes_version.unwrap_or_default()),

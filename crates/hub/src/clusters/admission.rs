@@ -67,7 +67,9 @@ pub(super) fn service_for(
     let (cluster, instance, teller) = match id {
         InfraId::AgentAdmission { cluster, instance } => (cluster, instance, Teller::Policies),
         InfraId::AgentControl { cluster, instance } => (cluster, instance, Teller::ApiServer),
-        InfraId::AgentProxy { .. } | InfraId::Hub { .. } => return None,
+        InfraId::AgentProxy { .. } | InfraId::AgentIdentity { .. } | InfraId::Hub { .. } => {
+            return None;
+        }
     };
     let (cluster, instance) = (cluster.clone(), instance.clone());
     let service = AdmissionService { hub: Arc::clone(hub), cluster, instance, teller };

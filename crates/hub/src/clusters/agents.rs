@@ -17,7 +17,7 @@ use nullius_tunnel::{Class, Io, Tunnels};
 use tonic::service::Routes;
 
 use super::{
-    admission,
+    admission, authority,
     control::{agent_event, service_for},
 };
 use crate::Hub;
@@ -55,6 +55,7 @@ pub(crate) async fn accept(
         match protocol {
             Protocol::Control => control(hub, stream, &id).await,
             Protocol::Admission => admission(hub, stream, &id).await,
+            Protocol::Identity => authority(hub, stream, &id).await,
             // Agents speak it among themselves; the listener does not agree to it.
             Protocol::Handover | Protocol::TunnelSmall | Protocol::TunnelBulk => {}
         }
@@ -85,7 +86,8 @@ async fn tunnel(
 ) {
     let (InfraId::AgentProxy { cluster, instance }
     | InfraId::AgentControl { cluster, instance }
-    | InfraId::AgentAdmission { cluster, instance }) = id
+    | InfraId::AgentAdmission { cluster, instance }
+    | InfraId::AgentIdentity { cluster, instance }) = id
     else {
         return;
     };
@@ -136,6 +138,14 @@ async fn control(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {
 async fn admission(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {
     let Some(service) = admission::service_for(hub, id) else {
         tracing::warn!(agent = %id, "refuse admission reports of an agent that is no admission");
+        return;
+    };
+    serve(stream, id, Routes::new(service)).await;
+}
+
+async fn authority(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {
+    let Some(service) = authority::service_for(hub, id) else {
+        tracing::warn!(agent = %id, "refuse to certify an authority of an agent that keeps none");
         return;
     };
     serve(stream, id, Routes::new(service)).await;

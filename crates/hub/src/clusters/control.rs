@@ -327,6 +327,9 @@ pub(super) fn service_for(hub: &Arc<Hub>, id: &InfraId) -> Option<ControlService
             cluster: cluster.clone(),
             instance: instance.clone(),
         }),
-        InfraId::AgentProxy { .. } | InfraId::AgentAdmission { .. } | InfraId::Hub { .. } => None,
+        InfraId::AgentProxy { .. }
+        | InfraId::AgentAdmission { .. }
+        | InfraId::AgentIdentity { .. }
+        | InfraId::Hub { .. } => None,
     }
 }

@@ -24,6 +24,7 @@ const AGENT_NAMESPACE: &str = "nullius-system";
 const PROXY_ACCOUNT: &str = "nullius-agent-proxy";
 const CONTROL_ACCOUNT: &str = "nullius-provisioner";
 const ADMISSION_ACCOUNT: &str = "nullius-admission";
+const IDENTITY_ACCOUNT: &str = "nullius-identity";
 /// A JWK Set of a cluster has a handful of keys.
 const JWKS_MAX: usize = 64 * 1024;
 
@@ -184,6 +185,10 @@ impl Hub {
             AgentRole::Admission => (
                 ADMISSION_ACCOUNT,
                 InfraId::AgentAdmission { cluster: cluster.clone(), instance: instance.clone() },
+            ),
+            AgentRole::Identity => (
+                IDENTITY_ACCOUNT,
+                InfraId::AgentIdentity { cluster: cluster.clone(), instance: instance.clone() },
             ),
             AgentRole::Unspecified => {
                 return Err(Refused::unreadable_for("`role` is not known", "unknown role"));

@@ -5,11 +5,13 @@
 //! * [`commands`]: orders to agents and their answers.
 //! * [`control`], [`enrolment`]: the gRPC services of `crates/proto`; [`joining`]: what the latter does.
 //! * [`admission`]: what the cluster's admission tells.
+//! * [`authority`]: the cluster's authority for its workloads is certified.
 //! * [`agents`]: a connection of an agent, by its protocol.
 //! * [`live`]: long requests that run, judged again when something changes.
 
 mod admission;
 pub(crate) mod agents;
+mod authority;
 mod commands;
 mod control;
 pub(crate) mod enrolment;

@@ -6,7 +6,7 @@ use nullius_model::Timestamp;
 use nullius_pki::{KeySetSigner, KeySource, OfflineKeyError, OfflineKeyFile, SealError, Sealer};
 use nullius_store::{Sealed, Store, StoreError};
 
-use super::{Keys, KeysError, SealedKeys, open_facts};
+use super::{Keys, KeysError, SealedKeys, missing_workload_root, open_facts};
 use crate::settings::{HubSettings, Sealing};
 
 /// What opens the keys: a random key, or how a passphrase becomes one.
@@ -54,7 +54,7 @@ pub(crate) async fn open_or_make(
     settings: &HubSettings,
     now: Timestamp,
 ) -> Result<(Keys, Sealer), OpenKeysError> {
-    let sealed = sealed_keys(store).await?;
+    let mut sealed = sealed_keys(store).await?;
     if sealed.is_empty() {
         let offline = offline.map(offline_key).transpose()?;
         let (sealer, _) = Sealer::open(&key_source(settings))?;
@@ -67,6 +67,16 @@ pub(crate) async fn open_or_make(
         return Ok((keys, sealer));
     }
     let sealer = find_sealer(settings)?;
+    let missing = missing_workload_root(&sealed, &sealer, now)?;
+    if !missing.is_empty() {
+        let mut tx = store.begin().await?;
+        for (name, blob) in &missing {
+            tx.keys().put(name, &Sealed::new(blob.clone()), now).await?;
+        }
+        tx.commit().await?;
+        tracing::info!("make the workload root, which this hub did not have yet");
+        sealed.extend(missing);
+    }
     let keys = Keys::open(open_facts(&sealed, &sealer)?, &sealed, &sealer, now)?;
     if let Some(file) = offline
         && keys.offline_public() != file.read()?.public().to_string()

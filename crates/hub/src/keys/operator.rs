@@ -11,9 +11,9 @@ use nullius_pki::{
 use nullius_store::{OpenError, Store, StoreError};
 
 use super::{
-    ACCESS, AUDIT, ChangeError, KeysError, OFFLINE, ROOT, SealedKeys, Signing,
+    ACCESS, AUDIT, ChangeError, KeysError, OFFLINE, ROOT, SealedKeys, Signing, WORKLOAD,
     change::{self, KeyChange},
-    open, open_facts,
+    open, open_facts, open_workload_root,
     opening::{OpenKeysError, find_sealer, sealed_keys},
     signing::{Before, NextSigner, SIGNER_TTL, SIGNS_AFTER},
 };
@@ -199,6 +199,16 @@ pub async fn list_keys(
         place,
     };
     let offline = signing.offline_public()?.kid();
+    // A hub that was made before there was one gets it when it starts.
+    let workload = match sealed.contains_key(WORKLOAD) {
+        true => Some(open_workload_root(&sealed, &sealer)?),
+        false => None,
+    };
+    let workload = workload.map(|root| {
+        let fingerprint = hex::encode(sha256(root.certificate_der()));
+        let (until, what) = (Some(root.not_after()), "certifies clusters' authorities");
+        row("workload root", fingerprint, what, until, here)
+    });
     let fingerprint = hex::encode(sha256(root.certificate_der()));
     let mut keys = vec![
         row("infrastructure root", fingerprint, "signs certificates", Some(root.not_after()), here),
@@ -213,6 +223,7 @@ pub async fn list_keys(
             None => row("offline key", offline, "names signers", None, "elsewhere"),
         },
     ];
+    keys.splice(1..1, workload);
     let (current, newest) = (signing.signer_at(now).kid(), signing.newest_kid());
     for (kid, key) in &facts.key_set.keys {
         let (state, place) = match facts.next_from {

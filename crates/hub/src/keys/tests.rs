@@ -51,6 +51,35 @@ fn keys_survive_a_restart_and_a_signer_is_replaced_in_time() {
 }
 
 #[test]
+fn a_hub_of_before_the_workload_root_gets_one_and_nothing_else_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let sealer = sealer(&directory);
+    let keys = Keys::create(start(), None).unwrap();
+    let mut sealed = keys.seal(&sealer).unwrap();
+    assert!(missing_workload_root(&sealed, &sealer, later(9)).unwrap().is_empty());
+    for name in [WORKLOAD, WORKLOAD_CERTIFICATE] {
+        let mut half = sealed.clone();
+        half.remove(name);
+        // Half of one is damage, and no reason to make another.
+        assert!(missing_workload_root(&half, &sealer, later(9)).unwrap().is_empty());
+        let facts = open_facts(&half, &sealer).unwrap();
+        assert!(matches!(Keys::open(facts, &half, &sealer, start()), Err(KeysError::Missing(_))));
+    }
+    sealed.remove(WORKLOAD);
+    sealed.remove(WORKLOAD_CERTIFICATE);
+    let before = sealed.clone();
+    let made = missing_workload_root(&sealed, &sealer, later(9)).unwrap();
+    assert_eq!(made.keys().collect::<Vec<_>>(), [WORKLOAD, WORKLOAD_CERTIFICATE]);
+    sealed.extend(made);
+    assert!(before.iter().all(|(name, blob)| sealed[name] == *blob));
+    let facts = open_facts(&sealed, &sealer).unwrap();
+    let opened = Keys::open(facts, &sealed, &sealer, start()).unwrap();
+    assert_eq!(opened.key_set_jws(), keys.key_set_jws());
+    let pem = opened.workload_root().certificate_pem();
+    assert_eq!(reopened(&opened, &sealer, start()).workload_root().certificate_pem(), pem);
+}
+
+#[test]
 fn agents_follow_a_rotation_and_nothing_else() {
     let offline = KeySetSigner::generate().unwrap();
     let keys = Keys::create(start(), Some(&offline)).unwrap();

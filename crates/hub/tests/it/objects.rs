@@ -397,3 +397,46 @@ async fn a_join_token_is_for_a_cluster_that_exists_and_by_those_who_may() {
         .await
         .refused(403, "denied");
 }
+
+#[tokio::test]
+async fn a_trust_domain_is_of_one_cluster_and_stays_once_an_authority_was_certified() {
+    let (hub, tokens) = with_admin().await;
+    let token = access(&tokens);
+    let cluster = |name: &str, domain: Option<&str>| {
+        let spec = domain.map_or(json!({}), |domain| json!({ "trustDomain": domain }));
+        json!({"metadata": {"name": name}, "spec": spec})
+    };
+    hub.apply(token, "clusters", cluster("dev", None)).await.ok();
+    for taken in [cluster("prod", Some("dev.nullius.internal")), cluster("prod", Some("Shop"))] {
+        let refused = hub.apply(token, "clusters", taken).await;
+        assert!(refused.status.is_client_error(), "{}", refused.json());
+    }
+    hub.apply(token, "clusters", cluster("prod", Some("shop.example"))).await.ok();
+    let taken = put(&hub, token, "clusters", cluster("dev", Some("shop.example"))).await;
+    let told = taken.refused(422, "invalid").json();
+    assert!(told.to_string().contains("is the trust domain of cluster `prod`"), "{told}");
+    put(&hub, token, "clusters", cluster("dev", Some("dev.example"))).await.ok();
+
+    let now = hub.hub().now();
+    let authority = nullius_store::CertifiedAuthority {
+        serial: "07".to_owned(),
+        cluster: "dev".parse().unwrap(),
+        trust_domain: "dev.example".parse().unwrap(),
+        key_digest: "0a".repeat(32),
+        certified_at: now,
+        not_after: now,
+    };
+    let mut tx = hub.hub().store().begin().await.unwrap();
+    tx.clusters().put_authority(&authority).await.unwrap();
+    tx.commit().await.unwrap();
+    let other = put(&hub, token, "clusters", cluster("dev", Some("other.example"))).await;
+    let told = other.refused(422, "invalid").json();
+    assert!(told.to_string().contains("it is `dev.example` since an authority"), "{told}");
+    // Other fields still change.
+    let mut ceiling = cluster("dev", Some("dev.example"));
+    ceiling["spec"]["ceiling"] = json!("view");
+    put(&hub, token, "clusters", ceiling).await.ok();
+    // Who removes the cluster and adds it again begins anew.
+    hub.call(Method::DELETE, "/v1/objects/clusters/dev", Some(token), None).await.ok();
+    hub.apply(token, "clusters", cluster("dev", Some("other.example"))).await.ok();
+}

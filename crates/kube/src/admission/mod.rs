@@ -12,6 +12,7 @@ mod replicas;
 pub use authority::{AuthorityRecord, AuthorityStore, Generation};
 pub use levels::{ExceptionStatuses, Labels, NamespaceLevels};
 pub use native::NativePolicies;
+pub(crate) use objects::{Heard, WATCH_SECONDS, listening};
 pub use objects::{Objects, Room, Watched};
 pub use questions::{AccessQuestion, AccessTarget, AccessVerdict, Questions};
 pub use registration::{

@@ -32,7 +32,7 @@ use crate::{ApiServer, ConnectError, Credential};
 
 /// A watch is begun anew after so long. The client ends one that is silent for 15 s, as an error, and each error is waited out for
 /// longer: where nothing happens a watch must end before that by itself, or what happens next is seen half a minute late.
-const WATCH_SECONDS: u32 = 10;
+pub(crate) const WATCH_SECONDS: u32 = 10;
 /// A watch that was last begun with success so long ago may have missed something: that is two in a row that failed, and their pauses.
 const DEAF_AFTER: Duration = Duration::from_secs(90);
 /// Where there was too much to be known, everything is listed anew this often.
@@ -102,19 +102,23 @@ pub struct Objects {
 }
 
 /// When the API server last did what it was asked; a review looks at it, so that it takes no lock.
-struct Heard {
+pub(crate) struct Heard {
     began: Instant,
     /// Since then, in milliseconds; 0 for never.
     after: AtomicU64,
 }
 
 impl Heard {
+    pub(crate) fn new() -> Self {
+        Self { began: Instant::now(), after: AtomicU64::new(0) }
+    }
+
     fn note(&self) {
         let after = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.after.store(after.max(1), Ordering::Release);
     }
 
-    fn is_recent(&self) -> bool {
+    pub(crate) fn is_recent(&self) -> bool {
         let after = self.after.load(Ordering::Acquire);
         let since = self.began.elapsed().saturating_sub(Duration::from_millis(after));
         after > 0 && since < DEAF_AFTER
@@ -151,8 +155,7 @@ impl Objects {
         };
         let (told, state) = watch::channel(State::default());
         let held = Arc::new(RwLock::new(Held::new(what.room.clone())));
-        let heard = Heard { began: Instant::now(), after: AtomicU64::new(0) };
-        let objects = Self { held, heard: Arc::new(heard), state };
+        let objects = Self { held, heard: Arc::new(Heard::new()), state };
         let client = listening(client, Arc::clone(&objects.heard));
         let api: Api<DynamicObject> = match &what.namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &resource),
@@ -238,7 +241,7 @@ fn read(held: &RwLock<Held>) -> RwLockReadGuard<'_, Held> {
 }
 
 /// A client that notes when the API server last did what it was asked: each watch is begun by such an answer.
-fn listening(client: Client, heard: Arc<Heard>) -> Client {
+pub(crate) fn listening(client: Client, heard: Arc<Heard>) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, heard) = (client.clone(), Arc::clone(&heard));

@@ -20,7 +20,7 @@ pub const API_TOKEN_FILE: &str = "NULLIUS_API_TOKEN_FILE";
 pub const API_CA_FILE: &str = "NULLIUS_API_CA_FILE";
 /// `host:port` of `agent control`, for `agent proxy`.
 pub const CONTROL: &str = "NULLIUS_CONTROL";
-/// Address that `agent control` listens on for proxies, and `agent admission` for API servers.
+/// Address that `agent control` listens on for proxies, `agent admission` for API servers, `agent identity` for nodes.
 pub const LISTEN: &str = "NULLIUS_LISTEN";
 /// Address that `agent control` hears the API server's audit webhook at; it hears none where this is absent.
 pub const AUDIT_LISTEN: &str = "NULLIUS_AUDIT_LISTEN";
@@ -34,6 +34,13 @@ pub const CLIENT_CA_FILE: &str = "NULLIUS_ADMISSION_CLIENT_CA";
 pub const EXCEPTION_NAMESPACES: &str = "NULLIUS_EXCEPTION_NAMESPACES";
 /// Name of the pod itself, for `agent admission`: replicas tell each other what they know.
 pub const POD: &str = "NULLIUS_POD";
+
+/// The trust domain of the cluster, for `agent identity`.
+pub const TRUST_DOMAIN: &str = "NULLIUS_TRUST_DOMAIN";
+/// Address of the Service of `agent identity`, under which nodes find it.
+pub const ISSUER_HOST: &str = "NULLIUS_ISSUER_HOST";
+/// And its port.
+pub const ISSUER_PORT: &str = "NULLIUS_ISSUER_PORT";
 
 pub(super) const CLIENT_CA_DIR: &str = "/etc/nullius/client-ca";
 pub(super) const CLIENT_CA_PATH: &str = "/etc/nullius/client-ca/ca.crt";

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::rights::part_of;
 use crate::names::{
-    ACCOUNT_PREFIX, ADMISSION, ADMISSION_SECRET, ADMISSION_STATUS, AGENT_ADMISSION, AGENT_PROXY,
-    AUDIT_SECRET, BASELINE, BINDER, BINDING_PREFIX, CEILING, CONTROL_LEASE, GUARD_PROBE,
-    JOIN_SECRET, MARKER_TYPE, PROVISIONER, ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE,
-    SYSTEM_NAMESPACE, TRUST_SECRET,
+    ACCOUNT_PREFIX, ADMISSION, ADMISSION_SECRET, ADMISSION_STATUS, AGENT_ADMISSION, AGENT_IDENTITY,
+    AGENT_PROXY, AUDIT_SECRET, BASELINE, BINDER, BINDING_PREFIX, CEILING, CONTROL_LEASE,
+    GUARD_PROBE, IDENTITY, IDENTITY_SECRET, JOIN_SECRET, MARKER_TYPE, NODE_NAMESPACE, PROVISIONER,
+    ROLE_PREFIX, ROLE_WRITER, SESSIONS_NAMESPACE, SYSTEM_NAMESPACE, TRUST_MAP, TRUST_SECRET,
 };
 
 /// Whether the request is about a Lease.
@@ -75,7 +75,7 @@ fn sessions_closed() -> Value {
     )
 }
 
-/// In `nullius-system` nobody but the cluster itself runs, enters or speaks for the agent.
+/// In `nullius-system` and `nullius-node` nobody but the cluster itself runs, enters or speaks for the agent and the nodes' parts.
 fn system_closed() -> Value {
     let ours = format!(
         "variables.ours && request.resource.group == '' && ( \
@@ -94,6 +94,15 @@ fn system_closed() -> Value {
                 && variables.subresource == 'status' && request.operation == 'UPDATE' \
             || {LEASES} && variables.name == '{AGENT_ADMISSION}')"
     );
+    let identity = format!(
+        "variables.identity && ( \
+            request.resource.group == '' && request.operation == 'UPDATE' && variables.subresource == '' \
+                && (variables.resource == 'secrets' && variables.name == '{IDENTITY_SECRET}' \
+                        && request.namespace == '{SYSTEM_NAMESPACE}' \
+                    || variables.resource == 'configmaps' && variables.name == '{TRUST_MAP}' \
+                        && request.namespace == '{NODE_NAMESPACE}') \
+            || {LEASES} && variables.name == '{AGENT_IDENTITY}')"
+    );
     // Draining a node and telling of events need no trust. With a Lease of that name `nullius-role-writer` is proven
     // by itself: nobody looks at it.
     let harmless = format!(
@@ -103,17 +112,21 @@ fn system_closed() -> Value {
     );
     let who = format!(
         "variables.controller || 'system:nodes' in variables.groups || {harmless} || {ours} || {admission} \
-        || {baseline} || variables.guardian"
+        || {baseline} || {identity} || variables.guardian"
     );
     let mut variables = identity_variables();
     variables.extend(request_variables());
     variables.push(variable("ours", &is_account(PROVISIONER)));
     variables.push(variable("admission", &is_account(ADMISSION)));
     variables.push(variable("baseline", &is_account(BASELINE)));
+    variables.push(variable("identity", &is_account(IDENTITY)));
     policy(
         "nullius-system-closed",
         json!({
-            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": SYSTEM_NAMESPACE } },
+            "namespaceSelector": { "matchExpressions": [{
+                "key": "kubernetes.io/metadata.name", "operator": "In",
+                "values": [SYSTEM_NAMESPACE, NODE_NAMESPACE],
+            }] },
             "resourceRules": [everything("Namespaced", &["CREATE", "UPDATE", "DELETE", "CONNECT"])],
         }),
         &[],

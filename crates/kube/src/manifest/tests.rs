@@ -31,6 +31,14 @@ fn in_cluster() -> JoinManifest {
     }
 }
 
+fn with_identity() -> JoinManifest {
+    let mut manifest = in_cluster();
+    if let Shape::InCluster { deployments, .. } = &mut manifest.shape {
+        deployments.identity = Some(IdentityParts::of_domain("dev.example".parse().unwrap()));
+    }
+    manifest
+}
+
 fn beside() -> JoinManifest {
     JoinManifest {
         cluster: "dev".parse().unwrap(),
@@ -47,7 +55,7 @@ fn survives<K: DeserializeOwned + Serialize>(object: &Value) {
 
 #[test]
 fn every_object_is_exactly_what_kubernetes_knows() {
-    for object in in_cluster().objects() {
+    for object in with_identity().objects() {
         match object["kind"].as_str().unwrap() {
             "Namespace" => survives::<Namespace>(&object),
             "ServiceAccount" => survives::<ServiceAccount>(&object),
@@ -74,10 +82,60 @@ fn every_object_is_exactly_what_kubernetes_knows() {
 
 #[test]
 fn nobody_gets_escalate_or_a_wildcard() {
-    for object in in_cluster().objects() {
+    for object in with_identity().objects() {
         let rules = object["rules"].to_string();
         assert!(!rules.contains("escalate") && !rules.contains('*'), "{object}");
         assert!(!rules.contains("impersonate"), "{object}");
+    }
+}
+
+#[test]
+fn who_wants_no_identities_gets_nothing_of_them() {
+    let named = |manifest: &JoinManifest| -> std::collections::BTreeSet<String> {
+        let objects = manifest.objects();
+        let name = |object: &Value| {
+            let of = &object["metadata"];
+            format!("{} {}/{}", object["kind"], of["namespace"], of["name"]).replace('"', "")
+        };
+        objects.iter().map(name).collect()
+    };
+    let (without, with) = (named(&in_cluster()), named(&with_identity()));
+    let more: Vec<&String> = with.difference(&without).collect();
+    assert_eq!(
+        more,
+        [
+            "ClusterRole null/nullius:identity",
+            "ClusterRoleBinding null/nullius:identity",
+            "ConfigMap nullius-node/nullius-trust",
+            "Deployment nullius-system/nullius-agent-identity",
+            "Namespace null/nullius-node",
+            "NetworkPolicy nullius-system/nullius-agent-identity",
+            "Role nullius-node/nullius:identity",
+            "Role nullius-system/nullius:identity",
+            "RoleBinding nullius-node/nullius:identity",
+            "RoleBinding nullius-system/nullius:identity",
+            "Secret nullius-system/nullius-identity-ca",
+            "Service nullius-system/nullius-agent-identity",
+            "ServiceAccount nullius-system/nullius-identity",
+        ]
+    );
+    assert!(without.is_subset(&with));
+}
+
+#[test]
+fn the_key_of_the_authority_is_read_by_one_account_alone() {
+    for object in with_identity().objects() {
+        let (kind, name) = (&object["kind"], &object["metadata"]["name"]);
+        let about = object["rules"].to_string();
+        if about.contains("nullius-identity-ca") {
+            assert_eq!((kind.as_str(), name.as_str()), (Some("Role"), Some("nullius:identity")));
+        }
+        // Nobody reads all Secrets of the namespace.
+        let rules = object["rules"].as_array().cloned().unwrap_or_default();
+        let secrets =
+            rules.iter().filter(|rule| rule["resources"].to_string().contains("\"secrets\""));
+        let unnamed = secrets.filter(|rule| rule["resourceNames"].is_null()).count();
+        assert!(unnamed == 0 || object["metadata"]["namespace"] == "nullius-sessions", "{object}");
     }
 }
 

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Deployments, HubPins, admission, env, rights::part_of};
+use super::{Deployments, HubPins, admission, env, identity, rights::part_of};
 use crate::names::{
     AGENT_PROXY, AUDIT_PORT, CONTROL_PORT, HEALTH_PORT, JOIN_SECRET, PROVISIONER,
     SESSIONS_NAMESPACE, SYSTEM_NAMESPACE,
@@ -40,6 +40,9 @@ pub(super) fn objects(
         proxy(deployments, &fingerprint),
     ];
     objects.extend(admission::workload(deployments, &fingerprint));
+    if let Some(parts) = &deployments.identity {
+        objects.extend(identity::workload(parts, deployments, &fingerprint));
+    }
     objects
 }
 

@@ -37,6 +37,8 @@ mod faults_sign_in;
 mod faults_store;
 mod findings;
 mod flush;
+mod identity;
+mod identity_lab;
 mod keys;
 mod pages;
 mod people;

@@ -91,6 +91,36 @@ struct Life {
     not_after: Timestamp,
 }
 
+/// What the certificate of an authority says of itself; nothing of it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthorityFacts {
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// SHA-256 of its public key, hexadecimal.
+    pub key_digest: String,
+    /// When it begins.
+    pub not_before: Timestamp,
+    /// When it ends.
+    pub not_after: Timestamp,
+}
+
+impl AuthorityFacts {
+    /// Reads a certificate.
+    pub fn read(certificate: &CertificateDer<'_>) -> Result<Self, CertificateError> {
+        let certificate = parse(certificate)?;
+        let time = |time: x509_parser::time::ASN1Time| {
+            Timestamp::from_second(time.timestamp())
+                .map_err(|_| unreadable(WHAT, "its life is not a time"))
+        };
+        Ok(Self {
+            serial: hex::encode(certificate.raw_serial()),
+            key_digest: hex::encode(sha256(certificate.public_key().raw)),
+            not_before: time(certificate.validity().not_before)?,
+            not_after: time(certificate.validity().not_after)?,
+        })
+    }
+}
+
 impl PreparedAuthority {
     /// Makes the key (ECDSA P-256).
     pub fn create(domain: TrustDomain) -> Result<Self, CertificateError> {

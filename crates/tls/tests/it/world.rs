@@ -55,7 +55,8 @@ impl World {
             InfraId::Hub { .. } => self.root.issue_hub(&csr, id, &names, HUB_CERTIFICATE_TTL, now),
             InfraId::AgentProxy { .. }
             | InfraId::AgentControl { .. }
-            | InfraId::AgentAdmission { .. } => {
+            | InfraId::AgentAdmission { .. }
+            | InfraId::AgentIdentity { .. } => {
                 self.root.issue_agent(&csr, id, AGENT_CERTIFICATE_TTL, now)
             }
         };

@@ -190,7 +190,9 @@ impl Hub {
                 let before =
                     self.seen_before(snapshot, identity, kind, name, before, occasion).await?;
                 let action = HubAction::Update { before, after: object };
-                self.allow_in(snapshot, identity, &action, occasion).await?
+                let permit = self.allow_in(snapshot, identity, &action, occasion).await?;
+                self.keeps_its_trust_domain(before, object).await?;
+                permit
             }
             Wanted::Delete { .. } => {
                 let object =
@@ -200,6 +202,36 @@ impl Hub {
         };
         self.check(snapshot, wanted)?;
         Ok(permit)
+    }
+
+    /// Refuses another trust domain for a cluster whose authority was certified: SVIDs of the first are in use.
+    async fn keeps_its_trust_domain(
+        &self,
+        before: &AnyObject,
+        after: &AnyObject,
+    ) -> Result<(), ChangeRefusal> {
+        let (AnyObject::Cluster(before), AnyObject::Cluster(after)) = (before, after) else {
+            return Ok(());
+        };
+        let name = &after.metadata.name;
+        let wanted = after.spec.trust_domain_of(name.as_str());
+        if before.spec.trust_domain_of(name.as_str()) == wanted {
+            return Ok(());
+        }
+        let Ok(cluster) = name.as_str().parse::<ClusterName>() else { return Ok(()) };
+        let certified = self.store.read().await?.clusters().authorities(&cluster).await?;
+        match certified.into_iter().find(|it| wanted.as_ref() != Ok(&it.trust_domain)) {
+            None => Ok(()),
+            Some(authority) => {
+                let told = format!(
+                    "it is `{}` since an authority of the cluster was certified for it; to have another one, remove the \
+                     cluster and add it again",
+                    authority.trust_domain
+                );
+                let fields = BTreeMap::from([("spec.trustDomain".to_owned(), told)]);
+                Err(ChangeRefusal::Invalid { kind: Kind::Cluster, name: name.clone(), fields })
+            }
+        }
     }
 
     /// The object as it is, for somebody who may change it; somebody who may not even see it is told no more.
@@ -255,6 +287,7 @@ impl Hub {
                         if let Ok(cluster) = name.as_str().parse::<ClusterName>() {
                             tx.tokens().delete_joins(&cluster).await?;
                             tx.clusters().delete_trust(&cluster).await?;
+                            tx.clusters().delete_authorities(&cluster).await?;
                         }
                     }
                     Kind::Group | Kind::Role | Kind::Grant | Kind::Lock => {}

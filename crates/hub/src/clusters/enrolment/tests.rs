@@ -10,6 +10,7 @@ use crate::clusters::tests::lab::{Issuer, Lab};
 const CONTROL: &str = "nullius-system/nullius-provisioner";
 const PROXY: &str = "nullius-system/nullius-agent-proxy";
 const ADMISSION: &str = "nullius-system/nullius-admission";
+const IDENTITY: &str = "nullius-system/nullius-identity";
 
 async fn join(
     lab: &Lab,
@@ -76,7 +77,12 @@ async fn agents_in_a_cluster_prove_their_pods() {
     let of_admission = issuer.token(ADMISSION, Some("admission-0"));
     enrol(&lab, AgentRole::Proxy, &issuer.token(PROXY, Some("proxy-0"))).await.unwrap();
     enrol(&lab, AgentRole::Admission, &of_admission).await.unwrap();
+    let of_identity = issuer.token(IDENTITY, Some("identity-0"));
+    enrol(&lab, AgentRole::Identity, &of_identity).await.unwrap();
     for (role, wrong) in [
+        (AgentRole::Identity, issuer.token(IDENTITY, None)),
+        (AgentRole::Identity, issuer.token(ADMISSION, Some("admission-0"))),
+        (AgentRole::Admission, of_identity),
         (AgentRole::Admission, issuer.token(ADMISSION, None)),
         (AgentRole::Admission, issuer.token(PROXY, Some("proxy-0"))),
         (AgentRole::Control, of_admission),

@@ -1,8 +1,8 @@
-//! Who holds a connection to the webhook, and who has to go when there are too many.
+//! Who holds a connection to a port that strangers reach, and who has to go when there are too many.
 //!
 //! Whoever has shown nothing yet is a stranger; strangers share few places, and hold none of those of who has. Where places are scarce,
 //! whoever comes from where most come from goes first, and of these the one that has been here longest: an API server needs
-//! its place as a stranger for a moment alone.
+//! its place as a stranger for a moment alone, and so does a node.
 
 use std::{
     collections::BTreeMap,
@@ -17,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Most {
-    pub(super) strangers: usize,
-    pub(super) known: usize,
+pub(crate) struct Most {
+    pub(crate) strangers: usize,
+    pub(crate) known: usize,
 }
 
 /// All places; clones share them.
 #[derive(Clone)]
-pub(super) struct Places(Arc<Shared>);
+pub(crate) struct Places(Arc<Shared>);
 
 struct Shared {
     most: Most,
@@ -46,24 +46,24 @@ struct Holder {
 }
 
 /// The place of one connection, which goes with the value.
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Places,
     number: u64,
     is_known: AtomicBool,
     known: CancellationToken,
     /// A stranger goes at once.
-    pub(super) cut: CancellationToken,
+    pub(crate) cut: CancellationToken,
     /// Somebody who is known goes when what was begun is answered.
-    pub(super) leave: CancellationToken,
+    pub(crate) leave: CancellationToken,
 }
 
 impl Places {
-    pub(super) fn new(most: Most) -> Self {
+    pub(crate) fn new(most: Most) -> Self {
         Self(Arc::new(Shared { most, held: Mutex::default() }))
     }
 
     /// A place for a stranger, if need be that of another. `leave` is what makes it go in peace.
-    pub(super) fn take(&self, from: IpAddr, leave: CancellationToken) -> Place {
+    pub(crate) fn take(&self, from: IpAddr, leave: CancellationToken) -> Place {
         let cut = CancellationToken::new();
         let mut held = self.held();
         held.number += 1;
@@ -76,7 +76,7 @@ impl Places {
     }
 
     /// How many strangers there are, and how many others.
-    pub(super) fn count(&self) -> (usize, usize) {
+    pub(crate) fn count(&self) -> (usize, usize) {
         let held = self.held();
         (held.strangers.len(), held.known.len())
     }
@@ -88,7 +88,7 @@ impl Places {
 
 impl Place {
     /// Its holder is no stranger.
-    pub(super) fn make_known(&self) {
+    pub(crate) fn make_known(&self) {
         // Each review says it again.
         if self.is_known() || self.is_known.swap(true, Ordering::AcqRel) {
             return;
@@ -104,12 +104,12 @@ impl Place {
         self.known.cancel();
     }
 
-    pub(super) fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.is_known.load(Ordering::Acquire)
     }
 
     /// Waits until its holder is no stranger.
-    pub(super) async fn known(&self) {
+    pub(crate) async fn known(&self) {
         self.known.cancelled().await;
     }
 }

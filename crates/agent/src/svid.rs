@@ -1,0 +1,224 @@
+//! `agent identity`: the authority of the cluster's workloads, and the SVIDs that it issues to the nodes of the cluster.
+//!
+//! Its account alone reads the authority's key. The hub certifies the authority for the cluster's trust domain; nodes prove themselves
+//! by the token of their pod, hear of the pods on themselves, and get SVIDs for those. Each replica issues; one of them, which
+//! leads, replaces the authority in steps. While the hub is away issuing goes on, for as long as the authority lives.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use nullius_kube::{
+    AGENT_IDENTITY, ApiServer, Credential, InCluster, Leadership,
+    identity::{Fleet, IdentityStore, Reviewer, TrustMap},
+};
+use nullius_model::{ClusterName, TrustDomain};
+use nullius_pki::Verifier;
+use nullius_proto::agent_v1::AgentRole;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+mod callers;
+mod lead;
+mod listener;
+mod meters;
+mod registry;
+mod service;
+mod standing;
+mod turn;
+
+use self::meters::SvidMeters;
+use crate::{
+    Address, AgentError, HubSettings, health,
+    identity::{EnrolError, Enroller, Identity, OnRefusal, TokenSource},
+    meters::Meters,
+    tasks::Tasks,
+};
+use callers::Callers;
+use lead::{Asking, Leader};
+use listener::Shown;
+use registry::{Registry, Touched};
+use service::Issuing;
+
+const STOP_PATIENCE: Duration = Duration::from_secs(8);
+
+/// `agent identity` in a pod.
+#[derive(Debug)]
+pub struct IdentitySettings {
+    /// The cluster's name at the hub.
+    pub cluster: ClusterName,
+    /// Who speaks for its workloads.
+    pub trust_domain: TrustDomain,
+    /// Whom to trust.
+    pub hub: HubSettings,
+    /// Projected token of the account for the hub.
+    pub hub_token_file: PathBuf,
+    /// The API server.
+    pub api: InCluster,
+    /// Projected token of the account for the API server.
+    pub api_token_file: PathBuf,
+    /// Where nodes connect.
+    pub listen: SocketAddr,
+    /// Under which address they find it: that of its Service.
+    pub issuer: Address,
+    /// Where the kubelet asks for health.
+    pub health: Option<SocketAddr>,
+}
+
+/// Runs `agent identity` in a pod until `shutdown`.
+pub async fn run_identity(
+    settings: IdentitySettings,
+    shutdown: CancellationToken,
+) -> Result<(), AgentError> {
+    nullius_tls::install_provider();
+    let meters = Meters::new();
+    let counted = SvidMeters::new(&meters.all);
+    let tcp = health::listen(settings.listen).await?;
+    let mut tasks = Tasks::new();
+    let ready = health::start(settings.health, &meters, &mut tasks).await?;
+    let api = ApiServer::in_cluster(&settings.api)?;
+    let account = Credential::File(settings.api_token_file);
+    let domain = settings.trust_domain;
+
+    let standing = standing::follow(&api, &account, domain.clone(), &mut tasks)?;
+    let fleet = Fleet::new(&api, account.clone())?;
+    let registry = Arc::new(RwLock::new(Registry::new(domain.clone())));
+    let reviewer = Reviewer::new(&api, account.clone())?;
+    let callers = Callers::new(&settings.cluster, reviewer, fleet.clone(), Arc::clone(&registry));
+    let issuing = follow(&fleet, registry, callers, standing.clone(), counted.clone(), &mut tasks);
+
+    let shown = Shown::default();
+    let id = standing::own_id(&domain)?;
+    tasks.spawn_loop("certificate", shown.clone().keep(id, standing.clone()));
+    let (enrolled, hub) = watch::channel(None);
+    let enrolment = Enrolment {
+        cluster: settings.cluster.clone(),
+        hub: settings.hub,
+        token_file: settings.hub_token_file,
+        enrolled,
+    };
+    tasks.spawn("hub", enrolment.keep(shutdown.clone(), tasks.stop()));
+    let leader = Leader {
+        domain: domain.clone(),
+        store: IdentityStore::new(&api, account.clone())?,
+        trust: TrustMap::new(&api, account.clone())?,
+        issuer: settings.issuer,
+        standing,
+        hub,
+        meters: counted,
+        asking: Asking::default(),
+        written: None,
+    };
+    let holder = format!("{:032x}", nullius_pki::random_bits());
+    let leadership = Leadership::new(&api, account, AGENT_IDENTITY, holder)?;
+    tasks.spawn("leadership", leader.run(leadership, tasks.stop()));
+
+    let (asked, shows, leaving) = (Arc::clone(&issuing), shown.clone(), shutdown.clone());
+    ready.follow(move || {
+        if leaving.is_cancelled() {
+            return Err("it is told to stop");
+        }
+        asked.is_ready()?;
+        if shows.is_there() { Ok(()) } else { Err("there is no SVID of its own yet") }
+    });
+    tracing::info!(cluster = %settings.cluster, trust_domain = %domain, address = %settings.listen, "issue identities to nodes");
+    let stop = tasks.stop();
+    tasks.spawn("nodes", async move {
+        listener::serve(tcp, shown, issuing, stop).await;
+        Ok(())
+    });
+    let result = tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        error = tasks.failed() => Err(error),
+    };
+    tasks.finish(STOP_PATIENCE).await;
+    result
+}
+
+/// Follows pods, namespaces and nodes, and tells nodes what changed for them.
+fn follow(
+    fleet: &Fleet,
+    registry: Arc<RwLock<Registry>>,
+    callers: Callers,
+    standing: standing::Followed,
+    meters: SvidMeters,
+    tasks: &mut Tasks,
+) -> Arc<Issuing> {
+    let (mut pods, mut namespaces, mut nodes) = (fleet.pods(), fleet.namespaces(), fleet.nodes());
+    let hearing = (pods.hearing(), namespaces.hearing(), nodes.hearing());
+    let hears = move || hearing.0() && hearing.1() && hearing.2();
+    let stop = tasks.stop();
+    let issuing = Issuing::new(registry, callers, standing, meters, hears, stop);
+    let issuing = Arc::new(issuing);
+    let heard = Arc::clone(&issuing);
+    tasks.spawn_loop("pods", async move {
+        while let Some(news) = pods.next().await {
+            heard.hear(|registry| registry.hear_pods(news));
+        }
+    });
+    let heard = Arc::clone(&issuing);
+    tasks.spawn_loop("namespaces", async move {
+        while let Some(news) = namespaces.next().await {
+            heard.hear(|registry| registry.hear_namespaces(news));
+        }
+    });
+    let heard = Arc::clone(&issuing);
+    tasks.spawn_loop("nodes' objects", async move {
+        while let Some(news) = nodes.next().await {
+            heard.hear(|registry| registry.hear_nodes(news));
+        }
+    });
+    issuing
+}
+
+impl Issuing {
+    fn hear(&self, change: impl FnOnce(&mut Registry) -> Touched) {
+        let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+        let touched = change(&mut registry);
+        let count = i64::try_from(registry.count()).unwrap_or(i64::MAX);
+        drop(registry);
+        self.meters.entries.set((), count);
+        self.news.tell(touched);
+    }
+}
+
+/// This agent at the hub.
+struct Enrolment {
+    cluster: ClusterName,
+    hub: HubSettings,
+    token_file: PathBuf,
+    enrolled: watch::Sender<Option<Identity>>,
+}
+
+impl Enrolment {
+    /// Enrols, and keeps the certificate fresh. Who issues does not wait for it.
+    async fn keep(
+        self,
+        shutdown: CancellationToken,
+        stop: CancellationToken,
+    ) -> Result<(), AgentError> {
+        let verifier = Arc::new(Verifier::new(self.hub.offline_key, 0)?);
+        let tokens = TokenSource::File(self.token_file);
+        let enroller = Enroller::new(self.cluster, AgentRole::Identity, self.hub, tokens, verifier)
+            .map_err(EnrolError::from)?;
+        match enroller.enrol(OnRefusal::Wait, &shutdown).await {
+            Ok((identity, renewal)) => {
+                self.enrolled.send_replace(Some(identity));
+                tokio::select! {
+                    () = stop.cancelled() => Ok(()),
+                    () = renewal.run() => Err(AgentError::Ended("certificate")),
+                }
+            }
+            // What is issued goes on without a hub.
+            Err(error) => {
+                let error = AgentError::from(error);
+                tracing::warn!(error = %error.chain(), "cannot have authorities certified");
+                stop.cancelled().await;
+                Ok(())
+            }
+        }
+    }
+}

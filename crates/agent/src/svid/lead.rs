@@ -1,0 +1,249 @@
+//! What one replica does for all: it replaces the authority in steps, has the hub certify each, and tells nodes whom to believe.
+
+use std::time::Duration;
+
+use nullius_kube::{
+    Leadership,
+    identity::{IdentityRecord, IdentityStore, TrustMap, TrustText},
+};
+use nullius_model::{Timestamp, TrustDomain};
+use nullius_proto::{
+    VERSION,
+    agent_v1::{CertifyRequest, workload_root_client::WorkloadRootClient},
+};
+use nullius_tls::Protocol;
+use rustls_pki_types::CertificateDer;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use super::{
+    meters::SvidMeters,
+    standing::Followed,
+    turn::{Turn, certified, prepared, turn},
+};
+use crate::{
+    Address, AgentError,
+    backoff::random,
+    error::chain,
+    identity::Identity,
+    net::{BoxIo, channel, dial},
+};
+
+const ROUND: Duration = Duration::from_secs(2);
+const ROUND_TIMEOUT: Duration = Duration::from_secs(4);
+const RELEASE_WITHIN: Duration = Duration::from_secs(3);
+const CERTIFY_TIMEOUT: Duration = Duration::from_secs(5);
+/// One step, of which asking the hub is the longest part.
+const STEP_TIMEOUT: Duration = Duration::from_secs(9);
+/// The hub certifies few in an hour: it is asked again later, and later again.
+const ASK_AGAIN: [u64; 5] = [5, 15, 60, 180, 600];
+/// What nodes are told is written again this often, whatever became of it.
+const WRITE_AGAIN: Duration = Duration::from_secs(60);
+
+/// The hub, once this agent is enrolled there.
+pub(crate) type Hub = watch::Receiver<Option<Identity>>;
+
+/// The part of a replica that may lead.
+pub(crate) struct Leader {
+    pub(crate) domain: TrustDomain,
+    pub(crate) store: IdentityStore,
+    pub(crate) trust: TrustMap,
+    pub(crate) issuer: Address,
+    pub(crate) standing: Followed,
+    pub(crate) hub: Hub,
+    pub(crate) meters: SvidMeters,
+    pub(crate) asking: Asking,
+    pub(crate) written: Option<(TrustText, Instant)>,
+}
+
+/// When the hub is asked again.
+#[derive(Default)]
+pub(crate) struct Asking {
+    failures: usize,
+    not_before: Option<Instant>,
+}
+
+impl Leader {
+    /// Contends until it is told to stop, then gives way.
+    pub(crate) async fn run(
+        mut self,
+        mut leadership: Leadership,
+        stop: CancellationToken,
+    ) -> Result<(), AgentError> {
+        let (mut standing, mut hub) = (self.standing.clone(), self.hub.clone());
+        while !stop.is_cancelled() {
+            let term = tokio::time::timeout(ROUND_TIMEOUT, leadership.contend()).await;
+            let mut pause = ROUND + Duration::from_millis(random() % 500);
+            match term {
+                Ok(Ok(Some(_))) => {
+                    // The Lease lasts longer than one step.
+                    let step = tokio::time::timeout(STEP_TIMEOUT, self.step()).await;
+                    if matches!(step, Ok(Progress::More)) {
+                        pause = Duration::ZERO;
+                    }
+                }
+                Ok(Ok(None)) => self.written = None,
+                Ok(Err(error)) => tracing::warn!(%error, "cannot ask who leads, try again"),
+                Err(_) => tracing::debug!("nobody says in time who leads, try again"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                _ = standing.changed() => {}
+                _ = hub.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        // Another replica finds out by itself, a little later.
+        let _ = tokio::time::timeout(RELEASE_WITHIN, leadership.release()).await;
+        Ok(())
+    }
+
+    /// One step of whoever leads.
+    async fn step(&mut self) -> Progress {
+        self.tell_nodes().await;
+        let record = match self.store.load().await {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the cluster's authority, try again");
+                return Progress::Done;
+            }
+        };
+        match turn(&record, &self.domain, Timestamp::now()) {
+            Ok(Turn::Stay) => Progress::Done,
+            Ok(Turn::Keep(next)) => {
+                tracing::info!(step = step_of(&next), "replace the cluster's authority in steps");
+                self.keep(&next).await
+            }
+            Ok(Turn::Certify) => self.certify(&record).await,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "cannot replace the cluster's authority, try again");
+                Progress::Done
+            }
+        }
+    }
+
+    async fn keep(&self, record: &IdentityRecord) -> Progress {
+        match self.store.keep(record).await {
+            Ok(_) => Progress::More,
+            Err(error) => {
+                tracing::warn!(%error, "cannot keep the cluster's authority, try again");
+                Progress::Done
+            }
+        }
+    }
+
+    async fn certify(&mut self, record: &IdentityRecord) -> Progress {
+        if self.asking.not_before.is_some_and(|at| Instant::now() < at) {
+            return Progress::Done;
+        }
+        let Some(identity) = self.hub.borrow().clone() else { return Progress::Done };
+        let asked = tokio::time::timeout(CERTIFY_TIMEOUT, self.ask(record, &identity)).await;
+        match asked.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
+            Ok(Some(record)) => {
+                tracing::info!("the hub certified an authority of this cluster");
+                self.asking = Asking::default();
+                self.keep(&record).await
+            }
+            Ok(None) => Progress::More,
+            Err(why) => {
+                let wait = ASK_AGAIN.get(self.asking.failures).or(ASK_AGAIN.last());
+                let wait = Duration::from_secs(wait.copied().unwrap_or(60));
+                tracing::warn!(%why, wait_seconds = wait.as_secs(), "the hub certifies no authority of this cluster, try again");
+                self.asking.failures += 1;
+                self.asking.not_before = Some(Instant::now() + wait);
+                Progress::Done
+            }
+        }
+    }
+
+    /// Asks the replicas of the hub in turn.
+    async fn ask(
+        &self,
+        record: &IdentityRecord,
+        identity: &Identity,
+    ) -> Result<Option<IdentityRecord>, String> {
+        let Some(next) = &record.next else { return Ok(None) };
+        let told = |error: &dyn std::error::Error| chain(error);
+        let csr = prepared(next, &self.domain).and_then(|prepared| prepared.request());
+        let csr = csr.map_err(|error| told(&error))?;
+        let request = CertifyRequest {
+            version: VERSION,
+            trust_domain: self.domain.to_string(),
+            certificate_request: csr.as_der().to_vec(),
+        };
+        let mut last = "no address is configured".to_owned();
+        for address in &identity.hub.addresses {
+            let mut client = client(identity, address).map_err(|error| error.chain())?;
+            match client.certify(request.clone()).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    let (certificate, root) = (
+                        CertificateDer::from(answer.certificate),
+                        CertificateDer::from(answer.root),
+                    );
+                    let now = Timestamp::now();
+                    return certified(record, &self.domain, certificate, &root, now)
+                        .map_err(|error| told(&error));
+                }
+                Err(status) => last = status.message().to_owned(),
+            }
+        }
+        Err(last)
+    }
+
+    /// Nodes read whom to believe from a ConfigMap before they have anything else.
+    async fn tell_nodes(&mut self) {
+        let standing = self.standing.borrow().clone();
+        let Some(standing) = standing else { return };
+        let ends = standing.authority.not_after().as_second();
+        self.meters.authority_ends.set((), ends);
+        let text = TrustText {
+            bundle: standing.bundle.to_json().to_string(),
+            trust_domain: self.domain.to_string(),
+            issuer: self.issuer.to_string(),
+        };
+        if let Some((written, at)) = &self.written
+            && *written == text
+            && at.elapsed() < WRITE_AGAIN
+        {
+            return;
+        }
+        match self.trust.write(&text).await {
+            Ok(()) => self.written = Some((text, Instant::now())),
+            Err(error) => tracing::warn!(%error, "cannot tell nodes whom to believe, try again"),
+        }
+    }
+}
+
+/// Whether there may be more to do at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    More,
+    Done,
+}
+
+fn step_of(record: &IdentityRecord) -> &'static str {
+    match (&record.current, &record.next, &record.previous) {
+        (_, Some(_), _) => "prepared",
+        (Some(_), None, Some(_)) => "activated",
+        (Some(_), None, None) => "retired",
+        (None, None, _) => "nothing",
+    }
+}
+
+fn client(
+    identity: &Identity,
+    address: &Address,
+) -> Result<WorkloadRootClient<Channel>, AgentError> {
+    let connector = identity.to_hub(Protocol::Identity)?;
+    let address = address.clone();
+    let channel = channel(move || {
+        let (address, connector) = (address.clone(), connector.clone());
+        Box::pin(async move {
+            let tcp = dial(&address).await?;
+            Ok(Box::new(connector.connect(tcp, &address.host).await?.stream) as BoxIo)
+        })
+    });
+    Ok(WorkloadRootClient::new(channel))
+}

@@ -1,0 +1,170 @@
+//! The port that nodes dial: TLS by an SVID of the agent's own, gRPC, and few places for who has not proven to be a node.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use nullius_model::{Clock, SpiffeId, SystemClock, Timestamp, Ttl};
+use nullius_pki::{PrivateKey, workload::SvidRequest};
+use nullius_proto::node_v1::identity_server::IdentityServer;
+use nullius_tls::{OpenAcceptor, WorkloadTls};
+use nullius_workload::wire::REGISTRATIONS_MAX;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::service::Routes;
+
+use super::{
+    service::{IdentityService, Issuing},
+    standing::{Followed, Standing},
+};
+use crate::{
+    AgentError,
+    error::chain,
+    places::{Most, Place, Places},
+};
+
+/// One connection of each node, and one more while its part is replaced.
+const MOST: Most = Most { strangers: 128, known: 4_096 };
+/// From the connection to the first call of a node.
+const STRANGER: Duration = Duration::from_secs(10);
+const STREAMS: u32 = 256;
+/// Bytes of a message that a node sends.
+const MESSAGE_MAX: usize = 64 * 1024;
+/// What was begun is answered within so long.
+const DRAIN: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(30);
+const OWN_LIFE: Ttl = Ttl::from_secs(3_600);
+
+/// What the port shows of itself.
+#[derive(Clone, Default)]
+pub(crate) struct Shown(Arc<ArcSwapOption<OpenAcceptor>>);
+
+impl Shown {
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.load().is_some()
+    }
+
+    /// Keeps an SVID of its own fresh, for as long as the process lives.
+    pub(crate) async fn keep(self, id: SpiffeId, mut standing: Followed) {
+        let mut renew_at = None;
+        let mut signer = None;
+        loop {
+            let current = standing.borrow_and_update().clone();
+            let now = SystemClock.now();
+            if let Some(current) = current {
+                let anchor = current.authority.anchor_der().clone();
+                let is_fresh = signer.as_ref() == Some(&anchor)
+                    && renew_at.is_some_and(|renew_at| now < renew_at);
+                if !is_fresh {
+                    match show(&current, &id, now) {
+                        Ok((acceptor, half)) => {
+                            self.0.store(Some(Arc::new(acceptor)));
+                            (renew_at, signer) = (Some(half), Some(anchor));
+                        }
+                        Err(error) => {
+                            tracing::warn!(error = %error.chain(), "cannot issue the agent's own SVID");
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                changed = standing.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+}
+
+fn show(
+    standing: &Standing,
+    id: &SpiffeId,
+    now: Timestamp,
+) -> Result<(OpenAcceptor, Timestamp), AgentError> {
+    let key = PrivateKey::generate().map_err(|error| AgentError::Authority(error.into()))?;
+    let csr = key.request().map_err(|error| AgentError::Authority(error.into()))?;
+    let asked = SvidRequest { id, dns_names: &[], csr: &csr, life: OWN_LIFE };
+    let svid = standing.authority.issue(&asked, now).map_err(AgentError::Authority)?;
+    let half = now + svid.not_after.duration_since(now) / 2;
+    let tls = WorkloadTls::new(svid.chain, key.to_der(), [])?;
+    Ok((tls.open_acceptor(&[b"h2"])?, half))
+}
+
+/// Serves until it is told to stop, and until what was begun is answered.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    shown: Shown,
+    issuing: Arc<Issuing>,
+    stop: CancellationToken,
+) {
+    let connections = TaskTracker::new();
+    let places = Places::new(MOST);
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((tcp, from)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        // Nobody can be shown who this is before there is an authority.
+        let Some(acceptor) = shown.0.load_full() else { continue };
+        let place = Arc::new(places.take(from.ip(), stop.child_token()));
+        let issuing = Arc::clone(&issuing);
+        connections.spawn(async move {
+            let cut = place.cut.clone();
+            tokio::select! {
+                () = cut.cancelled() => {}
+                () = talk(tcp, &acceptor, issuing, place) => {}
+            }
+        });
+    }
+    drop(listener);
+    connections.close();
+    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "leave connections that do not end");
+    }
+}
+
+async fn talk(tcp: TcpStream, acceptor: &OpenAcceptor, issuing: Arc<Issuing>, place: Arc<Place>) {
+    let known_by = Instant::now() + STRANGER;
+    nullius_tls::tcp::prepare(&tcp);
+    let stream = match acceptor.accept(tcp).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(error = %chain(&error), "a client did not get as far as asking");
+            return;
+        }
+    };
+    let service = IdentityService { issuing, place: Arc::clone(&place) };
+    let server = IdentityServer::new(service)
+        .max_decoding_message_size(MESSAGE_MAX)
+        .max_encoding_message_size(REGISTRATIONS_MAX);
+    let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(32 * 1024)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(Routes::new(server)));
+    let mut serving = std::pin::pin!(serving);
+    let stays_a_stranger = async {
+        if tokio::time::timeout_at(known_by, place.known()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        // Who goes away in the middle has nothing to be told.
+        _ = &mut serving => return,
+        () = place.leave.cancelled() => {}
+        () = stays_a_stranger => return,
+    }
+    serving.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(DRAIN, serving).await;
+}

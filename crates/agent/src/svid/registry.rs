@@ -1,0 +1,364 @@
+//! Which pod has which identity, and on which node: pure, and indexed by node, so that a change of one pod costs what one pod costs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use nullius_kube::{
+    IDENTITY_DISABLED, IDENTITY_ENABLED, NODE, NODE_NAMESPACE, SYSTEM_NAMESPACE,
+    identity::{NamespaceNews, News, NodeNews, PodNews, Reviewed},
+};
+use nullius_model::{Namespace, SpiffeId, TrustDomain, Ttl};
+use nullius_workload::{Entry, Selector, wire::PodName};
+
+const X509_TTL: Ttl = Ttl::from_secs(3_600);
+const JWT_TTL: Ttl = Ttl::from_secs(300);
+/// Odd labels that are remembered, so that each is told once.
+const ODD_MAX: usize = 1_000;
+
+type Name = Box<str>;
+
+/// Nodes on which something changed.
+pub(crate) type Touched = BTreeSet<Name>;
+
+/// Everything that is known of pods.
+pub(crate) struct Registry {
+    domain: TrustDomain,
+    /// Labels of namespaces.
+    namespaces: HashMap<Name, Option<Name>>,
+    /// By namespace and name.
+    pods: HashMap<Name, HashMap<Name, PodNews>>,
+    /// UIDs of nodes.
+    nodes: HashMap<Name, Name>,
+    /// What is registered on each node, by the id of the entry.
+    registered: HashMap<Name, BTreeMap<Name, Registered>>,
+    odd: BTreeSet<String>,
+    /// Which of the three was listed once.
+    listed: [bool; 3],
+}
+
+/// An entry, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registered {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) pod: PodName,
+}
+
+/// A node that has proven itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProvenNode {
+    pub(crate) name: Name,
+    pub(crate) uid: Name,
+}
+
+/// Why a token is no node's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotANode {
+    #[error("the token is not for this audience")]
+    Audience,
+    #[error("the token is of another account than `nullius-node/nullius-node`")]
+    Account,
+    #[error("the token is bound to no pod")]
+    NoPod,
+    #[error("the pod that the token is bound to is not there")]
+    PodGone,
+    #[error("the pod that the token is bound to is on no node")]
+    NotScheduled,
+    #[error("the node of the token is not the one of its pod")]
+    OtherNode,
+    #[error("the node is not known")]
+    UnknownNode,
+}
+
+impl NotANode {
+    /// Whether it may be that the pod or the node is only not known yet.
+    pub(crate) fn may_be_news(self) -> bool {
+        match self {
+            Self::PodGone | Self::NotScheduled | Self::UnknownNode | Self::OtherNode => true,
+            Self::Audience | Self::Account | Self::NoPod => false,
+        }
+    }
+}
+
+impl Registry {
+    pub(crate) fn new(domain: TrustDomain) -> Self {
+        Self {
+            domain,
+            namespaces: HashMap::new(),
+            pods: HashMap::new(),
+            nodes: HashMap::new(),
+            registered: HashMap::new(),
+            odd: BTreeSet::new(),
+            listed: [false; 3],
+        }
+    }
+
+    /// Whether pods, namespaces and nodes were all listed once.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.listed == [true; 3]
+    }
+
+    /// What is registered on a node.
+    pub(crate) fn of_node(&self, node: &str) -> impl Iterator<Item = (&Name, &Registered)> {
+        self.registered.get(node).into_iter().flatten()
+    }
+
+    /// One entry of a node.
+    pub(crate) fn find(&self, node: &str, id: &str) -> Option<&Registered> {
+        self.registered.get(node)?.get(id)
+    }
+
+    /// How many entries there are.
+    pub(crate) fn count(&self) -> usize {
+        self.registered.values().map(BTreeMap::len).sum()
+    }
+
+    /// Whose a token is that the API server knows.
+    pub(crate) fn judge(&self, token: &Reviewed, audience: &str) -> Result<ProvenNode, NotANode> {
+        let pod = self.pods.get(NODE_NAMESPACE);
+        let pod = pod.zip(token.pod_name.as_deref()).and_then(|(pods, name)| pods.get(name));
+        let node = pod.and_then(|pod| pod.node.as_deref());
+        let uid = node.and_then(|node| self.nodes.get(node));
+        judge(token, audience, pod, uid.map(AsRef::as_ref))
+    }
+
+    pub(crate) fn hear_pods(&mut self, news: News<PodNews>) -> Touched {
+        let mut touched = Touched::new();
+        match news {
+            News::Put(pod) => self.put(pod, &mut touched),
+            News::Gone(pod) => self.remove(&pod, &mut touched),
+            News::All(pods) => {
+                self.listed[0] = true;
+                let mut gone = std::mem::take(&mut self.pods);
+                // What stands and stays is no change for its node.
+                for pod in pods {
+                    let before = gone.get_mut(&pod.namespace).and_then(|of| of.remove(&pod.name));
+                    if let Some(before) = before {
+                        self.keep(before);
+                    }
+                    self.put(pod, &mut touched);
+                }
+                for pod in gone.into_values().flat_map(HashMap::into_values) {
+                    self.unregister(&pod, &mut touched);
+                }
+            }
+        }
+        touched
+    }
+
+    pub(crate) fn hear_namespaces(&mut self, news: News<NamespaceNews>) -> Touched {
+        let mut touched = Touched::new();
+        match news {
+            News::Put(namespace) => {
+                self.label(namespace.name, Some(namespace.label), &mut touched);
+            }
+            News::Gone(namespace) => self.label(namespace.name, None, &mut touched),
+            News::All(namespaces) => {
+                self.listed[1] = true;
+                let names: BTreeSet<Name> =
+                    namespaces.iter().map(|namespace| namespace.name.clone()).collect();
+                let gone: Vec<Name> =
+                    self.namespaces.keys().filter(|name| !names.contains(*name)).cloned().collect();
+                for name in gone {
+                    self.label(name, None, &mut touched);
+                }
+                for namespace in namespaces {
+                    self.label(namespace.name, Some(namespace.label), &mut touched);
+                }
+            }
+        }
+        touched
+    }
+
+    pub(crate) fn hear_nodes(&mut self, news: News<NodeNews>) -> Touched {
+        match news {
+            News::Put(node) => match self.nodes.insert(node.name.clone(), node.uid.clone()) {
+                Some(before) if before == node.uid => Touched::new(),
+                Some(_) | None => Touched::from([node.name]),
+            },
+            News::Gone(node) => {
+                self.nodes.remove(&node.name);
+                Touched::from([node.name])
+            }
+            News::All(nodes) => {
+                self.listed[2] = true;
+                let now: HashMap<Name, Name> =
+                    nodes.into_iter().map(|node| (node.name, node.uid)).collect();
+                let before = std::mem::replace(&mut self.nodes, now);
+                let all = before.keys().chain(self.nodes.keys());
+                let changed = all.filter(|name| before.get(*name) != self.nodes.get(*name));
+                changed.cloned().collect()
+            }
+        }
+    }
+
+    fn keep(&mut self, pod: PodNews) {
+        self.pods.entry(pod.namespace.clone()).or_default().insert(pod.name.clone(), pod);
+    }
+
+    fn put(&mut self, pod: PodNews, touched: &mut Touched) {
+        let before = self.pods.get(&pod.namespace).and_then(|pods| pods.get(&pod.name)).cloned();
+        if before.as_ref() == Some(&pod) {
+            return;
+        }
+        if let Some(before) = before
+            && (before.uid != pod.uid || before.node != pod.node)
+        {
+            self.unregister(&before, touched);
+        }
+        self.keep(pod.clone());
+        self.register(&pod, touched);
+    }
+
+    fn remove(&mut self, pod: &PodNews, touched: &mut Touched) {
+        let Some(pods) = self.pods.get_mut(&pod.namespace) else { return };
+        // Another pod may have the name by now.
+        if pods.get(&pod.name).is_none_or(|known| known.uid != pod.uid) {
+            return;
+        }
+        let known = pods.remove(&pod.name);
+        if pods.is_empty() {
+            self.pods.remove(&pod.namespace);
+        }
+        if let Some(known) = known {
+            self.unregister(&known, touched);
+        }
+    }
+
+    /// The label of a namespace, or none where there is no such namespace any more.
+    fn label(&mut self, name: Name, label: Option<Option<Name>>, touched: &mut Touched) {
+        let before = match label.clone() {
+            Some(label) => self.namespaces.insert(name.clone(), label),
+            None => self.namespaces.remove(&name),
+        };
+        if before.flatten() == label.flatten() {
+            return;
+        }
+        let pods: Vec<PodNews> =
+            self.pods.get(&name).into_iter().flat_map(HashMap::values).cloned().collect();
+        for pod in pods {
+            self.register(&pod, touched);
+        }
+    }
+
+    /// Registers a pod as it is now, which may be not at all.
+    fn register(&mut self, pod: &PodNews, touched: &mut Touched) {
+        let entry = self.entry_of(pod);
+        let Some(node) = &pod.node else { return };
+        if &*pod.namespace == NODE_NAMESPACE {
+            touched.insert(node.clone());
+        }
+        match entry {
+            None => self.unregister(pod, touched),
+            Some(registered) => {
+                let on_node = self.registered.entry(node.clone()).or_default();
+                if on_node.get(&pod.uid) != Some(&registered) {
+                    on_node.insert(pod.uid.clone(), registered);
+                    touched.insert(node.clone());
+                }
+            }
+        }
+    }
+
+    fn unregister(&mut self, pod: &PodNews, touched: &mut Touched) {
+        let Some(node) = &pod.node else { return };
+        if &*pod.namespace == NODE_NAMESPACE {
+            touched.insert(node.clone());
+        }
+        let Some(on_node) = self.registered.get_mut(node) else { return };
+        if on_node.remove(&pod.uid).is_some() {
+            touched.insert(node.clone());
+        }
+        if on_node.is_empty() {
+            self.registered.remove(node);
+        }
+    }
+
+    /// The identity of a pod, where it has one.
+    fn entry_of(&mut self, pod: &PodNews) -> Option<Registered> {
+        if [SYSTEM_NAMESPACE, NODE_NAMESPACE].contains(&&*pod.namespace)
+            || pod.is_ended
+            || pod.node.is_none()
+            || !self.is_enrolled(pod)
+        {
+            return None;
+        }
+        let account = Some(&*pod.account).filter(|account| !account.is_empty())?;
+        let namespace: Namespace = pod.namespace.parse().ok()?;
+        let spiffe_id = SpiffeId::of_service_account(&self.domain, &namespace, account);
+        let uid = pod.config_hash.as_deref().unwrap_or(&pod.uid);
+        let selector: Selector = format!("k8s:pod-uid:{uid}").parse().ok()?;
+        let entry = Entry {
+            spiffe_id,
+            selectors: BTreeSet::from([selector]),
+            ttl: X509_TTL,
+            jwt_ttl: JWT_TTL,
+            dns_names: Vec::new(),
+            hint: None,
+            audiences: BTreeSet::new(),
+            federates_with: BTreeSet::new(),
+        };
+        let pod = PodName {
+            namespace: pod.namespace.clone(),
+            name: pod.name.clone(),
+            service_account: pod.account.clone(),
+        };
+        Some(Registered { entry: Arc::new(entry), pod })
+    }
+
+    /// The pod's own label decides where it has one; a word that nobody knows is no identity.
+    fn is_enrolled(&mut self, pod: &PodNews) -> bool {
+        let of_namespace = self.namespaces.get(&pod.namespace).cloned().flatten();
+        let (label, place) = match &pod.label {
+            Some(label) => (Some(label.clone()), format!("Pod/{}/{}", pod.namespace, pod.name)),
+            None => (of_namespace, format!("Namespace/{}", pod.namespace)),
+        };
+        match label.as_deref() {
+            Some(IDENTITY_ENABLED) => true,
+            Some(IDENTITY_DISABLED) | None => false,
+            Some(_) => {
+                if self.odd.len() < ODD_MAX && self.odd.insert(place.clone()) {
+                    tracing::warn!(object = %place, "give no identity: the label `nullius.dev/identity` is neither `enabled` nor `disabled`");
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Whose a token is, by what is known of its pod and the UID of that pod's node.
+pub(crate) fn judge(
+    token: &Reviewed,
+    audience: &str,
+    pod: Option<&PodNews>,
+    node_uid: Option<&str>,
+) -> Result<ProvenNode, NotANode> {
+    if !token.audiences.iter().any(|name| name == audience) {
+        return Err(NotANode::Audience);
+    }
+    if token.username != format!("system:serviceaccount:{NODE_NAMESPACE}:{NODE}") {
+        return Err(NotANode::Account);
+    }
+    let (Some(name), Some(uid)) = (&token.pod_name, &token.pod_uid) else {
+        return Err(NotANode::NoPod);
+    };
+    let is_it = |pod: &&PodNews| {
+        &*pod.namespace == NODE_NAMESPACE
+            && *pod.name == **name
+            && *pod.uid == **uid
+            && &*pod.account == NODE
+            && !pod.is_ended
+    };
+    let pod = pod.filter(is_it).ok_or(NotANode::PodGone)?;
+    let node = pod.node.clone().ok_or(NotANode::NotScheduled)?;
+    let node_uid = node_uid.filter(|uid| !uid.is_empty()).ok_or(NotANode::UnknownNode)?;
+    let differs = |said: &Option<String>, known: &str| said.as_ref().is_some_and(|it| it != known);
+    if differs(&token.node_name, &node) || differs(&token.node_uid, node_uid) {
+        return Err(NotANode::OtherNode);
+    }
+    Ok(ProvenNode { name: node, uid: node_uid.into() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+#![allow(clippy::unwrap_used, reason = "test")]
+
+use super::*;
+
+const AUDIENCE: &str = "nullius-agent:dev";
+
+fn uid(number: u32) -> Name {
+    format!("0a1b2c3d-0000-4111-8222-{number:012}").into()
+}
+
+fn pod(namespace: &str, name: &str, number: u32, node: Option<&str>) -> PodNews {
+    PodNews {
+        namespace: namespace.into(),
+        name: name.into(),
+        uid: uid(number),
+        node: node.map(Into::into),
+        account: if namespace == NODE_NAMESPACE { NODE.into() } else { "front".into() },
+        label: None,
+        config_hash: None,
+        is_ended: false,
+    }
+}
+
+fn namespace(name: &str, label: Option<&str>) -> NamespaceNews {
+    NamespaceNews { name: name.into(), label: label.map(Into::into) }
+}
+
+fn node(name: &str, uid: &str) -> NodeNews {
+    NodeNews { name: name.into(), uid: uid.into() }
+}
+
+fn registry() -> Registry {
+    let mut registry = Registry::new("dev.example".parse().unwrap());
+    let enabled = namespace("shop", Some("enabled"));
+    registry.hear_namespaces(News::All(vec![enabled, namespace("plain", None)]));
+    registry.hear_nodes(News::All(vec![node("a", "uid-a"), node("b", "uid-b")]));
+    registry.hear_pods(News::All(Vec::new()));
+    registry
+}
+
+fn ids(registry: &Registry, node: &str) -> Vec<String> {
+    registry.of_node(node).map(|(_, it)| it.entry.spiffe_id.to_string()).collect()
+}
+
+fn touched<const N: usize>(nodes: [&str; N]) -> Touched {
+    nodes.map(Into::into).into()
+}
+
+const FRONT: &str = "spiffe://dev.example/ns/shop/sa/front";
+
+#[test]
+fn a_pod_has_an_identity_from_when_it_is_scheduled_until_it_is_gone() {
+    let mut registry = registry();
+    assert!(registry.is_complete());
+    assert_eq!(registry.hear_pods(News::Put(pod("shop", "web", 1, None))), touched([]));
+    let scheduled = pod("shop", "web", 1, Some("a"));
+    assert_eq!(registry.hear_pods(News::Put(scheduled.clone())), touched(["a"]));
+    assert_eq!(ids(&registry, "a"), [FRONT]);
+    assert!(ids(&registry, "b").is_empty());
+    let found = registry.find("a", &uid(1)).unwrap();
+    let selectors: Vec<String> = found.entry.selectors.iter().map(Selector::to_string).collect();
+    assert_eq!(selectors, [format!("k8s:pod-uid:{}", uid(1))]);
+    assert_eq!((found.entry.ttl, found.entry.jwt_ttl), (X509_TTL, JWT_TTL));
+    assert!(registry.find("b", &uid(1)).is_none());
+    // That its status changes is nothing to its node.
+    assert_eq!(registry.hear_pods(News::Put(scheduled.clone())), touched([]));
+    let ended = PodNews { is_ended: true, ..scheduled.clone() };
+    assert_eq!(registry.hear_pods(News::Put(ended)), touched(["a"]));
+    assert!(ids(&registry, "a").is_empty());
+    assert_eq!(registry.hear_pods(News::Put(scheduled.clone())), touched(["a"]));
+    // Another pod of the name has come before the end of the first is heard.
+    let again = pod("shop", "web", 2, Some("b"));
+    assert_eq!(registry.hear_pods(News::Put(again)), touched(["a", "b"]));
+    assert_eq!(registry.hear_pods(News::Gone(scheduled)), touched([]));
+    assert_eq!((ids(&registry, "a").len(), ids(&registry, "b").len()), (0, 1));
+}
+
+#[test]
+fn the_label_of_the_pod_goes_before_that_of_its_namespace_and_odd_ones_are_no() {
+    let mut registry = registry();
+    let labelled = |namespace: &str, name: &str, number, label: &str| PodNews {
+        label: Some(label.into()),
+        ..pod(namespace, name, number, Some("a"))
+    };
+    for (pod, has) in [
+        (pod("plain", "none", 1, Some("a")), false),
+        (labelled("plain", "yes", 2, "enabled"), true),
+        (labelled("shop", "no", 3, "disabled"), false),
+        (labelled("shop", "odd", 4, "true"), false),
+        (labelled("shop", "empty", 5, ""), false),
+        (pod("unheard", "of", 6, Some("a")), false),
+        (labelled("nullius-system", "agent", 7, "enabled"), false),
+        (labelled("nullius-node", "node", 8, "enabled"), false),
+        (PodNews { account: "".into(), ..pod("shop", "nobody", 9, Some("a")) }, false),
+    ] {
+        let (id, name) = (pod.uid.clone(), pod.name.clone());
+        registry.hear_pods(News::Put(pod));
+        assert_eq!(registry.find("a", &id).is_some(), has, "{name}");
+    }
+    assert_eq!(registry.odd.len(), 2, "each is told once");
+    let before = registry.count();
+    let odd = namespace("shop", Some("Enabled"));
+    registry.hear_pods(News::Put(pod("shop", "web", 20, Some("b"))));
+    assert_eq!(registry.hear_namespaces(News::Put(odd)), touched(["b"]));
+    assert_eq!(registry.count(), before);
+    let enabled = namespace("shop", Some("enabled"));
+    assert_eq!(registry.hear_namespaces(News::Put(enabled.clone())), touched(["b"]));
+    assert_eq!(registry.hear_namespaces(News::Put(enabled.clone())), touched([]));
+    assert_eq!(registry.hear_namespaces(News::Gone(enabled)), touched(["b"]));
+}
+
+#[test]
+fn a_static_pod_is_known_in_the_cgroup_by_the_hash_of_its_file() {
+    let mut registry = registry();
+    let hash = "0123456789abcdef0123456789abcdef";
+    let mirror = PodNews { config_hash: Some(hash.into()), ..pod("shop", "etcd-a", 1, Some("a")) };
+    registry.hear_pods(News::Put(mirror));
+    let found = registry.find("a", &uid(1)).unwrap();
+    let selector = found.entry.selectors.first().unwrap().to_string();
+    assert_eq!(selector, format!("k8s:pod-uid:{hash}"));
+}
+
+#[test]
+fn after_a_watch_began_anew_only_what_changed_is_told() {
+    let mut registry = registry();
+    let (one, two) = (pod("shop", "one", 1, Some("a")), pod("shop", "two", 2, Some("b")));
+    registry.hear_pods(News::All(vec![one.clone(), two.clone()]));
+    assert_eq!(registry.hear_pods(News::All(vec![one.clone(), two.clone()])), touched([]));
+    let three = pod("shop", "three", 3, Some("c"));
+    assert_eq!(registry.hear_pods(News::All(vec![one, three])), touched(["b", "c"]));
+    assert_eq!(registry.count(), 2);
+    let shop = namespace("shop", Some("enabled"));
+    assert_eq!(registry.hear_namespaces(News::All(vec![shop])), touched([]));
+    assert_eq!(registry.hear_namespaces(News::All(Vec::new())), touched(["a", "c"]));
+    assert_eq!(registry.count(), 0);
+    let nodes = News::All(vec![node("a", "uid-a"), node("b", "uid-new")]);
+    assert_eq!(registry.hear_nodes(nodes), touched(["b"]));
+    assert_eq!(registry.hear_nodes(News::Gone(node("a", "uid-a"))), touched(["a"]));
+}
+
+#[test]
+fn a_change_of_one_pod_costs_what_one_pod_costs() {
+    let mut registry = registry();
+    let all = (0..10_000).map(|number| {
+        pod("shop", &format!("web-{number}"), number, Some(&format!("node-{}", number % 500)))
+    });
+    registry.hear_pods(News::All(all.collect()));
+    assert_eq!(registry.count(), 10_000);
+    let began = std::time::Instant::now();
+    for round in 0..1_000 {
+        let new = pod("shop", "new", 20_000 + round, Some("node-7"));
+        assert_eq!(registry.hear_pods(News::Put(new)), touched(["node-7"]));
+        assert_eq!(registry.of_node("node-7").count(), 21);
+    }
+    // A scan of all pods for each would take a hundred times as long.
+    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+fn token(pod: &PodNews) -> Reviewed {
+    Reviewed {
+        username: "system:serviceaccount:nullius-node:nullius-node".to_owned(),
+        audiences: vec![AUDIENCE.to_owned()],
+        pod_name: Some(pod.name.to_string()),
+        pod_uid: Some(pod.uid.to_string()),
+        node_name: None,
+        node_uid: None,
+    }
+}
+
+#[test]
+fn a_token_is_a_nodes_by_its_pod_alone() {
+    let mut registry = registry();
+    let own = pod(NODE_NAMESPACE, "node-x", 1, Some("a"));
+    registry.hear_pods(News::Put(own.clone()));
+    registry.hear_pods(News::Put(pod("shop", "web", 2, Some("a"))));
+    registry.hear_pods(News::Put(pod(NODE_NAMESPACE, "waiting", 3, None)));
+    registry.hear_pods(News::Put(pod(NODE_NAMESPACE, "lost", 4, Some("gone"))));
+    let good = token(&own);
+    let proven = ProvenNode { name: "a".into(), uid: "uid-a".into() };
+    assert_eq!(registry.judge(&good, AUDIENCE), Ok(proven.clone()));
+    let said = Reviewed {
+        node_name: Some("a".to_owned()),
+        node_uid: Some("uid-a".to_owned()),
+        ..good.clone()
+    };
+    assert_eq!(registry.judge(&said, AUDIENCE), Ok(proven));
+
+    let with = |change: &dyn Fn(&mut Reviewed)| {
+        let mut token = good.clone();
+        change(&mut token);
+        registry.judge(&token, AUDIENCE).unwrap_err()
+    };
+    assert_eq!(with(&|it| it.audiences = vec!["nullius-agent:prod".into()]), NotANode::Audience);
+    assert_eq!(with(&|it| it.audiences.clear()), NotANode::Audience);
+    let account = "system:serviceaccount:shop:nullius-node";
+    assert_eq!(with(&|it| it.username = account.to_owned()), NotANode::Account);
+    assert_eq!(with(&|it| it.pod_name = None), NotANode::NoPod);
+    assert_eq!(with(&|it| it.pod_uid = None), NotANode::NoPod);
+    assert_eq!(with(&|it| it.pod_uid = Some(uid(9).into())), NotANode::PodGone);
+    assert_eq!(with(&|it| it.pod_name = Some("web".to_owned())), NotANode::PodGone);
+    let of = |name: &'static str, number| {
+        move |it: &mut Reviewed| {
+            (it.pod_name, it.pod_uid) = (Some(name.to_owned()), Some(uid(number).into()));
+        }
+    };
+    assert_eq!(with(&of("web", 2)), NotANode::PodGone, "a pod of another namespace");
+    assert_eq!(with(&of("waiting", 3)), NotANode::NotScheduled);
+    assert_eq!(with(&of("lost", 4)), NotANode::UnknownNode);
+    assert_eq!(with(&|it| it.node_name = Some("b".to_owned())), NotANode::OtherNode);
+    // The node was made anew under its name.
+    assert_eq!(with(&|it| it.node_uid = Some("uid-b".to_owned())), NotANode::OtherNode);
+
+    let ended = PodNews { is_ended: true, ..own.clone() };
+    assert_eq!(registry.hear_pods(News::Put(ended)), touched(["a"]), "its streams are told");
+    assert_eq!(registry.judge(&good, AUDIENCE), Err(NotANode::PodGone));
+    registry.hear_pods(News::Gone(own));
+    assert_eq!(registry.judge(&good, AUDIENCE), Err(NotANode::PodGone));
+}

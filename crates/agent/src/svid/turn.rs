@@ -1,0 +1,180 @@
+//! How the cluster's authority is replaced: *prepare* a key, have the hub *certify* it, tell everybody of it, *activate* it, and when
+//! nothing that the one before signed is valid any more, *retire* that. Pure: what is kept, and the time.
+
+use nullius_kube::identity::{Certified, IdentityGeneration, IdentityRecord};
+use nullius_model::{Timestamp, TrustDomain};
+use nullius_pki::{
+    CertificateError, KeyError,
+    workload::{AuthorityFacts, ClusterAuthority, JwtSigner, NotAdmitted, PreparedAuthority},
+};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use secrecy::{ExposeSecret as _, SecretSlice};
+
+/// How long a new authority stands in bundles before it signs: nodes hear of it at once, and whoever reads it from a file of the kubelet
+/// within two minutes.
+const SETTLE: i64 = 120;
+/// The longest that an SVID lives.
+pub(crate) const LONGEST_SVID: i64 = 3_600;
+
+/// What the leader does next.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// Nothing.
+    Stay,
+    /// Keep this record.
+    Keep(Box<IdentityRecord>),
+    /// Ask the hub to certify what is next.
+    Certify,
+}
+
+/// Why there is no next turn.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TurnError {
+    #[error("a key for the cluster's authority cannot be made or used")]
+    Certificate(#[from] CertificateError),
+    #[error("a key for tokens cannot be made or used")]
+    Key(#[from] KeyError),
+    #[error("what the hub certified is refused")]
+    NotAdmitted(#[from] NotAdmitted),
+}
+
+/// One turn.
+pub(crate) fn turn(
+    record: &IdentityRecord,
+    domain: &TrustDomain,
+    now: Timestamp,
+) -> Result<Turn, TurnError> {
+    let second = now.as_second();
+    let is_settled = second - record.since >= SETTLE;
+    let mut kept = following(record, now);
+    match (&record.current, &record.next, &record.previous) {
+        (None, None, _) => kept.next = Some(prepare(domain, false)?),
+        (_, Some(next), _) if Life::of(next).is_none_or(|life| life.is_over(now)) => {
+            return Ok(Turn::Certify);
+        }
+        (None, Some(_), _) => activate(&mut kept, now),
+        (Some(current), Some(next), _) => {
+            let life = Life::of(current);
+            let is_over = life.is_none_or(|life| life.is_over(now));
+            let is_due = next.is_forced || life.is_none_or(|life| life.has_a_sixth_left(now));
+            if !(is_over || is_settled && is_due) {
+                return Ok(Turn::Stay);
+            }
+            activate(&mut kept, now);
+        }
+        (Some(_), None, Some(previous)) => {
+            let is_over = Life::of(previous).is_none_or(|life| life.is_over(now));
+            if !is_over && second - record.since < SETTLE + LONGEST_SVID {
+                return Ok(Turn::Stay);
+            }
+            kept.previous = None;
+        }
+        (Some(current), None, None) => {
+            let is_wished = record.rotated != record.wish;
+            let is_old = Life::of(current).is_none_or(|life| life.is_half_over(now));
+            if !is_wished && !is_old {
+                return Ok(Turn::Stay);
+            }
+            kept.next = Some(prepare(domain, is_wished)?);
+            kept.rotated.clone_from(&record.wish);
+        }
+    }
+    Ok(Turn::Keep(Box::new(kept)))
+}
+
+/// The record with what the hub certified of its next generation.
+pub(crate) fn certified(
+    record: &IdentityRecord,
+    domain: &TrustDomain,
+    certificate: CertificateDer<'static>,
+    root: &CertificateDer<'_>,
+    now: Timestamp,
+) -> Result<Option<IdentityRecord>, TurnError> {
+    let mut kept = following(record, now);
+    let Some(next) = &mut kept.next else { return Ok(None) };
+    let authority = prepared(next, domain)?.admit(certificate, root, now)?;
+    let (certificate_pem, anchor_pem) = authority.to_pem();
+    let root_pem = nullius_pki::certificate_pem(root);
+    next.certified = Some(Certified { certificate_pem, anchor_pem, root_pem });
+    Ok(Some(kept))
+}
+
+/// A generation's key, for which a certificate is asked.
+pub(crate) fn prepared(
+    generation: &IdentityGeneration,
+    domain: &TrustDomain,
+) -> Result<PreparedAuthority, CertificateError> {
+    PreparedAuthority::from_parts(domain.clone(), generation.key.expose_secret())
+}
+
+/// The authority of a generation, verified as on the day on which it was certified.
+pub(crate) fn authority(
+    generation: &IdentityGeneration,
+    domain: &TrustDomain,
+    now: Timestamp,
+) -> Result<Option<ClusterAuthority>, TurnError> {
+    let Some(certified) = &generation.certified else { return Ok(None) };
+    let root = CertificateDer::from_pem_slice(certified.root_pem.as_bytes());
+    let root = root.map_err(|_| NotAdmitted::NotSigned)?;
+    let prepared = prepared(generation, domain)?;
+    let (certificate, anchor) = (&certified.certificate_pem, &certified.anchor_pem);
+    Ok(Some(ClusterAuthority::from_parts(prepared, certificate, anchor, &root, now)?))
+}
+
+/// A record that comes after: each has a later second, which bundles are numbered by.
+fn following(record: &IdentityRecord, now: Timestamp) -> IdentityRecord {
+    let mut kept = record.clone();
+    kept.since = now.as_second().max(record.since + 1);
+    kept
+}
+
+fn prepare(domain: &TrustDomain, is_forced: bool) -> Result<IdentityGeneration, TurnError> {
+    let key = PreparedAuthority::create(domain.clone())?.key_pkcs8();
+    let jwt = JwtSigner::create(domain.clone())?;
+    Ok(IdentityGeneration {
+        key: SecretSlice::from(key.to_vec()),
+        jwt_key: SecretSlice::from(jwt.key_pkcs8().to_vec()),
+        is_forced,
+        reissue_before: None,
+        certified: None,
+    })
+}
+
+fn activate(record: &mut IdentityRecord, now: Timestamp) {
+    record.previous = record.current.take();
+    record.current = record.next.take().map(|next| IdentityGeneration {
+        reissue_before: next.is_forced.then_some(now.as_second()),
+        ..next
+    });
+}
+
+#[derive(Clone, Copy)]
+struct Life {
+    from: i64,
+    until: i64,
+}
+
+impl Life {
+    /// None where nothing is certified, or what is cannot be read: it serves nobody.
+    fn of(generation: &IdentityGeneration) -> Option<Self> {
+        let pem = &generation.certified.as_ref()?.certificate_pem;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).ok()?;
+        let facts = AuthorityFacts::read(&certificate).ok()?;
+        Some(Self { from: facts.not_before.as_second(), until: facts.not_after.as_second() })
+    }
+
+    fn is_over(self, now: Timestamp) -> bool {
+        now.as_second() >= self.until
+    }
+
+    fn is_half_over(self, now: Timestamp) -> bool {
+        now.as_second() >= self.from + (self.until - self.from) / 2
+    }
+
+    fn has_a_sixth_left(self, now: Timestamp) -> bool {
+        now.as_second() >= self.until - (self.until - self.from) / 6
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

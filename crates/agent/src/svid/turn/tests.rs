@@ -1,0 +1,146 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
+
+use nullius_model::Ttl;
+use nullius_pki::workload::WorkloadRoot;
+
+use super::*;
+
+const DAY: i64 = 86_400;
+const START: i64 = 1_800_000_000;
+
+pub(crate) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(START + second).unwrap()
+}
+
+pub(crate) fn domain() -> TrustDomain {
+    "dev.example".parse().unwrap()
+}
+
+/// A hub that certifies for a week.
+pub(crate) struct Hub(WorkloadRoot);
+
+impl Hub {
+    pub(crate) fn new() -> Self {
+        Self(WorkloadRoot::create(at(0)).unwrap())
+    }
+
+    pub(crate) fn certifies(&self, record: &IdentityRecord, second: i64) -> IdentityRecord {
+        let request = prepared(record.next.as_ref().unwrap(), &domain()).unwrap().request();
+        let (week, now) = (Ttl::from_secs(7 * 86_400), at(second));
+        let signed = self.0.certify(&request.unwrap(), &domain(), week, now).unwrap();
+        let root = self.0.certificate_der();
+        certified(record, &domain(), signed, root, now).unwrap().unwrap()
+    }
+}
+
+fn next(record: &IdentityRecord, second: i64) -> Turn {
+    turn(record, &domain(), at(second)).unwrap()
+}
+
+pub(crate) fn kept(record: &IdentityRecord, second: i64) -> IdentityRecord {
+    match next(record, second) {
+        Turn::Keep(record) => *record,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn stays(record: &IdentityRecord, second: i64) -> bool {
+    matches!(next(record, second), Turn::Stay)
+}
+
+fn waits_for_the_hub(record: &IdentityRecord, second: i64) -> bool {
+    matches!(next(record, second), Turn::Certify)
+}
+
+fn key(generation: &Option<IdentityGeneration>) -> Vec<u8> {
+    generation.as_ref().unwrap().key.expose_secret().to_vec()
+}
+
+/// The first authority of a cluster, active.
+pub(crate) fn first(hub: &Hub) -> IdentityRecord {
+    let prepared = kept(&IdentityRecord::default(), 0);
+    kept(&hub.certifies(&prepared, 1), 2)
+}
+
+#[test]
+fn the_first_authority_is_active_as_soon_as_the_hub_certified_it() {
+    let hub = Hub::new();
+    let prepared = kept(&IdentityRecord::default(), 0);
+    assert!(prepared.current.is_none());
+    // A crash here, or a hub that is away: it is the same key that is asked for.
+    assert!(waits_for_the_hub(&prepared, 1) && waits_for_the_hub(&prepared, 30 * DAY));
+    let signed = hub.certifies(&prepared, 1);
+    assert!(signed.since > prepared.since, "bundles are numbered by it");
+    let active = kept(&signed, 2);
+    assert_eq!(key(&active.current), key(&prepared.next));
+    assert!(active.next.is_none() && active.previous.is_none());
+    assert!(active.current.as_ref().unwrap().reissue_before.is_none());
+    assert!(stays(&active, 3) && stays(&active, 3 * DAY));
+}
+
+#[test]
+fn a_successor_is_told_of_at_half_life_signs_in_the_last_sixth_and_retires_the_old_one() {
+    let hub = Hub::new();
+    let first = first(&hub);
+    assert!(stays(&first, 7 * DAY / 2 - 60));
+    let half = 7 * DAY / 2 + 60;
+    let prepared = kept(&first, half);
+    assert_eq!(key(&prepared.current), key(&first.current));
+    // Without a hub the first goes on.
+    assert!(waits_for_the_hub(&prepared, half + DAY));
+    let told = hub.certifies(&prepared, half + DAY);
+    assert!(stays(&told, half + DAY + 1_000));
+    let sixth = 7 * DAY - 7 * DAY / 6;
+    assert!(stays(&told, sixth - 60));
+    let active = kept(&told, sixth + 60);
+    assert_eq!(key(&active.current), key(&told.next));
+    assert_eq!(key(&active.previous), key(&first.current));
+    assert!(active.current.as_ref().unwrap().reissue_before.is_none(), "SVIDs renew in time");
+    // What the old one signed is believed for as long as it lives.
+    assert!(stays(&active, sixth + 60 + LONGEST_SVID));
+    let retired = kept(&active, sixth + 60 + LONGEST_SVID + SETTLE);
+    assert!(retired.previous.is_none() && retired.next.is_none());
+    assert!(stays(&retired, 7 * DAY));
+}
+
+#[test]
+fn an_authority_is_replaced_at_once_where_somebody_wishes_it_but_not_before_everybody_knows() {
+    let hub = Hub::new();
+    let mut wished = first(&hub);
+    wished.wish = "now".to_owned();
+    let prepared = kept(&wished, 100);
+    assert!(prepared.next.as_ref().unwrap().is_forced && prepared.rotated == "now");
+    let told = hub.certifies(&prepared, 101);
+    assert!(stays(&told, 101 + SETTLE - 1));
+    let active = kept(&told, 101 + SETTLE);
+    let current = active.current.as_ref().unwrap();
+    assert_eq!(current.reissue_before, Some(START + 101 + SETTLE));
+    assert!(stays(&active, 101 + SETTLE + 60), "one wish is one rotation");
+    // Another wish waits until the first rotation is done.
+    let mut again = active.clone();
+    again.wish = "again".to_owned();
+    assert!(stays(&again, 101 + SETTLE + 60));
+    let retired = kept(&again, 101 + 2 * SETTLE + LONGEST_SVID);
+    assert!(retired.previous.is_none() && retired.next.is_none());
+    assert!(kept(&retired, 101 + 3 * SETTLE + LONGEST_SVID).next.is_some());
+}
+
+#[test]
+fn one_that_has_ended_serves_nobody_and_waits_for_nobody() {
+    let hub = Hub::new();
+    let first = first(&hub);
+    // The hub was away for the whole life.
+    let late = kept(&first, 8 * DAY);
+    assert!(waits_for_the_hub(&late, 8 * DAY + 1));
+    let told = hub.certifies(&late, 8 * DAY + 2);
+    let active = kept(&told, 8 * DAY + 3);
+    assert_eq!(key(&active.current), key(&late.next));
+    // What ended is no reason to wait either.
+    assert!(kept(&active, 8 * DAY + 4).previous.is_none());
+    // A successor that ended before it signed is certified again, with the same key.
+    assert!(waits_for_the_hub(&told, 16 * DAY));
+    // Who writes into the Secret what cannot be read gets another authority, not a dead one.
+    let mut damaged = first;
+    damaged.current.as_mut().unwrap().certified.as_mut().unwrap().certificate_pem.clear();
+    assert!(kept(&damaged, 10).next.is_some());
+}

@@ -1,0 +1,222 @@
+//! The authority of a cluster for its workloads is certified here, for the cluster's own trust domain and nothing else.
+//!
+//! The cluster is the certificate's, never a message's. Each certification is in the audit before it is given away, and there are few
+//! in an hour: an agent in wrong hands neither fills the audit nor stocks up on authorities.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use nullius_model::{
+    AnyObject, AuditKind, AuditOutcome, ClusterName, Explanation, InfraId, InstanceId, Kind,
+    ObjectName, Reason, TrustDomain, Ttl,
+};
+use nullius_pki::{CertificateError, Csr, RootError, workload::AuthorityFacts as Signed};
+use nullius_proto::{
+    VERSION,
+    agent_v1::{
+        CertifyRequest, CertifyResponse,
+        workload_root_server::{WorkloadRoot, WorkloadRootServer},
+    },
+};
+use nullius_store::{CertifiedAuthority, StoreError};
+use tonic::{Request, Response, Status};
+
+use super::control::agent_event;
+use crate::{Hub, record::chain};
+
+/// How long an authority lives; its successor is there at half of it.
+const LIFE: Ttl = Ttl::from_secs(7 * 86_400);
+/// Certifications of one cluster within an hour: two rotations that are forced, and what went wrong with them.
+const PER_HOUR: usize = 6;
+const MESSAGE_MAX: usize = 32 * 1024;
+
+/// The service for one connection, whose peer the TLS handshake has proven.
+#[derive(Clone)]
+pub(super) struct AuthorityService {
+    hub: Arc<Hub>,
+    cluster: ClusterName,
+    instance: InstanceId,
+}
+
+/// The service that the proven peer may use; none where it is no `agent identity`.
+pub(super) fn service_for(
+    hub: &Arc<Hub>,
+    id: &InfraId,
+) -> Option<WorkloadRootServer<AuthorityService>> {
+    match id {
+        InfraId::AgentIdentity { cluster, instance } => {
+            let (cluster, instance) = (cluster.clone(), instance.clone());
+            let service = AuthorityService { hub: Arc::clone(hub), cluster, instance };
+            Some(WorkloadRootServer::new(service).max_decoding_message_size(MESSAGE_MAX))
+        }
+        InfraId::AgentControl { .. }
+        | InfraId::AgentProxy { .. }
+        | InfraId::AgentAdmission { .. }
+        | InfraId::Hub { .. } => None,
+    }
+}
+
+/// Why an authority was not certified.
+#[derive(Debug, thiserror::Error)]
+enum NotCertified {
+    #[error("the cluster is not known any more")]
+    Unknown,
+    #[error("{}", .0.sentence)]
+    Locked(Explanation),
+    #[error(
+        "the trust domain of the cluster is `{own}`, and the agent asks for `{asked}`: apply a join manifest of today, \
+         `nullius cluster add {cluster} --manifest --identity`"
+    )]
+    OtherDomain { own: TrustDomain, asked: String, cluster: ClusterName },
+    #[error(
+        "{PER_HOUR} authorities were certified for the cluster within an hour; try again later"
+    )]
+    TooOften,
+    #[error("the certificate request cannot be used: {0}")]
+    Request(#[from] CertificateError),
+    #[error("the workload root did not sign: {0}")]
+    Root(#[source] RootError),
+    #[error("the hub cannot write this down now; try again")]
+    Store(#[from] StoreError),
+}
+
+impl From<RootError> for NotCertified {
+    fn from(error: RootError) -> Self {
+        match error {
+            RootError::Certificate(of_request) => Self::Request(of_request),
+            other => Self::Root(other),
+        }
+    }
+}
+
+impl NotCertified {
+    fn status(&self) -> Status {
+        let told = self.to_string();
+        match self {
+            Self::Unknown | Self::Locked(_) => Status::permission_denied(told),
+            Self::OtherDomain { .. } => Status::failed_precondition(told),
+            Self::TooOften => Status::resource_exhausted(told),
+            Self::Request(_) => Status::invalid_argument(told),
+            Self::Root(_) | Self::Store(_) => Status::unavailable(told),
+        }
+    }
+
+    fn explanation(&self) -> Explanation {
+        match self {
+            Self::Locked(why) => why.clone(),
+            Self::Unknown => Explanation::new(Reason::UnknownCluster, self.to_string()),
+            Self::Request(_) | Self::Root(_) => {
+                Explanation::new(Reason::Unreadable, self.to_string())
+            }
+            Self::OtherDomain { .. } | Self::TooOften | Self::Store(_) => {
+                Explanation::new(Reason::StaleState, self.to_string())
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl WorkloadRoot for AuthorityService {
+    async fn certify(
+        &self,
+        request: Request<CertifyRequest>,
+    ) -> Result<Response<CertifyResponse>, Status> {
+        let request = request.into_inner();
+        if request.version != VERSION {
+            return Err(Status::failed_precondition(format!(
+                "the agent speaks version {} and the hub {VERSION}; update the older of them",
+                request.version
+            )));
+        }
+        match self.try_to_certify(&request).await {
+            Ok(response) => Ok(Response::new(response)),
+            Err(refused) => {
+                tracing::warn!(cluster = %self.cluster, error = %chain(&refused), "certify no authority");
+                self.note(&refused).await;
+                Err(refused.status())
+            }
+        }
+    }
+}
+
+impl AuthorityService {
+    async fn try_to_certify(
+        &self,
+        request: &CertifyRequest,
+    ) -> Result<CertifyResponse, NotCertified> {
+        let (hub, cluster) = (&self.hub, &self.cluster);
+        // Nobody changes the trust domain meanwhile.
+        let _turn = hub.changing.lock().await;
+        let now = hub.now();
+        let domain = self.trust_domain()?;
+        if request.trust_domain != domain.as_str() {
+            let asked = request.trust_domain.chars().take(80).flat_map(char::escape_debug);
+            let asked = asked.collect();
+            return Err(NotCertified::OtherDomain { own: domain, asked, cluster: cluster.clone() });
+        }
+        let mut tx = hub.store().begin().await?;
+        let before = tx.clusters().authorities(cluster).await?;
+        let hour = SignedDuration::from_hours(1);
+        let recent = before.iter().filter(|it| now.duration_since(it.certified_at) < hour);
+        if recent.count() >= PER_HOUR {
+            return Err(NotCertified::TooOften);
+        }
+        let root = hub.keys().workload_root();
+        let csr = Csr::from_der(request.certificate_request.clone());
+        let certificate = root.certify(&csr, &domain, LIFE, now)?;
+        let facts = Signed::read(&certificate)?;
+        let what = "certify the authority of the cluster's workloads";
+        let (kind, done) = (AuditKind::Certify, AuditOutcome::Done);
+        let mut event = agent_event(hub, kind, done, cluster, &self.instance, what);
+        event.target = Some(format!("Cluster/{cluster}"));
+        event.facts.extend([
+            ("trust-domain".to_owned(), domain.to_string()),
+            ("serial".to_owned(), facts.serial.clone()),
+            ("key-sha256".to_owned(), facts.key_digest.clone()),
+            ("until".to_owned(), facts.not_after.to_string()),
+        ]);
+        tx.clusters()
+            .put_authority(&CertifiedAuthority {
+                serial: facts.serial,
+                cluster: cluster.clone(),
+                trust_domain: domain,
+                key_digest: facts.key_digest,
+                certified_at: now,
+                not_after: facts.not_after,
+            })
+            .await?;
+        tx.audit(&event)?;
+        tx.commit().await?;
+        let root = root.certificate_der().to_vec();
+        Ok(CertifyResponse { certificate: certificate.to_vec(), root })
+    }
+
+    /// The trust domain of a cluster that is known and not locked.
+    fn trust_domain(&self) -> Result<TrustDomain, NotCertified> {
+        let snapshot = self.hub.snapshot();
+        let name: Result<ObjectName, _> = self.cluster.as_str().parse();
+        let object = name.ok().and_then(|name| snapshot.object(Kind::Cluster, &name));
+        let Some(AnyObject::Cluster(object)) = object else { return Err(NotCertified::Unknown) };
+        if let Some(why) = snapshot.lock_on_cluster(&self.cluster, self.hub.now()) {
+            return Err(NotCertified::Locked(why));
+        }
+        object.spec.trust_domain_of(self.cluster.as_str()).map_err(|_| NotCertified::Unknown)
+    }
+
+    /// Writes down why nothing was certified, as often as an agent has words.
+    async fn note(&self, refused: &NotCertified) {
+        let (hub, cluster) = (&self.hub, &self.cluster);
+        if hub.clusters().commands.take_word(cluster, hub.now()).is_none() {
+            return;
+        }
+        let what = "certify the authority of the cluster's workloads";
+        let (kind, denied) = (AuditKind::Certify, AuditOutcome::Denied);
+        let mut event = agent_event(hub, kind, denied, cluster, &self.instance, what);
+        event.target = Some(format!("Cluster/{cluster}"));
+        event.explanation = Some(refused.explanation());
+        hub.note(event).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

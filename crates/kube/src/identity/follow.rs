@@ -1,0 +1,198 @@
+//! Pods, namespaces and nodes as they change, each cut down to what identities are made of: of ten thousand pods little is held.
+
+use std::{fmt::Debug, future::ready, sync::Arc};
+
+use futures::{StreamExt as _, stream::BoxStream};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event},
+    },
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    ApiServer, ConnectError, Credential, IDENTITY_LABEL, KubeError, Step,
+    admission::{Heard, WATCH_SECONDS, listening},
+};
+
+/// Of static pods the hash of their file is the UID in the cgroup.
+const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+const PAGE: u32 = 500;
+
+/// A pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodNews {
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its UID.
+    pub uid: Box<str>,
+    /// Where it is scheduled to.
+    pub node: Option<Box<str>>,
+    /// Its ServiceAccount.
+    pub account: Box<str>,
+    /// What its label says of its identity.
+    pub label: Option<Box<str>>,
+    /// The hash of the file of a static pod.
+    pub config_hash: Option<Box<str>>,
+    /// Whether all of its containers have ended for good.
+    pub is_ended: bool,
+}
+
+/// A namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceNews {
+    /// Its name.
+    pub name: Box<str>,
+    /// What its label says of the identity of its pods.
+    pub label: Option<Box<str>>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeNews {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its UID.
+    pub uid: Box<str>,
+}
+
+/// What has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News<T> {
+    /// These are all that there are.
+    All(Vec<T>),
+    /// This one is new, or other than before.
+    Put(T),
+    /// This one is gone.
+    Gone(T),
+}
+
+/// Changes of one kind, one after the other.
+pub struct Follower<T> {
+    news: BoxStream<'static, News<T>>,
+    heard: Arc<Heard>,
+}
+
+impl<T> Follower<T> {
+    /// The next change; waits until there is one.
+    pub async fn next(&mut self) -> Option<News<T>> {
+        self.news.next().await
+    }
+
+    /// Says for as long as it is asked whether the API server is heard, so that what is known is true.
+    pub fn hearing(&self) -> impl Fn() -> bool + Clone + Send + Sync + use<T> + 'static {
+        let heard = Arc::clone(&self.heard);
+        move || heard.is_recent()
+    }
+}
+
+/// Reads pods, namespaces and nodes.
+#[derive(Clone)]
+pub struct Fleet {
+    client: Client,
+}
+
+impl Fleet {
+    /// With the credential of `agent identity`.
+    pub fn new(server: &ApiServer, credential: Credential) -> Result<Self, ConnectError> {
+        Ok(Self { client: server.client(credential)? })
+    }
+
+    /// All pods.
+    pub fn pods(&self) -> Follower<PodNews> {
+        self.follow(pod_news)
+    }
+
+    /// All namespaces.
+    pub fn namespaces(&self) -> Follower<NamespaceNews> {
+        self.follow(|namespace: Namespace| NamespaceNews {
+            name: namespace.name_any().into(),
+            label: label(&namespace),
+        })
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> Follower<NodeNews> {
+        self.follow(node_news)
+    }
+
+    /// A pod as it is now.
+    pub async fn pod(&self, namespace: &str, name: &str) -> Result<Option<PodNews>, KubeError> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+        let step = Step::ReadAgain(format!("Pod/{namespace}/{name}"));
+        Ok(pods.get_opt(name).await.map_err(KubeError::at(step))?.map(pod_news))
+    }
+
+    /// A node as it is now.
+    pub async fn node(&self, name: &str) -> Result<Option<NodeNews>, KubeError> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let step = Step::ReadAgain(format!("Node/{name}"));
+        Ok(nodes.get_opt(name).await.map_err(KubeError::at(step))?.map(node_news))
+    }
+
+    fn follow<K, T>(&self, reduce: fn(K) -> T) -> Follower<T>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
+        T: Send + 'static,
+    {
+        let heard = Arc::new(Heard::new());
+        let api: Api<K> = Api::all(listening(self.client.clone(), Arc::clone(&heard)));
+        let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+        let mut listing = Vec::new();
+        let news = watcher::watcher(api, config).default_backoff().filter_map(move |event| {
+            ready(match event {
+                Ok(Event::Init) => {
+                    listing.clear();
+                    None
+                }
+                Ok(Event::InitApply(object)) => {
+                    listing.push(reduce(object));
+                    None
+                }
+                Ok(Event::InitDone) => Some(News::All(std::mem::take(&mut listing))),
+                Ok(Event::Apply(object)) => Some(News::Put(reduce(object))),
+                Ok(Event::Delete(object)) => Some(News::Gone(reduce(object))),
+                Err(error) => {
+                    tracing::debug!(%error, "cannot watch, try again");
+                    None
+                }
+            })
+        });
+        Follower { news: news.boxed(), heard }
+    }
+}
+
+fn label(object: &impl Resource) -> Option<Box<str>> {
+    object.meta().labels.as_ref()?.get(IDENTITY_LABEL).map(|value| value.as_str().into())
+}
+
+fn pod_news(pod: Pod) -> PodNews {
+    let label = label(&pod);
+    let metadata = pod.metadata;
+    let annotations = metadata.annotations.unwrap_or_default();
+    let spec = pod.spec.unwrap_or_default();
+    let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
+    let boxed = |text: Option<String>| text.unwrap_or_default().into_boxed_str();
+    PodNews {
+        namespace: boxed(metadata.namespace),
+        name: boxed(metadata.name),
+        uid: boxed(metadata.uid),
+        node: spec.node_name.filter(|node| !node.is_empty()).map(String::into_boxed_str),
+        account: boxed(spec.service_account_name),
+        label,
+        config_hash: annotations.get(CONFIG_HASH).map(|hash| hash.as_str().into()),
+        is_ended: matches!(phase.as_str(), "Succeeded" | "Failed"),
+    }
+}
+
+fn node_news(node: Node) -> NodeNews {
+    NodeNews {
+        name: node.name_any().into(),
+        uid: node.metadata.uid.unwrap_or_default().into_boxed_str(),
+    }
+}
