@@ -147,11 +147,32 @@ pub async fn run(client: ClientCommand, environment: Environment) -> Exit {
     }
 }
 
+/// Refuses what a command with forms of its own does not have among them, and names those.
+fn refuse_form(form: output::Format, wanted: &Command) -> Result<(), Failure> {
+    use output::Format;
+    let own: &[(Format, &str)] = match wanted {
+        Command::Scan(_) => &[
+            (Format::Sarif, "sarif"),
+            (Format::Junit, "junit"),
+            (Format::Codequality, "codequality"),
+        ],
+        Command::Test(_) => &[(Format::Junit, "junit")],
+        _ => return Ok(()),
+    };
+    let common = [Format::Table, Format::Wide, Format::Json, Format::Yaml, Format::Name];
+    if common.contains(&form) || own.iter().any(|(known, _)| *known == form) {
+        return Ok(());
+    }
+    let names: Vec<&str> = own.iter().map(|(_, name)| *name).collect();
+    Err(output::no_form(form, &names))
+}
+
 async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
     if stage.global.output == output::Format::Kubernetes && !matches!(wanted, Command::Audit(_)) {
         return Err(Failure::usage("`-o kubernetes` is a form of audit events")
             .next("use `-o json`, or list events: `nullius audit list -o kubernetes`"));
     }
+    refuse_form(stage.global.output, &wanted)?;
     let of_findings =
         [output::Format::Csv, output::Format::Policyreport, output::Format::Openreports];
     if of_findings.contains(&stage.global.output) && !matches!(wanted, Command::Findings(_)) {

@@ -16,7 +16,7 @@ use crate::state::{
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Right {
-    /// `Group "dev"`, as the API server names subjects.
+    /// `Group "dev"`, `ServiceAccount "shop/web"`.
     pub subject: String,
     /// The namespace; none for the whole cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ impl Granted {
             });
             for subject in binding.subjects.iter().flatten() {
                 bound.push(Bound {
-                    subject: subject.described(within),
+                    subject: subject.shown(within),
                     namespace: namespace.clone(),
                     rules: rules.clone(),
                     role: format!("{role_kind}/{name}"),
@@ -312,7 +312,7 @@ mod tests {
         let bound = bind("RoleBinding", "c-whole", subjects);
         assert_eq!(
             told(&[whole.clone(), bound.clone()], &[whole, bound, part]),
-            ["+ ServiceAccount \"s/n\" create deployments n"]
+            ["+ ServiceAccount \"n/s\" create deployments n"]
         );
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use nullius_model::{Enforcement, Severity};
 
 use super::{Finding, Report, ScanFault};
-use crate::PolicyAbout;
+use crate::{PolicyAbout, scan::EXPIRED};
 
 /// What a path in a URI keeps.
 const PATH: &AsciiSet = &CONTROLS
@@ -46,6 +46,13 @@ pub fn sarif(report: &Report, version: &str) -> Value {
             })
         })
         .collect();
+    rules.push(json!({
+        "id": EXPIRED,
+        "shortDescription": { "text": "a waiver has ended" },
+        "fullDescription": { "text": "What it covered is a finding again: mend it, or accept it anew." },
+        "defaultConfiguration": { "level": "error" },
+        "properties": { "tags": ["kubernetes"] },
+    }));
     let policies = report.policies.iter().zip(&report.abouts);
     rules.extend(policies.map(|(name, about)| policy_rule(name, about)));
     let result = |finding| result(finding, &rules);

@@ -120,7 +120,7 @@ impl Scan {
             }],
         };
         for Lack { what, next } in lacks {
-            let what = format!("policies cannot judge it: it is not known {what}");
+            let what = format!("policies cannot judge it: this is not known: {what}");
             self.unjudged.add(subject, what, Some(next));
         }
         Ok(Asked { object: request.object, answer: None })

@@ -214,7 +214,17 @@ impl BoundSubject {
         if self.namespace.is_empty() { namespace } else { &self.namespace }
     }
 
-    /// `Group "dev"`, as the API server names it.
+    /// `Group "dev"`; an account as objects are named elsewhere, `namespace/name`.
+    pub(crate) fn shown(&self, namespace: &str) -> String {
+        match self.kind.as_str() {
+            "ServiceAccount" => {
+                format!("{} \"{}/{}\"", self.kind, self.within(namespace), self.name)
+            }
+            _ => self.described(namespace),
+        }
+    }
+
+    /// `Group "dev"`, as the API server names it; an account is `name/namespace` there.
     pub(crate) fn described(&self, namespace: &str) -> String {
         match self.kind.as_str() {
             "ServiceAccount" => {

@@ -149,7 +149,7 @@ fn where_scanned_objects_say_two_things_neither_counts() {
         (told, notes),
         (
             vec![
-                "Unjudged: policies cannot judge it: it is not known the namespace `shop`"
+                "Unjudged: policies cannot judge it: this is not known: the namespace `shop`"
                     .to_owned()
             ],
             1
@@ -224,7 +224,8 @@ fn scanned_objects_are_neither_rights_nor_exceptions_nor_a_word_on_the_state() {
     let (told, _) = both(&format!("{takers}{asks}"), SHOP, rights, MANY);
     assert!(
         told.iter()
-            .any(|told| told.contains("it is not known whether the requester `create` on `pods.`")),
+            .any(|told| told
+                .contains("this is not known: whether the requester `create` on `pods.`")),
         "{told:?}"
     );
 }

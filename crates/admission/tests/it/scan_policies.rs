@@ -222,7 +222,7 @@ fn a_namespace_must_be_known_only_where_a_policy_looks_at_it() {
     assert!(report.findings.is_empty());
     assert_eq!(
         faults(&report),
-        ["Unjudged web.yaml:1: policies cannot judge it: it is not known the namespace `shop`"]
+        ["Unjudged web.yaml:1: policies cannot judge it: this is not known: the namespace `shop`"]
     );
     let namespace = |env: &str| {
         format!(
@@ -355,7 +355,7 @@ fn autoscalers_are_judged_in_the_version_that_a_policy_names() {
     assert_eq!(
         faults(&report),
         [
-            "Unjudged a.yaml:1: policies cannot judge it: it is not known the object as `autoscaling/v1 HorizontalPodAutoscaler`"
+            "Unjudged a.yaml:1: policies cannot judge it: this is not known: the object as `autoscaling/v1 HorizontalPodAutoscaler`"
         ]
     );
 }
@@ -379,7 +379,7 @@ fn a_policy_says_where_how_bad_and_what_to_do() {
     let run = &sarif(&report, "1")["runs"][0];
     let rule = run["tool"]["driver"]["rules"].as_array().unwrap().last().unwrap().clone();
     assert_eq!((&rule["id"], &rule["help"]["text"]), (&"calm".into(), &"take it out".into()));
-    assert_eq!(run["results"][0]["ruleIndex"], 19);
+    assert_eq!(run["results"][0]["ruleIndex"], 20);
     assert_eq!(run["results"][0]["level"], "note");
     assert!(junit(&report).contains("<failure type=\"calm\" message=\"no root on nodes\">"));
 }

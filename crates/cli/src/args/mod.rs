@@ -213,7 +213,7 @@ pub(crate) enum Command {
     ///
     /// With BASE and HEAD, two folders or files of Kubernetes' objects, and without a hub: which findings of `nullius scan` come
     /// and go, who gains and loses which rights, and which admission policies and bindings come, go or let more pass; exit
-    /// code 2 when something got worse.
+    /// code 2 when something got worse. Beside the forms of every command `-o` takes `markdown` then.
     Diff(Diff),
     /// Change an object in your editor
     Edit(Edit),
@@ -221,11 +221,15 @@ pub(crate) enum Command {
     ///
     /// Reads YAML and JSON as kubectl does, of one or many documents, also what Helm and kustomize print. It needs no hub and
     /// no cluster. What cannot be read is told, and the rest is still judged.
+    ///
+    /// Beside the forms of every command `-o` takes `sarif`, `junit` and `codequality`.
     Scan(Scan),
     /// Test policies by requests in files, and what must come of them; exit code 2 where something else comes
     ///
     /// A file of tests names policies, what is known of the cluster, and cases: an object or a whole request, who sends it,
     /// and what is expected. Policies decide as in `nullius policy eval`; a fact that nobody gave fails the case and is named.
+    ///
+    /// Beside the forms of every command `-o` takes `junit`.
     Test(Test),
     /// Record what policies ask of a cluster, for tests without it
     ///

@@ -1,5 +1,7 @@
 //! `nullius cel`: expressions as the API server of a version understands them, without a hub and without a cluster.
 
+mod strict;
+
 use std::{
     fs,
     io::{self, BufRead as _},
@@ -8,6 +10,8 @@ use std::{
 use nullius_cel::{Activation, Budget, Dialect, Env, Program, Type, Value, tagged};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value as Json, json};
+
+use strict::Strict;
 
 use crate::{
     args::{CelCommand, CelEval},
@@ -31,7 +35,7 @@ fn eval(stage: &mut Stage, args: &CelEval, source: &str) -> Result<Exit, Failure
         Some(path) => {
             let text =
                 fs::read_to_string(path).map_err(|error| file_failure("read", path, error))?;
-            match serde_json::from_str(&text) {
+            match serde_json::from_str(&text).map(|Strict(vars)| vars) {
                 Ok(Json::Object(variables)) => variables,
                 Ok(_) => {
                     return Err(Failure::new(format!("`{}` holds no object", path.display()))
@@ -78,8 +82,9 @@ fn batch(stage: &mut Stage, env: Dialect) -> Result<Exit, Failure> {
     stage.print(&Printed { out, err: String::new() })
 }
 
-/// A line; a field that stands twice is no case, since two readers could take either.
+/// A line.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Case {
     #[serde(default)]
     id: Json,
@@ -99,7 +104,11 @@ fn line_answer(line: &[u8], number: usize, env: Dialect) -> Json {
     if let Err(error) = serde_json::from_str::<IgnoredAny>(line) {
         return wrong(format!("line {number} is no JSON: {error}"));
     }
-    match serde_json::from_str::<Case>(line) {
+    let read = serde_json::from_str::<Strict>(line).and_then(|Strict(line)| match line {
+        Json::Object(_) => Case::deserialize(line),
+        _ => Err(serde::de::Error::custom("it is no object")),
+    });
+    match read {
         Ok(case) => case_answer(&case, env),
         Err(error) => wrong(format!("line {number} is no case: {error}")),
     }
@@ -248,6 +257,11 @@ mod tests {
         let twice = told(b"{\"expr\": \"1\", \"expr\": \"2\"}");
         assert!(twice.contains("line 7 is no case: duplicate field `expr`"), "{twice}");
         assert_eq!(told(b"{\"expr\": \"1\", \"vars\": [1]}"), "`vars` is no object");
+        let twice = told(b"{\"expr\": \"x\", \"vars\": {\"x\": 1, \"x\": 2}}");
+        assert!(twice.contains("line 7 is no case: duplicate field `x`"), "{twice}");
+        let unknown = told(b"{\"expr\": \"x\", \"container\": \"a\"}");
+        assert!(unknown.contains("unknown field `container`"), "{unknown}");
+        assert_eq!(told(b"[\"p\", \"1 + 1\", {}, \"spec\"]"), "line 7 is no case: it is no object");
         let long = r#"{"expr": "x", "vars": {"x": {"t": "int", "v": "99999999999999999999"}}}"#;
         assert!(told(long.as_bytes()).contains("the variable `x`: "), "{}", told(long.as_bytes()));
         // An object that only looks like it is what it says.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, io};
 
 use nullius_kube::{ADMISSION_STATUS, ClusterReader, Listed, ReadError, SYSTEM_NAMESPACE};
-use nullius_manifest::{Found, objects, walk};
+use nullius_manifest::{Found, Manifest, objects, walk};
 use nullius_model::{API_VERSION, Timestamp, Ttl};
 use nullius_policy::exception::{Exception, KIND};
 use serde_json::{Value as Json, json};
@@ -28,8 +28,11 @@ pub(crate) async fn run(stage: &mut Stage, command: ExceptionCommand) -> Result<
         false => of_files(&args),
     };
     let homes = stock.homes.as_ref();
-    let mut rows: Vec<Row> =
-        stock.exceptions.iter().map(|(site, object)| Row::new(site, object, homes, now)).collect();
+    let mut rows: Vec<Row> = stock
+        .exceptions
+        .iter()
+        .map(|(site, object)| Row::new(site.as_ref(), object, homes, now))
+        .collect();
     let all = rows.len();
     rows.retain(|row| row.is_asked_for(&args, now));
     rows.sort_by_key(|row| (row.ends, row.full_name()));
@@ -58,13 +61,16 @@ pub(crate) async fn run(stage: &mut Stage, command: ExceptionCommand) -> Result<
     Ok(if stock.errors.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 
+/// A file, and an object in it.
+type Site = (String, Manifest);
+
 const TITLES: [&str; 9] =
     ["NAMESPACE", "NAME", "POLICY", "CHECKS", "SCOPE", "OWNER", "ENDS", "STATE", "REASON"];
 
 /// Exceptions, and what is known of where they stand.
 struct Stock {
-    /// Each with the file and line that it stands at; of a cluster nothing.
-    exceptions: Vec<(String, Json)>,
+    /// Each with its file and where it stands in it; of a cluster nothing.
+    exceptions: Vec<(Option<Site>, Json)>,
     /// The namespaces whose exceptions count; `None` where that is not known, or any do.
     homes: Option<BTreeSet<String>>,
     /// What the agent says that does not count.
@@ -98,7 +104,8 @@ fn of_files(args: &ExceptionList) -> Stock {
         Err(unreadable) => errors.push(format!("{}: {}", unreadable.name, unreadable.message)),
         Ok(source) => objects(&source.text, |found| match found {
             Found::Object(each) if each.api_version == API_VERSION && each.kind == KIND => {
-                exceptions.push((format!("{}:{}", source.name, each.node().line), each.to_json()));
+                let object = each.to_json();
+                exceptions.push((Some((source.name.clone(), each)), object));
             }
             Found::Object(_) | Found::Other(_) => {}
             Found::Fault(fault) => {
@@ -129,7 +136,7 @@ async fn of_cluster(stage: &Stage, args: &ExceptionList) -> Result<Stock, Failur
         empty: empty.to_owned(),
     };
     let exceptions = match reader.list(&listed).await {
-        Ok(exceptions) => exceptions.into_iter().map(|object| (String::new(), object)).collect(),
+        Ok(exceptions) => exceptions.into_iter().map(|object| (None, object)).collect(),
         Err(ReadError::Absent { .. }) => {
             return Ok(none(
                 "the cluster has no kind `PolicyException`: the join manifest of an agent brings it; of files use `-f`",
@@ -210,7 +217,12 @@ struct Row {
 }
 
 impl Row {
-    fn new(site: &str, object: &Json, homes: Option<&BTreeSet<String>>, now: Timestamp) -> Self {
+    fn new(
+        site: Option<&Site>,
+        object: &Json,
+        homes: Option<&BTreeSet<String>>,
+        now: Timestamp,
+    ) -> Self {
         let text = |path: &str| object.pointer(path).and_then(Json::as_str).unwrap_or_default();
         let namespace = text("/metadata/namespace");
         let elsewhere = homes.filter(|homes| !homes.contains(namespace)).map(|homes| {
@@ -220,8 +232,14 @@ impl Row {
                 false => format!("exceptions count only in `{}`", homes.join("`, `")),
             }
         });
+        let at = |field: &str| {
+            let told = |(file, stands): &Site| format!("{file}:{}", stands.node().line_of(field));
+            site.map(told).unwrap_or_default()
+        };
+        let mut place = at("");
         let (state, why) = match (Exception::read(object, now), elsewhere) {
             (Err(faults), _) => {
+                place = faults.first().map(|fault| at(&fault.field)).unwrap_or(place);
                 let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
                 (State::Refused, Some(faults.join("; ")))
             }
@@ -230,7 +248,7 @@ impl Row {
             (Ok(_), None) => (State::Ended, None),
         };
         Self {
-            site: site.to_owned(),
+            site: place,
             namespace: namespace.to_owned(),
             name: text("/metadata/name").to_owned(),
             spec: object.get("spec").cloned().unwrap_or_default(),

@@ -171,7 +171,7 @@ fn own_of(source: &Source, manifest: &Manifest, now: Timestamp) -> Vec<String> {
 fn unusable(wrong: &[String], done: &str) -> Failure {
     Failure::new(format!("the policies cannot be used; nothing was {done}"))
         .why(wrong.join("\n       "))
-        .next("mend them; an API server would refuse them too")
+        .next("mend what is named; an API server takes no such policy either")
 }
 
 fn no_policy(paths: &[PathBuf]) -> Failure {

@@ -142,25 +142,37 @@ impl Single {
     }
 }
 
+const OF_FINDINGS: &str = "`sarif`, `junit` and `codequality` are forms of `nullius scan`; `junit` of `nullius test` too; `csv`, `policyreport` and `openreports` of `nullius findings list`";
+const OF_DIFFERENCES: &str = "`markdown` is a form of `nullius diff BASE HEAD`";
+const OF_EXPORTS: &str = "`native` and `manifest` are forms of `nullius policy export`";
+
 /// The failure of a command that has no findings.
 pub(crate) fn only_findings() -> Failure {
-    Failure::usage("this command has no result in that form")
-        .why("`sarif` and `junit` are forms of `nullius scan`; `csv`, `policyreport` and `openreports` of `nullius findings list`")
-        .next("use `-o table`, `wide`, `json`, `yaml` or `name`")
+    no_form(Format::Sarif, &[])
 }
 
 /// The failure of a command that compares nothing.
 pub(crate) fn only_differences() -> Failure {
-    Failure::usage("this command has no result in that form")
-        .why("`markdown` is a form of `nullius diff BASE HEAD`")
-        .next("use `-o table`, `wide`, `json`, `yaml` or `name`")
+    no_form(Format::Markdown, &[])
 }
 
 /// The failure of a command that exports nothing.
 pub(crate) fn only_exports() -> Failure {
+    no_form(Format::Native, &[])
+}
+
+/// The failure of a command that has results in these forms beside those that all have.
+pub(crate) fn no_form(form: Format, own: &[&str]) -> Failure {
+    let why = match form {
+        Format::Markdown => OF_DIFFERENCES,
+        Format::Native | Format::Manifest => OF_EXPORTS,
+        _ => OF_FINDINGS,
+    };
+    let forms = ["table", "wide", "json", "yaml", "name"].iter().chain(own);
+    let forms: Vec<String> = forms.map(|form| format!("`{form}`")).collect();
     Failure::usage("this command has no result in that form")
-        .why("`native` and `manifest` are forms of `nullius policy export`")
-        .next("use `-o table`, `wide`, `json`, `yaml` or `name`")
+        .why(why)
+        .next(format!("`-o` takes here {}", forms.join(", ")))
 }
 
 /// JSON for people and machines, ended by a line break; nothing in it drives a terminal.

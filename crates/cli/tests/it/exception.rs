@@ -69,6 +69,14 @@ async fn exceptions_of_files_are_shown_with_their_state() {
     let done = person.run(&["exception", "list", "-f", &none]).await;
     assert!(done.err.contains("no `PolicyException` stands in"), "{}", done.err);
     done.ok();
+    let wrong = "apiVersion: nullius.dev/v1alpha1\nkind: PolicyException\nmetadata: {name: w, namespace: e}\nspec:\n  owner: a\n  reason: b\n  expires: tomorrow\n  rules: [{policy: x}]\n  scope: {namespaces: [a]}\n";
+    let wrong = person.file("wrong.yaml", wrong);
+    let done = person.run(&["exception", "list", "-f", &wrong]).await;
+    assert!(
+        done.err.contains("wrong.yaml:7: `e/w` does not count: spec.expires: `tomorrow` is no time; write one like `2026-12-31T00:00:00Z`"),
+        "{}",
+        done.err
+    );
     let broken = person.file("broken.yaml", "a: [\n");
     let err = person.run(&["exception", "list", "-f", &broken]).await.failed(Exit::Failed);
     assert!(err.contains("broken.yaml"), "{err}");

@@ -365,3 +365,45 @@ async fn wrong_policies_are_told_with_file_line_name_and_field() {
     let err = desk.eval(&["--object", &odd]).await.failed(Exit::Failed);
     assert!(err.contains("add its `CustomResourceDefinition`"), "{err}");
 }
+
+#[tokio::test]
+async fn a_mutation_that_cannot_be_applied_fails() {
+    let person = Person::new();
+    let policies = person.file(
+        "policies.yaml",
+        "\
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicy
+metadata: {name: args.example.com}
+spec:
+  reinvocationPolicy: Never
+  matchConstraints:
+    resourceRules:
+    - {apiGroups: [''], apiVersions: [v1], operations: [CREATE], resources: [pods]}
+  mutations:
+  - patchType: ApplyConfiguration
+    applyConfiguration:
+      expression: >
+        Object{spec: Object.spec{containers: [Object.spec.containers{name: \"a\", args: [\"b\"]}]}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingAdmissionPolicyBinding
+metadata: {name: args.example.com}
+spec: {policyName: args.example.com}
+",
+    );
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: a, image: a}]}\n";
+    let file = person.file("pod.yaml", pod);
+    let done = person.run(&["policy", "explain", "--policies", &policies, "--object", &file]).await;
+    assert_eq!(done.exit, Exit::Denied, "{done:?}");
+    assert!(
+        done.out.contains("MutatingAdmissionPolicy `args.example.com`: fails\n"),
+        "{}",
+        done.out
+    );
+    // What no API server takes is told with its place.
+    let odd = person.file("odd.yaml", &pod.replace("spec: {", "spec: {\n  hostNetwrok: true, "));
+    let words = ["policy", "eval", "--policies", &policies, "--object", &odd];
+    let err = person.run(&words).await.failed(Exit::Failed);
+    assert!(err.contains("odd.yaml:5: unknown field `spec.hostNetwrok`"), "{err}");
+}

@@ -81,6 +81,12 @@ async fn machines_get_one_document() {
     let done = person.run(&["scan", &file, "-o", "sarif"]).await;
     let sarif: Value = serde_json::from_str(&done.out).unwrap();
     assert_eq!(sarif["version"], "2.1.0");
+    let rules = sarif["runs"][0]["tool"]["driver"]["rules"].as_array().unwrap();
+    assert!(rules.iter().any(|rule| rule["id"] == "waiver-expired"), "{rules:?}");
+    let err = person.run(&["scan", &file, "-o", "csv"]).await.failed(Exit::Usage);
+    assert!(err.contains("`name`, `sarif`, `junit`, `codequality`"), "{err}");
+    let err = person.run(&["test", &file, "-o", "sarif"]).await.failed(Exit::Usage);
+    assert!(err.trim_end().ends_with("`name`, `junit`"), "{err}");
     let done = person.run(&["scan", &file, "-o", "junit"]).await;
     assert!(done.out.contains("<failure type=\"privileged\""), "{}", done.out);
     let err = person.run(&["version", "-o", "sarif"]).await.failed(Exit::Usage);
@@ -260,6 +266,13 @@ async fn policies_of_files_are_asked_as_a_cluster_asks_them() {
         done.err
     );
     assert_eq!(done.exit, Exit::Denied);
+    let done = person.run(&["scan", "--policies", "/nowhere", &web]).await;
+    assert!(
+        done.err.contains("nothing was asked of ") && !done.err.contains("privileged"),
+        "{}",
+        done.err
+    );
+    done.failed(Exit::Failed);
     let err = person.run(&["scan", "--policies", &web, &web]).await.failed(Exit::Failed);
     assert!(err.contains("no policy stands in"), "{err}");
     let err = person.run(&["scan", "--builtin", "none", &web]).await.failed(Exit::Usage);

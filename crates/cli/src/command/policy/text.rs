@@ -93,7 +93,10 @@ fn came_to(policy: &PolicyTrace) -> &'static str {
         let all = conditions.iter().chain(variables).chain(validations).chain(messages);
         all.chain(audit_annotations).chain(mutations).any(|each| each.error.is_some())
     };
-    let fails = policy.bindings.iter().any(|binding| binding.error.is_some());
+    // What expressions made could not be used.
+    let is_unusable = |run: &RunTrace| run.outcome.is_some() && !run.mutations.is_empty();
+    let fails =
+        policy.bindings.iter().any(|binding| binding.error.is_some()) || runs().any(is_unusable);
     let is_false = |each: &ExpressionTrace| each.value == Some(false.into());
     let is_asked = |run: &RunTrace| {
         !run.validations.is_empty()
