@@ -259,7 +259,7 @@ async fn cve_2026_23881_loops_doubling_texts_and_variables_end_in_a_refusal_and_
         Value::from_iter((0..count).map(variable))
     };
     let doubled = chain(40, "object.metadata.name", &|before| format!("{before} + {before}"));
-    let shared = chain(14, "1", &|before| format!("[{}]", vec![before; 9].join(", ")));
+    let shared = chain(14, "1", &|before| format!("[{}]", [before; 9].join(", ")));
     let nested = (0..12).fold("[1]".to_owned(), |inner, level| {
         format!("{inner}.map(v{level}, [{}])", vec![format!("v{level}"); 9].join(", "))
     });
