@@ -1,45 +1,11 @@
-//! Health, readiness and metrics for the kubelet and Prometheus: plain HTTP, nothing that is secret.
+//! Where an agent's health, readiness and metrics are served.
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::net::SocketAddr;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{
-    Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use nullius_telemetry::{Readiness, serve_health};
+use tokio::net::TcpListener;
 
 use crate::{AgentError, meters::Meters, tasks::Tasks};
-
-const MOST_CONNECTIONS: usize = 32;
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-
-type Question = Box<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
-
-/// Whether the agent can serve requests now; a sentence when it cannot.
-#[derive(Clone, Default)]
-pub(crate) struct Readiness(Arc<OnceLock<Question>>);
-
-impl Readiness {
-    /// From now on, what this says; before, it was starting.
-    pub(crate) fn follow(
-        &self,
-        question: impl Fn() -> Result<(), &'static str> + Send + Sync + 'static,
-    ) {
-        // It is set once, by whoever started the agent.
-        let _ = self.0.set(Box::new(question));
-    }
-
-    fn ask(&self) -> Result<(), &'static str> {
-        self.0.get().map_or(Err("starting"), |question| question())
-    }
-}
 
 /// Listens, so that a port in use is told at once.
 pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, AgentError> {
@@ -55,66 +21,7 @@ pub(crate) async fn start(
     let ready = Readiness::default();
     if let Some(address) = address {
         let listener = listen(address).await?;
-        tasks.spawn_loop("health", serve(listener, ready.clone(), meters.clone()));
+        tasks.spawn_loop("health", serve_health(listener, ready.clone(), meters.all.clone()));
     }
     Ok(ready)
-}
-
-/// Serves `/healthz`, `/readyz` and `/metrics` until it is dropped.
-async fn serve(listener: TcpListener, ready: Readiness, meters: Meters) {
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let (ready, meters) = (ready.clone(), meters.clone());
-        tokio::spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let response = answer(request.uri().path(), &ready, &meters);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            let served = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            // Who asks for health and goes away has nothing to be told.
-            let _ = served.await;
-            drop(place);
-        });
-    }
-}
-
-fn answer(path: &str, ready: &Readiness, meters: &Meters) -> Response<Full<Bytes>> {
-    let (status, text) = match path {
-        "/healthz" => (StatusCode::OK, "ok\n".to_owned()),
-        "/readyz" => match ready.ask() {
-            Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-            Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-        },
-        "/metrics" => (StatusCode::OK, meters.all.render()),
-        _ => (StatusCode::NOT_FOUND, "there is /healthz, /readyz and /metrics\n".to_owned()),
-    };
-    let mut response = Response::new(Full::new(Bytes::from(text)));
-    *response.status_mut() = status;
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_agent_that_cannot_serve_is_healthy_and_not_ready() {
-        let ready = Readiness::default();
-        let meters = Meters::new();
-        assert_eq!(answer("/readyz", &ready, &meters).status(), StatusCode::SERVICE_UNAVAILABLE);
-        ready.follow(|| Err("no tunnel stands"));
-        assert_eq!(answer("/healthz", &ready, &meters).status(), StatusCode::OK);
-        assert_eq!(answer("/readyz", &ready, &meters).status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(answer("/metrics", &ready, &meters).status(), StatusCode::OK);
-        assert_eq!(answer("/", &ready, &meters).status(), StatusCode::NOT_FOUND);
-    }
 }
