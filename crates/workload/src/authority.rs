@@ -1,8 +1,10 @@
 //! The `:authority` of clients on a Unix socket.
 //!
-//! gRPC libraries (C, C++, Python, Java, Swift) write the path of the socket there, which is no authority, and the HTTP/2 of this program
+//! gRPC libraries (C, C++, Python, Java, Swift, and Go's in the kubelet) write the path of the socket there, which is no authority, and the HTTP/2 of this program
 //! refuses such requests, as the specification says. Nothing here asks for the authority: its bytes that are none are
 //! exchanged on the way, each for one, so that no length and no table of the connection changes.
+
+mod huffman;
 
 use std::{
     io,
@@ -11,6 +13,8 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use self::huffman::Symbols;
 
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 const NAME: &[u8] = b":authority";
@@ -57,6 +61,8 @@ enum Block {
     Length { of: Text },
     /// In a name or value with so many bytes left.
     Bytes { of: Text, left: u64, is_plain: bool },
+    /// In an authority in Huffman's code with so many bytes left.
+    Coded { left: u64, symbols: Symbols },
     /// What follows is not understood: it is left as it is.
     Lost,
 }
@@ -195,6 +201,13 @@ impl AuthorityMender {
                 };
                 after_bytes(of, left - 1, is_plain)
             }
+            Block::Coded { left, mut symbols } => {
+                symbols.mend(byte);
+                match left {
+                    0 | 1 => Block::Start,
+                    _ => Block::Coded { left: left - 1, symbols },
+                }
+            }
             Block::Lost => Block::Lost,
         };
     }
@@ -227,6 +240,9 @@ fn number(bits: u64, prefix: u32, then: Then) -> Block {
 }
 
 fn after_bytes(of: Text, left: u64, is_plain: bool) -> Block {
+    if left > 0 && !is_plain && matches!(of, Text::Authority) {
+        return Block::Coded { left, symbols: Symbols::default() };
+    }
     if left > 0 {
         return Block::Bytes { of, left, is_plain };
     }
@@ -250,13 +266,14 @@ impl Then {
 }
 
 /// A connection whose client's authorities are mended.
-pub(crate) struct Mended<S> {
+pub struct Mended<S> {
     stream: S,
     mender: AuthorityMender,
 }
 
 impl<S> Mended<S> {
-    pub(crate) fn new(stream: S) -> Self {
+    /// Mends what comes over a connection from its beginning on.
+    pub fn new(stream: S) -> Self {
         Self { stream, mender: AuthorityMender::default() }
     }
 }

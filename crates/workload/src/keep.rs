@@ -13,6 +13,7 @@ use nullius_pki::{
 use tokio::{sync::watch, task::JoinSet};
 use zeroize::Zeroizing;
 
+pub use self::plan::wait_after;
 use self::plan::{after_failure, random, renewal};
 use crate::{
     attest::Facts,
@@ -153,6 +154,10 @@ impl Keeper {
                 }
                 Some(slot) => slot.becomes(entry, now),
             }
+        }
+        // Whoever registers is there again: what waits after failures need not.
+        for slot in self.slots.values_mut().filter(|slot| slot.held.is_none()) {
+            slot.due = now;
         }
         let bundle = current.own_bundle();
         let same_bundle = before.as_ref().is_some_and(|before| before.own_bundle() == bundle);

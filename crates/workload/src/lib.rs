@@ -24,7 +24,7 @@ mod serve;
 pub mod wire;
 
 pub use attest::{Attestor, Executable, Facts};
-pub use authority::AuthorityMender;
+pub use authority::{AuthorityMender, Mended};
 pub use cgroup::{CgroupError, CgroupRoot, ContainerId, ParseCgroupError, Place, PodUid, place};
 pub use client::{
     Client, ClientError, Endpoint, Identities, Identity, IdentityKey, JwtIdentity,
@@ -32,7 +32,7 @@ pub use client::{
 };
 pub use entry::{Entry, Registered};
 pub use issuer::{IssueError, Issuer, JwtIssued};
-pub use keep::{Held, Holdings, keep};
+pub use keep::{Held, Holdings, keep, wait_after};
 pub use request::{AskError, JwtAsk, SecretsAsk, ValidateAsk};
 pub use selector::{ParseSelectorError, Selector};
 pub use serve::{Limits, bind, serve};

@@ -50,6 +50,9 @@ const BESIDE: u32 = 64;
 /// How long nothing is accepted after the system had no room.
 const NO_ROOM: Duration = Duration::from_millis(100);
 
+/// How long what was asked is answered after the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
 /// How much callers may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -142,12 +145,17 @@ pub async fn serve(
             );
             continue;
         };
-        connections.spawn(connection(stream, Arc::clone(&shared), permit));
+        connections.spawn(connection(stream, Arc::clone(&shared), permit, stop.clone()));
     }
-    connections.shutdown().await;
+    while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: UnixStream, shared: Arc<Shared>, _permit: OwnedSemaphorePermit) {
+async fn connection(
+    stream: UnixStream,
+    shared: Arc<Shared>,
+    _permit: OwnedSemaphorePermit,
+    stop: CancellationToken,
+) {
     let holdings = shared.holdings.borrow().clone();
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
@@ -191,10 +199,16 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>, _permit: OwnedSemap
         .max_concurrent_streams(streams)
         .max_header_list_size(HEADERS_MAX)
         .serve_connection(TokioIo::new(Mended::new(stream)), TowerToHyperService::new(routes));
+    let mut served = std::pin::pin!(served);
     tokio::select! {
-        served = served => if let Err(error) = served {
+        served = served.as_mut() => if let Err(error) = served {
             tracing::debug!(%error, "end a connection");
         },
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            // What is asked by now is answered; streams have no end of their own.
+            let _ = tokio::time::timeout(LAST_ANSWERS, served).await;
+        }
         // Whoever else holds the socket is not who was attested.
         () = process.peer.ended() => tracing::debug!("end the connection of a caller that has ended"),
     }

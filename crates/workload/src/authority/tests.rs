@@ -137,6 +137,11 @@ fn the_path_of_a_socket_becomes_a_host_name() {
         [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(HEADERS, 4, block)].concat()
     };
     assert_eq!(mended(&connection(&sent)), connection(&told));
+    // As the kubelet sends it: its index, and Huffman's code; another field after it is left alone.
+    let coded =
+        |value: &[u8]| [&[0x41, 0x80 | 3][..], value, &[0x44, 0x80 | 3], b"\x60\x6c\x0f"].concat();
+    let (path, host) = (coded(b"\x60\x6c\x0f"), coded(b"\x64\x6c\x8f"));
+    assert_eq!(mended(&connection(&path)), connection(&host));
 }
 
 proptest! {

@@ -1,5 +1,7 @@
 //! When an SVID is asked for: pure, the randomness passed in.
 
+use std::time::Duration;
+
 use nullius_model::Timestamp;
 
 /// The first and the longest wait after failures, in milliseconds.
@@ -17,9 +19,17 @@ pub(super) fn renewal(issued_at: Timestamp, not_after: Timestamp, random: u64) -
 
 /// Longer after each failure, a half of it by chance.
 pub(super) fn after_failure(now: Timestamp, failures: u32, random: u64) -> Timestamp {
+    at(now, i64::try_from(wait_ms(failures, random)).unwrap_or(i64::MAX))
+}
+
+/// How long to wait after failures one after another before the next try.
+pub fn wait_after(failures: u32) -> Duration {
+    Duration::from_millis(wait_ms(failures, random()))
+}
+
+fn wait_ms(failures: u32, random: u64) -> u64 {
     let ceiling = FIRST_MS.saturating_mul(1 << failures.min(10)).min(LONGEST_MS);
-    let wait = ceiling / 2 + random % (ceiling / 2 + 1);
-    at(now, i64::try_from(wait).unwrap_or(i64::MAX))
+    ceiling / 2 + random % (ceiling / 2 + 1)
 }
 
 pub(super) fn random() -> u64 {
