@@ -6,11 +6,14 @@ const FILES: &[&str] = &[
     "spiffe/workload.proto",
     "envoy/service_secret_v3.proto",
     "envoy/tls_v3.proto",
+    "csi/csi.proto",
+    "kubelet/pluginregistration.proto",
 ];
 
 /// Messages in which private keys or tokens stand.
 const SECRETS: &[&str] = &[
     ".nullius.node.v1.IssueJwtResponse",
+    ".csi.v1.NodePublishVolumeRequest",
     ".X509SVID",
     ".JWTSVID",
     ".ValidateJWTSVIDRequest",

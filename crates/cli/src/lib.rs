@@ -26,7 +26,7 @@ use clap::{CommandFactory, FromArgMatches};
 pub use args::{
     AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentIdentityArgs, AgentProxyArgs,
     AuditVerify, HubArgs, HubCommand, HubFlags, HubInit, HubKeysCommand, HubKeysExport,
-    HubKeysRotate, LogFormat, OfflinePassphrase, ProxyArgs, UpArgs,
+    HubKeysRotate, LogFormat, NodeArgs, OfflinePassphrase, ProxyArgs, UpArgs,
 };
 pub use command::audit::{read_anchors, tell_verdict};
 pub use completion::complete;
@@ -54,6 +54,8 @@ pub enum Invocation {
     Hub(HubArgs, ResultForm),
     /// Run an agent.
     Agent(AgentCommand),
+    /// Run the part on a node.
+    Node(NodeArgs),
     /// Run a workload's proxy.
     Proxy(ProxyArgs),
     /// Run both beside a kubeconfig.
@@ -110,6 +112,7 @@ pub fn parse(
             Invocation::VerifyAudit(args, form)
         }
         Command::Agent(command) => Invocation::Agent(command),
+        Command::Node(args) => Invocation::Node(args),
         Command::Proxy(args) => Invocation::Proxy(args),
         Command::Up(args) => Invocation::Up(args),
         command => Invocation::Client(ClientCommand { global, command }),
@@ -217,9 +220,11 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
         Command::Findings(command) => command::findings::run(stage, command).await,
         Command::Usage(command) => command::audit::run_usage(stage, command).await,
         Command::Audit(command) => command::audit::run(stage, command).await,
-        Command::Hub(_) | Command::Agent(_) | Command::Proxy(_) | Command::Up(_) => {
-            Err(Failure::usage("this command is run by the program itself"))
-        }
+        Command::Hub(_)
+        | Command::Agent(_)
+        | Command::Node(_)
+        | Command::Proxy(_)
+        | Command::Up(_) => Err(Failure::usage("this command is run by the program itself")),
     }
 }
 
@@ -262,7 +267,7 @@ const FRONT_PAGE: &[(&str, &[&str])] = &[
     ("Policy", &["scan", "test", "record", "policy", "exception", "cel", "findings"]),
     ("The loop", &["usage"]),
     ("Audit", &["audit"]),
-    ("Roles", &["hub", "agent", "proxy"]),
+    ("Roles", &["hub", "agent", "node", "proxy"]),
 ];
 
 /// The front page: commands by what they are for, each noun with its verbs.

@@ -98,6 +98,7 @@ fn roles_are_for_the_binary() {
         parsed(&["nullius", "agent", "proxy", "--cluster", "dev"]),
         Invocation::Agent(AgentCommand::Proxy(_))
     ));
+    assert!(matches!(parsed(&["nullius", "node"]), Invocation::Node(_)));
     assert!(matches!(parsed(&["nullius", "proxy", "--config", "f"]), Invocation::Proxy(_)));
     assert!(matches!(parsed(&["nullius", "up", "--kubeconfig", "k"]), Invocation::Up(_)));
 }

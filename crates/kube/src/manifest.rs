@@ -8,6 +8,8 @@ use nullius_model::{Ceiling, ClusterName, TrustDomain};
 use secrecy::SecretString;
 use serde_json::Value;
 
+pub use self::node::NodeHost;
+
 mod admission;
 mod audit;
 mod baselines;
@@ -16,6 +18,7 @@ mod exceptions;
 mod guards;
 mod identity;
 mod levels;
+mod node;
 mod rights;
 mod workloads;
 
@@ -64,8 +67,10 @@ pub struct Deployments {
     pub control_replicas: u16,
     /// Replicas of `agent admission`.
     pub admission_replicas: u16,
-    /// `agent identity`, where the cluster wants one.
+    /// `agent identity` and `nullius node` on each node, where the cluster wants them.
     pub identity: Option<IdentityParts>,
+    /// Where things are on the hosts, for `nullius node`.
+    pub host: Box<NodeHost>,
 }
 
 /// `agent identity` of a cluster.
@@ -94,6 +99,7 @@ impl Deployments {
             control_replicas: 1,
             admission_replicas: 2,
             identity: None,
+            host: Box::default(),
         }
     }
 }
@@ -106,7 +112,7 @@ pub const CLEAN_UP: [&str; 8] = [
     "kubectl label namespace -l nullius.dev/pod-security-enforce,pod-security.kubernetes.io/enforce=baseline pod-security.kubernetes.io/enforce=restricted nullius.dev/pod-security-enforce- --overwrite",
     "kubectl label namespace -l nullius.dev/pod-security-enforce nullius.dev/pod-security-enforce-",
     "kubectl delete networkpolicy,resourcequota,limitrange,rolebinding -A -l nullius.dev/baseline",
-    "kubectl delete validatingwebhookconfiguration,mutatingwebhookconfiguration,validatingadmissionpolicybinding,validatingadmissionpolicy,clusterrolebinding,clusterrole -l app.kubernetes.io/part-of=nullius",
+    "kubectl delete csidriver,validatingwebhookconfiguration,mutatingwebhookconfiguration,validatingadmissionpolicybinding,validatingadmissionpolicy,clusterrolebinding,clusterrole -l app.kubernetes.io/part-of=nullius",
     "kubectl delete clusterrolebinding,clusterrole -l app.kubernetes.io/managed-by=nullius",
     "kubectl delete rolebinding -A -l app.kubernetes.io/managed-by=nullius",
     "kubectl delete namespace nullius-node nullius-sessions nullius-system --ignore-not-found",
@@ -148,6 +154,9 @@ impl JoinManifest {
                 objects.extend(identity::rights());
             }
             objects.extend(workloads::objects(&self.cluster, deployments, hub, join_token));
+            if deployments.identity.is_some() {
+                objects.extend(node::objects(&self.cluster, deployments));
+            }
         }
         objects
     }

@@ -103,6 +103,11 @@ pub const AGENT_AUDIT: &str = "nullius-agent-audit";
 /// Secret of the authority by which the API server proves itself there, and of the file that the API server is given.
 pub const AUDIT_SECRET: &str = "nullius-agent-audit";
 
+/// Name of the CSI driver by which pods get the socket of the Workload API.
+pub const CSI_DRIVER: &str = "csi.nullius.dev";
+/// Port of health and readiness of `nullius node`, on its host.
+pub const NODE_HEALTH_PORT: u16 = 8449;
+
 /// Port on which `agent control` hears the API server's audit webhook.
 pub const AUDIT_PORT: u16 = 8446;
 /// Port on which `agent admission` answers API servers.

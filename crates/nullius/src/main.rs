@@ -9,6 +9,7 @@ mod audit;
 mod config;
 mod hub;
 mod keys;
+mod node;
 mod proxy;
 mod sealing;
 mod up;
@@ -54,6 +55,16 @@ fn main() -> ExitCode {
         Invocation::Proxy(args) => {
             let format = args.log_format;
             let run = |shutdown| async { proxy::run(args, shutdown).await.map(|()| Exit::Ok) };
+            role(Ok((format, None)), run)
+        }
+        Invocation::Node(args) => {
+            // Before any thread begins: they all see what this one sees.
+            let entered = node::enter();
+            let format = args.log_format;
+            let run = |shutdown| async {
+                entered?;
+                node::run(args, shutdown).await.map(|()| Exit::Ok)
+            };
             role(Ok((format, None)), run)
         }
         Invocation::Agent(command) => {

@@ -1,5 +1,5 @@
-//! Protobuf: the versioned seam between hub and agents, what workloads and Envoy ask a node, all generated from `proto/`, and
-//! Kubernetes' own form of the few objects that the hub reads itself.
+//! Protobuf: the versioned seam between hub and agents, what workloads, Envoy and the kubelet ask a node, all generated from
+//! `proto/`, and Kubernetes' own form of the few objects that the hub reads itself.
 
 pub mod admission;
 pub mod kubernetes;
@@ -92,6 +92,34 @@ pub mod envoy {
             }
         }
     }
+}
+
+/// The Container Storage Interface of a node. The request to publish may hold secrets, and has a `Debug` that shows nothing of them.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod csi_v1 {
+    tonic::include_proto!("csi.v1");
+
+    super::opaque!(NodePublishVolumeRequest);
+}
+
+/// How plugins tell the kubelet of themselves.
+#[allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
+pub mod plugin_registration {
+    tonic::include_proto!("pluginregistration");
 }
 
 /// Values of any form, as protobuf writes JSON and messages within messages.

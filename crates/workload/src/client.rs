@@ -34,7 +34,7 @@ pub enum ParseEndpointError {
     #[error("the Workload API is asked on a Unix socket alone: a network does not say who calls")]
     Network,
     /// Something else.
-    #[error("write `unix:///run/nullius/workload.sock`, or an absolute path")]
+    #[error("write `unix:///run/nullius/workload/api.sock`, or an absolute path")]
     Malformed,
 }
 

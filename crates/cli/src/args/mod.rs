@@ -45,7 +45,7 @@ pub(crate) use record::{OfKubeconfig, Record};
 pub use role::{
     AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentIdentityArgs, AgentProxyArgs, HubArgs,
     HubCommand, HubFlags, HubInit, HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat,
-    OfflinePassphrase, ProxyArgs, UpArgs,
+    NodeArgs, OfflinePassphrase, ProxyArgs, UpArgs,
 };
 pub(crate) use scan::{Asks, Scan};
 pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};
@@ -272,6 +272,11 @@ pub(crate) enum Command {
     /// Run an agent in a cluster
     #[command(subcommand, arg_required_else_help = true)]
     Agent(AgentCommand),
+    /// Run the part on a node that proves to workloads who they are
+    ///
+    /// It attests who calls on its socket, and answers the SPIFFE Workload API and Envoy's secret discovery; to the kubelet it is a
+    /// CSI driver that mounts the socket. It runs from the join manifest, which writes its settings.
+    Node(NodeArgs),
     /// Run a workload's proxy in the mesh
     ///
     /// Others reach the workload through its listeners, by mutual TLS with SPIFFE identities, where intentions allow it; the

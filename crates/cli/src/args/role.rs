@@ -1,9 +1,10 @@
-//! `hub`, `agent`, `up`: what units and manifests run.
+//! `hub`, `agent`, `node`, `up`: what units and manifests run.
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use nullius_model::{ClusterName, Ttl};
+use nullius_workload::CgroupRoot;
 use url::Url;
 
 use crate::home::contexts::hub_url;
@@ -265,6 +266,31 @@ pub struct ProxyArgs {
     /// The file that says who it is, where it listens and whom it dials (YAML, `kind: ProxyConfiguration`)
     #[arg(long, env = "NULLIUS_PROXY_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath, hide_env_values = true)]
     pub config: PathBuf,
+    /// The form of log lines
+    #[arg(
+        long,
+        env = "NULLIUS_LOG_FORMAT",
+        value_enum,
+        value_name = "text|json",
+        hide_possible_values = true,
+        default_value_t,
+        hide_env_values = true
+    )]
+    pub log_format: LogFormat,
+}
+
+/// `nullius node`.
+#[derive(Debug, Clone, Args)]
+pub struct NodeArgs {
+    /// The cgroup below which the kubelet keeps its pods (its own `--cgroup-root`)
+    #[arg(
+        long,
+        env = "NULLIUS_CGROUP_ROOT",
+        value_name = "PATH",
+        default_value = "/",
+        hide_env_values = true
+    )]
+    pub cgroup_root: CgroupRoot,
     /// The form of log lines
     #[arg(
         long,

@@ -34,7 +34,7 @@ pub(crate) struct WorkloadSocket {
         long,
         env = "SPIFFE_ENDPOINT_SOCKET",
         value_name = "SOCKET",
-        default_value = "unix:///run/nullius/workload.sock",
+        default_value = "unix:///run/nullius/workload/api.sock",
         hide_env_values = true
     )]
     pub(crate) socket: Endpoint,
@@ -65,7 +65,7 @@ pub(crate) struct SvidFetch {
 /// `nullius svid watch`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  nullius svid watch\n  nullius svid watch --write /run/identity --socket /run/nullius/workload.sock"
+    after_help = "Examples:\n  nullius svid watch\n  nullius svid watch --write /run/identity --socket /run/nullius/workload/api.sock"
 )]
 pub(crate) struct SvidWatch {
     #[command(flatten)]

@@ -42,6 +42,24 @@ pub const ISSUER_HOST: &str = "NULLIUS_ISSUER_HOST";
 /// And its port.
 pub const ISSUER_PORT: &str = "NULLIUS_ISSUER_PORT";
 
+/// Name of the node, for `nullius node`.
+pub const NODE: &str = "NULLIUS_NODE";
+/// Folder with the cluster's trust domain, its bundle and the address of `agent identity`.
+pub const NODE_TRUST: &str = "NULLIUS_NODE_TRUST";
+/// File with the node's projected token for `agent identity`.
+pub const NODE_TOKEN_FILE: &str = "NULLIUS_NODE_TOKEN_FILE";
+/// Socket of the Workload API.
+pub const NODE_SOCKET: &str = "NULLIUS_NODE_SOCKET";
+/// Folder of what the node remembers.
+pub const NODE_STATE: &str = "NULLIUS_NODE_STATE";
+/// The kubelet's root directory; where it is absent there is no CSI driver.
+pub const KUBELET: &str = "NULLIUS_KUBELET";
+/// The cgroup below which the kubelet keeps its pods.
+pub const CGROUP_ROOT: &str = "NULLIUS_CGROUP_ROOT";
+
+pub(super) const NODE_TRUST_DIR: &str = "/etc/nullius/trust";
+pub(super) const NODE_TOKEN_DIR: &str = "/var/run/nullius/identity";
+pub(super) const NODE_TOKEN_PATH: &str = "/var/run/nullius/identity/token";
 pub(super) const CLIENT_CA_DIR: &str = "/etc/nullius/client-ca";
 pub(super) const CLIENT_CA_PATH: &str = "/etc/nullius/client-ca/ca.crt";
 pub(super) const CONFIG_DIR: &str = "/etc/nullius";

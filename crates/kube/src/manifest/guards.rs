@@ -320,7 +320,7 @@ pub(super) fn binding_of(policy: &Value) -> Value {
     })
 }
 
-fn everything(scope: &str, operations: &[&str]) -> Value {
+pub(super) fn everything(scope: &str, operations: &[&str]) -> Value {
     json!({
         "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"],
         "operations": operations, "scope": scope,
@@ -338,7 +338,7 @@ pub(super) fn variable(name: &str, expression: &str) -> Value {
     json!({ "name": name, "expression": squeeze(expression) })
 }
 
-fn request_variables() -> Vec<Value> {
+pub(super) fn request_variables() -> Vec<Value> {
     vec![
         variable("resource", "request.resource.resource"),
         variable("subresource", "has(request.subResource) ? request.subResource : ''"),

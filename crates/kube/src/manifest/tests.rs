@@ -4,10 +4,11 @@ use k8s_openapi::api::{
         MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
         ValidatingWebhookConfiguration,
     },
-    apps::v1::Deployment,
+    apps::v1::{DaemonSet, Deployment},
     core::v1::{ConfigMap, Namespace, Secret, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+    storage::v1::CSIDriver,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde::{Serialize, de::DeserializeOwned};
@@ -67,6 +68,8 @@ fn every_object_is_exactly_what_kubernetes_knows() {
             "MutatingWebhookConfiguration" => survives::<MutatingWebhookConfiguration>(&object),
             "CustomResourceDefinition" => survives::<CustomResourceDefinition>(&object),
             "Deployment" => survives::<Deployment>(&object),
+            "DaemonSet" => survives::<DaemonSet>(&object),
+            "CSIDriver" => survives::<CSIDriver>(&object),
             "ClusterRole" => survives::<ClusterRole>(&object),
             "ClusterRoleBinding" => survives::<ClusterRoleBinding>(&object),
             "Role" => survives::<Role>(&object),
@@ -104,9 +107,11 @@ fn who_wants_no_identities_gets_nothing_of_them() {
     assert_eq!(
         more,
         [
+            "CSIDriver null/csi.nullius.dev",
             "ClusterRole null/nullius:identity",
             "ClusterRoleBinding null/nullius:identity",
             "ConfigMap nullius-node/nullius-trust",
+            "DaemonSet nullius-node/nullius-node",
             "Deployment nullius-system/nullius-agent-identity",
             "Namespace null/nullius-node",
             "NetworkPolicy nullius-system/nullius-agent-identity",
@@ -116,7 +121,10 @@ fn who_wants_no_identities_gets_nothing_of_them() {
             "RoleBinding nullius-system/nullius:identity",
             "Secret nullius-system/nullius-identity-ca",
             "Service nullius-system/nullius-agent-identity",
+            "ServiceAccount nullius-node/nullius-node",
             "ServiceAccount nullius-system/nullius-identity",
+            "ValidatingAdmissionPolicy null/nullius-node-closed",
+            "ValidatingAdmissionPolicyBinding null/nullius-node-closed",
         ]
     );
     assert!(without.is_subset(&with));
@@ -176,6 +184,14 @@ fn the_proxy_has_no_token_for_the_api_server() {
         .collect();
     assert_eq!(tokens.len(), 1);
     assert!(tokens[0].contains("nullius-hub"), "{tokens:?}");
+}
+
+#[test]
+fn the_account_of_nodes_has_no_right() {
+    for object in with_identity().objects() {
+        let subjects = object["subjects"].to_string();
+        assert!(!subjects.contains(r#""nullius-node""#), "{object}");
+    }
 }
 
 #[test]

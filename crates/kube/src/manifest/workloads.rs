@@ -189,12 +189,6 @@ pub(super) struct Workload<'a> {
 
 pub(super) fn deployment(workload: &Workload<'_>) -> Value {
     let labels = selector(workload.name);
-    let probe = |path: &str, period: u32, failures: u32| {
-        json!({
-            "httpGet": { "path": path, "port": "health" },
-            "periodSeconds": period, "timeoutSeconds": 3, "failureThreshold": failures,
-        })
-    };
     let container = json!({
         "name": "agent",
         "image": workload.deployments.image,
@@ -246,11 +240,18 @@ pub(super) fn deployment(workload: &Workload<'_>) -> Value {
     })
 }
 
+pub(super) fn probe(path: &str, period: u32, failures: u32) -> Value {
+    json!({
+        "httpGet": { "path": path, "port": "health" },
+        "periodSeconds": period, "timeoutSeconds": 3, "failureThreshold": failures,
+    })
+}
+
 pub(super) fn selector(name: &str) -> Value {
     json!({ "app.kubernetes.io/name": "nullius", "app.kubernetes.io/component": name })
 }
 
-fn pod_labels(name: &str) -> Value {
+pub(super) fn pod_labels(name: &str) -> Value {
     let mut labels = selector(name);
     labels["app.kubernetes.io/part-of"] = json!("nullius");
     labels

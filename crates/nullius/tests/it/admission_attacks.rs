@@ -1,18 +1,12 @@
 //! Attacks on the admission webhook, each over real TLS: through the API server where it has a part in it, else at the webhook's port.
 
-use std::{
-    net::Ipv4Addr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use nullius_kube::SYSTEM_NAMESPACE;
-use nullius_testkit::{StubWebhook, stub_certificate, wait_until};
+use nullius_testkit::wait_until;
 use serde_json::{Value, json};
 
 use crate::{
     admission_direct::{Direct, review},
-    admission_exceptions::{Excepted, exception},
     admission_lab::{Court, SOON, config_map},
     world::World,
 };
@@ -182,131 +176,6 @@ fn slowness_does_not_reach_a_failure_policy_that_ignores() {
     // No evaluation is done in so little time.
     let late = direct.post(&format!("/{}/validate-ignore?timeout=0.001ms", direct.path), &body);
     assert!(late.denial().contains("longer than the API server waits"), "{late:?}");
-}
-
-#[test]
-fn policies_that_really_take_long_do_not_reach_a_failure_policy_that_ignores() {
-    let Some(world) = World::alone() else { return };
-    let court = Court::open(&world, "attack");
-    let list = format!("[{}]", (0..40).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
-    let work = format!("{list}.all(a, {list}.all(b, {list}.all(c, a + b + c < 100000)))");
-    let slow: Vec<(String, String)> = (0..60)
-        .map(|n| {
-            let name = format!("slow-{n:02}");
-            let policy = court.validating(
-                &name,
-                json!({ "failurePolicy": "Ignore", "validations": [{ "expression": work }] }),
-            );
-            (format!("{name}.yaml"), policy)
-        })
-        .collect();
-    let files: Vec<(&str, String)> =
-        slow.iter().map(|(file, text)| (file.as_str(), text.clone())).collect();
-    court.enforce(&[files, vec![("team.yaml", wants_team(&court, "Ignore"))]].concat());
-    let direct = Direct::of(&court);
-    direct.wait_for_refusal("validate-ignore", &review(&court, json!({})).to_string());
-    let body = review(&court, json!({ "team": "a" })).to_string();
-    assert_eq!(direct.review("validate-ignore", &body).response()["allowed"], true);
-    let began = Instant::now();
-    let late = direct.post(&format!("/{}/validate-ignore?timeout=25ms", direct.path), &body);
-    assert!(late.denial().contains("longer than the API server waits"), "{late:?}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-}
-
-#[test]
-fn a_container_that_somebody_elses_webhook_adds_later_is_judged() {
-    let Some(world) = World::together() else { return };
-    let court = Court::open(&world, "attack");
-    let (certificate, key) = stub_certificate(&world.cluster, Ipv4Addr::LOCALHOST.into()).unwrap();
-    let adds =
-        json!([{ "op": "add", "path": "/spec/containers/-", "value": container("added", BAD) }]);
-    let webhook = StubWebhook::start(&certificate, &key, &adds).unwrap();
-    let authority = std::fs::read(certificate.with_file_name("ca.crt")).unwrap();
-    // By their names those of others are asked after ours.
-    let name = format!("zz-{}", court.name());
-    let configuration = json!({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
-        "metadata": { "name": name },
-        "webhooks": [{
-            "name": "later.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"],
-            "clientConfig": { "url": webhook.url, "caBundle": STANDARD.encode(authority) },
-            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": court.name() } },
-            "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] }],
-        }],
-    });
-    let tried = pod(json!([container("main", GOOD)]), json!([]));
-    court.enforce(&[("pods.yaml", on_pods(&court))]);
-    court.passes("pods", &tried);
-    world.direct().apply(&configuration.to_string()).unwrap();
-    let delete = ["delete", "mutatingwebhookconfiguration", &name, "--ignore-not-found"];
-    let _gone = Last(|| drop(world.direct().run(&delete)));
-    court.refuses("pods", &tried, "images come from localhost");
-}
-
-#[test]
-fn two_exceptions_never_add_up() {
-    let Some(world) = World::together() else { return };
-    let court = Court::open(&world, "attack");
-    court.enforce(&[("pods.yaml", on_pods(&court))]);
-    let tried = pod(json!([container("one", BAD), container("two", BAD)]), json!([]));
-    court.refuses("pods", &tried, "images come from localhost");
-    let accept = |containers: &[&str]| {
-        let scope = json!({ "namespaces": [court.name()], "containers": containers });
-        let name = court.own(&containers.join("-"));
-        Excepted::new(&world, &exception(SYSTEM_NAMESPACE, &name, &court.own("pods"), scope, 3_600))
-    };
-    let halves = [accept(&["one"]), accept(&["two"])];
-    // Each is in force: a pod of its container alone passes.
-    for name in ["one", "two"] {
-        court.passes("pods", &pod(json!([container(name, BAD)]), json!([])));
-    }
-    court.refuses("pods", &tried, "images come from localhost");
-    let _whole = accept(&["one", "two"]);
-    court.passes("pods", &tried);
-    drop(halves);
-}
-
-#[test]
-fn policies_of_strangers_count_for_nothing_and_a_weakened_registration_is_mended() {
-    let Some(world) = World::alone() else { return };
-    let court = Court::open(&world, "attack");
-    court.enforce(&[("team.yaml", wants_team(&court, "Fail"))]);
-    court.refuses("configmaps", &config_map(json!({})), "team is missing");
-    // Whoever may write in a namespace of their own makes no policy and takes none away.
-    let label = court.system(&[
-        "get",
-        "configmap",
-        &format!("{}-policies", court.name()),
-        "-o",
-        "jsonpath={.metadata.labels}",
-    ]);
-    let labels: Value = serde_json::from_str(&label).unwrap();
-    let mut own = config_map(json!({ "team": "a" }));
-    own["metadata"]["name"] = json!(format!("{}-policies", court.name()));
-    for (key, value) in labels.as_object().unwrap() {
-        own["metadata"]["labels"][key] = value.clone();
-    }
-    own["data"] = json!({ "team.yaml": "" });
-    court.namespace.apply(&own.to_string()).unwrap();
-    // An edited registration is made whole again.
-    let path =
-        "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/nullius-admission";
-    let registered = || court.registration("validatingwebhookconfigurations");
-    let before = registered();
-    assert!(before.iter().any(|webhook| webhook["failurePolicy"] == "Fail"), "{before:#?}");
-    let mut weak: Value = court.api.get(path).unwrap().json().unwrap();
-    for webhook in weak["webhooks"].as_array_mut().unwrap() {
-        webhook["failurePolicy"] = json!("Ignore");
-        webhook["rules"] = json!([]);
-    }
-    assert!(court.api.put(path, &weak).unwrap().is_success());
-    wait_until(SOON, "the registration to be mended", || {
-        let now = registered();
-        let same = |field: &str| now.iter().zip(&before).all(|(one, two)| one[field] == two[field]);
-        (now.len() == before.len() && same("failurePolicy") && same("rules")).then_some(())
-    })
-    .unwrap();
-    court.refuses("configmaps", &config_map(json!({})), "team is missing");
 }
 
 #[test]

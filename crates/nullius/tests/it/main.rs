@@ -40,6 +40,7 @@ mod flush;
 mod identity;
 mod identity_lab;
 mod keys;
+mod node;
 mod pages;
 mod people;
 mod proxy;

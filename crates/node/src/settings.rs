@@ -1,0 +1,26 @@
+//! What a node is started with.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use nullius_workload::CgroupRoot;
+
+/// Settings of `nullius node`. Paths are those of the host: what of them stands in the node's container stands there at the same place.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// The node's name in Kubernetes.
+    pub node: String,
+    /// The folder with `trust-domain`, `bundle.json` and `issuer`: whom the node believes, and where `agent identity` is.
+    pub trust: PathBuf,
+    /// The file with the pod's projected token for `agent identity`.
+    pub token_file: PathBuf,
+    /// The socket of the Workload API, alone in its directory.
+    pub socket: PathBuf,
+    /// The folder for what outlives a restart; it is nobody else's.
+    pub state: PathBuf,
+    /// The kubelet's root directory; without it there is no CSI driver.
+    pub kubelet: Option<PathBuf>,
+    /// The cgroup below which the kubelet keeps its pods.
+    pub cgroup_root: CgroupRoot,
+    /// Where health, readiness and metrics are served.
+    pub health: Option<SocketAddr>,
+}

@@ -1,0 +1,104 @@
+//! Whom a node believes from the beginning: a mounted ConfigMap, which the kubelet replaces as a whole when it changes.
+
+use std::{
+    fs, io,
+    net::{AddrParseError, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use nullius_model::{ParseSpiffeError, TrustDomain};
+use nullius_pki::workload::{BundleError, TrustBundle};
+
+/// The kubelet's link to the files of one version.
+const VERSION: &str = "..data";
+
+/// What the cluster says of its trust domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trust {
+    pub(crate) domain: TrustDomain,
+    pub(crate) bundle: TrustBundle,
+    /// Where `agent identity` is.
+    pub(crate) issuer: SocketAddr,
+}
+
+/// Why nobody can be believed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TrustError {
+    #[error("cannot read `{path}`; `agent identity` fills the ConfigMap `nullius-trust`")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the trust domain is refused")]
+    Domain(#[from] ParseSpiffeError),
+    #[error("the trust bundle is refused")]
+    Bundle(#[from] BundleError),
+    #[error("the address of the issuer is none: write `IP:port`")]
+    Issuer(#[from] AddrParseError),
+}
+
+impl Trust {
+    /// Reads the files of one version.
+    pub(crate) fn read(folder: &Path) -> Result<Self, TrustError> {
+        let version = folder.join(VERSION);
+        // Resolved once: files of two versions must not be put together.
+        let folder = fs::canonicalize(version).unwrap_or_else(|_| folder.to_owned());
+        let read = |name: &str| {
+            let path = folder.join(name);
+            fs::read_to_string(&path).map_err(|source| TrustError::Read { path, source })
+        };
+        let domain: TrustDomain = read("trust-domain")?.trim().parse()?;
+        let bundle = TrustBundle::read(domain.clone(), read("bundle.json")?.as_bytes())?;
+        Ok(Self { domain, bundle, issuer: read("issuer")?.trim().parse()? })
+    }
+
+    /// The bundle, with the anchors of another one of the same trust domain: the agent's stream is sooner than the kubelet.
+    pub(crate) fn bundle_with(&self, newer: Option<&TrustBundle>) -> TrustBundle {
+        let mut all = self.bundle.clone();
+        let newer = newer.filter(|newer| *newer.trust_domain() == self.domain);
+        for anchor in newer.into_iter().flat_map(TrustBundle::x509_authorities) {
+            // An anchor of a bundle can be one of another.
+            let _ = all.add_x509(anchor.clone());
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn version(folder: &Path, name: &str, domain: &str, issuer: &str) {
+        let version = folder.join(name);
+        fs::create_dir(&version).unwrap();
+        for (file, text) in
+            [("trust-domain", domain), ("bundle.json", r#"{"keys":[]}"#), ("issuer", issuer)]
+        {
+            fs::write(version.join(file), text).unwrap();
+        }
+        let link = folder.join("..data.new");
+        symlink(name, &link).unwrap();
+        fs::rename(link, folder.join(VERSION)).unwrap();
+    }
+
+    #[test]
+    fn a_version_is_read_as_a_whole_and_a_new_one_replaces_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        assert!(matches!(Trust::read(path), Err(TrustError::Read { .. })));
+        version(path, "..1", "shop.example\n", "10.0.0.7:8447\n");
+        let first = Trust::read(path).unwrap();
+        assert_eq!(first.domain.as_str(), "shop.example");
+        assert_eq!(first.issuer, "10.0.0.7:8447".parse().unwrap());
+        version(path, "..2", "bank.example", "[fd00::7]:8447");
+        assert_eq!(Trust::read(path).unwrap().domain.as_str(), "bank.example");
+        version(path, "..3", "Bank.example", "10.0.0.7:8447");
+        assert!(matches!(Trust::read(path), Err(TrustError::Domain(_))));
+        version(path, "..4", "bank.example", "identity:8447");
+        assert!(matches!(Trust::read(path), Err(TrustError::Issuer(_))));
+    }
+}
