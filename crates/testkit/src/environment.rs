@@ -384,6 +384,10 @@ impl Environment {
             IMAGE,
         ];
         let manifest = self.nullius_ok("admin", &args)?;
+        // Nodes of one machine share its folders: what runs on each is told where those of its own kubelet are.
+        let anywhere = |object: &&str| !object.contains("\nkind: DaemonSet\n");
+        let manifest: Vec<&str> = manifest.split("---\n").filter(anywhere).collect();
+        let manifest = manifest.join("---\n");
         cluster.kubectl()?.apply(&manifest).with_context(|| format!("joining `{name}`")).map(drop)
     }
 
