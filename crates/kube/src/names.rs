@@ -107,6 +107,8 @@ pub const AUDIT_SECRET: &str = "nullius-agent-audit";
 pub const CSI_DRIVER: &str = "csi.nullius.dev";
 /// Port of health and readiness of `nullius node`, on its host.
 pub const NODE_HEALTH_PORT: u16 = 8449;
+/// Port of a host's loopback at which its kubelet asks `nullius node` for health.
+pub(crate) const NODE_PROBES_PORT: u16 = 8450;
 
 /// Port on which `agent control` hears the API server's audit webhook.
 pub const AUDIT_PORT: u16 = 8446;

@@ -39,7 +39,7 @@ pub async fn run_node(
     let meters = Meters::new();
     let ready = Readiness::default();
     let mut tasks = Tasks { set: JoinSet::new(), stop: CancellationToken::new() };
-    if let Some(address) = settings.health {
+    for address in [settings.health, settings.probes].into_iter().flatten() {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| NodeError::Listen { address, source })?;

@@ -23,4 +23,6 @@ pub struct NodeSettings {
     pub cgroup_root: CgroupRoot,
     /// Where health, readiness and metrics are served.
     pub health: Option<SocketAddr>,
+    /// The same for the kubelet alone, where nobody else keeps it waiting.
+    pub probes: Option<SocketAddr>,
 }

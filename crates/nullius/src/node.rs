@@ -31,6 +31,7 @@ fn settings(args: NodeArgs) -> Result<NodeSettings> {
         kubelet: optional(env::KUBELET).map(PathBuf::from),
         cgroup_root: args.cgroup_root,
         health: optional(env::HEALTH).map(|_| parsed(env::HEALTH)).transpose()?,
+        probes: optional(env::PROBES).map(|_| parsed(env::PROBES)).transpose()?,
     })
 }
 

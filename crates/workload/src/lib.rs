@@ -21,6 +21,7 @@ mod request;
 mod sds;
 mod selector;
 mod serve;
+mod unfinished;
 pub mod wire;
 
 pub use attest::{Attestor, Executable, Facts};
@@ -36,3 +37,4 @@ pub use keep::{Held, Holdings, keep, wait_after};
 pub use request::{AskError, JwtAsk, SecretsAsk, ValidateAsk};
 pub use selector::{ParseSelectorError, Selector};
 pub use serve::{Limits, bind, serve};
+pub use unfinished::Unfinished;

@@ -38,12 +38,15 @@ use crate::{
     keep::Holdings,
     peer::Peer,
     sds::Secrets,
+    unfinished::Unfinished,
 };
 
 /// Bytes of a request that is read: a JWT-SVID to verify is the longest.
 const REQUEST_MAX: usize = 32 * 1024;
 /// The same of Envoy, which tells everything of itself.
-const DISCOVERY_MAX: usize = 256 * 1024;
+const DISCOVERY_MAX: usize = 64 * 1024;
+/// Requests of a connection that are read at the same time.
+const UNFINISHED: usize = 16;
 const HEADERS_MAX: u32 = 16 * 1024;
 /// Streams of HTTP/2 beyond those that stay open: for what is answered at once, and to say that there are too many.
 const BESIDE: u32 = 64;
@@ -192,13 +195,14 @@ async fn connection(
     let secrets = SecretDiscoveryServiceServer::new(Secrets { caller })
         .max_decoding_message_size(DISCOVERY_MAX);
     let routes = Routes::new(api).add_service(secrets).prepare();
+    let service = Unfinished::new(TowerToHyperService::new(routes), UNFINISHED);
     let streams = u32::try_from(shared.limits.streams_of_one).unwrap_or(u32::MAX);
     let streams = streams.saturating_add(BESIDE);
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(streams)
         .max_header_list_size(HEADERS_MAX)
-        .serve_connection(TokioIo::new(Mended::new(stream)), TowerToHyperService::new(routes));
+        .serve_connection(TokioIo::new(Mended::new(stream)), service);
     let mut served = std::pin::pin!(served);
     tokio::select! {
         served = served.as_mut() => if let Err(error) = served {

@@ -11,7 +11,7 @@ use nullius_model::{Clock, SpiffeId, SystemClock, Timestamp, Ttl};
 use nullius_pki::{PrivateKey, workload::SvidRequest};
 use nullius_proto::node_v1::identity_server::IdentityServer;
 use nullius_tls::{OpenAcceptor, WorkloadTls};
-use nullius_workload::wire::REGISTRATIONS_MAX;
+use nullius_workload::{Unfinished, wire::REGISTRATIONS_MAX};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
@@ -35,7 +35,9 @@ const MOST: Most = Most { strangers: 128, known: 4_096 };
 const STRANGER: Duration = Duration::from_secs(10);
 const STREAMS: u32 = 256;
 /// Bytes of a message that a node sends.
-const MESSAGE_MAX: usize = 64 * 1024;
+const MESSAGE_MAX: usize = 16 * 1024;
+/// Requests of a connection that are read, and asked about, at the same time.
+const UNFINISHED: usize = 8;
 /// What was begun is answered within so long.
 const DRAIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_secs(30);
@@ -146,13 +148,14 @@ async fn talk(tcp: TcpStream, acceptor: &OpenAcceptor, issuing: Arc<Issuing>, pl
     let server = IdentityServer::new(service)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(REGISTRATIONS_MAX);
+    let service = Unfinished::new(TowerToHyperService::new(Routes::new(server)), UNFINISHED);
     let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(32 * 1024)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(Routes::new(server)));
+        .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let stays_a_stranger = async {
         if tokio::time::timeout_at(known_by, place.known()).await.is_ok() {

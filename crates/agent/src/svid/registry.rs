@@ -287,8 +287,8 @@ impl Registry {
         let account = Some(&*pod.account).filter(|account| !account.is_empty())?;
         let namespace: Namespace = pod.namespace.parse().ok()?;
         let spiffe_id = SpiffeId::of_service_account(&self.domain, &namespace, account);
-        let uid = pod.config_hash.as_deref().unwrap_or(&pod.uid);
-        let selector: Selector = format!("k8s:pod-uid:{uid}").parse().ok()?;
+        // By what the API server alone says: annotations are free text of whoever makes a pod.
+        let selector: Selector = format!("k8s:pod-uid:{}", pod.uid).parse().ok()?;
         let entry = Entry {
             spiffe_id,
             selectors: BTreeSet::from([selector]),

@@ -49,6 +49,11 @@ pub(crate) fn turn(
     let mut kept = following(record, now);
     match (&record.current, &record.next, &record.previous) {
         (None, None, _) => kept.next = Some(prepare(domain, false)?),
+        // What stands prepared lies in the same Secret as what somebody wants to be rid of.
+        (Some(_), Some(next), None) if !next.is_forced && record.rotated != record.wish => {
+            kept.next = Some(prepare(domain, true)?);
+            kept.rotated.clone_from(&record.wish);
+        }
         (_, Some(next), _) if Life::of(next).is_none_or(|life| life.is_over(now)) => {
             return Ok(Turn::Certify);
         }

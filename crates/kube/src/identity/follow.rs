@@ -18,8 +18,6 @@ use crate::{
     admission::{Heard, WATCH_SECONDS, listening},
 };
 
-/// Of static pods the hash of their file is the UID in the cgroup.
-const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 const PAGE: u32 = 500;
 
 /// A pod.
@@ -37,8 +35,6 @@ pub struct PodNews {
     pub account: Box<str>,
     /// What its label says of its identity.
     pub label: Option<Box<str>>,
-    /// The hash of the file of a static pod.
-    pub config_hash: Option<Box<str>>,
     /// Whether all of its containers have ended for good.
     pub is_ended: bool,
 }
@@ -174,7 +170,6 @@ fn label(object: &impl Resource) -> Option<Box<str>> {
 fn pod_news(pod: Pod) -> PodNews {
     let label = label(&pod);
     let metadata = pod.metadata;
-    let annotations = metadata.annotations.unwrap_or_default();
     let spec = pod.spec.unwrap_or_default();
     let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
     let boxed = |text: Option<String>| text.unwrap_or_default().into_boxed_str();
@@ -185,7 +180,6 @@ fn pod_news(pod: Pod) -> PodNews {
         node: spec.node_name.filter(|node| !node.is_empty()).map(String::into_boxed_str),
         account: boxed(spec.service_account_name),
         label,
-        config_hash: annotations.get(CONFIG_HASH).map(|hash| hash.as_str().into()),
         is_ended: matches!(phase.as_str(), "Succeeded" | "Failed"),
     }
 }

@@ -26,6 +26,8 @@ pub const LISTEN: &str = "NULLIUS_LISTEN";
 pub const AUDIT_LISTEN: &str = "NULLIUS_AUDIT_LISTEN";
 /// Address of health and readiness.
 pub const HEALTH: &str = "NULLIUS_HEALTH";
+/// Where the kubelet alone asks for health, for `nullius node`.
+pub const PROBES: &str = "NULLIUS_PROBES";
 
 /// File with the authority of API servers' client certificates, for `agent admission`; none is asked for where it is absent.
 pub const CLIENT_CA_FILE: &str = "NULLIUS_ADMISSION_CLIENT_CA";

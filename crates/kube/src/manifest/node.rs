@@ -14,7 +14,9 @@ use super::{
     rights::part_of,
     workloads::{plain, pod_labels, probe, selector},
 };
-use crate::names::{CSI_DRIVER, IDENTITY, NODE, NODE_HEALTH_PORT, NODE_NAMESPACE, TRUST_MAP};
+use crate::names::{
+    CSI_DRIVER, IDENTITY, NODE, NODE_HEALTH_PORT, NODE_NAMESPACE, NODE_PROBES_PORT, TRUST_MAP,
+};
 
 /// The node answers what was asked within 2 s, and what it does beside that ends within 10 s.
 const GRACE_SECONDS: u32 = 20;
@@ -100,6 +102,14 @@ fn driver() -> Value {
     })
 }
 
+/// On a port of the host's loopback: others reach the addresses of a host, and could keep the kubelet waiting until it ends the node.
+fn own_probe(path: &str, period: u32, failures: u32) -> Value {
+    let mut probe = probe(path, period, failures);
+    probe["httpGet"]["host"] = json!("127.0.0.1");
+    probe["httpGet"]["port"] = json!(NODE_PROBES_PORT);
+    probe
+}
+
 fn daemon_set(cluster: &ClusterName, deployments: &Deployments) -> Value {
     let host = &deployments.host;
     let plugin = format!("{}/plugins/{CSI_DRIVER}", host.kubelet);
@@ -114,6 +124,7 @@ fn daemon_set(cluster: &ClusterName, deployments: &Deployments) -> Value {
         plain(env::KUBELET, &host.kubelet),
         plain(env::CGROUP_ROOT, &host.cgroup_root),
         plain(env::HEALTH, &format!("[::]:{NODE_HEALTH_PORT}")),
+        plain(env::PROBES, &format!("127.0.0.1:{NODE_PROBES_PORT}")),
     ];
     let read_only =
         |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": true });
@@ -137,8 +148,8 @@ fn daemon_set(cluster: &ClusterName, deployments: &Deployments) -> Value {
             },
             "readOnlyRootFilesystem": true,
         },
-        "readinessProbe": probe("/readyz", 1, 5),
-        "livenessProbe": probe("/healthz", 10, 6),
+        "readinessProbe": own_probe("/readyz", 1, 5),
+        "livenessProbe": own_probe("/healthz", 10, 6),
         "volumeMounts": [
             read_only("trust", env::NODE_TRUST_DIR),
             read_only("token", env::NODE_TOKEN_DIR),

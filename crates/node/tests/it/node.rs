@@ -93,6 +93,7 @@ impl Host {
             kubelet: kubelet.map(|name| self.path(name)),
             cgroup_root: "/".parse().unwrap(),
             health: Some(health),
+            probes: None,
         };
         let stop = CancellationToken::new();
         let running = tokio::spawn(run_node(settings, stop.clone()));

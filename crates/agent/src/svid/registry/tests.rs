@@ -16,7 +16,6 @@ fn pod(namespace: &str, name: &str, number: u32, node: Option<&str>) -> PodNews 
         node: node.map(Into::into),
         account: if namespace == NODE_NAMESPACE { NODE.into() } else { "front".into() },
         label: None,
-        config_hash: None,
         is_ended: false,
     }
 }
@@ -107,17 +106,6 @@ fn the_label_of_the_pod_goes_before_that_of_its_namespace_and_odd_ones_are_no() 
     assert_eq!(registry.hear_namespaces(News::Put(enabled.clone())), touched(["b"]));
     assert_eq!(registry.hear_namespaces(News::Put(enabled.clone())), touched([]));
     assert_eq!(registry.hear_namespaces(News::Gone(enabled)), touched(["b"]));
-}
-
-#[test]
-fn a_static_pod_is_known_in_the_cgroup_by_the_hash_of_its_file() {
-    let mut registry = registry();
-    let hash = "0123456789abcdef0123456789abcdef";
-    let mirror = PodNews { config_hash: Some(hash.into()), ..pod("shop", "etcd-a", 1, Some("a")) };
-    registry.hear_pods(News::Put(mirror));
-    let found = registry.find("a", &uid(1)).unwrap();
-    let selector = found.entry.selectors.first().unwrap().to_string();
-    assert_eq!(selector, format!("k8s:pod-uid:{hash}"));
 }
 
 #[test]

@@ -126,6 +126,26 @@ fn an_authority_is_replaced_at_once_where_somebody_wishes_it_but_not_before_ever
 }
 
 #[test]
+fn who_wishes_another_authority_gets_one_whose_key_did_not_stand_beside_the_old_one() {
+    let hub = Hub::new();
+    // A successor stands in bundles from half life on.
+    let prepared = kept(&first(&hub), 4 * DAY);
+    let standing = hub.certifies(&prepared, 4 * DAY + 1);
+    for mut leaked in [prepared, standing] {
+        assert!(!leaked.next.as_ref().unwrap().is_forced);
+        leaked.wish = "leaked".to_owned();
+        let wished = kept(&leaked, 4 * DAY + 600);
+        assert!(wished.next.as_ref().unwrap().is_forced && wished.rotated == "leaked");
+        assert_ne!(key(&wished.next), key(&leaked.next));
+        let told = hub.certifies(&wished, 4 * DAY + 601);
+        assert!(stays(&told, 4 * DAY + 601 + SETTLE - 1), "not before everybody knows it");
+        let active = kept(&told, 4 * DAY + 601 + SETTLE);
+        assert_eq!(key(&active.current), key(&wished.next));
+        assert!(active.current.unwrap().reissue_before.is_some());
+    }
+}
+
+#[test]
 fn one_that_has_ended_serves_nobody_and_waits_for_nobody() {
     let hub = Hub::new();
     let first = first(&hub);
