@@ -155,9 +155,12 @@ fn of_a_request_the_key_alone_counts() {
     let mut unproven = forged;
     let last = unproven.last_mut().unwrap();
     *last ^= 1;
-    for wrong in [unproven, Vec::new(), b"no request".to_vec(), vec![0x30; 60_000]] {
+    for wrong in [unproven, Vec::new(), b"no request".to_vec(), vec![0x30; 12_000]] {
         assert_eq!(caller.x509(&here, wrong).unwrap_err().code(), Code::InvalidArgument);
     }
+    // What is longer than any request is not even read.
+    let long = caller.x509(&here, vec![0x30; 60_000]).unwrap_err();
+    assert_eq!(long.code(), Code::OutOfRange);
 }
 
 #[test]
