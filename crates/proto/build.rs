@@ -3,6 +3,7 @@
 const FILES: &[&str] = &[
     "nullius/agent/v1/agent.proto",
     "nullius/node/v1/node.proto",
+    "nullius/node/v1/mesh.proto",
     "spiffe/workload.proto",
     "envoy/service_secret_v3.proto",
     "envoy/tls_v3.proto",

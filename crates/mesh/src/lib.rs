@@ -3,7 +3,7 @@
 //! [`Proxy`] has listeners, where others reach its workload over mutual TLS, and upstreams, by which its workload reaches others. The
 //! destination decides: who calls is what the certificate has proven, and `nullius-policy` makes the permit without which nothing is
 //! forwarded; where intentions speak of requests, each request is read in one way and needs a permit of its own. What is decided is decided again when intentions, bundles or the identity change, and what is no longer right is
-//! cut. Each attempt leaves a line ([`AccessLogTo`]), also one that never became a connection.
+//! cut. Each attempt leaves a line ([`AccessLogTo`]), also one that never became a connection. [`news`] is what a node is told of its cluster.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ mod inbound;
 mod judge;
 mod live;
 mod load;
+pub mod news;
 mod outbound;
 mod pool;
 mod proxy;
