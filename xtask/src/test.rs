@@ -3,8 +3,9 @@
 //! Starts the clusters and one environment that the end-to-end tests share, runs every test of the workspace, and
 //! ends all of it, also when a test failed. What a killed run left behind goes first. The end-to-end tests wait more than they
 //! work, so the other programs run beside them. Where the machine cannot run
-//! clusters or their nodes, the tests that need them skip; how many and why is said at the end.
+//! clusters or their nodes, the tests that need them skip; how many and why is said at the end, with what failed tests said.
 
+mod failures;
 mod programs;
 
 use std::{
@@ -23,6 +24,7 @@ use nullius_testkit::{
     ensure_python_packages, missing_for_clusters, missing_for_nodes, up_all,
 };
 
+use failures::{Failure, Failures};
 use programs::Program;
 
 /// How many tests of a program run at the same time, as libtest reads it.
@@ -54,7 +56,15 @@ struct Counts {
 #[derive(Debug, Default)]
 struct Outcome {
     counts: Counts,
+    failures: Vec<Failure>,
     skips: Vec<Skip>,
+}
+
+/// What programs gave.
+#[derive(Debug, Default)]
+struct Ran {
+    counts: Counts,
+    failures: Vec<Failure>,
 }
 
 /// What the end-to-end tests find.
@@ -174,8 +184,8 @@ impl Run<'_> {
                 Clusters::Without(why) => command.env(WITHOUT_CLUSTERS, why),
             };
         };
-        let lane = |end_to_end: bool| -> Result<Counts> {
-            let mut counts = Counts::default();
+        let lane = |end_to_end: bool| -> Result<Ran> {
+            let mut ran = Ran::default();
             for program in programs.iter().filter(|program| program.end_to_end == end_to_end) {
                 let mut command = program.command(self.rest);
                 world(&mut command);
@@ -184,38 +194,39 @@ impl Run<'_> {
                         std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
                     command.env(THREADS, (2 * cores).to_string());
                 }
-                counts += counted(&program.name, &mut command)?;
+                ran += counted(&program.name, &mut command)?;
             }
             if !end_to_end && programs.iter().any(|program| program.of_library) {
                 let mut command = programs::examples(self.root, self.selected, self.rest);
                 world(&mut command);
-                counts += counted("examples of the documentation", &mut command)?;
+                ran += counted("examples of the documentation", &mut command)?;
             }
-            Ok(counts)
+            Ok(ran)
         };
         let (waiting, working) = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| lane(true));
             let working = lane(false);
             (waiting.join(), working)
         });
-        let mut counts = working?;
-        counts += waiting.map_err(|_| anyhow::anyhow!("the lane of end-to-end tests ended"))??;
+        let mut ran = working?;
+        ran += waiting.map_err(|_| anyhow::anyhow!("the lane of end-to-end tests ended"))??;
         let skips = nullius_skip::read(told.path()).context("cannot read what was skipped")?;
-        Ok(Outcome { counts, skips })
+        Ok(Outcome { counts: ran.counts, failures: ran.failures, skips })
     }
 }
 
 /// Runs a program, shows what it prints, and counts its tests; one that ends without saying why counts as one that failed.
-fn counted(name: &str, command: &mut Command) -> Result<Counts> {
+fn counted(name: &str, command: &mut Command) -> Result<Ran> {
     println!("running {name}");
     let began = Instant::now();
     let mut child = command.spawn().with_context(|| format!("cannot run {name}"))?;
     let output = child.stdout.take().context("the tests have no output")?;
-    let mut counts = Counts::default();
+    let (mut counts, mut failures) = (Counts::default(), Failures::of(name));
     for line in BufReader::new(output).lines() {
         let line = line.context("cannot read what the tests print")?;
         println!("{line}");
         counts.add(&line);
+        failures.add(&line);
     }
     let status = child.wait()?;
     if !status.success() && counts.failed == 0 {
@@ -223,14 +234,15 @@ fn counted(name: &str, command: &mut Command) -> Result<Counts> {
         counts.failed += 1;
     }
     println!("{name} took {:.0} s", began.elapsed().as_secs_f32());
-    Ok(counts)
+    Ok(Ran { counts, failures: failures.found() })
 }
 
-impl std::ops::AddAssign for Counts {
+impl std::ops::AddAssign for Ran {
     fn add_assign(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.ignored += other.ignored;
+        self.counts.passed += other.counts.passed;
+        self.counts.failed += other.counts.failed;
+        self.counts.ignored += other.counts.ignored;
+        self.failures.extend(other.failures);
     }
 }
 
@@ -273,7 +285,7 @@ impl Outcome {
         tests.map(|skip| &skip.test).collect::<BTreeSet<_>>().len().try_into().unwrap_or(u32::MAX)
     }
 
-    /// Reasons with the tests that gave them, and the counts as the last line.
+    /// What failed and what it said, reasons with the tests that skipped, and the counts as the last line.
     fn report(&self) -> String {
         let mut by_reason = BTreeMap::<_, Vec<&str>>::new();
         for skip in &self.skips {
@@ -289,6 +301,7 @@ impl Outcome {
             text += &format!("{what} {} test{s}: {reason}\n", tests.len());
             tests.iter().for_each(|test| text += &format!("    {test}\n"));
         }
+        self.failures.iter().for_each(|failure| text += &failure.report());
         let skipped = self.skipped() + self.counts.ignored;
         text += &format!(
             "{} passed, {} failed, {skipped} skipped\n",
@@ -322,6 +335,7 @@ mod tests {
         };
         let outcome = Outcome {
             counts: Counts { passed: 9, failed: 0, ignored: 1 },
+            failures: Vec::new(),
             skips: vec![
                 skip(Extent::Whole, "no root", "x a"),
                 skip(Extent::Whole, "no root", "x b"),

@@ -1,8 +1,12 @@
 //! What end-to-end tests stand on: clusters that the test run has started, and a namespace of one's own in them.
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Once,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use nullius_skip::skip;
@@ -37,6 +41,7 @@ pub fn shared(profile: Profile) -> Option<Cluster> {
 /// As [`shared`].
 #[expect(clippy::panic, reason = "the contract with a test that must not pass by not running")]
 pub fn shared_all(profile: Profile) -> Option<Vec<Cluster>> {
+    tell_panics();
     let missing = match state() {
         Err(missing) => missing,
         Ok(state) => match find(&state, profile) {
@@ -50,6 +55,21 @@ pub fn shared_all(profile: Profile) -> Option<Vec<Cluster>> {
     };
     skip(&missing);
     None
+}
+
+/// Tells of a panic when it happens: what libtest keeps is printed when all tests have ended, and says nothing of what else ran then.
+fn tell_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let thread = std::thread::current();
+            let told = format!("{} {panic}\n", thread.name().unwrap_or("a thread"));
+            // Not by `eprint!`, which libtest keeps; and nothing can be done where it cannot be written.
+            let _ = std::io::stderr().write_all(told.as_bytes());
+            before(panic);
+        }));
+    });
 }
 
 /// The hub with agents and people that the test run has started, and the directory that it lives in.
