@@ -20,7 +20,7 @@ use std::{
 use nullius_model::{Reason, SpiffeId, Timestamp};
 use serde::{Serialize, Serializer};
 
-use crate::{AccessLogTo, Wire, copy::Moved, judge::Told};
+use crate::{AccessLogTo, copy::Moved, judge::Told};
 
 /// Lines that wait at most.
 const WAITING: usize = 8 * 1024;
@@ -68,9 +68,24 @@ pub enum Why {
     Unforwardable,
     /// The application broke off before it answered.
     ApplicationBroke,
+    /// The kubelet asks whether the pod lives; that is not decided.
+    Probe,
+    /// Who is called is not in the mesh, so that what is sent passes as it is.
+    NotInMesh,
+    /// Nobody behind the Service is ready.
+    NoEndpoint,
+    /// Another pod has the address of the one that was called.
+    OtherPod,
+    /// Somebody called the proxy itself, where nothing was led to it.
+    ProxyItself,
+    /// The address at which clouds give credentials to whoever asks.
+    MetadataAddress,
 }
 
 impl Why {
+    /// Nothing is known yet.
+    pub(crate) const STALE: Self = Self::Decided(Reason::StaleState);
+
     /// The stable word.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -93,6 +108,12 @@ impl Why {
             Self::Upgrade => "upgrade",
             Self::Unforwardable => "unforwardable",
             Self::ApplicationBroke => "application-broke",
+            Self::Probe => "probe",
+            Self::NotInMesh => "not-in-mesh",
+            Self::NoEndpoint => "no-endpoint",
+            Self::OtherPod => "other-pod",
+            Self::ProxyItself => "proxy-itself",
+            Self::MetadataAddress => "metadata-address",
         }
     }
 }
@@ -145,21 +166,21 @@ pub(crate) enum Outcome {
 
 /// Where lines go.
 #[derive(Debug, Clone)]
-pub(crate) struct AccessLog {
+pub struct AccessLog {
     sender: Option<SyncSender<String>>,
     lost: Arc<AtomicU64>,
 }
 
 /// Whoever writes the lines; it ends when nobody can make one any more.
 #[derive(Debug)]
-pub(crate) struct Writer(Option<JoinHandle<()>>);
+pub struct AccessLogWriter(Option<JoinHandle<()>>);
 
 impl AccessLog {
     /// Opens it.
-    pub(crate) fn open(to: &AccessLogTo) -> io::Result<(Self, Writer)> {
+    pub fn open(to: &AccessLogTo) -> io::Result<(Self, AccessLogWriter)> {
         let out: Box<dyn Write + Send> = match to {
             AccessLogTo::Off => {
-                return Ok((Self { sender: None, lost: Arc::default() }, Writer(None)));
+                return Ok((Self { sender: None, lost: Arc::default() }, AccessLogWriter(None)));
             }
             AccessLogTo::Stdout => Box::new(io::stdout()),
             AccessLogTo::File(file) => {
@@ -172,7 +193,7 @@ impl AccessLog {
         let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
             .spawn(move || write(&lines, out, &missing))?;
-        Ok((Self { sender: Some(sender), lost }, Writer(Some(thread))))
+        Ok((Self { sender: Some(sender), lost }, AccessLogWriter(Some(thread))))
     }
 
     fn put(&self, attempt: &Attempt) {
@@ -184,9 +205,9 @@ impl AccessLog {
     }
 }
 
-impl Writer {
-    /// Waits until the last line is written.
-    pub(crate) fn finish(self) {
+impl AccessLogWriter {
+    /// Waits until the last line is written, which comes only when everybody who could make one is gone.
+    pub fn finish(self) {
         if let Some(thread) = self.0 {
             // It told by itself why it could not.
             let _ = thread.join();
@@ -244,10 +265,13 @@ pub(crate) struct Attempt {
     direction: Direction,
     name: Arc<str>,
     client: SocketAddr,
-    pub(crate) wire: Option<Wire>,
+    /// How it looks on the wire: the word of a `Wire`, or [`PLAIN`].
+    pub(crate) wire: Option<&'static str>,
     pub(crate) source: Option<SpiffeId>,
     pub(crate) destination: Option<SpiffeId>,
     pub(crate) address: Option<SocketAddr>,
+    /// The Service that was called.
+    pub(crate) service: Option<Arc<str>>,
     pub(crate) moved: Arc<Moved>,
     /// The request, where it is one.
     pub(crate) asked: Option<Asked>,
@@ -278,6 +302,7 @@ impl Attempt {
             source: None,
             destination: None,
             address: None,
+            service: None,
             moved: Arc::default(),
             asked: None,
             told: None,
@@ -345,11 +370,12 @@ impl Attempt {
             time: self.time,
             direction: self.direction,
             name: &self.name,
-            wire: self.wire.map(Wire::as_str),
+            wire: self.wire,
             client: self.client,
             source: self.source.as_ref().map(SpiffeId::as_str),
             destination: self.destination.as_ref().map(SpiffeId::as_str),
             address: self.address,
+            service: self.service.as_deref(),
             method: self.asked.as_ref().map(|asked| Plain(&asked.method)),
             path: self.asked.as_ref().map(|asked| Plain(&asked.path)),
             status: self.asked.as_ref().and_then(|asked| asked.status),
@@ -397,6 +423,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<Plain<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<Plain<'a>>,
@@ -428,6 +456,9 @@ struct ShadowLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<Plain<'a>>,
 }
+
+/// What is no wire of the mesh: bytes as they are.
+pub(crate) const PLAIN: &str = "plain";
 
 /// Text in printable ASCII, cut.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! The application behind a connection whose requests are judged: one connection of its own to it, by the same version of HTTP.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use http::{Request, Response};
 use hyper::{
@@ -8,18 +8,16 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use nullius_tls::tcp::prepare;
-use tokio::{net::TcpStream, sync::Mutex, time::timeout};
+use tokio::{net::TcpStream, sync::Mutex};
 
-use crate::{bodies::RequestBody, proxy::Shared, stream_io::Begins};
+use crate::{bodies::RequestBody, reach::reach, shared::Shared, stream_io::Begins};
 
-/// How long the application may take to accept.
-const CONNECT: Duration = Duration::from_secs(5);
 const WINDOW: u32 = 4 << 20;
 
 /// A way to the application.
 pub(crate) struct Application {
     at: SocketAddr,
+    client: SocketAddr,
     begins: Begins,
     shared: Arc<Shared>,
     one: Mutex<Option<http1::SendRequest<RequestBody>>>,
@@ -36,8 +34,14 @@ pub(crate) enum NoAnswer {
 }
 
 impl Application {
-    pub(crate) fn new(at: SocketAddr, begins: Begins, shared: Arc<Shared>) -> Self {
-        Self { at, begins, shared, one: Mutex::default(), many: Mutex::default() }
+    /// The way to where the application listens, for one client.
+    pub(crate) fn new(
+        at: SocketAddr,
+        client: SocketAddr,
+        begins: Begins,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self { at, client, begins, shared, one: Mutex::default(), many: Mutex::default() }
     }
 
     /// Sends a request. A connection that the application has closed meanwhile is made anew, as long as nothing was sent in it.
@@ -129,11 +133,6 @@ impl Application {
     }
 
     async fn connect(&self) -> Result<TcpStream, NoAnswer> {
-        let connected = timeout(CONNECT, TcpStream::connect(self.at)).await;
-        let tcp = connected
-            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            .map_err(NoAnswer::Unreachable)?;
-        prepare(&tcp);
-        Ok(tcp)
+        reach(&self.shared, self.client, self.at).await.map_err(NoAnswer::Unreachable)
     }
 }

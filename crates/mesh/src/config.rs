@@ -107,7 +107,7 @@ pub enum Ports {
 }
 
 /// A port of the workload.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
     /// Where the application listens.
     pub forward: SocketAddr,

@@ -15,27 +15,31 @@ use nullius_intention::Protocol;
 use nullius_model::{Reason as Decision, Timestamp};
 use nullius_policy::ConnectionPermit;
 use nullius_tls::{
-    WorkloadAcceptor, WorkloadError, WorkloadPeer, WorkloadStream,
+    HANDSHAKE_TIMEOUT, Transport, WorkloadAcceptor, WorkloadError, WorkloadPeer, WorkloadStream,
     tcp::{prepare, reset_on_close},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
+pub(crate) use crate::front::Front;
 use crate::{
-    Listener, Port, Ports, Wire,
-    access_log::{Attempt, Direction, Why},
+    Port, Wire, World,
+    access_log::{Attempt, Direction, PLAIN, Why},
     authority,
     copy::{PlainCopy, StreamCopy},
+    first_bytes::{First, SILENCE, look},
+    front::Meets,
     judge::{Call, Judgement, Outcome, Refused, Stage},
     live::{Ended, while_allowed},
-    proxy::Shared,
+    reach::reach,
     requests::Requests,
+    shared::Shared,
     stream_io::StreamIo,
-    tunnel::{self, ALPN_H2, ALPN_HBONE, ALPN_HTTP1, IDLE},
-    world::{View, World},
+    tunnel::{self, ALPN_HBONE, ALPN_TLS, IDLE},
+    world::View,
 };
 
 /// The header of an answer that says why not, as a closed word.
@@ -43,73 +47,67 @@ pub(crate) const WHY: &str = "nullius-reason";
 
 /// Handshakes of one listener at the same time; whoever comes then is turned away at once.
 const HANDSHAKES: usize = 1_024;
-/// How long the application may take to accept.
-const CONNECT: Duration = Duration::from_secs(5);
 /// How long a peer may take to begin HTTP/2.
 const PREFACE: Duration = Duration::from_secs(10);
-/// How long it is waited after the system refused to accept.
-const BREATHER: Duration = Duration::from_millis(50);
 
-/// A listener for other workloads.
+/// A side on which other workloads call this one.
 pub(crate) struct Inbound {
-    listener: Listener,
+    front: Front,
     shared: Arc<Shared>,
     handshakes: Arc<Semaphore>,
-    acceptor: Mutex<Option<(u64, WorkloadAcceptor)>>,
+    acceptors: Mutex<Acceptors>,
+}
+
+/// What new handshakes show, by the protocols that are spoken; the same for all of one generation.
+#[derive(Default)]
+struct Acceptors {
+    generation: u64,
+    all: Vec<(Vec<&'static [u8]>, WorkloadAcceptor)>,
+}
+
+/// Who has connected, and where to.
+#[derive(Clone, Copy)]
+struct Met {
+    client: SocketAddr,
+    /// Where the workload was reached.
+    at: SocketAddr,
 }
 
 /// A connection whose peer is proven.
 struct Proven {
     peer: Arc<WorkloadPeer>,
     generation: u64,
-    client: SocketAddr,
-    /// Where it was reached.
-    local: SocketAddr,
+    met: Met,
     wire: Wire,
 }
 
 impl Inbound {
-    pub(crate) fn new(listener: Listener, shared: Arc<Shared>) -> Arc<Self> {
+    pub(crate) fn new(front: Front, shared: Arc<Shared>) -> Arc<Self> {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-        Arc::new(Self { listener, shared, handshakes, acceptor: Mutex::new(None) })
+        Arc::new(Self { front, shared, handshakes, acceptors: Mutex::default() })
     }
 
-    /// Accepts until the proxy ends.
-    pub(crate) async fn serve(self: Arc<Self>, socket: TcpListener) {
-        loop {
-            let accepted = tokio::select! {
-                () = self.shared.stop.cancelled() => return,
-                accepted = socket.accept() => accepted,
-            };
-            let (tcp, client) = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(listener = &*self.listener.name, %error, "cannot accept");
-                    tokio::time::sleep(BREATHER).await;
-                    continue;
-                }
-            };
-            let client = canonical(client);
-            match Arc::clone(&self.handshakes).try_acquire_owned() {
-                Ok(place) => {
-                    let inbound = Arc::clone(&self);
-                    self.shared.spawn(inbound.connection(tcp, client, place));
-                }
-                Err(_) => {
-                    reset_on_close(&tcp);
-                    self.attempt(client).failed(Why::Overloaded, None);
-                }
-            }
-        }
+    pub(crate) fn name(&self) -> &str {
+        self.front.name()
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
+    /// Takes a connection; who comes where too many are not yet proven is turned away.
+    pub(crate) fn accepted(self: &Arc<Self>, tcp: TcpStream, client: SocketAddr) {
+        match Arc::clone(&self.handshakes).try_acquire_owned() {
+            Ok(place) => self.shared.spawn(Arc::clone(self).connection(tcp, client, place)),
+            Err(_) => {
+                reset_on_close(&tcp);
+                self.attempt(client).failed(Why::Overloaded, None);
+            }
+        }
+    }
+
     fn attempt(&self, client: SocketAddr) -> Attempt {
-        let log = &self.shared.log;
-        Attempt::begin(log, Direction::Inbound, &self.listener.name, client)
+        Attempt::begin(&self.shared.log, Direction::Inbound, self.front.name(), client)
     }
 
     async fn connection(
@@ -120,32 +118,113 @@ impl Inbound {
     ) {
         prepare(&tcp);
         let mut attempt = self.attempt(client);
-        let world = Arc::clone(&self.shared.view().borrow());
+        let at = match tcp.local_addr() {
+            Ok(at) => canonical(at),
+            Err(error) => return attempt.failed(Why::HandshakeFailed, Some(error.to_string())),
+        };
+        let Some(world) = self.shared.world() else {
+            reset_on_close(&tcp);
+            attempt.address = Some(at);
+            return attempt.denied(Why::STALE);
+        };
         attempt.destination = Some(world.tls.id().clone());
-        let (acceptor, local) = match (self.acceptor(&world), tcp.local_addr()) {
-            (Ok(acceptor), Ok(local)) => (acceptor, canonical(local)),
-            (Err(error), _) => {
-                return attempt.failed(Why::HandshakeFailed, Some(error.to_string()));
+        let met = Met { client, at };
+        match self.front.meets(&world.here, client.ip(), at) {
+            Meets::Proof => self.handshake(tcp, met, &world, attempt, place).await,
+            Meets::Probe => {
+                drop(place);
+                self.probe(tcp, met, attempt).await;
             }
-            (_, Err(error)) => {
-                return attempt.failed(Why::HandshakeFailed, Some(error.to_string()));
+            Meets::Refusal(why) => {
+                reset_on_close(&tcp);
+                attempt.address = Some(at);
+                attempt.denied(why);
             }
+            Meets::Either => match self.may_be_silent(met, &world) {
+                MayBeSilent::No => self.either(tcp, met, HANDSHAKE_TIMEOUT, attempt, place).await,
+                MayBeSilent::Yes => self.either(tcp, met, SILENCE, attempt, place).await,
+            },
+        }
+    }
+
+    /// Whether somebody who proves nothing may call and say nothing: then it cannot be waited long for what he would begin with.
+    fn may_be_silent(&self, met: Met, world: &World) -> MayBeSilent {
+        let Some(port) = self.front.port(&world.here, met.at, met.at) else {
+            return MayBeSilent::No;
+        };
+        let call = met.unproven(port.protocol, world.generation);
+        match call.judge(world, Stage::Begins, Timestamp::now()).outcome {
+            Outcome::Allow(_) => MayBeSilent::Yes,
+            Outcome::Deny(_) | Outcome::Requests(_) => MayBeSilent::No,
+        }
+    }
+
+    /// Tells by the first bytes whether somebody wants to prove who he is.
+    async fn either(
+        self: Arc<Self>,
+        tcp: TcpStream,
+        met: Met,
+        silence: Duration,
+        mut attempt: Attempt,
+        place: OwnedSemaphorePermit,
+    ) {
+        let is_ours = |name: &[u8]| name == ALPN_HBONE || name == ALPN_TLS;
+        let first = match look(&tcp, silence).await {
+            Ok(first) => first,
+            Err(error) => return attempt.failed(Why::HandshakeFailed, Some(error.to_string())),
+        };
+        let world = self.shared.world();
+        match (first, world) {
+            (First::Hello(protocols), Some(world))
+                if protocols.iter().any(|name| is_ours(name)) =>
+            {
+                self.handshake(tcp, met, &world, attempt, place).await;
+            }
+            (First::Unfinished, _) => {
+                reset_on_close(&tcp);
+                attempt.address = Some(met.at);
+                attempt.failed(Why::HandshakeTimeout, None);
+            }
+            (First::Hello(_) | First::Other | First::Silence, Some(world)) => {
+                drop(place);
+                let Some(port) = self.front.port(&world.here, met.at, met.at) else {
+                    reset_on_close(&tcp);
+                    return attempt.denied(Why::WrongDestination);
+                };
+                attempt.wire = Some(PLAIN);
+                let call = met.unproven(port.protocol, world.generation);
+                self.bytes(tcp, call, port, met, attempt).await;
+            }
+            (_, None) => {
+                reset_on_close(&tcp);
+                attempt.denied(Why::STALE);
+            }
+        }
+    }
+
+    async fn handshake(
+        self: Arc<Self>,
+        tcp: TcpStream,
+        met: Met,
+        world: &World,
+        mut attempt: Attempt,
+        place: OwnedSemaphorePermit,
+    ) {
+        let acceptor = match self.acceptor(world, met.at) {
+            Ok(acceptor) => acceptor,
+            Err(error) => return attempt.failed(Why::HandshakeFailed, Some(error.to_string())),
         };
         let (stream, peer) = match acceptor.accept(tcp).await {
             Ok(accepted) => accepted,
-            Err(error) => {
-                attempt.failed(why(&error), Some(chain(&error)));
-                return;
-            }
+            Err(error) => return attempt.failed(why(&error), Some(chain(&error))),
         };
         drop(place);
         attempt.source = Some(peer.id.clone());
-        let Some(wire) = self.wire(stream.protocol()) else {
+        let Some(wire) = self.front.wire(met.at, stream.protocol()) else {
             return attempt.failed(Why::NoProtocol, None);
         };
-        attempt.wire = Some(wire);
-        let peer = Arc::new(peer);
-        let proven = Proven { peer, generation: world.generation, client, local, wire };
+        attempt.wire = Some(wire.as_str());
+        let proven = Proven { peer: Arc::new(peer), generation: world.generation, met, wire };
         match wire {
             Wire::Hbone | Wire::Istio => {
                 let handshake = timeout(PREFACE, tunnel::server().handshake(stream)).await;
@@ -160,42 +239,64 @@ impl Inbound {
                 attempt.forget();
                 self.tunnel(connection, Arc::new(proven)).await;
             }
-            Wire::Tls => Arc::clone(&self).plain(stream, &proven, attempt).await,
+            Wire::Tls => {
+                let Some(port) = self.front.port(&world.here, met.at, met.at) else {
+                    return attempt.denied(Why::WrongDestination);
+                };
+                let call = proven.call(met.at.port(), port.protocol);
+                self.bytes(stream, call, port, met, attempt).await;
+            }
         }
     }
 
-    /// What a new handshake shows; the same for all of one generation.
-    fn acceptor(&self, world: &World) -> Result<WorkloadAcceptor, nullius_tls::TlsError> {
-        let mut kept = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((generation, acceptor)) = &*kept
-            && *generation == world.generation
-        {
+    /// What a new handshake shows at an address.
+    fn acceptor(
+        &self,
+        world: &World,
+        at: SocketAddr,
+    ) -> Result<WorkloadAcceptor, nullius_tls::TlsError> {
+        let protocols = self.front.protocols(at);
+        let mut kept = self.acceptors.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.generation != world.generation {
+            *kept = Acceptors { generation: world.generation, all: Vec::new() };
+        }
+        if let Some((_, acceptor)) = kept.all.iter().find(|(of, _)| *of == protocols) {
             return Ok(acceptor.clone());
         }
-        let mut protocols: Vec<&[u8]> = Vec::new();
-        for wire in &self.listener.wires {
-            match (wire, &self.listener.ports) {
-                (Wire::Hbone, _) => protocols.push(ALPN_HBONE),
-                (Wire::Istio, _) => protocols.push(ALPN_H2),
-                (Wire::Tls, Ports::Own(Port { protocol: Protocol::Http, .. })) => {
-                    protocols.extend([ALPN_H2, ALPN_HTTP1]);
-                }
-                (Wire::Tls, Ports::Own(_) | Ports::Named(_)) => {}
-            }
-        }
         let acceptor = world.tls.acceptor(&protocols)?;
-        *kept = Some((world.generation, acceptor.clone()));
+        kept.all.push((protocols, acceptor.clone()));
         Ok(acceptor)
     }
 
-    /// Which wire a protocol stands for; none where it is not spoken here.
-    fn wire(&self, alpn: Option<&[u8]>) -> Option<Wire> {
-        let wire = match alpn {
-            Some(ALPN_HBONE) => Wire::Hbone,
-            Some(ALPN_H2) if self.listener.wires.contains(&Wire::Istio) => Wire::Istio,
-            Some(_) | None => Wire::Tls,
+    /// The kubelet asks whether the pod lives, for as long as it is the one to do so.
+    async fn probe(&self, mut tcp: TcpStream, met: Met, mut attempt: Attempt) {
+        let mut view = self.shared.view();
+        attempt.wire = Some(PLAIN);
+        attempt.address = Some(met.at);
+        let mut local = match reach(&self.shared, met.client, met.at).await {
+            Ok(local) => local,
+            Err(error) => {
+                reset_on_close(&tcp);
+                return attempt.failed(Why::ApplicationUnreachable, Some(error.to_string()));
+            }
         };
-        self.listener.wires.contains(&wire).then_some(wire)
+        attempt.allowed(Why::Probe);
+        let again = |world: &World| match world.here.is_probe(met.client.ip(), met.at) {
+            true => Ok(None),
+            false => Err(Why::Probe),
+        };
+        let ended = {
+            let moved = &attempt.moved;
+            let (out, into) = (&moved.to_source, &moved.to_destination);
+            let copy = PlainCopy::new(&mut local, &mut tcp, out, into);
+            view.mark_changed();
+            while_allowed(copy, &mut view, None, again).await
+        };
+        if ended != Ended::Closed {
+            reset_on_close(&tcp);
+            reset_on_close(&local);
+        }
+        end(&mut attempt, ended);
     }
 
     /// Serves a tunnel until its peer goes, nobody uses it, or the identity is another: then it takes nothing new, and what is
@@ -213,7 +314,9 @@ impl Inbound {
         tick.tick().await;
         let (mut is_leaving, mut is_used) = (false, true);
         let retired = async {
-            let is_other = |world: &Arc<World>| world.generation != proven.generation;
+            let is_other = |world: &Option<Arc<World>>| {
+                world.as_ref().is_none_or(|world| world.generation != proven.generation)
+            };
             tokio::select! {
                 _ = view.wait_for(is_other) => {}
                 () = self.shared.stop.cancelled() => {}
@@ -252,11 +355,15 @@ impl Inbound {
         request: Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
     ) {
-        let mut attempt = self.attempt(proven.client);
-        attempt.wire = Some(proven.wire);
+        let Met { client, at } = proven.met;
+        let mut attempt = self.attempt(client);
+        attempt.wire = Some(proven.wire.as_str());
         attempt.source = Some(proven.peer.id.clone());
         let mut view = self.shared.view();
-        let world = Arc::clone(&view.borrow_and_update());
+        let Some(world) = view.borrow_and_update().clone() else {
+            attempt.denied(Why::STALE);
+            return answer(&mut respond, StatusCode::FORBIDDEN, Why::STALE);
+        };
         attempt.destination = Some(world.tls.id().clone());
         let address = match authority::read(&request) {
             Ok(address) => address,
@@ -266,7 +373,7 @@ impl Inbound {
             }
         };
         attempt.address = Some(address);
-        let Some(port) = self.port(&proven, address) else {
+        let Some(port) = self.front.port(&world.here, at, address) else {
             attempt.denied(Why::WrongDestination);
             return answer(&mut respond, StatusCode::FORBIDDEN, Why::WrongDestination);
         };
@@ -286,11 +393,12 @@ impl Inbound {
                 };
                 let io = StreamIo::new(send, request.into_body());
                 let template = attempt.template();
-                let ended = Requests::serve(Arc::clone(&self), io, call, port, template).await;
+                let served = Requests::serve(Arc::clone(&self), io, call, client, port, template);
+                let ended = served.await;
                 return end(&mut attempt, ended);
             }
         };
-        let mut local = match open(&permit, &call, port).await {
+        let mut local = match self.open(&permit, &call, client, port).await {
             Ok(local) => local,
             Err(error) => {
                 attempt.failed(Why::ApplicationUnreachable, Some(error.to_string()));
@@ -317,39 +425,41 @@ impl Inbound {
         end(&mut attempt, ended);
     }
 
-    /// The application's bytes themselves.
-    async fn plain(
+    /// The application's bytes themselves, inside TLS or not.
+    async fn bytes<S: Transport + Resets>(
         self: Arc<Self>,
-        mut stream: WorkloadStream,
-        proven: &Proven,
+        mut stream: S,
+        call: Call,
+        port: Port,
+        met: Met,
         mut attempt: Attempt,
     ) {
-        let Some(port) = self.port(proven, proven.local) else {
-            return attempt.denied(Why::WrongDestination);
-        };
-        attempt.address = Some(proven.local);
+        attempt.address = Some(met.at);
         let mut view = self.shared.view();
-        let world = Arc::clone(&view.borrow_and_update());
-        let call = proven.call(proven.local.port(), port.protocol);
+        let Some(world) = view.borrow_and_update().clone() else {
+            stream.resets_on_close();
+            return attempt.denied(Why::STALE);
+        };
         let Judgement { outcome, told } = call.judge(&world, Stage::Begins, Timestamp::now());
         attempt.told = told;
         let permit = match outcome {
             Outcome::Allow(permit) => permit,
             Outcome::Deny(refused) => {
-                stream.reset_on_close();
+                stream.resets_on_close();
                 return attempt.denied(refused.into());
             }
             Outcome::Requests(_) => {
                 attempt.allowed(Why::Requests);
-                let template = attempt.template();
-                let ended = Requests::serve(Arc::clone(&self), stream, call, port, template).await;
+                let (inbound, template) = (Arc::clone(&self), attempt.template());
+                let served = Requests::serve(inbound, stream, call, met.client, port, template);
+                let ended = served.await;
                 return end(&mut attempt, ended);
             }
         };
-        let mut local = match open(&permit, &call, port).await {
+        let mut local = match self.open(&permit, &call, met.client, port).await {
             Ok(local) => local,
             Err(error) => {
-                stream.reset_on_close();
+                stream.resets_on_close();
                 return attempt.failed(Why::ApplicationUnreachable, Some(error.to_string()));
             }
         };
@@ -363,29 +473,66 @@ impl Inbound {
         match ended {
             Ended::Closed => {}
             Ended::Broke(_) | Ended::Cut(_) | Ended::Shutdown => {
-                stream.reset_on_close();
+                stream.resets_on_close();
                 reset_on_close(&local);
             }
         }
         end(&mut attempt, ended);
     }
 
-    /// The port of the workload that an address is for; none where it is not this workload's.
-    fn port(&self, proven: &Proven, address: SocketAddr) -> Option<&Port> {
-        if address.ip() != proven.local.ip() {
-            return None;
+    /// Reaches the application, for a call that is permitted.
+    async fn open(
+        &self,
+        permit: &ConnectionPermit,
+        call: &Call,
+        client: SocketAddr,
+        port: Port,
+    ) -> io::Result<TcpStream> {
+        if !call.is_permitted_by(permit) {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "the permit is for another call",
+            ));
         }
-        match &self.listener.ports {
-            Ports::Own(port) => (address.port() == proven.local.port()).then_some(port),
-            Ports::Named(ports) => ports.get(&address.port()),
-        }
+        reach(&self.shared, client, port.forward).await
+    }
+}
+
+/// Whether a client may wait for the server to begin.
+enum MayBeSilent {
+    Yes,
+    No,
+}
+
+/// A connection that can end with a reset when it is dropped: what was cut off must not look like a whole.
+trait Resets {
+    fn resets_on_close(&self);
+}
+
+impl Resets for WorkloadStream {
+    fn resets_on_close(&self) {
+        self.reset_on_close();
+    }
+}
+
+impl Resets for TcpStream {
+    fn resets_on_close(&self) {
+        reset_on_close(self);
+    }
+}
+
+impl Met {
+    /// A call of somebody who proves nothing.
+    fn unproven(self, protocol: Protocol, generation: u64) -> Call {
+        let (address, port) = (self.client.ip(), self.at.port());
+        Call { peer: None, generation, address, port, protocol }
     }
 }
 
 impl Proven {
     fn call(&self, port: u16, protocol: Protocol) -> Call {
-        let (peer, generation) = (Arc::clone(&self.peer), self.generation);
-        Call { peer, generation, address: self.client.ip(), port, protocol }
+        let (peer, generation) = (Some(Arc::clone(&self.peer)), self.generation);
+        Call { peer, generation, address: self.met.client.ip(), port, protocol }
     }
 }
 
@@ -417,19 +564,6 @@ impl From<Refused> for Why {
             Refused::SvidEnded => Self::SvidEnded,
         }
     }
-}
-
-/// Reaches the application, for a call that is permitted.
-async fn open(permit: &ConnectionPermit, call: &Call, port: &Port) -> io::Result<TcpStream> {
-    if !call.is_permitted_by(permit) {
-        return Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "the permit is for another call",
-        ));
-    }
-    let local = timeout(CONNECT, TcpStream::connect(port.forward)).await??;
-    prepare(&local);
-    Ok(local)
 }
 
 /// Ends a CONNECT that comes to nothing.

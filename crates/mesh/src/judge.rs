@@ -3,17 +3,17 @@
 use std::{net::IpAddr, sync::Arc};
 
 use nullius_intention::{Accept, Connection, Protocol};
-use nullius_model::{Explanation, PermissionId, Reason, Timestamp};
+use nullius_model::{Explanation, PermissionId, Reason, SpiffeId, Timestamp};
 use nullius_policy::{Accepted, ConnectionPermit, Shadow, Verdict, Watched, decide_connection};
 use nullius_tls::WorkloadPeer;
 
-use crate::world::World;
+use crate::World;
 
 /// A connection that somebody asks for, and that may live long.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
-    /// Who calls, proven.
-    pub(crate) peer: Arc<WorkloadPeer>,
+    /// Who calls, proven; none where nobody has proven anything.
+    pub(crate) peer: Option<Arc<WorkloadPeer>>,
     /// The generation of bundles by which that was proven.
     pub(crate) generation: u64,
     /// Where the call comes from.
@@ -68,15 +68,17 @@ impl Call {
     /// Judges it by what decides at this moment.
     pub(crate) fn judge(&self, world: &World, stage: Stage, now: Timestamp) -> Judgement {
         let refused = |why| Judgement { outcome: Outcome::Deny(why), told: None };
-        // An SVID may end while a connection lives; nothing new begins with it.
-        if stage == Stage::Begins && now >= self.peer.not_after {
-            return refused(Refused::SvidEnded);
-        }
-        if world.generation != self.generation && world.tls.still_proves(&self.peer).is_err() {
-            return refused(Refused::NoLongerProven);
+        if let Some(peer) = &self.peer {
+            // An SVID may end while a connection lives; nothing new begins with it.
+            if stage == Stage::Begins && now >= peer.not_after {
+                return refused(Refused::SvidEnded);
+            }
+            if world.generation != self.generation && world.tls.still_proves(peer).is_err() {
+                return refused(Refused::NoLongerProven);
+            }
         }
         let connection = Connection {
-            source: Some(&self.peer.id),
+            source: self.source(),
             address: self.address,
             port: self.port,
             protocol: self.protocol,
@@ -101,8 +103,13 @@ impl Call {
         }
     }
 
+    /// Who calls, as far as that is proven.
+    pub(crate) fn source(&self) -> Option<&SpiffeId> {
+        self.peer.as_ref().map(|peer| &peer.id)
+    }
+
     /// Whether a permit is for it.
     pub(crate) fn is_permitted_by(&self, permit: &ConnectionPermit) -> bool {
-        permit.is_for(Some(&self.peer.id), self.address, self.port)
+        permit.is_for(self.source(), self.address, self.port)
     }
 }

@@ -1,6 +1,7 @@
 //! The mesh's data plane: connections between workloads, each proven on both sides and decided at the destination.
 //!
-//! [`Proxy`] has listeners, where others reach its workload over mutual TLS, and upstreams, by which its workload reaches others. The
+//! [`Proxy`] has listeners, where others reach its workload over mutual TLS, and upstreams, by which its workload reaches others.
+//! [`Captured`] is the same for a pod whose connections are led to it, in both directions, without that the pod knows. The
 //! destination decides: who calls is what the certificate has proven, and `nullius-policy` makes the permit without which nothing is
 //! forwarded; where intentions speak of requests, each request is read in one way and needs a permit of its own. What is decided is decided again when intentions, bundles or the identity change, and what is no longer right is
 //! cut. Each attempt leaves a line ([`AccessLogTo`]), also one that never became a connection. [`news`] is what a node is told of its cluster.
@@ -11,8 +12,14 @@ mod access_log;
 mod application;
 mod authority;
 mod bodies;
+mod captured;
 mod config;
 mod copy;
+mod directory;
+mod files;
+mod first_bytes;
+mod front;
+mod hello;
 mod inbound;
 mod judge;
 mod live;
@@ -21,14 +28,23 @@ pub mod news;
 mod outbound;
 mod pool;
 mod proxy;
+mod reach;
 mod requests;
+mod route;
+mod shared;
+mod sockets;
 mod stream_io;
 mod tunnel;
 mod world;
 
-pub use access_log::{End, Why};
+pub use access_log::{AccessLog, AccessLogWriter, End, Why};
+pub use captured::{Captured, CapturedParts};
 pub use config::{
     AccessLogTo, Config, ConfigError, ConfigFault, IdentityFiles, Listener, Port, Ports, Upstream,
     Wire, WorkloadName,
 };
+pub use directory::Directory;
+pub use hello::{Beginning, HELLO_MAX};
 pub use proxy::{Proxy, StartError, Stopped};
+pub use sockets::Sockets;
+pub use world::{Here, PortProtocol, World};

@@ -6,9 +6,10 @@ use nullius_model::Timestamp;
 use tokio::time::sleep;
 
 use crate::{
+    World,
     access_log::{End, Why},
     copy::Broke,
-    world::{View, World},
+    world::View,
 };
 
 /// The longest that is slept at once.
@@ -64,6 +65,7 @@ pub(crate) async fn while_allowed(
             }
         }
         let world = view.borrow_and_update().clone();
+        let Some(world) = world else { return Ended::Cut(Why::STALE) };
         match judge(&world) {
             Ok(end) => ends_at = end,
             Err(why) => return Ended::Cut(why),

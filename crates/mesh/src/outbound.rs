@@ -1,7 +1,9 @@
-//! The source's side: what an application of this workload sends to a local address goes to one destination, once that has proven
-//! to be who is expected there.
+//! The source's side: what an application of this workload sends goes to its destination once that has proven to be who is expected
+//! there; only who is not in the mesh gets it as it is.
 
 use std::{
+    collections::{BTreeSet, HashMap},
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -11,45 +13,62 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Method, Request, StatusCode, Uri};
-use nullius_model::{Reason as Decision, Timestamp};
+use nullius_model::{Reason as Decision, SpiffeId, Timestamp};
 use nullius_tls::{
-    TlsError, WorkloadConnector, WorkloadPeer,
+    TlsError, WorkloadConnector, WorkloadPeer, WorkloadStream,
     tcp::{prepare, reset_on_close},
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::timeout,
-};
+use socket2::SockRef;
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
-    Upstream, Wire,
+    Upstream, Wire, World,
     access_log::{Attempt, Direction, Why},
     copy::{PlainCopy, StreamCopy},
     inbound::{WHY, canonical, end},
     live::{Ended, while_allowed},
-    pool::{self, DialError, Key, Lease},
-    proxy::Shared,
+    pool::{self, CONNECT, DialError, Key, Lease},
+    reach::go_out,
+    route::{Calls, Hop, Over, Route},
+    shared::Shared,
     tunnel::{ALPN_H2, ALPN_HBONE},
-    world::{View, World},
+    world::View,
 };
 
 /// How long a destination may take to answer a CONNECT: it reaches its application meanwhile.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long it is waited after the system refused to accept.
-const BREATHER: Duration = Duration::from_millis(50);
+/// How long who is not in the mesh may take to accept: about as long as the application itself would wait.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Connectors that are kept; where there are more destinations, they are made again.
+const CONNECTORS: usize = 1_024;
 
-/// A local address that leads to one destination.
+/// A side on which this workload calls others.
 pub(crate) struct Outbound {
-    upstream: Upstream,
+    front: Front,
     shared: Arc<Shared>,
-    connector: Mutex<Option<(u64, WorkloadConnector)>>,
+    connectors: Mutex<Connectors>,
+    calls: Arc<Calls>,
 }
 
-/// An open stream in a tunnel.
-struct Opened {
-    send: SendStream<Bytes>,
-    recv: RecvStream,
-    lease: Lease,
+/// What differs between an upstream that somebody wrote and where a pod's connections are led to.
+pub(crate) enum Front {
+    Upstream(Upstream),
+    /// A pod by its name; the ports are those to which connections are led.
+    Pod(Arc<str>, BTreeSet<u16>),
+}
+
+/// What is shown to destinations and believed of them; the same for all of one generation.
+#[derive(Default)]
+struct Connectors {
+    generation: u64,
+    all: HashMap<(&'static [u8], Arc<[SpiffeId]>), WorkloadConnector>,
+}
+
+/// A way to a destination that is open.
+enum Opened {
+    Stream { send: SendStream<Bytes>, recv: RecvStream, lease: Lease },
+    Tls(Box<WorkloadStream>, WorkloadPeer),
+    Plain(TcpStream),
 }
 
 /// Why there is none.
@@ -59,154 +78,222 @@ enum Refused {
     Failed(DialError),
 }
 
+impl Refused {
+    /// Whether it may be another matter with another endpoint of the same Service.
+    fn is_of_one_endpoint(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+
+    fn tell(self, attempt: &mut Attempt) {
+        match self {
+            Self::Denied(why) => {
+                attempt.denied(Why::RefusedByDestination);
+                attempt.say(why);
+            }
+            Self::Failed(DialError { why, detail }) => attempt.failed(why, Some(detail)),
+        }
+    }
+}
+
 impl From<DialError> for Refused {
     fn from(error: DialError) -> Self {
         Self::Failed(error)
     }
 }
 
+impl From<TlsError> for Refused {
+    fn from(error: TlsError) -> Self {
+        Self::Failed(DialError { why: Why::HandshakeFailed, detail: error.to_string() })
+    }
+}
+
 impl Outbound {
-    pub(crate) fn new(upstream: Upstream, shared: Arc<Shared>) -> Arc<Self> {
-        Arc::new(Self { upstream, shared, connector: Mutex::new(None) })
+    pub(crate) fn new(front: Front, shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self { front, shared, connectors: Mutex::default(), calls: Arc::default() })
     }
 
-    /// Accepts until the proxy ends.
-    pub(crate) async fn serve(self: Arc<Self>, socket: TcpListener) {
-        loop {
-            let accepted = tokio::select! {
-                () = self.shared.stop.cancelled() => return,
-                accepted = socket.accept() => accepted,
-            };
-            match accepted {
-                Ok((local, client)) => {
-                    self.shared.spawn(Arc::clone(&self).connection(local, canonical(client)));
-                }
-                Err(error) => {
-                    tracing::warn!(upstream = &*self.upstream.name, %error, "cannot accept");
-                    tokio::time::sleep(BREATHER).await;
-                }
-            }
+    pub(crate) fn name(&self) -> &Arc<str> {
+        match &self.front {
+            Front::Upstream(upstream) => &upstream.name,
+            Front::Pod(name, _) => name,
         }
+    }
+
+    /// Takes a connection of the workload.
+    pub(crate) fn accepted(self: &Arc<Self>, local: TcpStream, client: SocketAddr) {
+        self.shared.spawn(Arc::clone(self).connection(local, client));
     }
 
     async fn connection(self: Arc<Self>, local: TcpStream, client: SocketAddr) {
         prepare(&local);
-        let upstream = &self.upstream;
         let log = &self.shared.log;
-        let mut attempt = Attempt::begin(log, Direction::Outbound, &upstream.name, client);
+        let mut attempt = Attempt::begin(log, Direction::Outbound, self.name(), client);
         let mut view = self.shared.view();
-        let world = Arc::clone(&view.borrow_and_update());
-        attempt.wire = Some(upstream.wire);
-        attempt.source = Some(world.tls.id().clone());
-        attempt.address = Some(upstream.destination);
-        let connector = match self.connector(&world) {
-            Ok(connector) => connector,
-            Err(error) => {
-                reset_on_close(&local);
-                return attempt.failed(Why::HandshakeFailed, Some(error.to_string()));
-            }
-        };
-        match upstream.wire {
-            Wire::Tls => self.plain(local, attempt, &mut view, &world, &connector).await,
-            Wire::Hbone | Wire::Istio => {
-                self.stream(local, attempt, &mut view, &world, &connector).await;
-            }
-        }
-    }
-
-    async fn stream(
-        &self,
-        mut local: TcpStream,
-        mut attempt: Attempt,
-        view: &mut View,
-        world: &World,
-        connector: &WorkloadConnector,
-    ) {
-        let Opened { mut send, mut recv, lease } = match self.open(world, connector).await {
-            Ok(opened) => opened,
-            Err(refused) => {
-                reset_on_close(&local);
-                match refused {
-                    Refused::Denied(why) => {
-                        attempt.denied(Why::RefusedByDestination);
-                        attempt.say(why);
-                    }
-                    Refused::Failed(DialError { why, detail }) => attempt.failed(why, Some(detail)),
-                }
-                return;
-            }
-        };
-        attempt.destination = Some(lease.peer().id.clone());
-        attempt.allowed(Why::Decided(Decision::IntentionMatched));
-        let ended = {
-            let moved = &attempt.moved;
-            let (out, into) = (&moved.to_destination, &moved.to_source);
-            let copy = StreamCopy::new(&mut local, &mut send, &mut recv, out, into);
-            let again = |world: &World| still(lease.peer(), lease.generation(), world);
-            while_allowed(copy, view, None, again).await
-        };
-        if ended != Ended::Closed {
-            send.send_reset(Reason::CANCEL);
+        let Some(world) = view.borrow_and_update().clone() else {
             reset_on_close(&local);
-        }
-        end(&mut attempt, ended);
+            return attempt.denied(Why::STALE);
+        };
+        attempt.source = Some(world.tls.id().clone());
+        let mut route = match self.route(&local, &world, &mut attempt) {
+            Ok(route) => route,
+            Err(why) => {
+                reset_on_close(&local);
+                return attempt.denied(why);
+            }
+        };
+        attempt.service = route.service().cloned();
+        let patience = if attempt.service.is_some() { CONNECT } else { PATIENCE };
+        let mut refused = None;
+        let (hop, opened, _call) = loop {
+            let Some(hop) = route.next(&world, &self.calls) else {
+                reset_on_close(&local);
+                return match refused {
+                    Some(refused) => Refused::tell(refused, &mut attempt),
+                    None => attempt.failed(Why::NoEndpoint, None),
+                };
+            };
+            attempt.wire = Some(hop.over.as_str());
+            attempt.address = Some(hop.destination);
+            let call = self.calls.begin(hop.destination);
+            match self.open(&world, &hop, patience).await {
+                Ok(opened) => break (hop, opened, call),
+                Err(error) if error.is_of_one_endpoint() => refused = Some(error),
+                Err(error) => {
+                    reset_on_close(&local);
+                    return error.tell(&mut attempt);
+                }
+            }
+        };
+        self.carry(local, attempt, &mut view, &world, &hop, opened).await;
     }
 
-    async fn plain(
+    /// Where a connection goes; none where it may not begin.
+    fn route(&self, local: &TcpStream, world: &World, attempt: &mut Attempt) -> Result<Route, Why> {
+        match &self.front {
+            Front::Upstream(upstream) => Ok(Route::of(upstream)),
+            Front::Pod(_, own_ports) => {
+                // Without one nothing was led here.
+                let to = original_destination(local).map_err(|_| Why::ProxyItself)?;
+                attempt.address = Some(to);
+                Route::led(to, world, own_ports)
+            }
+        }
+    }
+
+    /// A way to a place; who is not in the mesh may take some time to accept.
+    async fn open(&self, world: &World, hop: &Hop, patience: Duration) -> Result<Opened, Refused> {
+        let sockets = &*self.shared.sockets;
+        match &hop.over {
+            Over::Plain => {
+                let opened = go_out(sockets, hop.dial, hop.from, patience).await;
+                Ok(Opened::Plain(opened.map_err(DialError::unreachable)?))
+            }
+            Over::Mesh(Wire::Tls, expected) => {
+                let connector = self.connector(world, b"", expected)?;
+                let (stream, peer) = pool::dial(sockets, hop.dial, hop.from, &connector).await?;
+                Ok(Opened::Tls(Box::new(stream), peer))
+            }
+            Over::Mesh(wire, expected) => {
+                let protocol = protocol(*wire);
+                let connector = self.connector(world, protocol, expected)?;
+                self.stream(world, hop, protocol, expected, &connector).await
+            }
+        }
+    }
+
+    /// Moves what is said, for as long as it may be.
+    async fn carry(
         &self,
         mut local: TcpStream,
         mut attempt: Attempt,
         view: &mut View,
         world: &World,
-        connector: &WorkloadConnector,
+        hop: &Hop,
+        opened: Opened,
     ) {
-        let Upstream { dial, source, .. } = &self.upstream;
-        let (mut stream, peer) = match pool::dial(*dial, *source, connector).await {
-            Ok(dialled) => dialled,
-            Err(DialError { why, detail }) => {
-                reset_on_close(&local);
-                return attempt.failed(why, Some(detail));
+        let moved = Arc::clone(&attempt.moved);
+        let (out, into) = (&moved.to_destination, &moved.to_source);
+        let met = Why::Decided(Decision::IntentionMatched);
+        let ended = match opened {
+            Opened::Stream { mut send, mut recv, lease } => {
+                attempt.destination = Some(lease.peer().id.clone());
+                attempt.allowed(met);
+                let ended = {
+                    let copy = StreamCopy::new(&mut local, &mut send, &mut recv, out, into);
+                    let again = |now: &World| still(lease.peer(), lease.generation(), hop, now);
+                    while_allowed(copy, view, None, again).await
+                };
+                if ended != Ended::Closed {
+                    send.send_reset(Reason::CANCEL);
+                }
+                ended
+            }
+            Opened::Tls(mut stream, peer) => {
+                attempt.destination = Some(peer.id.clone());
+                attempt.allowed(met);
+                let ended = {
+                    let copy = PlainCopy::new(&mut local, &mut *stream, out, into);
+                    let again = |now: &World| still(&peer, world.generation, hop, now);
+                    while_allowed(copy, view, None, again).await
+                };
+                if ended != Ended::Closed {
+                    stream.reset_on_close();
+                }
+                ended
+            }
+            Opened::Plain(mut stream) => {
+                attempt.allowed(Why::NotInMesh);
+                let ended = {
+                    let copy = PlainCopy::new(&mut local, &mut stream, out, into);
+                    while_allowed(copy, view, None, |_| Ok(None)).await
+                };
+                if ended != Ended::Closed {
+                    reset_on_close(&stream);
+                }
+                ended
             }
         };
-        attempt.destination = Some(peer.id.clone());
-        attempt.allowed(Why::Decided(Decision::IntentionMatched));
-        let ended = {
-            let moved = &attempt.moved;
-            let (out, into) = (&moved.to_destination, &moved.to_source);
-            let copy = PlainCopy::new(&mut local, &mut stream, out, into);
-            let again = |now: &World| still(&peer, world.generation, now);
-            while_allowed(copy, view, None, again).await
-        };
         if ended != Ended::Closed {
-            stream.reset_on_close();
             reset_on_close(&local);
         }
         end(&mut attempt, ended);
     }
 
     /// A stream for one connection. A tunnel that broke while nobody used it is dialled anew, once: nothing was sent in it.
-    async fn open(&self, world: &World, connector: &WorkloadConnector) -> Result<Opened, Refused> {
-        let upstream = &self.upstream;
+    async fn stream(
+        &self,
+        world: &World,
+        hop: &Hop,
+        protocol: &'static [u8],
+        expected: &Arc<[SpiffeId]>,
+        connector: &WorkloadConnector,
+    ) -> Result<Opened, Refused> {
         let key = Key {
             source: world.tls.id().clone(),
-            expected: Arc::clone(&upstream.expect),
-            to: upstream.dial,
-            from: upstream.source,
-            protocol: protocol(upstream.wire),
+            expected: Arc::clone(expected),
+            to: hop.dial,
+            from: hop.from,
+            protocol,
         };
         let spawn = |task: BoxFuture<'static, ()>| self.shared.spawn(task);
         loop {
             let pool = &self.shared.pool;
             let lease = pool.lease(&key, world.generation, connector, spawn).await?;
-            match self.ask(&lease).await {
+            match ask(&lease, hop.destination).await {
                 Ok((status, send, recv)) if status == StatusCode::OK => {
-                    return Ok(Opened { send, recv: recv.into_body(), lease });
+                    return Ok(Opened::Stream { send, recv: recv.into_body(), lease });
                 }
                 Ok((status, _, response)) => {
                     let why = response.headers().get(WHY).and_then(|why| why.to_str().ok());
                     let why =
                         why.map_or_else(|| status.to_string(), |why| format!("{status}: {why}"));
-                    return Err(Refused::Denied(Some(why)));
+                    return Err(match status {
+                        // Nobody heard anything: another endpoint may be better.
+                        StatusCode::SERVICE_UNAVAILABLE => {
+                            DialError { why: Why::ApplicationUnreachable, detail: why }.into()
+                        }
+                        _ => Refused::Denied(Some(why)),
+                    });
                 }
                 Err(_) if lease.is_reused => lease.give_up(),
                 Err(detail) => {
@@ -217,45 +304,58 @@ impl Outbound {
         }
     }
 
-    async fn ask(
+    /// What is shown to a destination and believed of it.
+    fn connector(
         &self,
-        lease: &Lease,
-    ) -> Result<(StatusCode, SendStream<Bytes>, http::Response<RecvStream>), String> {
-        let authority = self.upstream.destination.to_string();
-        let uri = Uri::builder().authority(authority).build().map_err(|error| error.to_string())?;
-        let mut request = Request::new(());
-        *request.method_mut() = Method::CONNECT;
-        *request.uri_mut() = uri;
-        let asked = async {
-            let mut sender = lease.sender().ready().await?;
-            let (response, send) = sender.send_request(request, false)?;
-            Ok::<_, h2::Error>((response.await?, send))
-        };
-        match timeout(ANSWER, asked).await {
-            Ok(Ok((response, send))) => Ok((response.status(), send, response)),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the destination does not answer".to_owned()),
+        world: &World,
+        protocol: &'static [u8],
+        expected: &Arc<[SpiffeId]>,
+    ) -> Result<WorkloadConnector, TlsError> {
+        let mut kept = self.connectors.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.generation != world.generation || kept.all.len() >= CONNECTORS {
+            *kept = Connectors { generation: world.generation, all: HashMap::new() };
         }
-    }
-
-    /// What is shown to the destination and believed of it; the same for all of one generation.
-    fn connector(&self, world: &World) -> Result<WorkloadConnector, TlsError> {
-        let mut kept = self.connector.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((generation, connector)) = &*kept
-            && *generation == world.generation
-        {
+        let key = (protocol, Arc::clone(expected));
+        if let Some(connector) = kept.all.get(&key) {
             return Ok(connector.clone());
         }
-        let expected = Arc::clone(&self.upstream.expect);
-        let connector = match self.upstream.wire {
-            Wire::Tls => world.tls.connector(expected, &[])?,
-            wire @ (Wire::Hbone | Wire::Istio) => {
-                world.tls.connector(expected, &[protocol(wire)])?
-            }
-        };
-        *kept = Some((world.generation, connector.clone()));
+        let protocols: &[&[u8]] = if protocol.is_empty() { &[] } else { &[protocol] };
+        let connector = world.tls.connector(Arc::clone(expected), protocols)?;
+        kept.all.insert(key, connector.clone());
         Ok(connector)
     }
+}
+
+/// Asks for a stream to an address.
+async fn ask(
+    lease: &Lease,
+    destination: SocketAddr,
+) -> Result<(StatusCode, SendStream<Bytes>, http::Response<RecvStream>), String> {
+    let authority = destination.to_string();
+    let uri = Uri::builder().authority(authority).build().map_err(|error| error.to_string())?;
+    let mut request = Request::new(());
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() = uri;
+    let asked = async {
+        let mut sender = lease.sender().ready().await?;
+        let (response, send) = sender.send_request(request, false)?;
+        Ok::<_, h2::Error>((response.await?, send))
+    };
+    match timeout(ANSWER, asked).await {
+        Ok(Ok((response, send))) => Ok((response.status(), send, response)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the destination does not answer".to_owned()),
+    }
+}
+
+/// Where a connection was going before it was led here.
+fn original_destination(tcp: &TcpStream) -> io::Result<SocketAddr> {
+    let socket = SockRef::from(tcp);
+    let original = match canonical(tcp.local_addr()?).is_ipv4() {
+        true => socket.original_dst_v4()?,
+        false => socket.original_dst_v6()?,
+    };
+    original.as_socket().map(canonical).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn protocol(wire: Wire) -> &'static [u8] {
@@ -266,10 +366,18 @@ fn protocol(wire: Wire) -> &'static [u8] {
     }
 }
 
-/// Whether who is there is still proven.
-fn still(peer: &WorkloadPeer, generation: u64, world: &World) -> Result<Option<Timestamp>, Why> {
-    if generation == world.generation || world.tls.still_proves(peer).is_ok() {
-        return Ok(None);
+/// Whether who is there is still proven, and still there.
+fn still(
+    peer: &WorkloadPeer,
+    generation: u64,
+    hop: &Hop,
+    world: &World,
+) -> Result<Option<Timestamp>, Why> {
+    if generation != world.generation && world.tls.still_proves(peer).is_err() {
+        return Err(Why::NoLongerProven);
     }
-    Err(Why::NoLongerProven)
+    match world.directory.expected(hop.dial.ip()) {
+        Some(there) if !there.contains(&peer.id) => Err(Why::OtherPod),
+        Some(_) | None => Ok(None),
+    }
 }

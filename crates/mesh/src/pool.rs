@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    io,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -21,20 +22,19 @@ use futures::{
 };
 use h2::client::SendRequest;
 use nullius_model::{SpiffeId, Timestamp};
-use nullius_tls::{WorkloadConnector, WorkloadPeer, WorkloadStream, tcp::prepare};
-use tokio::{
-    net::{TcpSocket, TcpStream},
-    time::{Instant, interval_at, timeout},
-};
+use nullius_tls::{WorkloadConnector, WorkloadPeer, WorkloadStream};
+use tokio::time::{Instant, interval_at};
 
 use crate::{
+    Sockets, World,
     access_log::Why,
     inbound::{chain, why},
+    reach::go_out,
     tunnel::{self, IDLE, STREAMS},
 };
 
-/// How long a destination may take to accept.
-const CONNECT: Duration = Duration::from_secs(5);
+/// How long a destination in the mesh may take to accept.
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 /// Dials for one stream: the first may have been for what is retired meanwhile, or be full when it stands.
 const TRIES: usize = 4;
 
@@ -56,9 +56,15 @@ pub(crate) struct DialError {
     pub(crate) detail: String,
 }
 
+impl DialError {
+    pub(crate) fn unreachable(error: io::Error) -> Self {
+        Self { why: Why::Unreachable, detail: error.to_string() }
+    }
+}
+
 /// All tunnels of a proxy.
-#[derive(Default)]
 pub(crate) struct Pool {
+    sockets: Arc<dyn Sockets>,
     slots: Mutex<HashMap<Key, Slot>>,
 }
 
@@ -119,6 +125,10 @@ impl Tunnel {
 }
 
 impl Pool {
+    pub(crate) fn new(sockets: Arc<dyn Sockets>) -> Self {
+        Self { sockets, slots: Mutex::default() }
+    }
+
     /// A place in a tunnel of a generation; where there is none, one is dialled, by `spawn` in a task of its own, so that it
     /// comes to an end also when who asked first goes away.
     pub(crate) async fn lease(
@@ -164,7 +174,7 @@ impl Pool {
         let (pool, connector) = (Arc::clone(self), connector.clone());
         let (tell, told) = tokio::sync::oneshot::channel();
         let task = async move {
-            let dialled = open(&key, generation, &connector).await;
+            let dialled = open(&*pool.sockets, &key, generation, &connector).await;
             let mut driver = None;
             let result = {
                 let mut slots = pool.lock();
@@ -230,11 +240,18 @@ impl Pool {
         self.sweep(key);
     }
 
-    /// Lets go of what nobody shall use any more; it closes with its last stream.
-    pub(crate) fn retire(&self, generation: u64) {
+    /// Lets go of what nobody shall use any more, since it is of another generation or another pod has its address; it closes with its
+    /// last stream. Where nothing is known, nothing is used.
+    pub(crate) fn retire(&self, world: Option<&World>) {
         let now = Timestamp::now();
-        self.lock().retain(|_, slot| {
-            slot.tunnels.retain(|tunnel| tunnel.is_usable(generation, now));
+        self.lock().retain(|key, slot| {
+            slot.tunnels.retain(|tunnel| {
+                world.is_some_and(|world| {
+                    let there = world.directory.expected(key.to.ip());
+                    tunnel.is_usable(world.generation, now)
+                        && there.is_none_or(|there| *there == key.expected)
+                })
+            });
             !slot.tunnels.is_empty() || slot.dial.is_some()
         });
     }
@@ -261,11 +278,12 @@ impl Pool {
 }
 
 async fn open(
+    sockets: &dyn Sockets,
     key: &Key,
     generation: u64,
     connector: &WorkloadConnector,
 ) -> Result<(Arc<Tunnel>, h2::client::Connection<WorkloadStream, Bytes>), DialError> {
-    let (stream, peer) = dial(key.to, key.from, connector).await?;
+    let (stream, peer) = dial(sockets, key.to, key.from, connector).await?;
     let (sender, connection) = tunnel::client(stream)
         .await
         .map_err(|error| DialError { why: Why::TunnelFailed, detail: error.to_string() })?;
@@ -282,27 +300,14 @@ async fn open(
 
 /// Connects, and has it proven who is there.
 pub(crate) async fn dial(
+    sockets: &dyn Sockets,
     to: SocketAddr,
     from: Option<IpAddr>,
     connector: &WorkloadConnector,
 ) -> Result<(WorkloadStream, WorkloadPeer), DialError> {
-    let unreachable =
-        |error: std::io::Error| DialError { why: Why::Unreachable, detail: error.to_string() };
-    let tcp = timeout(CONNECT, connect(to, from))
-        .await
-        .unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
-        .map_err(unreachable)?;
-    prepare(&tcp);
+    let tcp = go_out(sockets, to, from, CONNECT).await.map_err(DialError::unreachable)?;
     connector
         .connect(tcp, to.ip())
         .await
         .map_err(|error| DialError { why: why(&error), detail: chain(&error) })
-}
-
-async fn connect(to: SocketAddr, from: Option<IpAddr>) -> std::io::Result<TcpStream> {
-    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(from) = from {
-        socket.bind(SocketAddr::new(from, 0))?;
-    }
-    socket.connect(to).await
 }

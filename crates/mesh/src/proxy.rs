@@ -1,21 +1,18 @@
 //! The proxy as a whole: it binds everything or starts not at all, serves, and ends in order.
 
-use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, ConfigError,
-    access_log::{AccessLog, Writer},
-    inbound::Inbound,
-    outbound::Outbound,
-    pool::Pool,
-    world::{Reader, View, World},
+    AccessLog, AccessLogWriter, Config, ConfigError, World,
+    files::Reader,
+    inbound::{self, Inbound},
+    outbound::{self, Outbound},
+    shared::{DRAIN, Shared, Side},
+    sockets::OwnNetwork,
 };
-
-/// How long what is open may go on when the proxy is told to end.
-const DRAIN: Duration = Duration::from_secs(20);
 
 /// Why a proxy does not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,44 +41,13 @@ pub enum StartError {
 #[error("nobody looks at the files any more: a defect of this program")]
 pub struct Stopped;
 
-/// What all tasks of a proxy share.
-pub(crate) struct Shared {
-    view: View,
-    pub(crate) log: AccessLog,
-    pub(crate) pool: Arc<Pool>,
-    /// Nothing new begins.
-    pub(crate) stop: CancellationToken,
-    /// Nothing goes on.
-    kill: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Shared {
-    pub(crate) fn view(&self) -> View {
-        self.view.clone()
-    }
-
-    /// Runs a task until it ends or nothing goes on.
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let kill = self.kill.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                biased;
-                () = kill.cancelled() => {}
-                () = task => {}
-            }
-        });
-    }
-}
-
 /// A proxy that listens.
 pub struct Proxy {
     shared: Arc<Shared>,
     reader: Reader,
-    sender: watch::Sender<Arc<World>>,
-    inbound: Vec<(Arc<Inbound>, TcpListener)>,
-    outbound: Vec<(Arc<Outbound>, TcpListener)>,
-    writer: Writer,
+    sender: watch::Sender<Option<Arc<World>>>,
+    listeners: Vec<(Side, TcpListener)>,
+    writer: AccessLogWriter,
     addresses: BTreeMap<String, SocketAddr>,
 }
 
@@ -91,27 +57,20 @@ impl Proxy {
         let config = Arc::new(config);
         let (reader, world) = Reader::first(&config).map_err(StartError::Files)?;
         let (log, writer) = AccessLog::open(&config.access_log).map_err(StartError::AccessLog)?;
-        let (sender, view) = watch::channel(Arc::new(world));
-        let shared = Arc::new(Shared {
-            view,
-            log,
-            pool: Arc::default(),
-            stop: CancellationToken::new(),
-            kill: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        });
-        let mut addresses = BTreeMap::new();
-        let mut inbound = Vec::new();
+        let (sender, view) = watch::channel(Some(Arc::new(world)));
+        let shared = Shared::new(view, log, Arc::new(OwnNetwork));
+        let (mut addresses, mut listeners) = (BTreeMap::new(), Vec::new());
         for listener in &config.listeners {
             let socket = bind(&listener.name, listener.listen, &mut addresses).await?;
-            inbound.push((Inbound::new(listener.clone(), Arc::clone(&shared)), socket));
+            let front = inbound::Front::Listener(listener.clone());
+            listeners.push((Side::In(Inbound::new(front, Arc::clone(&shared))), socket));
         }
-        let mut outbound = Vec::new();
         for upstream in &config.upstreams {
             let socket = bind(&upstream.name, upstream.listen, &mut addresses).await?;
-            outbound.push((Outbound::new(upstream.clone(), Arc::clone(&shared)), socket));
+            let front = outbound::Front::Upstream(upstream.clone());
+            listeners.push((Side::Out(Outbound::new(front, Arc::clone(&shared))), socket));
         }
-        Ok(Self { shared, reader, sender, inbound, outbound, writer, addresses })
+        Ok(Self { shared, reader, sender, listeners, writer, addresses })
     }
 
     /// Where listeners and upstreams listen, by name.
@@ -121,35 +80,18 @@ impl Proxy {
 
     /// Serves until it is told to end; then what is open may go on for a while.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Stopped> {
-        let Self { shared, reader, sender, inbound, outbound, writer, .. } = self;
-        for (inbound, socket) in inbound {
-            shared.spawn(inbound.serve(socket));
+        let Self { shared, reader, sender, listeners, writer, .. } = self;
+        for (side, socket) in listeners {
+            shared.spawn(Arc::clone(&shared).serve(socket, side));
         }
-        for (outbound, socket) in outbound {
-            shared.spawn(outbound.serve(socket));
-        }
-        let mut view = shared.view();
-        let retire = async {
-            while view.changed().await.is_ok() {
-                let generation = view.borrow_and_update().generation;
-                shared.pool.retire(generation);
-            }
-        };
+        let retire = shared.retire();
         let reading = tokio::spawn(reader.run(sender));
         let ended = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
-            () = retire => Err(Stopped),
+            _ = retire => Err(Stopped),
         };
         tracing::info!("take nothing new and let what is open end");
-        shared.stop.cancel();
-        // Tunnels without streams close; others with their last one.
-        shared.pool.retire(u64::MAX);
-        shared.tasks.close();
-        if tokio::time::timeout(DRAIN, shared.tasks.wait()).await.is_err() {
-            tracing::warn!(tasks = shared.tasks.len(), "end what did not end in time");
-        }
-        shared.kill.cancel();
-        shared.tasks.wait().await;
+        shared.drain().await;
         reading.abort();
         drop(shared);
         let finished = tokio::task::spawn_blocking(move || writer.finish());

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -28,7 +29,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Port,
+    Port, World,
     access_log::{Asked, Attempt, End, Why},
     application::{Application, NoAnswer},
     bodies::{AnswerBody, RequestBody},
@@ -37,7 +38,7 @@ use crate::{
     judge::{Call, Judgement, Outcome, Stage, Told},
     live::Ended,
     stream_io::{Begins, Held, see},
-    world::{View, World},
+    world::View,
 };
 
 /// How long a caller may take to begin, and a head to arrive.
@@ -57,7 +58,7 @@ pub(crate) struct Requests {
     call: Call,
     application: Application,
     template: Box<Template>,
-    standing: Mutex<(Arc<World>, Standing)>,
+    standing: Mutex<(Option<Arc<World>>, Standing)>,
     live: Mutex<HashMap<u64, Arc<Running>>>,
     next: AtomicU64,
     /// What goes on by another protocol when HTTP has ended.
@@ -221,19 +222,20 @@ impl Requests {
         inbound: Arc<Inbound>,
         io: impl Transport,
         call: Call,
-        port: &Port,
+        client: SocketAddr,
+        port: Port,
         template: Box<Template>,
     ) -> Ended {
         let mut held = Held::new(io);
         let seen = tokio::time::timeout(HEAD, see(held.clone())).await;
         let Ok(Ok((io, begins))) = seen else { return Ended::Broke(Broke::Mesh) };
         let mut view = inbound.shared().view();
-        let world = Arc::clone(&view.borrow_and_update());
-        let standing = Standing::of(&call, &world, Stage::GoesOn);
+        let world = view.borrow_and_update().clone();
+        let standing = Standing::of(&call, world.as_deref(), Stage::GoesOn);
         let shared = Arc::clone(inbound.shared());
         let stop = shared.stop.clone();
         let requests = Arc::new(Self {
-            application: Application::new(port.forward, begins, shared),
+            application: Application::new(port.forward, client, begins, shared),
             inbound,
             call,
             template,
@@ -286,23 +288,23 @@ impl Requests {
                     if changed.is_err() {
                         return Err(Ended::Shutdown);
                     }
-                    let world = Arc::clone(&view.borrow_and_update());
-                    if let Standing::None(why) = self.again(&world) {
+                    let world = view.borrow_and_update().clone();
+                    if let Standing::None(why) = self.again(world) {
                         return Err(Ended::Cut(why));
                     }
                 }
                 () = tokio::time::sleep(LOOK), if self.has_ends() => {
-                    let world = Arc::clone(&view.borrow());
-                    self.judge_all(&Standing::of(&self.call, &world, Stage::GoesOn));
+                    let world = view.borrow().clone();
+                    self.judge_all(&Standing::of(&self.call, world.as_deref(), Stage::GoesOn));
                 }
             }
         }
     }
 
     /// Judges everything that lives by what decides now.
-    fn again(&self, world: &Arc<World>) -> Standing {
-        let standing = Standing::of(&self.call, world, Stage::GoesOn);
-        *self.lock_standing() = (Arc::clone(world), standing.clone());
+    fn again(&self, world: Option<Arc<World>>) -> Standing {
+        let standing = Standing::of(&self.call, world.as_deref(), Stage::GoesOn);
+        *self.lock_standing() = (world, standing.clone());
         self.judge_all(&standing);
         standing
     }
@@ -328,10 +330,11 @@ impl Requests {
 
     /// How the connection stands now.
     fn standing(&self) -> Standing {
-        let world = Arc::clone(&self.inbound.shared().view().borrow());
+        let world = self.inbound.shared().world();
         let mut kept = self.lock_standing();
-        if !Arc::ptr_eq(&kept.0, &world) {
-            *kept = (Arc::clone(&world), Standing::of(&self.call, &world, Stage::GoesOn));
+        if kept.0.as_ref().map(Arc::as_ptr) != world.as_ref().map(Arc::as_ptr) {
+            let standing = Standing::of(&self.call, world.as_deref(), Stage::GoesOn);
+            *kept = (world, standing);
         }
         kept.1.clone()
     }
@@ -462,8 +465,11 @@ impl Requests {
         if is_websocket {
             say_websocket(&mut parts.headers);
         }
-        let id = format!("URI={}", self.call.peer.id);
-        parts.headers.insert(CLIENT_CERT, HeaderValue::from_str(&id).ok()?);
+        parts.headers.remove(CLIENT_CERT);
+        if let Some(id) = self.call.source() {
+            let id = HeaderValue::from_str(&format!("URI={id}")).ok()?;
+            parts.headers.insert(CLIENT_CERT, id);
+        }
         if !kept.is_http2 {
             let target = parts.uri.path_and_query()?.clone();
             parts.uri = Uri::from(target);
@@ -477,7 +483,7 @@ impl Requests {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_standing(&self) -> MutexGuard<'_, (Arc<World>, Standing)> {
+    fn lock_standing(&self) -> MutexGuard<'_, (Option<Arc<World>>, Standing)> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -489,7 +495,8 @@ impl Running {
 }
 
 impl Standing {
-    fn of(call: &Call, world: &World, stage: Stage) -> Self {
+    fn of(call: &Call, world: Option<&World>, stage: Stage) -> Self {
+        let Some(world) = world else { return Self::None(Why::STALE) };
         let Judgement { outcome, .. } = call.judge(world, stage, Timestamp::now());
         match outcome {
             Outcome::Allow(permit) => Self::All(Arc::new(permit)),

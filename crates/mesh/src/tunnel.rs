@@ -24,6 +24,8 @@ pub(crate) const IDLE: Duration = Duration::from_secs(300);
 
 /// What our name of the protocol says that the port is the application's.
 pub(crate) const ALPN_HBONE: &[u8] = b"nullius-hbone";
+/// The application's bytes inside mutual TLS, for proxies that are not ours at the port of a pod: it tells them from the application's own TLS.
+pub(crate) const ALPN_TLS: &[u8] = b"nullius";
 pub(crate) const ALPN_H2: &[u8] = b"h2";
 pub(crate) const ALPN_HTTP1: &[u8] = b"http/1.1";
 

@@ -1,172 +1,85 @@
-//! What decides at this moment: identity, bundles and rules, swapped as one when a file changes.
+//! What decides at this moment: identity, bundles, rules, and where others are; swapped as one when any of it changes.
 //!
-//! Whoever decides something that lasts subscribes before it decides, so that no change falls between. What cannot be read leaves what
-//! was read before in force, and is told once.
+//! Whoever decides something that lasts subscribes before it decides, so that no change falls between.
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
-use nullius_intention::RuleSet;
-use nullius_model::Timestamp;
+use nullius_intention::{Protocol, RuleSet};
 use nullius_tls::WorkloadTls;
 use tokio::sync::watch;
 
-use crate::{Config, ConfigError, load};
+use crate::Directory;
 
-/// Between two looks at the files. Kubernetes swaps links, which no watch of a file sees.
-const LOOK: Duration = Duration::from_millis(250);
-/// How deep folders are looked at.
-const DEPTH: usize = 8;
-
-/// What decides at this moment.
+/// What decides at this moment, for one workload.
 #[derive(Debug, Clone)]
-pub(crate) struct World {
+pub struct World {
     /// Grows with each new SVID or bundle.
     pub(crate) generation: u64,
     pub(crate) tls: Arc<WorkloadTls>,
     pub(crate) rules: Arc<RuleSet>,
+    pub(crate) here: Arc<Here>,
+    pub(crate) directory: Arc<Directory>,
 }
 
-/// Who looks at what decides.
-pub(crate) type View = watch::Receiver<Arc<World>>;
+/// Who looks at what decides; as long as nothing is known, nothing is let through.
+pub(crate) type View = watch::Receiver<Option<Arc<World>>>;
 
-/// Reads the files, and reads them again.
-pub(crate) struct Reader {
-    config: Arc<Config>,
-    seen: Stamps,
-    /// What was told last of files that cannot be used.
-    told: String,
-}
-
-/// What the system says of the files; other contents have another.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Stamps {
-    identity: Vec<Stamp>,
-    intentions: Vec<Stamp>,
-}
-
-type Stamp = (PathBuf, Option<[i128; 5]>);
-
-impl Reader {
-    /// Reads everything for the first time.
-    pub(crate) fn first(config: &Arc<Config>) -> Result<(Self, World), ConfigError> {
-        let seen = Stamps::take(config);
-        let tls = Arc::new(load::identity(config, Timestamp::now())?);
-        let rules = Arc::new(load::rules(config, tls.id())?);
-        let reader = Self { config: Arc::clone(config), seen, told: String::new() };
-        Ok((reader, World { generation: 0, tls, rules }))
+impl World {
+    /// Puts it together; `generation` grows with each new `tls`, and with nothing else.
+    pub fn new(
+        generation: u64,
+        tls: Arc<WorkloadTls>,
+        rules: Arc<RuleSet>,
+        here: Arc<Here>,
+        directory: Arc<Directory>,
+    ) -> Self {
+        Self { generation, tls, rules, here, directory }
     }
+}
 
-    /// Looks again and again, for as long as anybody cares for what it finds.
-    pub(crate) async fn run(mut self, world: watch::Sender<Arc<World>>) {
-        let mut tick = tokio::time::interval(LOOK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tick.tick().await;
-            let before = Arc::clone(&world.borrow());
-            let looked = tokio::task::spawn_blocking(move || {
-                let after = self.look(&before);
-                (self, after)
-            });
-            let Ok((reader, after)) = looked.await else {
-                tracing::error!("stop looking at files: it panicked");
-                return;
-            };
-            self = reader;
-            if let Some(after) = after {
-                world.send_replace(Arc::new(after));
-            }
+/// The pod itself, as its cluster describes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Here {
+    /// Its addresses.
+    pub addresses: BTreeSet<IpAddr>,
+    /// What is spoken at its ports; of others nothing is known.
+    pub ports: BTreeMap<u16, PortProtocol>,
+    /// The ports that the kubelet asks whether it lives.
+    pub probe_ports: BTreeSet<u16>,
+    /// The addresses of its node.
+    pub node_addresses: BTreeSet<IpAddr>,
+}
+
+/// What a port is said to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum PortProtocol {
+    /// Nobody says.
+    #[default]
+    Auto,
+    /// Something that is not read.
+    Tcp,
+    /// HTTP of any version.
+    Http,
+}
+
+impl Here {
+    /// What is judged by at a port. Where nobody says what is spoken, it is HTTP as soon as requests decide, and otherwise it makes no
+    /// difference: what connections decide passes unread.
+    pub(crate) fn protocol(&self, port: u16) -> Protocol {
+        match self.ports.get(&port).copied().unwrap_or_default() {
+            PortProtocol::Auto | PortProtocol::Http => Protocol::Http,
+            PortProtocol::Tcp => Protocol::Tcp,
         }
     }
 
-    /// What decides from now on, where that is another.
-    fn look(&mut self, before: &World) -> Option<World> {
-        let stamps = Stamps::take(&self.config);
-        let is_retry = !self.told.is_empty();
-        let identity = stamps.identity != self.seen.identity || is_retry;
-        if !identity && stamps.intentions == self.seen.intentions {
-            return None;
-        }
-        self.seen = stamps;
-        match self.read(before, identity) {
-            Ok(after) => {
-                self.told.clear();
-                tracing::info!(
-                    id = %after.tls.id(),
-                    until = %after.tls.not_after(),
-                    intentions = after.rules.len(),
-                    "put changed files in force"
-                );
-                Some(after)
-            }
-            Err(error) => {
-                let told = error.to_string();
-                if told != self.told {
-                    tracing::warn!(error = %told, "keep what was read before: changed files cannot be used");
-                    self.told = told;
-                }
-                None
-            }
-        }
-    }
-
-    fn read(&self, before: &World, identity: bool) -> Result<World, ConfigError> {
-        let (tls, generation) = match identity {
-            true => {
-                (Arc::new(load::identity(&self.config, Timestamp::now())?), before.generation + 1)
-            }
-            false => (Arc::clone(&before.tls), before.generation),
-        };
-        let rules = Arc::new(load::rules(&self.config, tls.id())?);
-        Ok(World { generation, tls, rules })
+    /// Whether the kubelet asks there whether the pod lives.
+    pub(crate) fn is_probe(&self, client: IpAddr, at: SocketAddr) -> bool {
+        self.node_addresses.contains(&client)
+            && self.addresses.contains(&at.ip())
+            && self.probe_ports.contains(&at.port())
     }
 }
-
-impl Stamps {
-    fn take(config: &Config) -> Self {
-        let mut stamps = Self::default();
-        let files = &config.identity;
-        for file in [&files.certificate, &files.key].into_iter().chain(files.bundles.values()) {
-            add(&mut stamps.identity, file, 0);
-        }
-        for path in config.intentions.iter().chain(&config.fleet) {
-            add(&mut stamps.intentions, path, DEPTH);
-        }
-        stamps
-    }
-}
-
-fn add(stamps: &mut Vec<Stamp>, path: &Path, depth: usize) {
-    let metadata = fs::metadata(path).ok();
-    let stamp = metadata.as_ref().map(|it| {
-        let nanos =
-            |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
-        [
-            i128::from(it.dev()),
-            i128::from(it.ino()),
-            i128::from(it.size()),
-            nanos(it.mtime(), it.mtime_nsec()),
-            nanos(it.ctime(), it.ctime_nsec()),
-        ]
-    });
-    stamps.push((path.to_owned(), stamp));
-    if depth == 0 || !metadata.is_some_and(|it| it.is_dir()) {
-        return;
-    }
-    let Ok(entries) = fs::read_dir(path) else { return };
-    let mut below: Vec<PathBuf> = entries
-        .flatten()
-        .filter(|entry| !entry.file_name().to_string_lossy().starts_with('.'))
-        .map(|entry| entry.path())
-        .collect();
-    below.sort();
-    below.iter().for_each(|path| add(stamps, path, depth - 1));
-}
-
-#[cfg(test)]
-mod tests;
