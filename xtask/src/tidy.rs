@@ -20,11 +20,13 @@ use serde_json::Value;
 /// Ring of each crate; `BESIDE` crates are tools and tests, on which no product crate may depend.
 const RINGS: &[(&str, u8)] = &[
     ("nullius-model", 0),
+    ("nullius-fields", 0),
     ("nullius-cel", 1),
     ("nullius-kinds", 1),
     ("nullius-rbac", 1),
     ("nullius-access", 1),
     ("nullius-intention", 1),
+    ("nullius-registration", 1),
     ("nullius-policy", 1),
     ("nullius-audit", 1),
     ("nullius-pki", 2),

@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use nullius_fields::{Faults, Fields, found, shown};
 use nullius_model::Namespace;
 use serde_json::Value as Json;
 
 use crate::{
-    fault::{Faults, shown},
-    fields::{Fields, found},
     intention::{Reach, Tier},
     origin::SYSTEM_NAMESPACE,
 };

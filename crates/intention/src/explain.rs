@@ -1,10 +1,10 @@
 //! Verdicts in words: who decided, what did not fit, and what to do next.
 
+use nullius_fields::shown;
 use nullius_model::{Explanation, Reason};
 
 use crate::{
     accept::{Accept, By, Verdict},
-    fault::shown,
     intention::Verb,
     matchers::Token,
     permission::Fit,

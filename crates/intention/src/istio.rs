@@ -8,11 +8,11 @@ mod policy;
 
 use std::collections::BTreeMap;
 
+use nullius_fields::Fault;
 use nullius_model::{API_VERSION, IntentionDestination, IntentionSpec, Permissive, Timestamp};
 use serde_json::{Value as Json, json};
 
 use crate::{
-    fault::Fault,
     intention::Intention,
     origin::{Home, Origin, SYSTEM_NAMESPACE},
 };

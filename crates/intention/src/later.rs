@@ -1,5 +1,7 @@
 //! Fields that belong to what this version does not have: refused by name, never ignored.
 
+use nullius_fields::Faults;
+
 /// Paths without indices, and what they belong to.
 const FIELDS: [(&str, &str); 17] = [
     ("spec.openapi", "checks of requests against the schema of an API"),
@@ -24,17 +26,12 @@ const FIELDS: [(&str, &str); 17] = [
     ),
 ];
 
+/// None yet, and these fields are refused by name.
+pub(crate) fn faults() -> Faults {
+    Faults::new(plane)
+}
+
 /// What a field belongs to.
-pub(crate) fn plane(path: &str) -> Option<&'static str> {
-    let mut bare = String::with_capacity(path.len());
-    let mut inside = false;
-    for c in path.chars() {
-        match c {
-            '[' => inside = true,
-            ']' => inside = false,
-            _ if !inside => bare.push(c),
-            _ => {}
-        }
-    }
-    FIELDS.iter().find(|(field, _)| *field == bare).map(|(_, plane)| *plane)
+fn plane(path: &str) -> Option<&'static str> {
+    FIELDS.iter().find(|(field, _)| *field == path).map(|(_, plane)| *plane)
 }

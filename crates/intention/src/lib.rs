@@ -10,8 +10,6 @@ mod accept;
 mod condition;
 mod destination;
 mod explain;
-mod fault;
-mod fields;
 mod intention;
 mod istio;
 mod later;
@@ -26,11 +24,11 @@ mod requests;
 mod set;
 mod source;
 
+pub use nullius_fields::{Fault, nearest};
+
 pub use accept::{Accept, By, Connection, Protocol, Ruling, Stand, Verdict, View};
 pub use destination::{Destination, Workload};
 pub use explain::{explain_connection, explain_request};
-pub use fault::Fault;
-pub use fields::nearest;
 pub use intention::{Intention, Reach, Rule, Tier};
 pub use istio::{Imported, ImportedIntention, Istio, Remark, import_istio};
 pub use local::Destinations;

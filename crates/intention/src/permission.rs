@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
+use nullius_fields::{Faults, Fields, Item, found, shown};
 use nullius_model::{IntentionAction, PermissionId};
 use serde_json::Value as Json;
 
 use crate::{
     accept::Facts,
     condition::{Condition, Held},
-    fault::{Faults, shown},
-    fields::{Fields, Item, found},
     matchers::{
         ClaimMatcher, HeaderMatcher, HostMatcher, JwtMatcher, PathMatcher, Sense, Token, Values,
         Whole,

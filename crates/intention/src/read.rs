@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use nullius_fields::{Fault, Faults, Fields, Item, shown};
 use nullius_model::{
     API_VERSION, IntentionAction, IntentionAudit, IntentionMode, Namespace, ObjectName,
     PermissionId, Timestamp,
@@ -11,9 +12,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     destination::{Destination, ports},
-    fault::{Fault, Faults, shown},
-    fields::{Fields, Item},
     intention::{Audit, Intention, Origins, Permissive, Rule, Tier, Verb},
+    later,
     origin::{Home, Origin, SYSTEM_NAMESPACE},
     permission::Permission,
     source::Subject,
@@ -29,7 +29,7 @@ impl Intention {
     ///
     /// Every field that is wrong.
     pub fn read(object: &Json, origin: Origin, home: &Home) -> Result<Self, Vec<Fault>> {
-        let faults = Faults::default();
+        let faults = later::faults();
         let read = read(object, origin, home, &faults);
         match read {
             Some(intention) if faults.count() == 0 => Ok(intention),

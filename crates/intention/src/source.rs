@@ -3,12 +3,11 @@
 use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
+use nullius_fields::{Fields, shown};
 use nullius_model::{Namespace, SpiffeId, TrustDomain};
 
 use crate::{
     destination::{is_subdomain, not_an_account},
-    fault::shown,
-    fields::Fields,
     origin::Home,
 };
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use nullius_fields::Fault;
 use nullius_model::{
     IntentionAction, IntentionPath, IntentionPermission, IntentionSource, IntentionSpec,
 };
@@ -10,7 +11,6 @@ use super::{
     Imported, ImportedIntention, Place, Remark, destination,
     policy::{Entry, Policy, Who},
 };
-use crate::fault::Fault;
 
 /// Policies for the same workloads.
 #[derive(Debug, Default)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
+use nullius_fields::{Fault, Faults, Fields, shown};
 use nullius_model::{
     IntentionAction, IntentionClaim, IntentionHeader, IntentionJwt, IntentionPath,
     IntentionPermission, SpiffeId,
@@ -10,10 +11,7 @@ use nullius_model::{
 use serde_json::{Value as Json, json};
 
 use super::{Istio, Place};
-use crate::{
-    fault::{Fault, Faults, shown},
-    fields::Fields,
-};
+use crate::later;
 
 /// Whom a rule is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,7 +111,7 @@ fn target<'a>(object: &'a Json, istio: &Istio, faults: &Faults) -> Target<'a> {
 impl Policy {
     /// Reads it; where something in it cannot be carried over, whom it is for and every fault.
     pub(super) fn read(object: &Json, istio: &Istio) -> Result<(Place, Self), (Place, Vec<Fault>)> {
-        let faults = Faults::default();
+        let faults = later::faults();
         let Target { name, place, spec } = target(object, istio, &faults);
         let own = object.pointer("/metadata/namespace").and_then(Json::as_str).unwrap_or("default");
         let nothing = json!({});
@@ -444,7 +442,7 @@ fn pattern(value: &str) -> String {
 impl Peer {
     /// Reads it.
     pub(super) fn read(object: &Json, istio: &Istio) -> Result<Self, Vec<Fault>> {
-        let faults = Faults::default();
+        let faults = later::faults();
         let Target { name, place, spec } = target(object, istio, &faults);
         let mode = |value: Option<&Json>, field: &str, inherited: bool| match value
             .and_then(|value| value.get("mode"))

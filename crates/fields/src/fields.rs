@@ -2,13 +2,10 @@
 
 use serde_json::{Map, Value as Json};
 
-use crate::{
-    fault::{Faults, shown},
-    later,
-};
+use crate::fault::{Faults, shown};
 
 /// A mapping and where it stands.
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     map: &'a Map<String, Json>,
     path: String,
     known: Vec<&'static str>,
@@ -16,14 +13,16 @@ pub(crate) struct Fields<'a> {
 }
 
 /// A value and where it stands.
-pub(crate) struct Item<'a> {
-    pub(crate) path: String,
-    pub(crate) value: &'a Json,
+pub struct Item<'a> {
+    /// Where it stands, `spec.sources[0]`.
+    pub path: String,
+    /// The value.
+    pub value: &'a Json,
 }
 
 impl<'a> Fields<'a> {
     /// The fields of a value, which must be a mapping.
-    pub(crate) fn of(value: &'a Json, path: &str, faults: &'a Faults) -> Option<Self> {
+    pub fn of(value: &'a Json, path: &str, faults: &'a Faults) -> Option<Self> {
         match value {
             Json::Object(map) => {
                 Some(Self { map, path: path.to_owned(), known: Vec::new(), faults })
@@ -36,28 +35,28 @@ impl<'a> Fields<'a> {
     }
 
     /// Where a field stands.
-    pub(crate) fn at(&self, name: &str) -> String {
+    pub fn at(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     /// Notes a fault in a field.
-    pub(crate) fn wrong(&self, name: &str, message: impl Into<String>) {
+    pub fn wrong(&self, name: &str, message: impl Into<String>) {
         self.faults.add(&self.at(name), message);
     }
 
     /// Notes a fault of the mapping as a whole.
-    pub(crate) fn wrong_here(&self, message: impl Into<String>) {
+    pub fn wrong_here(&self, message: impl Into<String>) {
         self.faults.add(&self.path, message);
     }
 
     /// The value of a field; `null` stands for none.
-    pub(crate) fn value(&mut self, name: &'static str) -> Option<&'a Json> {
+    pub fn value(&mut self, name: &'static str) -> Option<&'a Json> {
         self.known.push(name);
         self.map.get(name).filter(|value| !value.is_null())
     }
 
     /// Text, which must not be empty.
-    pub(crate) fn text(&mut self, name: &'static str) -> Option<&'a str> {
+    pub fn text(&mut self, name: &'static str) -> Option<&'a str> {
         let value = self.value(name)?;
         match value.as_str() {
             Some("") => {
@@ -73,7 +72,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Truth.
-    pub(crate) fn truth(&mut self, name: &'static str) -> Option<bool> {
+    pub fn truth(&mut self, name: &'static str) -> Option<bool> {
         let value = self.value(name)?;
         let truth = value.as_bool();
         if truth.is_none() {
@@ -83,11 +82,7 @@ impl<'a> Fields<'a> {
     }
 
     /// One of some words.
-    pub(crate) fn word<T: Copy>(
-        &mut self,
-        name: &'static str,
-        words: &[(&'static str, T)],
-    ) -> Option<T> {
+    pub fn word<T: Copy>(&mut self, name: &'static str, words: &[(&'static str, T)]) -> Option<T> {
         let text = self.text(name)?;
         if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
             return Some(*meaning);
@@ -98,7 +93,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The items of a list, which must not be empty where it stands.
-    pub(crate) fn items(&mut self, name: &'static str) -> Vec<Item<'a>> {
+    pub fn items(&mut self, name: &'static str) -> Vec<Item<'a>> {
         let Some(value) = self.value(name) else { return Vec::new() };
         let Json::Array(items) = value else {
             self.wrong(name, format!("expected a list, found {}", found(value)));
@@ -113,7 +108,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Texts of a list, none of them empty.
-    pub(crate) fn texts(&mut self, name: &'static str) -> Vec<(String, &'a str)> {
+    pub fn texts(&mut self, name: &'static str) -> Vec<(String, &'a str)> {
         let items = self.items(name);
         let text = |item: Item<'a>| match item.value.as_str() {
             Some("") => {
@@ -131,15 +126,15 @@ impl<'a> Fields<'a> {
     }
 
     /// Whether a field stands, without reading it.
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.map.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// Tells every field that nobody has asked for.
-    pub(crate) fn finish(self) {
+    pub fn finish(self) {
         for name in self.map.keys().filter(|name| !self.known.contains(&name.as_str())) {
             let path = self.at(name);
-            let told = match later::plane(&path) {
+            let told = match (self.faults.later)(&without_indices(&path)) {
                 Some(plane) => format!("it belongs to {plane}, which this version does not have"),
                 None => match nearest(name, self.known.iter().copied()) {
                     Some(near) => format!("unknown field; did you mean `{near}`?"),
@@ -152,8 +147,22 @@ impl<'a> Fields<'a> {
     }
 }
 
+fn without_indices(path: &str) -> String {
+    let mut bare = String::with_capacity(path.len());
+    let mut inside = false;
+    for c in path.chars() {
+        match c {
+            '[' => inside = true,
+            ']' => inside = false,
+            _ if !inside => bare.push(c),
+            _ => {}
+        }
+    }
+    bare
+}
+
 /// What a value is, in words.
-pub(crate) fn found(value: &Json) -> String {
+pub fn found(value: &Json) -> String {
     match value {
         Json::Null => "nothing".to_owned(),
         Json::Bool(truth) => format!("`{truth}`"),

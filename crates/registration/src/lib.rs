@@ -1,0 +1,18 @@
+//! Which pod has which identities: the default one that every enrolled pod has, and what `WorkloadIdentity` objects of its namespace add.
+//!
+//! [`WorkloadIdentity::read`] takes an object strictly, [`identities`] says what a pod has. An identity is for a pod, for one of its
+//! containers, or for processes of it; nobody outside the hub gives one that is not of the pod's own namespace.
+
+#![forbid(unsafe_code)]
+
+mod dns;
+mod identity;
+mod later;
+mod object;
+mod pod;
+mod template;
+
+pub use identity::{Identity, identities};
+pub use nullius_fields::Fault;
+pub use object::{JWT_TTL, WorkloadIdentity, X509_TTL};
+pub use pod::{Container, Owner, Pod};
