@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -26,8 +26,9 @@ pub(crate) struct ServicePort {
 
 impl Directory {
     /// A Service (`NAMESPACE/NAME`) has an address and a port, and behind it these endpoints that are ready; it stands in place of
-    /// what was there.
-    pub fn put_service(&mut self, at: SocketAddr, name: Arc<str>, endpoints: Vec<SocketAddr>) {
+    /// what was there. An endpoint that stands for no pod's address, as loopback or what clouds tell machines, is none.
+    pub fn put_service(&mut self, at: SocketAddr, name: Arc<str>, mut endpoints: Vec<SocketAddr>) {
+        endpoints.retain(|endpoint| endpoint.port() != 0 && is_elsewhere(endpoint.ip()));
         self.services.insert(at, Arc::new(ServicePort { name, endpoints }));
     }
 
@@ -53,5 +54,60 @@ impl Directory {
     /// Whom to expect at an address, in the form in which it is asked for; none where no pod of the mesh is.
     pub(crate) fn expected(&self, address: IpAddr) -> Option<&Arc<[SpiffeId]>> {
         self.pods.get(&address)
+    }
+}
+
+/// Where clouds give credentials of the machine to whoever asks.
+const METADATA: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+];
+
+/// Whether credentials of the machine are to be had there.
+pub(crate) fn is_metadata(address: IpAddr) -> bool {
+    METADATA.contains(&address)
+}
+
+/// Whether somebody else may be at an address.
+fn is_elsewhere(address: IpAddr) -> bool {
+    let is_link_local = match address {
+        IpAddr::V4(four) => four.is_link_local() || four.is_broadcast(),
+        IpAddr::V6(six) => six.is_unicast_link_local() || six.to_ipv4_mapped().is_some(),
+    };
+    let is_own = address.is_loopback() || address.is_unspecified() || address.is_multicast();
+    !is_own && !is_link_local && !is_metadata(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_service_leads_to_the_pod_itself_or_to_the_machine() {
+        let at = SocketAddr::from(([10, 96, 0, 1], 80));
+        let mut directory = Directory::default();
+        let endpoints = [
+            "127.0.0.1:15001",
+            "[::1]:80",
+            "0.0.0.0:80",
+            "[::]:80",
+            "169.254.169.254:80",
+            "[fd00:ec2::254]:80",
+            "[::ffff:169.254.169.254]:80",
+            "169.254.1.1:80",
+            "[fe80::1]:80",
+            "224.0.0.1:80",
+            "[ff02::1]:80",
+            "255.255.255.255:80",
+            "10.0.0.5:0",
+            "10.0.0.5:80",
+            "[fd77::5]:80",
+        ];
+        let read = |text: &str| text.parse().unwrap_or(at);
+        directory.put_service(at, "shop/orders".into(), endpoints.into_iter().map(read).collect());
+        let kept = directory.service(at).map(|it| it.endpoints.clone()).unwrap_or_default();
+        assert_eq!(kept, [read("10.0.0.5:80"), read("[fd77::5]:80")]);
+        directory.remove_service(at);
+        assert!(directory.service(at).is_none());
     }
 }

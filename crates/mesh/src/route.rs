@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,18 +11,12 @@ use nullius_model::SpiffeId;
 use crate::{
     Upstream, Wire, World,
     access_log::{PLAIN, Why},
-    directory::ServicePort,
+    directory::{ServicePort, is_metadata},
     reach::random,
 };
 
 /// Endpoints of one Service that are dialled for one connection.
 const DIALS: usize = 3;
-/// Where clouds give credentials of the machine to whoever asks.
-const METADATA: [IpAddr; 2] = [
-    IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 169, 254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-];
-
 /// One place that a connection may go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hop {
@@ -98,7 +92,7 @@ impl Route {
         if is_here && own_ports.contains(&to.port()) {
             return Err(Why::ProxyItself);
         }
-        if METADATA.contains(&to.ip()) {
+        if is_metadata(to.ip()) {
             return Err(Why::MetadataAddress);
         }
         let service = world.directory.service(to).cloned();

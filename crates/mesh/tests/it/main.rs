@@ -3,6 +3,10 @@
 
 mod attacks;
 mod calls;
+mod captured;
+mod captured_attacks;
 mod changes;
+mod fuzz;
+mod pods;
 mod requests;
 mod world;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
@@ -38,19 +38,24 @@ type Body = BoxBody<Bytes, Infallible>;
 /// An HTTP application, which tells what it was asked.
 async fn http() -> (Application, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&asked);
-    let application = Application::new(move |stream| {
+    (Application::new(serves(Arc::clone(&asked))).await, asked)
+}
+
+/// Answers requests, and tells what it was asked.
+pub(crate) fn serves(
+    seen: Arc<Mutex<Vec<String>>>,
+) -> impl Fn(TcpStream) -> BoxFuture<'static, ()> {
+    move |stream| {
         let seen = Arc::clone(&seen);
-        async move {
-            let service = service_fn(move |request| answer(request, Arc::clone(&seen)));
+        let service = service_fn(move |request| answer(request, Arc::clone(&seen)));
+        let serving = async move {
             // Whoever asked may be gone.
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
-        }
-    })
-    .await;
-    (application, asked)
+        };
+        serving.boxed()
+    }
 }
 
 async fn answer(
@@ -138,7 +143,7 @@ impl Pair {
 }
 
 /// Sends bytes and reads until an answer's head is there, and what follows it by its length.
-async fn exchange(stream: &mut TcpStream, bytes: &str) -> String {
+pub(crate) async fn exchange(stream: &mut TcpStream, bytes: &str) -> String {
     stream.write_all(bytes.as_bytes()).await.unwrap();
     let mut all = Vec::new();
     loop {
@@ -162,7 +167,7 @@ async fn exchange(stream: &mut TcpStream, bytes: &str) -> String {
     }
 }
 
-fn get(target: &str) -> String {
+pub(crate) fn get(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: orders.shop\r\n\r\n")
 }
 
@@ -251,9 +256,8 @@ async fn http2_inside_keeps_streams_and_trailers_apart() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_two_servers_could_read_in_two_ways_is_400_and_reaches_nobody() {
-    let pair = pair("hbone").await;
+/// Requests that two servers could read in two ways.
+pub(crate) fn ambiguous() -> Vec<String> {
     let request = |line: &str, rest: &str| format!("{line} HTTP/1.1\r\nHost: orders\r\n{rest}\r\n");
     let targets = [
         "/orders/../admin",
@@ -290,7 +294,13 @@ async fn what_two_servers_could_read_in_two_ways_is_400_and_reaches_nobody() {
     }
     sent.push("GET /orders HTTP/1.1\r\n\r\n".to_owned());
     sent.push("CONNECT orders:80 HTTP/1.1\r\nHost: orders\r\n\r\n".to_owned());
-    for bytes in &sent {
+    sent
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_two_servers_could_read_in_two_ways_is_400_and_reaches_nobody() {
+    let pair = pair("hbone").await;
+    for bytes in &ambiguous() {
         let mut stream = pair.dial().await;
         // What follows would be another request for somebody who sees another end.
         let answered = exchange(

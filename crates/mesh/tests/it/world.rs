@@ -99,7 +99,7 @@ impl Domain {
 /// A chain and its key.
 pub(crate) struct Shown {
     pub(crate) chain: Vec<CertificateDer<'static>>,
-    key: Vec<u8>,
+    pub(crate) key: Vec<u8>,
 }
 
 fn pem(label: &str, der: &[u8]) -> String {
@@ -276,7 +276,18 @@ impl Application {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0", serve).await
+    }
+
+    /// Serves each connection to an address with a function.
+    pub(crate) async fn at<F>(
+        address: &str,
+        serve: impl Fn(TcpStream) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let socket = TcpListener::bind(address).await.unwrap();
         let address = socket.local_addr().unwrap();
         let came = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&came);
