@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Most {
     pub(crate) strangers: usize,
     pub(crate) known: usize,
+    /// Of one who has said who it is.
+    pub(crate) of_one: usize,
 }
 
 /// All places; clones share them.
@@ -40,9 +42,17 @@ struct Held {
 }
 
 struct Holder {
-    source: IpAddr,
+    source: Source,
     /// Makes the holder go.
     go: CancellationToken,
+}
+
+/// Whose places are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Address(IpAddr),
+    /// Who has said who it is, wherever it comes from.
+    Named(Box<str>),
 }
 
 /// The place of one connection, which goes with the value.
@@ -89,6 +99,15 @@ impl Places {
 impl Place {
     /// Its holder is no stranger.
     pub(crate) fn make_known(&self) {
+        self.know(None);
+    }
+
+    /// Its holder is no stranger, and is somebody: neighbours with many places do not count for it.
+    pub(crate) fn make_known_as(&self, who: &str) {
+        self.know(Some(who));
+    }
+
+    fn know(&self, who: Option<&str>) {
         // Each review says it again.
         if self.is_known() || self.is_known.swap(true, Ordering::AcqRel) {
             return;
@@ -96,8 +115,13 @@ impl Place {
         let mut held = self.places.held();
         // One that has to go already has none any more.
         if let Some(holder) = held.strangers.remove(&self.number) {
-            let holder = Holder { go: self.leave.clone(), ..holder };
+            let source = who.map_or(holder.source, |who| Source::Named(who.into()));
+            let is_named = matches!(source, Source::Named(_));
+            let holder = Holder { go: self.leave.clone(), source: source.clone() };
             held.known.insert(self.number, holder);
+            if is_named {
+                leave_oldest(&mut held.known, &source, self.places.0.most.of_one);
+            }
             make_room(&mut held.known, self.places.0.most.known, self.number);
         }
         drop(held);
@@ -122,14 +146,23 @@ impl Drop for Place {
     }
 }
 
+/// Makes the oldest of one source go where it has too many.
+fn leave_oldest(holders: &mut BTreeMap<u64, Holder>, source: &Source, most: usize) {
+    let mut own = holders.iter().filter(|(_, holder)| holder.source == *source);
+    let Some((&oldest, _)) = own.next().filter(|_| own.count() >= most) else { return };
+    if let Some(holder) = holders.remove(&oldest) {
+        holder.go.cancel();
+    }
+}
+
 /// Makes one go where there are too many; never the one that has just come.
 fn make_room(holders: &mut BTreeMap<u64, Holder>, most: usize, newest: u64) {
     if holders.len() <= most {
         return;
     }
-    let mut by_source: BTreeMap<IpAddr, (usize, u64)> = BTreeMap::new();
+    let mut by_source: BTreeMap<&Source, (usize, u64)> = BTreeMap::new();
     for (number, holder) in holders.iter().filter(|(number, _)| **number != newest) {
-        by_source.entry(holder.source).or_insert((0, *number)).0 += 1;
+        by_source.entry(&holder.source).or_insert((0, *number)).0 += 1;
     }
     // The newest counts for its source, so that nobody gains by coming again.
     if let Some(counted) = holders.get(&newest).and_then(|newest| by_source.get_mut(&newest.source))
@@ -138,26 +171,27 @@ fn make_room(holders: &mut BTreeMap<u64, Holder>, most: usize, newest: u64) {
     }
     let worst =
         by_source.values().max_by_key(|(count, oldest)| (*count, std::cmp::Reverse(*oldest)));
-    let Some(holder) = worst.and_then(|(_, oldest)| holders.remove(oldest)) else { return };
+    let worst = worst.map(|(_, oldest)| *oldest);
+    let Some(holder) = worst.and_then(|oldest| holders.remove(&oldest)) else { return };
     holder.go.cancel();
 }
 
 /// Addresses of one source: a machine has a whole network of those of version 6.
-fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
+fn source(address: IpAddr) -> Source {
+    Source::Address(match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
             Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
         }
         address => address,
-    }
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MOST: Most = Most { strangers: 3, known: 2 };
+    const MOST: Most = Most { strangers: 3, known: 2, of_one: 2 };
 
     fn from(last: u8) -> IpAddr {
         IpAddr::from([10, 0, 0, last])
@@ -212,6 +246,25 @@ mod tests {
     }
 
     #[test]
+    fn who_says_who_it_is_has_few_places_and_takes_none_of_its_neighbours() {
+        let places = Places::new(Most { strangers: 3, known: 4, of_one: 3 });
+        let known = |who: &str| {
+            // All come from one network.
+            let place = take(&places, from(1));
+            place.make_known_as(who);
+            place
+        };
+        let quiet = known("a");
+        let many: Vec<Place> = (0..20).map(|_| known("b")).collect();
+        let stay: Vec<bool> = many.iter().map(|place| !place.leave.is_cancelled()).collect();
+        assert_eq!(stay.iter().filter(|stays| **stays).count(), 3);
+        assert!(stay[17..].iter().all(|stays| *stays), "the youngest stay");
+        let other = known("c");
+        assert!(!quiet.leave.is_cancelled() && !other.leave.is_cancelled());
+        assert!(many[17].leave.is_cancelled(), "who has most makes room");
+    }
+
+    #[test]
     fn who_lost_its_place_gets_none_by_showing_something_later() {
         let places = Places::new(MOST);
         let first = take(&places, from(1));
@@ -230,6 +283,6 @@ mod tests {
             (0..9).map(|last| take(&places, address(&format!("2001:db8:0:2::{last}")))).collect();
         assert!(!quiet.cut.is_cancelled());
         assert!(many.iter().filter(|place| !place.cut.is_cancelled()).count() == 2);
-        assert_eq!(source(address("::ffff:10.0.0.7")), from(7));
+        assert_eq!(source(address("::ffff:10.0.0.7")), Source::Address(from(7)));
     }
 }

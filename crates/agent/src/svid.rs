@@ -87,7 +87,7 @@ pub async fn run_identity(
     let fleet = Fleet::new(&api, account.clone())?;
     let registry = Arc::new(RwLock::new(Registry::new(domain.clone())));
     let reviewer = Reviewer::new(&api, account.clone())?;
-    let callers = Callers::new(&settings.cluster, reviewer, fleet.clone(), Arc::clone(&registry));
+    let callers = Callers::new(&settings.cluster, reviewer, Arc::clone(&registry));
     let issuing = follow(&fleet, registry, callers, standing.clone(), counted.clone(), &mut tasks);
 
     let shown = Shown::default();
@@ -181,6 +181,9 @@ impl Issuing {
         let count = i64::try_from(registry.count()).unwrap_or(i64::MAX);
         drop(registry);
         self.meters.entries.set((), count);
+        if !touched.is_empty() {
+            self.callers.hear();
+        }
         self.news.tell(touched);
     }
 }

@@ -40,8 +40,8 @@ pub use random::{constant_time_eq, random_bits, random_bytes, random_token, sha2
 pub use root::{AGENT_CERTIFICATE_TTL, HUB_CERTIFICATE_TTL, InfraRoot, RootError};
 pub use seal::{KeyOrigin, KeySource, SealError, Sealer};
 pub use service_account::{
-    IssuerKeys, JwksError, PodIdentity, ServiceAccountIdentity, ServiceAccountTokenError,
-    service_account_token_end,
+    IssuerKeys, JwksError, PodIdentity, ServiceAccountClaim, ServiceAccountIdentity,
+    ServiceAccountTokenError,
 };
 pub use serving::{
     CallerCertificate, SERVING_AUTHORITY_TTL, SERVING_CERTIFICATE_TTL, ServingAuthority,

@@ -194,15 +194,38 @@ struct Claims {
     kubernetes: KubernetesClaim,
 }
 
-/// When a ServiceAccount token says that it ends. Nothing is verified: who needs a proof asks the API server.
-pub fn service_account_token_end(token: &str) -> Option<Timestamp> {
-    #[derive(Deserialize)]
-    struct End {
-        exp: i64,
+/// What a ServiceAccount token says of itself. Nothing is verified: it tells who is not worth a question to the API server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceAccountClaim {
+    /// For whom it is.
+    pub audiences: Vec<String>,
+    /// `system:serviceaccount:NAMESPACE:NAME`.
+    pub subject: String,
+    /// The pod that it is bound to.
+    pub pod: Option<PodIdentity>,
+    /// Name and UID of the node of that pod; API servers before 1.30 do not say.
+    pub node: Option<(String, Option<String>)>,
+    /// When it ends.
+    pub ends: Timestamp,
+}
+
+impl ServiceAccountClaim {
+    /// Reads it; nothing where this is no token of a ServiceAccount.
+    pub fn read(token: &str) -> Option<Self> {
+        let compact = Compact::split(token, TOKEN_MAX).ok()?;
+        let claims: Claims = serde_json::from_slice(&compact.payload_json().ok()?).ok()?;
+        let KubernetesClaim { pod, node, .. } = claims.kubernetes;
+        Some(Self {
+            audiences: match claims.aud {
+                Audiences::One(one) => vec![one],
+                Audiences::Many(many) => many,
+            },
+            subject: claims.sub,
+            pod: pod.map(|Reference { name, uid }| PodIdentity { name, uid }),
+            node: node.map(|node| (node.name, node.uid)),
+            ends: Timestamp::from_second(claims.exp).ok()?,
+        })
     }
-    let compact = Compact::split(token, TOKEN_MAX).ok()?;
-    let end: End = serde_json::from_slice(&compact.payload_json().ok()?).ok()?;
-    Timestamp::from_second(end.exp).ok()
 }
 
 #[derive(Deserialize)]
@@ -238,6 +261,7 @@ struct Reference {
 #[derive(Deserialize)]
 struct NodeReference {
     name: String,
+    uid: Option<String>,
 }
 
 impl Claims {

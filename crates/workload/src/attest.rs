@@ -119,11 +119,15 @@ impl Attestor {
     fn read(&self, peer: &Peer) -> Result<Facts, AttestError> {
         let status = peer.read("status")?;
         let (uid, gid) = procfs::owner(&status).ok_or(PeerError::Malformed("status"))?;
-        let place = match cgroup::place(&peer.read("cgroup")?, &self.cgroup_root)? {
+        Ok(Facts { uid, gid, place: self.place(peer)?, executable: self.executable(peer)? })
+    }
+
+    /// Where a process runs.
+    pub(crate) fn place(&self, peer: &Peer) -> Result<Place, AttestError> {
+        Ok(match cgroup::place(&peer.read("cgroup")?, &self.cgroup_root)? {
             Place::Host if !shares_namespaces(peer)? => Place::OtherContainer,
             place => place,
-        };
-        Ok(Facts { uid, gid, place, executable: self.executable(peer)? })
+        })
     }
 
     /// What runs there; nothing where this process may not see it.

@@ -98,10 +98,7 @@ impl Caller {
 
     /// Takes a request from the caller's allowance.
     pub(crate) fn count(&self) -> Result<(), Status> {
-        match self.place.may_ask() {
-            true => Ok(()),
-            false => Err(Status::resource_exhausted("too many requests; wait before the next")),
-        }
+        if self.place.may_ask() { Ok(()) } else { Err(too_often()) }
     }
 
     pub(crate) fn stream(&self) -> Result<StreamPlace, Status> {
@@ -130,7 +127,7 @@ impl Caller {
         let now = match looked {
             Ok(Ok(now)) => now,
             Ok(Err(error)) => {
-                tracing::info!(%error, "deny a caller that cannot be attested");
+                tracing::debug!(%error, "deny a caller that cannot be attested");
                 return Err(Status::permission_denied(error.to_string()));
             }
             Err(_) => return Err(Status::internal("the caller could not be looked at")),
@@ -145,6 +142,10 @@ impl Caller {
             }
         }
     }
+}
+
+pub(crate) fn too_often() -> Status {
+    Status::resource_exhausted("too many requests; wait before the next")
 }
 
 /// Who somebody is, in words.

@@ -23,6 +23,7 @@ mod selector;
 mod serve;
 mod unfinished;
 pub mod wire;
+mod words;
 
 pub use attest::{Attestor, Executable, Facts};
 pub use authority::{AuthorityMender, Mended};
@@ -37,4 +38,5 @@ pub use keep::{Held, Holdings, keep, wait_after};
 pub use request::{AskError, JwtAsk, SecretsAsk, ValidateAsk};
 pub use selector::{ParseSelectorError, Selector};
 pub use serve::{Limits, bind, serve};
-pub use unfinished::Unfinished;
+pub use unfinished::{Measured, Room, Unfinished};
+pub use words::Words;

@@ -21,7 +21,7 @@ use nullius_proto::{
 };
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -32,24 +32,27 @@ use crate::{
     api::Api,
     attest::{AttestError, Attestor},
     authority::Mended,
-    caller::{Caller, Process},
+    caller::{Caller, Process, too_often},
     issuer::Issuer,
     jwt::Tokens,
     keep::Holdings,
     peer::Peer,
     sds::Secrets,
     unfinished::Unfinished,
+    words::Words,
 };
 
 /// Bytes of a request that is read: a JWT-SVID to verify is the longest.
 const REQUEST_MAX: usize = 32 * 1024;
 /// The same of Envoy, which tells everything of itself.
 const DISCOVERY_MAX: usize = 64 * 1024;
-/// Requests of a connection that are read at the same time.
-const UNFINISHED: usize = 16;
-const HEADERS_MAX: u32 = 16 * 1024;
-/// Streams of HTTP/2 beyond those that stay open: for what is answered at once, and to say that there are too many.
-const BESIDE: u32 = 64;
+const HEADERS_MAX: u32 = 8 * 1024;
+/// Streams of HTTP/2 of one connection.
+const STREAMS: u32 = 128;
+/// Bytes of a connection that nobody has read yet, and of a stream that a caller does not fetch.
+const WINDOW: u32 = 64 * 1024;
+/// Lines a minute of the log about callers of whom nothing is known.
+const WORDS: u32 = 10;
 /// How long nothing is accepted after the system had no room.
 const NO_ROOM: Duration = Duration::from_millis(100);
 
@@ -105,7 +108,7 @@ struct Shared {
     holdings: watch::Receiver<Option<Arc<Holdings>>>,
     tokens: Arc<Tokens>,
     accounts: Arc<Accounts>,
-    limits: Limits,
+    unknown: Words,
 }
 
 /// Serves the Workload API and Envoy's secret discovery until it is told to stop.
@@ -123,9 +126,8 @@ pub async fn serve(
         holdings,
         tokens: Arc::new(Tokens::new(issuer, clock)),
         accounts: Accounts::new(limits),
-        limits,
+        unknown: Words::new(WORDS),
     });
-    let room = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -141,53 +143,51 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            tracing::warn!(
-                connections = limits.connections,
-                "refuse a caller: too many are connected"
-            );
-            continue;
-        };
-        connections.spawn(connection(stream, Arc::clone(&shared), permit, stop.clone()));
+        connections.spawn(connection(stream, Arc::clone(&shared), stop.clone()));
     }
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(
-    stream: UnixStream,
-    shared: Arc<Shared>,
-    _permit: OwnedSemaphorePermit,
-    stop: CancellationToken,
-) {
-    let holdings = shared.holdings.borrow().clone();
-    let peer = match Peer::of(&stream) {
-        Ok(peer) => peer,
+async fn connection(stream: UnixStream, shared: Arc<Shared>, stop: CancellationToken) {
+    // Whose it is costs few reads and no wait, so that it is counted before anything is done for it.
+    let found = Peer::of(&stream).map_err(AttestError::from).and_then(|peer| {
+        let place = shared.attestor.place(&peer)?;
+        Ok((Holder::of(&place, peer.owner.0), peer))
+    });
+    let (holder, peer) = match found {
+        Ok(found) => found,
         Err(error) => {
-            tracing::info!(%error, "refuse a caller that is not known");
+            if let Some(left_out) = shared.unknown.take() {
+                tracing::info!(%error, left_out, "refuse a caller that is not known");
+            }
             return;
         }
     };
+    let place = match shared.accounts.connect(holder.clone()) {
+        Ok(place) => place,
+        Err(why) => {
+            if let Some(left_out) = shared.accounts.word(&holder) {
+                tracing::info!(?holder, %why, left_out, "refuse a connection");
+            }
+            return;
+        }
+    };
+    let holdings = shared.holdings.borrow().clone();
     let attestor = Arc::clone(&shared.attestor);
     let looked: Result<Result<Process, AttestError>, _> =
         tokio::task::spawn_blocking(move || Process::of(peer, attestor, holdings.as_deref())).await;
     let process = match looked {
         Ok(Ok(process)) => Arc::new(process),
         Ok(Err(error)) => {
-            tracing::info!(%error, "refuse a caller that cannot be attested");
+            if let Some(left_out) = shared.accounts.word(&holder) {
+                tracing::info!(?holder, %error, left_out, "refuse a caller that cannot be attested");
+            }
             return;
         }
         Err(_) => return,
     };
-    let holder = Holder::of(&process.first());
-    let Some(place) = shared.accounts.connect(holder.clone()) else {
-        let most = shared.limits.connections_of_one;
-        tracing::info!(?holder, most, "refuse a connection of a caller who has too many");
-        return;
-    };
-    if !place.may_ask() {
-        tracing::info!(?holder, "refuse a connection of a caller who connects too often");
-        return;
-    }
+    let cut = place.cut.clone();
+    let counted = Arc::clone(&place);
     let caller = Arc::new(Caller::new(Arc::clone(&process), shared.holdings.clone(), place));
     let tokens = Arc::clone(&shared.tokens);
     let api = SpiffeWorkloadApiServer::new(Api { caller: Arc::clone(&caller), tokens })
@@ -195,13 +195,16 @@ async fn connection(
     let secrets = SecretDiscoveryServiceServer::new(Secrets { caller })
         .max_decoding_message_size(DISCOVERY_MAX);
     let routes = Routes::new(api).add_service(secrets).prepare();
-    let service = Unfinished::new(TowerToHyperService::new(routes), UNFINISHED);
-    let streams = u32::try_from(shared.limits.streams_of_one).unwrap_or(u32::MAX);
-    let streams = streams.saturating_add(BESIDE);
+    let service = Unfinished::new(TowerToHyperService::new(routes), move || {
+        counted.room().ok_or_else(too_often)
+    });
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(streams)
+        .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEADERS_MAX)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buf_size(WINDOW as usize)
         .serve_connection(TokioIo::new(Mended::new(stream)), service);
     let mut served = std::pin::pin!(served);
     tokio::select! {
@@ -213,6 +216,7 @@ async fn connection(
             // What is asked by now is answered; streams have no end of their own.
             let _ = tokio::time::timeout(LAST_ANSWERS, served).await;
         }
+        () = cut.cancelled() => tracing::debug!(?holder, "end a connection to make room for others"),
         // Whoever else holds the socket is not who was attested.
         () = process.peer.ended() => tracing::debug!("end the connection of a caller that has ended"),
     }

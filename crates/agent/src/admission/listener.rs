@@ -28,7 +28,7 @@ use crate::{
     places::{Most, Place, Places},
 };
 
-const MOST: Most = Most { strangers: 64, known: 256 };
+const MOST: Most = Most { strangers: 64, known: 256, of_one: 256 };
 /// From the connection to the first request that names the path.
 const STRANGER: Duration = Duration::from_secs(10);
 /// A connection without requests. API servers end theirs after 90 seconds: they are to be the first.

@@ -1,48 +1,71 @@
 //! Which node calls: the token that it shows is the API server's to judge, its pod and its node are looked up here.
 //!
-//! What the API server said of a token counts for a minute at most; pod and node are looked at again on each call.
+//! What a token says of itself is judged first, though nothing of it is proven: whoever names no part of a node that is known is
+//! nobody, and costs the API server nothing. What the API server said counts for a minute at most; pod and node are looked at
+//! again on each call.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
-use nullius_kube::{
-    NODE_NAMESPACE,
-    identity::{Fleet, Reviewed, Reviewer},
-};
+use nullius_kube::identity::{Reviewed, Reviewer};
 use nullius_model::{ClusterName, Timestamp};
-use nullius_pki::{service_account_token_end, sha256};
+use nullius_pki::{ServiceAccountClaim, sha256};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, timeout, timeout_at},
+};
 use tonic::{Status, metadata::MetadataMap};
 
-use super::registry::{NotANode, ProvenNode, Registry, judge};
+use super::registry::{NotANode, ProvenNode, Registry};
+use crate::places::Place;
 
 /// How long what the API server said of a token counts.
 const REMEMBERED: Duration = Duration::from_secs(60);
-/// Tokens that are remembered.
-const TOKENS: usize = 4_096;
-/// Questions to the API server at the same time.
+/// Tokens of one pod that are remembered: the kubelet replaces them while calls are under way.
+const TOKENS_OF_ONE: usize = 4;
+/// Pods of which something is remembered before what is over is thrown away.
+const PODS: usize = 1_024;
+/// Questions to the API server at the same time, for those who are known and for those who are not yet.
 const QUESTIONS: usize = 16;
-/// A question is answered within so long.
+/// A question is answered within so long, and so long it waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Watches tell of a pod so long after it was scheduled, at the latest.
+const NEWS: Duration = Duration::from_secs(2);
+/// Strangers that wait for news of their pod.
+const WAITING: usize = 64;
 
+type Name = Box<str>;
 type Digest = [u8; 32];
+type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// Finds out who calls.
 pub(crate) struct Callers {
     audience: String,
     reviewer: Reviewer,
-    fleet: Fleet,
     registry: Arc<RwLock<Registry>>,
-    known: Mutex<HashMap<Digest, Known>>,
-    questions: Semaphore,
+    /// By the UID of the pod: nobody's tokens take the room of another's.
+    remembered: Mutex<HashMap<Name, VecDeque<Remembered>>>,
+    /// One question about a pod at a time, for its connections that are known and for those that are not yet.
+    turns: Mutex<HashMap<(Name, Standing), Turn>>,
+    known: Semaphore,
+    strangers: Semaphore,
+    waiting: Semaphore,
+    news: watch::Sender<()>,
 }
 
-#[derive(Clone)]
-struct Known {
+/// Whether a connection has proven a node before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Standing {
+    Known,
+    Stranger,
+}
+
+struct Remembered {
+    digest: Digest,
     token: Arc<Reviewed>,
     until: Instant,
 }
@@ -60,34 +83,45 @@ impl Callers {
     pub(crate) fn new(
         cluster: &ClusterName,
         reviewer: Reviewer,
-        fleet: Fleet,
         registry: Arc<RwLock<Registry>>,
     ) -> Self {
         Self {
             audience: audience(cluster),
             reviewer,
-            fleet,
             registry,
-            known: Mutex::default(),
-            questions: Semaphore::new(QUESTIONS),
+            remembered: Mutex::default(),
+            turns: Mutex::default(),
+            known: Semaphore::new(QUESTIONS),
+            strangers: Semaphore::new(QUESTIONS),
+            waiting: Semaphore::new(WAITING),
+            news: watch::Sender::new(()),
         }
     }
 
+    /// Pods or nodes are others than before.
+    pub(crate) fn hear(&self) {
+        self.news.send_replace(());
+    }
+
     /// Who calls, or why that is nobody.
-    pub(crate) async fn prove(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
+    pub(crate) async fn prove(
+        &self,
+        metadata: &MetadataMap,
+        place: &Place,
+    ) -> Result<Caller, Status> {
         let token =
             bearer(metadata).ok_or_else(|| nobody("show a token: `authorization: Bearer`"))?;
-        // What is over, or no token, is not worth a question.
-        let ends = service_account_token_end(token.expose_secret());
-        let ends = ends.filter(|ends| Timestamp::now() < *ends);
-        let ends =
-            ends.ok_or_else(|| nobody("the token is none of a ServiceAccount, or has ended"))?;
-        let token = self.review(&token).await?;
-        let node = match self.judge(&token) {
-            Ok(node) => node,
-            Err(why) if why.may_be_news() => self.look_again(&token).await?,
-            Err(why) => return Err(nobody(&why.to_string())),
-        };
+        let claim = ServiceAccountClaim::read(token.expose_secret());
+        let claim = claim.filter(|claim| Timestamp::now() < claim.ends);
+        let claim =
+            claim.ok_or_else(|| nobody("the token is none of a ServiceAccount, or has ended"))?;
+        let ends = claim.ends;
+        let claim = claimed(claim);
+        self.may_be_true(&claim).await?;
+        let standing = if place.is_known() { Standing::Known } else { Standing::Stranger };
+        let pod = claim.pod_uid.unwrap_or_default().into_boxed_str();
+        let token = self.review(&token, pod, standing).await?;
+        let node = self.judge(&token).map_err(|why| nobody(&why.to_string()))?;
         Ok(Caller { node, ends, token })
     }
 
@@ -105,60 +139,110 @@ impl Callers {
         registry.judge(token, &self.audience)
     }
 
-    /// The pod or the node may be newer than what the watches have told.
-    async fn look_again(&self, token: &Reviewed) -> Result<ProvenNode, Status> {
-        let _turn = self.turn().await?;
-        let name = token.pod_name.as_deref().unwrap_or_default();
-        let pod = self.fleet.pod(NODE_NAMESPACE, name).await.map_err(unavailable)?;
-        let node = pod.as_ref().and_then(|pod| pod.node.clone());
-        let node = match node {
-            Some(node) => self.fleet.node(&node).await.map_err(unavailable)?,
-            None => None,
-        };
-        let uid = node.as_ref().map(|node| node.uid.as_ref());
-        judge(token, &self.audience, pod.as_ref(), uid).map_err(|why| nobody(&why.to_string()))
+    /// Whether somebody would be a node if what they say is true. The pod may be newer than what the watches have told.
+    async fn may_be_true(&self, claim: &Reviewed) -> Result<(), Status> {
+        if !self.registry.read().unwrap_or_else(PoisonError::into_inner).is_complete() {
+            return Err(Status::unavailable("the agent is starting; ask again"));
+        }
+        let mut news = self.news.subscribe();
+        match self.judge(claim) {
+            Ok(_) => return Ok(()),
+            Err(why) if !why.may_be_news() => return Err(nobody(&why.to_string())),
+            Err(_) => {}
+        }
+        let busy = |_| Status::unavailable("too many wait for news of their pod; ask again");
+        let _waits = self.waiting.try_acquire().map_err(busy)?;
+        let until = Instant::now() + NEWS;
+        loop {
+            let is_over = !matches!(timeout_at(until, news.changed()).await, Ok(Ok(())));
+            match self.judge(claim) {
+                Ok(_) => return Ok(()),
+                Err(why) if is_over => return Err(nobody(&why.to_string())),
+                Err(_) => {}
+            }
+        }
     }
 
-    /// What the API server says of a token.
-    async fn review(&self, token: &SecretString) -> Result<Arc<Reviewed>, Status> {
+    /// What the API server says of a token that names a pod.
+    async fn review(
+        &self,
+        token: &SecretString,
+        pod: Name,
+        standing: Standing,
+    ) -> Result<Arc<Reviewed>, Status> {
         let digest = sha256(token.expose_secret().as_bytes());
-        let now = Instant::now();
-        let known = self.known().get(&digest).filter(|known| now < known.until).cloned();
-        if let Some(known) = known {
-            return Ok(known.token);
+        if let Some(known) = self.recall(&pod, &digest) {
+            return Ok(known);
         }
-        let _turn = self.turn().await?;
-        let asked = self.reviewer.review(token, &self.audience);
-        let said = tokio::time::timeout(PATIENCE, asked).await;
+        let busy = || Status::unavailable("too many nodes prove themselves at the same time");
+        let turn = self.turn(&pod, standing);
+        let _turn = timeout(PATIENCE, turn.lock()).await.map_err(|_| busy())?;
+        // Whoever had the turn before may have asked about the same.
+        if let Some(known) = self.recall(&pod, &digest) {
+            return Ok(known);
+        }
+        let questions = match standing {
+            Standing::Known => &self.known,
+            Standing::Stranger => &self.strangers,
+        };
+        let question = timeout(PATIENCE, questions.acquire()).await;
+        let _question = question.map_err(|_| busy())?.map_err(|_| busy())?;
+        let said = timeout(PATIENCE, self.reviewer.review(token, &self.audience)).await;
         let said = said.map_err(|_| Status::unavailable("the API server does not answer"))?;
         let Some(token) = said.map_err(unavailable)? else {
             return Err(nobody("the API server does not know the token, or not for this audience"));
         };
         let token = Arc::new(token);
-        let mut known = self.known();
-        if known.len() >= TOKENS {
-            known.retain(|_, known| now < known.until);
-        }
-        if known.len() < TOKENS {
-            known.insert(digest, Known { token: Arc::clone(&token), until: now + REMEMBERED });
+        if self.judge(&token).is_ok() {
+            self.remember(pod, digest, &token);
         }
         Ok(token)
     }
 
-    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Status> {
-        let turn = tokio::time::timeout(PATIENCE, self.questions.acquire()).await;
-        let busy = || Status::unavailable("too many nodes prove themselves at the same time");
-        turn.map_err(|_| busy())?.map_err(|_| busy())
+    fn recall(&self, pod: &str, digest: &Digest) -> Option<Arc<Reviewed>> {
+        let now = Instant::now();
+        let remembered = lock(&self.remembered);
+        let known = remembered.get(pod)?.iter().find(|known| known.digest == *digest)?;
+        (now < known.until).then(|| Arc::clone(&known.token))
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn remember(&self, pod: Name, digest: Digest, token: &Arc<Reviewed>) {
+        let now = Instant::now();
+        let mut remembered = lock(&self.remembered);
+        if remembered.len() >= PODS {
+            remembered.retain(|_, tokens| tokens.iter().any(|known| now < known.until));
+        }
+        let tokens = remembered.entry(pod).or_default();
+        tokens.retain(|known| now < known.until && known.digest != digest);
+        if tokens.len() >= TOKENS_OF_ONE {
+            tokens.pop_front();
+        }
+        let (token, until) = (Arc::clone(token), now + REMEMBERED);
+        tokens.push_back(Remembered { digest, token, until });
+    }
+
+    fn turn(&self, pod: &str, standing: Standing) -> Turn {
+        let mut turns = lock(&self.turns);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry((pod.into(), standing)).or_default())
     }
 }
 
 /// For whom the tokens of nodes are.
 pub(crate) fn audience(cluster: &ClusterName) -> String {
     format!("nullius-agent:{cluster}")
+}
+
+fn claimed(claim: ServiceAccountClaim) -> Reviewed {
+    let ServiceAccountClaim { audiences, subject, pod, node, .. } = claim;
+    let (pod_name, pod_uid) = pod.map(|pod| (pod.name, pod.uid)).unzip();
+    let (node_name, node_uid) = node.unzip();
+    let node_uid = node_uid.flatten();
+    Reviewed { username: subject, audiences, pod_name, pod_uid, node_name, node_uid }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn bearer(metadata: &MetadataMap) -> Option<SecretString> {

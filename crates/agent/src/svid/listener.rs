@@ -11,7 +11,7 @@ use nullius_model::{Clock, SpiffeId, SystemClock, Timestamp, Ttl};
 use nullius_pki::{PrivateKey, workload::SvidRequest};
 use nullius_proto::node_v1::identity_server::IdentityServer;
 use nullius_tls::{OpenAcceptor, WorkloadTls};
-use nullius_workload::{Unfinished, wire::REGISTRATIONS_MAX};
+use nullius_workload::{Room, Unfinished, wire::REGISTRATIONS_MAX};
 use tokio::{
     net::{TcpListener, TcpStream},
     time::Instant,
@@ -30,16 +30,23 @@ use crate::{
 };
 
 /// One connection of each node, and one more while its part is replaced.
-const MOST: Most = Most { strangers: 128, known: 4_096 };
+const MOST: Most = Most { strangers: 128, known: 4_096, of_one: 8 };
 /// From the connection to the first call of a node.
 const STRANGER: Duration = Duration::from_secs(10);
-const STREAMS: u32 = 256;
+/// Requests of a connection at the same time; more wait at the node.
+const STREAMS: u32 = 32;
+/// Bytes of the head of a request: a token is most of it.
+const HEAD_MAX: u32 = 16 * 1024;
 /// Bytes of a message that a node sends.
 const MESSAGE_MAX: usize = 16 * 1024;
-/// Requests of a connection that are read, and asked about, at the same time.
+/// Bytes of a connection that nobody has read yet.
+const WINDOW: u32 = 64 * 1024;
+/// Requests of a node's connection that are read, and asked about, at the same time. A stranger has one.
 const UNFINISHED: usize = 8;
 /// What was begun is answered within so long.
 const DRAIN: Duration = Duration::from_secs(5);
+/// A stranger's goodbye takes no longer.
+const FAREWELL: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(30);
 const OWN_LIFE: Ttl = Ttl::from_secs(3_600);
 
@@ -148,13 +155,19 @@ async fn talk(tcp: TcpStream, acceptor: &OpenAcceptor, issuing: Arc<Issuing>, pl
     let server = IdentityServer::new(service)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(REGISTRATIONS_MAX);
-    let service = Unfinished::new(TowerToHyperService::new(Routes::new(server)), UNFINISHED);
+    let (stranger, known) =
+        (Room::new(1, MESSAGE_MAX), Room::new(UNFINISHED, UNFINISHED * MESSAGE_MAX));
+    let whose = Arc::clone(&place);
+    let room = move || Ok(if whose.is_known() { known.clone() } else { stranger.clone() });
+    let service = Unfinished::new(TowerToHyperService::new(Routes::new(server)), room);
     let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(STREAMS)
-        .max_header_list_size(32 * 1024)
+        .max_header_list_size(HEAD_MAX)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let stays_a_stranger = async {
@@ -169,5 +182,9 @@ async fn talk(tcp: TcpStream, acceptor: &OpenAcceptor, issuing: Arc<Issuing>, pl
         () = stays_a_stranger => return,
     }
     serving.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(DRAIN, serving).await;
+    let patience = if place.is_known() { DRAIN } else { FAREWELL };
+    let _ = tokio::time::timeout(patience, serving).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ use nullius_proto::{
     },
 };
 use nullius_workload::{
-    Registered as OnNode,
+    Registered as OnNode, Words,
     wire::{Told, write_registrations},
 };
 use secrecy::ExposeSecret as _;
@@ -50,6 +50,8 @@ const PER_SECOND: f64 = 50.0;
 const STREAMS: usize = 8;
 const AUDIENCES: usize = 16;
 const AUDIENCE_BYTES: usize = 512;
+/// Lines a minute of the log about those who are refused.
+const WORDS: u32 = 30;
 
 type Name = Box<str>;
 
@@ -64,6 +66,7 @@ pub(crate) struct Issuing {
     pub(crate) hears: Box<dyn Fn() -> bool + Send + Sync>,
     pub(crate) stop: CancellationToken,
     pace: Pace,
+    refusals: Words,
 }
 
 impl Issuing {
@@ -84,6 +87,7 @@ impl Issuing {
             hears: Box::new(hears),
             stop,
             pace: Pace::default(),
+            refusals: Words::new(WORDS),
         }
     }
 
@@ -189,12 +193,16 @@ impl IdentityService {
                 "the node speaks version {version} and the agent {VERSION}; update the older of them"
             )));
         }
-        let proven = self.issuing.callers.prove(metadata).await;
+        let issuing = &self.issuing;
+        let proven = issuing.callers.prove(metadata, &self.place).await;
         match &proven {
-            Ok(_) => self.place.make_known(),
+            Ok(caller) => self.place.make_known_as(&caller.node.name),
             Err(status) => {
-                tracing::warn!(why = status.message(), "refuse a call of somebody who is no node");
-                self.issuing.meters.refused.add_one(Refusal::Caller);
+                if let Some(left_out) = issuing.refusals.take() {
+                    let why = status.message();
+                    tracing::warn!(why, left_out, "refuse a call of somebody who is no node");
+                }
+                issuing.meters.refused.add_one(Refusal::Caller);
                 if status.code() == tonic::Code::Unauthenticated {
                     self.place.leave.cancel();
                 }
@@ -216,8 +224,10 @@ impl IdentityService {
         match registry.find(node, id) {
             Some(registered) => Ok((standing, registered.clone())),
             None => {
-                let entry: String = id.chars().take(80).flat_map(char::escape_debug).collect();
-                tracing::warn!(%node, %entry, "refuse an SVID for what is not registered on the node");
+                if let Some(left_out) = issuing.refusals.take() {
+                    let entry: String = id.chars().take(80).flat_map(char::escape_debug).collect();
+                    tracing::warn!(%node, %entry, left_out, "refuse an SVID for what is not registered on the node");
+                }
                 issuing.meters.refused.add_one(Refusal::Entry);
                 Err(Status::permission_denied("the entry is not registered on this node"))
             }
@@ -225,7 +235,9 @@ impl IdentityService {
     }
 
     fn refuse(&self, node: &str, why: &str) -> Status {
-        tracing::warn!(%node, %why, "refuse a request for an SVID");
+        if let Some(left_out) = self.issuing.refusals.take() {
+            tracing::warn!(%node, %why, left_out, "refuse a request for an SVID");
+        }
         self.issuing.meters.refused.add_one(Refusal::Request);
         Status::invalid_argument(why.to_owned())
     }

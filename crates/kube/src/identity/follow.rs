@@ -14,7 +14,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    ApiServer, ConnectError, Credential, IDENTITY_LABEL, KubeError, Step,
+    ApiServer, ConnectError, Credential, IDENTITY_LABEL,
     admission::{Heard, WATCH_SECONDS, listening},
 };
 
@@ -115,20 +115,6 @@ impl Fleet {
     /// All nodes.
     pub fn nodes(&self) -> Follower<NodeNews> {
         self.follow(node_news)
-    }
-
-    /// A pod as it is now.
-    pub async fn pod(&self, namespace: &str, name: &str) -> Result<Option<PodNews>, KubeError> {
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let step = Step::ReadAgain(format!("Pod/{namespace}/{name}"));
-        Ok(pods.get_opt(name).await.map_err(KubeError::at(step))?.map(pod_news))
-    }
-
-    /// A node as it is now.
-    pub async fn node(&self, name: &str) -> Result<Option<NodeNews>, KubeError> {
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let step = Step::ReadAgain(format!("Node/{name}"));
-        Ok(nodes.get_opt(name).await.map_err(KubeError::at(step))?.map(node_news))
     }
 
     fn follow<K, T>(&self, reduce: fn(K) -> T) -> Follower<T>

@@ -3,9 +3,11 @@
 use std::{
     os::unix::fs::PermissionsExt as _,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use nullius_workload::{ClientError, WorkloadIdentities};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use crate::{
     agent::{AGENT, Authority, DOMAIN},
@@ -178,13 +180,38 @@ async fn a_second_node_waits_for_the_first() {
     // It listens for the kubelet at once, and says that it is starting.
     let starting = async {
         while page(health, "/readyz").await != Some((503, "starting".to_owned())) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), starting).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), starting).await.unwrap();
     assert_eq!(names(&host.identities().await), ["/ns/shop/sa/front"]);
     assert_eq!(inode(), before, "the second leaves the socket of the first alone");
     one.stop().await;
     assert_eq!(names(&host.identities().await), ["/ns/shop/sa/front"]);
     second.stop().await;
+}
+
+#[tokio::test]
+async fn who_floods_the_port_of_the_metrics_keeps_no_kubelet_waiting() {
+    let authority = Authority::create();
+    let agent = serve_agent(&authority, AGENT, authority.registrations(&[])).await;
+    let host = Host::create(&authority.bundle(), agent.address);
+    let node = host.start(None);
+    host.is_ready().await;
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        let mut tcp = TcpStream::connect(host.health).await.unwrap();
+        tcp.write_all(b"GET /healthz HT").await.unwrap();
+        held.push(tcp);
+    }
+    // The kubelet has three seconds.
+    let kubelet = Duration::from_secs(3);
+    let others = tokio::time::timeout(kubelet, page(host.health, "/healthz")).await;
+    assert!(others.is_err(), "the port is held: {others:?}");
+    for path in ["/healthz", "/readyz"] {
+        let answer = tokio::time::timeout(kubelet, page(host.probes, path)).await;
+        assert_eq!(answer.unwrap().unwrap().0, 200, "{path}");
+    }
+    drop(held);
+    node.stop().await;
 }

@@ -32,7 +32,8 @@ const SHORT: Duration = Duration::from_millis(50);
 pub(crate) struct Host {
     folder: TempDir,
     version: u32,
-    health: SocketAddr,
+    pub(crate) health: SocketAddr,
+    pub(crate) probes: SocketAddr,
 }
 
 /// A node that runs.
@@ -44,8 +45,8 @@ pub(crate) struct Node {
 impl Host {
     pub(crate) fn create(bundle: &TrustBundle, issuer: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let health = free_address();
-        let mut host = Self { folder, version: 0, health };
+        let (health, probes) = (free_address(), free_address());
+        let mut host = Self { folder, version: 0, health, probes };
         for name in ["trust", "kubelet/plugins_registry", "kubelet/pods"] {
             fs::create_dir_all(host.path(name)).unwrap();
         }
@@ -93,7 +94,7 @@ impl Host {
             kubelet: kubelet.map(|name| self.path(name)),
             cgroup_root: "/".parse().unwrap(),
             health: Some(health),
-            probes: None,
+            probes: (health == self.health).then_some(self.probes),
         };
         let stop = CancellationToken::new();
         let running = tokio::spawn(run_node(settings, stop.clone()));

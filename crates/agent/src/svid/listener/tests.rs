@@ -1,0 +1,404 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
+//! Real TLS, real gRPC and a real authority; of the API server there is what it says of tokens.
+
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Frame, Incoming},
+    client::conn::http2,
+    service::service_fn,
+};
+use hyper_util::server::conn::auto;
+use nullius_kube::{
+    ApiServer, Credential, InCluster, NODE, NODE_NAMESPACE,
+    identity::{IdentityRecord, NamespaceNews, News, NodeNews, PodNews, Reviewer},
+};
+use nullius_model::TrustDomain;
+use nullius_pki::{ServingAuthority, sha256, workload::WorkloadRoot};
+use nullius_proto::{
+    VERSION,
+    node_v1::{WatchRequest, identity_client::IdentityClient},
+};
+use nullius_tls::{LiveCertificate, WebhookAcceptor, WorkloadConnector, WorkloadStream};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    net::TcpSocket,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
+use tonic::{Code, Status, transport::Endpoint};
+
+use super::*;
+use crate::{
+    meters::Meters,
+    svid::{
+        callers::Callers,
+        meters::SvidMeters,
+        registry::Registry,
+        standing::{Standing, own_id},
+        turn::{Turn, certified, prepared, turn},
+    },
+};
+
+const POD: &str = "0c9a3c66-13a0-4bb7-8a5c-6f1d2f0b7a10";
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn domain() -> TrustDomain {
+    "dev.example".parse().unwrap()
+}
+
+fn base64(text: &str) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut told = String::new();
+    for three in text.as_bytes().chunks(3) {
+        let bits =
+            (0..3).fold(0_u32, |bits, at| bits << 8 | u32::from(*three.get(at).unwrap_or(&0)));
+        for at in 0..=three.len() {
+            told.push(char::from(ALPHABET[(bits >> (18 - 6 * at) & 63) as usize]));
+        }
+    }
+    told
+}
+
+/// A token as anybody may write one.
+fn token(audience: &str, subject: &str, pod: &str, signature: &str) -> String {
+    let header = base64(r#"{"alg":"RS256","kid":"a"}"#);
+    let claims = json!({
+        "iss": "https://kubernetes.default.svc", "aud": [audience], "sub": subject,
+        "exp": Timestamp::now().as_second() + 3_600,
+        "kubernetes.io": {
+            "namespace": NODE_NAMESPACE, "serviceaccount": { "name": NODE, "uid": "1" },
+            "pod": { "name": "part", "uid": pod }, "node": { "name": "near", "uid": "n1" },
+        },
+    });
+    format!("{header}.{}.{}", base64(&claims.to_string()), base64(signature))
+}
+
+fn of_node(pod: &str, signature: &str) -> String {
+    let subject = format!("system:serviceaccount:{NODE_NAMESPACE}:{NODE}");
+    token("nullius-agent:dev", &subject, pod, signature)
+}
+
+/// What an API server says of tokens: one is good.
+struct Reviews {
+    good: String,
+    asked: AtomicUsize,
+}
+
+impl Reviews {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let asked: Value = serde_json::from_slice(&body).unwrap();
+        let status = match asked["spec"]["token"] == self.good {
+            false => json!({ "authenticated": false }),
+            true => json!({
+                "authenticated": true, "audiences": ["nullius-agent:dev"],
+                "user": {
+                    "username": format!("system:serviceaccount:{NODE_NAMESPACE}:{NODE}"),
+                    "extra": {
+                        "authentication.kubernetes.io/pod-name": ["part"],
+                        "authentication.kubernetes.io/pod-uid": [POD],
+                        "authentication.kubernetes.io/node-name": ["near"],
+                        "authentication.kubernetes.io/node-uid": ["n1"],
+                    },
+                },
+            }),
+        };
+        let review = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
+            "metadata": {}, "spec": asked["spec"], "status": status,
+        });
+        let mut response = Response::new(Full::from(review.to_string()));
+        let json = hyper::header::HeaderValue::from_static("application/json");
+        response.headers_mut().insert(hyper::header::CONTENT_TYPE, json);
+        response
+    }
+
+    /// Serves, and says how to find it.
+    async fn listens(self: Arc<Self>, tasks: &mut JoinSet<()>) -> (ApiServer, TempDir) {
+        let now = Timestamp::now();
+        let signer = ServingAuthority::create("localhost", now).unwrap();
+        let shown = signer.issue("localhost", now).unwrap();
+        let certificate = LiveCertificate::new(shown.chain, shown.key.to_der()).unwrap();
+        let acceptor = WebhookAcceptor::new(certificate, None).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let ca_file = folder.path().join("ca.crt");
+        std::fs::write(&ca_file, signer.certificate_pem()).unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = tcp.local_addr().unwrap().port();
+        tasks.spawn(async move {
+            loop {
+                let (stream, _) = tcp.accept().await.unwrap();
+                let (acceptor, reviews) = (acceptor.clone(), Arc::clone(&self));
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let answer = service_fn(move |request| {
+                        let reviews = Arc::clone(&reviews);
+                        async move { Ok::<_, Infallible>(reviews.answer(request).await) }
+                    });
+                    let server = auto::Builder::new(TokioExecutor::new());
+                    let _ = server.serve_connection(TokioIo::new(stream), answer).await;
+                });
+            }
+        });
+        let host = "localhost".to_owned();
+        (ApiServer::in_cluster(&InCluster { host, port, ca_file }).unwrap(), folder)
+    }
+}
+
+fn standing() -> Standing {
+    let now = Timestamp::now();
+    let root = WorkloadRoot::create(now).unwrap();
+    let kept = |record: &IdentityRecord| match turn(record, &domain(), now).unwrap() {
+        Turn::Keep(record) => *record,
+        other => panic!("{other:?}"),
+    };
+    let record = kept(&IdentityRecord::default());
+    let request = prepared(record.next.as_ref().unwrap(), &domain()).unwrap().request().unwrap();
+    let week = Ttl::from_secs(7 * 86_400);
+    let signed = root.certify(&request, &domain(), week, now).unwrap();
+    let record = certified(&record, &domain(), signed, root.certificate_der(), now).unwrap();
+    Standing::of(&kept(&record.unwrap()), &domain(), now).unwrap().unwrap()
+}
+
+/// The port of an agent in whose cluster one node has one part.
+struct Port {
+    address: SocketAddr,
+    reviews: Arc<Reviews>,
+    connector: WorkloadConnector,
+    issuing: Arc<Issuing>,
+    _standing: watch::Sender<Option<Arc<Standing>>>,
+    _tasks: JoinSet<()>,
+    _folder: TempDir,
+}
+
+impl Port {
+    async fn listens() -> Self {
+        nullius_tls::install_provider();
+        let mut tasks = JoinSet::new();
+        let reviews = Arc::new(Reviews { good: of_node(POD, "good"), asked: AtomicUsize::new(0) });
+        let (api, folder) = Arc::clone(&reviews).listens(&mut tasks).await;
+        let mut registry = Registry::new(domain());
+        registry.hear_nodes(News::All(vec![NodeNews { name: "near".into(), uid: "n1".into() }]));
+        registry.hear_namespaces(News::All(Vec::<NamespaceNews>::new()));
+        registry.hear_pods(News::All(vec![part("part", POD)]));
+        let registry = Arc::new(RwLock::new(registry));
+        let reviewer = Reviewer::new(&api, Credential::None).unwrap();
+        let callers = Callers::new(&"dev".parse().unwrap(), reviewer, Arc::clone(&registry));
+        let standing = standing();
+        let id = own_id(&domain()).unwrap();
+        let shown = Shown::default();
+        let (acceptor, _) = show(&standing, &id, Timestamp::now()).unwrap();
+        shown.0.store(Some(Arc::new(acceptor)));
+        let bundle = (*standing.bundle).clone();
+        let connector = WorkloadConnector::without_svid([bundle], [id].into(), &[b"h2"]).unwrap();
+        let (told, followed) = watch::channel(Some(Arc::new(standing)));
+        let meters = SvidMeters::new(&Meters::new().all);
+        let stop = CancellationToken::new();
+        let issuing =
+            Arc::new(Issuing::new(registry, callers, followed, meters, || true, stop.clone()));
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        tasks.spawn(serve(tcp, shown, Arc::clone(&issuing), stop));
+        Self {
+            address,
+            reviews,
+            connector,
+            issuing,
+            _standing: told,
+            _tasks: tasks,
+            _folder: folder,
+        }
+    }
+
+    /// Connects from an address of this machine's own network.
+    async fn dial(&self, last: u8) -> std::io::Result<WorkloadStream> {
+        dial(self.address, self.connector.clone(), last).await
+    }
+
+    /// What a node hears first.
+    async fn watch(&self, token: &str) -> Result<usize, Status> {
+        let (address, connector) = (self.address, self.connector.clone());
+        let dialling = tower::service_fn(move |_: hyper::Uri| {
+            let connector = connector.clone();
+            async move { dial(address, connector, 1).await.map(TokioIo::new) }
+        });
+        let channel = Endpoint::from_static("http://agent").connect_with_connector_lazy(dialling);
+        let mut request = tonic::Request::new(WatchRequest { version: VERSION });
+        let bearer = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", bearer);
+        let mut told = IdentityClient::new(channel).watch(request).await?.into_inner();
+        let first = told.message().await?.unwrap();
+        Ok(first.entries.len())
+    }
+
+    fn asked(&self) -> usize {
+        self.reviews.asked.load(Ordering::Relaxed)
+    }
+}
+
+async fn dial(
+    address: SocketAddr,
+    connector: WorkloadConnector,
+    last: u8,
+) -> std::io::Result<WorkloadStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::new(IpAddr::from([127, 0, 0, last]), 0))?;
+    let tcp = socket.connect(address).await?;
+    let connected = connector.connect(tcp, address.ip()).await.map_err(std::io::Error::other)?;
+    Ok(connected.0)
+}
+
+fn part(name: &str, uid: &str) -> PodNews {
+    PodNews {
+        namespace: NODE_NAMESPACE.into(),
+        name: name.into(),
+        uid: uid.into(),
+        node: Some("near".into()),
+        account: NODE.into(),
+        label: None,
+        is_ended: false,
+    }
+}
+
+/// The body of a request: what it says, and whether it ends there.
+struct Said(Option<Bytes>, bool);
+
+impl hyper::body::Body for Said {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.0.take() {
+            Some(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            None if self.1 => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+}
+
+fn call(token: &str, body: Said) -> Request<Said> {
+    Request::post("http://agent/nullius.node.v1.Identity/IssueX509")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("authorization", format!("Bearer {token}"))
+        .body(body)
+        .unwrap()
+}
+
+/// A stranger: as many calls as it may make, on one connection after the other.
+async fn harass(port: Arc<Port>, kind: usize, last: u8, refused: mpsc::UnboundedSender<()>) {
+    // A message of version 1 and nothing else, and the beginning of the longest that is read.
+    let whole = Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]);
+    let begun = {
+        let length = u32::try_from(MESSAGE_MAX).unwrap().to_be_bytes();
+        let mut bytes = vec![0; MESSAGE_MAX / 2];
+        bytes[1..5].copy_from_slice(&length);
+        Bytes::from(bytes)
+    };
+    let mut number = 0_u64;
+    loop {
+        let Ok(stream) = port.dial(last).await else { continue };
+        let io = TokioIo::new(stream);
+        let Ok((mut calls, connection)) = http2::handshake(TokioExecutor::new(), io).await else {
+            continue;
+        };
+        let connection = tokio::spawn(connection);
+        let mut all = JoinSet::new();
+        for _ in 0..64 {
+            number += 1;
+            let forged = format!("{last}-{number}");
+            let token = match kind % 3 {
+                0 => of_node(&format!("{:02x?}", sha256(forged.as_bytes())), &forged),
+                1 => token("nullius-agent:dev", "system:serviceaccount:evil:evil", POD, &forged),
+                _ => token("nullius-hub", "system:serviceaccount:evil:evil", POD, &forged),
+            };
+            let body = if kind.is_multiple_of(2) {
+                Said(Some(whole.clone()), true)
+            } else {
+                Said(Some(begun.clone()), false)
+            };
+            if calls.ready().await.is_err() {
+                break;
+            }
+            all.spawn(calls.send_request(call(&token, body)));
+        }
+        while let Some(answer) = all.join_next().await {
+            if matches!(answer, Ok(Ok(_))) {
+                let _ = refused.send(());
+            }
+        }
+        connection.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_with_tokens_of_their_own_making_keep_no_node_waiting_and_cost_no_review() {
+    let port = Arc::new(Port::listens().await);
+    let mut strangers = JoinSet::new();
+    let (tell, mut refused) = mpsc::unbounded_channel();
+    for kind in 0..128 {
+        strangers.spawn(harass(Arc::clone(&port), kind, 9, tell.clone()));
+    }
+    for _ in 0..200 {
+        timeout(Duration::from_secs(60), refused.recv()).await.unwrap().unwrap();
+    }
+    assert_eq!(port.asked(), 0, "nothing is asked for who names no part of a node");
+    for _ in 0..5 {
+        let told = timeout(PATIENCE, port.watch(&port.reviews.good)).await.unwrap();
+        assert_eq!(told.unwrap(), 0);
+    }
+    assert_eq!(port.asked(), 1, "it is remembered for the node");
+    strangers.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_token_of_somebody_who_knows_a_pod_is_asked_about_and_takes_no_room_of_the_nodes() {
+    let port = Port::listens().await;
+    for forged in 0..20 {
+        let refused = port.watch(&of_node(POD, &format!("forged {forged}"))).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Unauthenticated);
+    }
+    assert_eq!(port.asked(), 20);
+    port.watch(&port.reviews.good).await.unwrap();
+    port.watch(&port.reviews.good).await.unwrap();
+    assert_eq!(port.asked(), 21);
+}
+
+#[tokio::test]
+async fn a_part_that_the_watches_have_not_told_of_yet_is_waited_for() {
+    let port = Arc::new(Port::listens().await);
+    let hear = |news| {
+        let mut registry = port.issuing.registry.write().unwrap_or_else(PoisonError::into_inner);
+        registry.hear_pods(news);
+        drop(registry);
+        port.issuing.callers.hear();
+    };
+    hear(News::Gone(part("part", POD)));
+    let late = Arc::clone(&port);
+    let mut proving = tokio::spawn(async move { late.watch(&late.reviews.good).await });
+    assert!(timeout(Duration::from_millis(300), &mut proving).await.is_err());
+    assert_eq!(port.asked(), 0);
+    hear(News::Put(part("part", POD)));
+    proving.await.unwrap().unwrap();
+    hear(News::Gone(part("part", POD)));
+    let refused = port.watch(&port.reviews.good).await.unwrap_err();
+    assert_eq!((refused.code(), port.asked()), (Code::Unauthenticated, 1));
+}
