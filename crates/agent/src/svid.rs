@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
+use nullius_intention::Home;
 use nullius_kube::{
     AGENT_IDENTITY, ApiServer, Credential, InCluster, Leadership,
-    identity::{Fleet, IdentityStore, Reviewer, TrustMap},
+    identity::{Fleet, IdentityStore, IntentionStore, Reviewer, TrustMap},
 };
 use nullius_model::{ClusterName, TrustDomain};
 use nullius_pki::Verifier;
@@ -22,8 +23,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 mod callers;
+mod enrolment;
 mod lead;
 mod listener;
+mod mesh;
 mod meters;
 mod registry;
 mod service;
@@ -40,6 +43,7 @@ use crate::{
 use callers::Callers;
 use lead::{Asking, Leader};
 use listener::Shown;
+use mesh::{Mesh, Telling};
 use registry::{Registry, Touched};
 use service::Issuing;
 
@@ -64,6 +68,8 @@ pub struct IdentitySettings {
     pub listen: SocketAddr,
     /// Under which address they find it: that of its Service.
     pub issuer: Address,
+    /// The name of its own pod.
+    pub pod: String,
     /// Where the kubelet asks for health.
     pub health: Option<SocketAddr>,
 }
@@ -88,7 +94,14 @@ pub async fn run_identity(
     let registry = Arc::new(RwLock::new(Registry::new(domain.clone())));
     let reviewer = Reviewer::new(&api, account.clone())?;
     let callers = Callers::new(&settings.cluster, reviewer, Arc::clone(&registry));
-    let issuing = follow(&fleet, registry, callers, standing.clone(), counted.clone(), &mut tasks);
+    let (issuing, mesh) = follow(
+        &fleet,
+        domain.clone(),
+        |hears, stop| {
+            Issuing::new(registry, callers, standing.clone(), counted.clone(), hears, stop)
+        },
+        &mut tasks,
+    );
 
     let shown = Shown::default();
     let id = standing::own_id(&domain)?;
@@ -101,6 +114,16 @@ pub async fn run_identity(
         enrolled,
     };
     tasks.spawn("hub", enrolment.keep(shutdown.clone(), tasks.stop()));
+    let (leads, led) = watch::channel(false);
+    let told = IntentionStore::new(&api, account.clone())?;
+    let home = Home {
+        trust_domain: domain.clone(),
+        // Nodes know no other trust domain, and verify no tokens.
+        federated: Some(Default::default()),
+        issuers: Some(Default::default()),
+    };
+    let telling = Telling::new(Arc::clone(&mesh), told, settings.pod, led, home);
+    tasks.spawn_loop("status of intentions", telling.run());
     let leader = Leader {
         domain: domain.clone(),
         store: IdentityStore::new(&api, account.clone())?,
@@ -111,6 +134,7 @@ pub async fn run_identity(
         meters: counted,
         asking: Asking::default(),
         written: None,
+        leads,
     };
     let holder = format!("{:032x}", nullius_pki::random_bits());
     let leadership = Leadership::new(&api, account, AGENT_IDENTITY, holder)?;
@@ -127,7 +151,7 @@ pub async fn run_identity(
     tracing::info!(cluster = %settings.cluster, trust_domain = %domain, address = %settings.listen, "issue identities to nodes");
     let stop = tasks.stop();
     tasks.spawn("nodes", async move {
-        listener::serve(tcp, shown, issuing, stop).await;
+        listener::serve(tcp, shown, issuing, mesh, stop).await;
         Ok(())
     });
     let result = tokio::select! {
@@ -138,31 +162,38 @@ pub async fn run_identity(
     result
 }
 
-/// Follows pods, namespaces and nodes, and tells nodes what changed for them.
+/// Whether what is known of some objects is true.
+type Hears = Box<dyn Fn() -> bool + Send + Sync>;
+
+/// Follows the cluster's objects, and tells nodes what changed for them.
 fn follow(
     fleet: &Fleet,
-    registry: Arc<RwLock<Registry>>,
-    callers: Callers,
-    standing: standing::Followed,
-    meters: SvidMeters,
+    domain: TrustDomain,
+    issuing: impl FnOnce(Hears, CancellationToken) -> Issuing,
     tasks: &mut Tasks,
-) -> Arc<Issuing> {
+) -> (Arc<Issuing>, Arc<Mesh>) {
     let (mut pods, mut namespaces, mut nodes) = (fleet.pods(), fleet.namespaces(), fleet.nodes());
     let hearing = (pods.hearing(), namespaces.hearing(), nodes.hearing());
     let hears = move || hearing.0() && hearing.1() && hearing.2();
-    let stop = tasks.stop();
-    let issuing = Issuing::new(registry, callers, standing, meters, hears, stop);
-    let issuing = Arc::new(issuing);
-    let heard = Arc::clone(&issuing);
+    let issuing = Arc::new(issuing(Box::new(hears.clone()), tasks.stop()));
+    // Identities do not wait for what the mesh needs beside them.
+    let (mut services, mut slices, mut intentions) =
+        (fleet.services(), fleet.slices(), fleet.intentions());
+    let hearing = (services.hearing(), slices.hearing(), intentions.hearing());
+    let hears = move || hears() && hearing.0() && hearing.1() && hearing.2();
+    let mesh = Arc::new(Mesh::new(domain, hears));
+    let (heard, also) = (Arc::clone(&issuing), Arc::clone(&mesh));
     tasks.spawn_loop("pods", async move {
         while let Some(news) = pods.next().await {
-            heard.hear(|registry| registry.hear_pods(news));
+            heard.hear(|registry| registry.hear_pods(news.clone()));
+            also.hear(|book| book.hear_pods(news));
         }
     });
-    let heard = Arc::clone(&issuing);
+    let (heard, also) = (Arc::clone(&issuing), Arc::clone(&mesh));
     tasks.spawn_loop("namespaces", async move {
         while let Some(news) = namespaces.next().await {
-            heard.hear(|registry| registry.hear_namespaces(news));
+            heard.hear(|registry| registry.hear_namespaces(news.clone()));
+            also.hear(|book| book.hear_namespaces(news));
         }
     });
     let heard = Arc::clone(&issuing);
@@ -171,7 +202,25 @@ fn follow(
             heard.hear(|registry| registry.hear_nodes(news));
         }
     });
-    issuing
+    let heard = Arc::clone(&mesh);
+    tasks.spawn_loop("services", async move {
+        while let Some(news) = services.next().await {
+            heard.hear(|book| book.hear_services(news));
+        }
+    });
+    let heard = Arc::clone(&mesh);
+    tasks.spawn_loop("endpoint slices", async move {
+        while let Some(news) = slices.next().await {
+            heard.hear(|book| book.hear_slices(news));
+        }
+    });
+    let heard = Arc::clone(&mesh);
+    tasks.spawn_loop("intentions", async move {
+        while let Some(news) = intentions.next().await {
+            heard.hear(|book| book.hear_intentions(news));
+        }
+    });
+    (issuing, mesh)
 }
 
 impl Issuing {

@@ -17,6 +17,7 @@ pub mod env;
 mod exceptions;
 mod guards;
 mod identity;
+mod intentions;
 mod levels;
 mod node;
 mod rights;
@@ -151,6 +152,7 @@ impl JoinManifest {
             objects.extend(admission::rights());
             objects.extend(audit::objects());
             if deployments.identity.is_some() {
+                objects.extend(intentions::objects());
                 objects.extend(identity::rights());
             }
             objects.extend(workloads::objects(&self.cluster, deployments, hub, join_token));

@@ -85,6 +85,13 @@ pub const IDENTITY_ENABLED: &str = "enabled";
 /// They have not.
 pub const IDENTITY_DISABLED: &str = "disabled";
 
+/// Label of namespaces and pods that says whether pods are in the mesh.
+pub const MESH_LABEL: &str = "nullius.dev/mesh";
+/// They are, and their node leads their calls.
+pub const MESH_NODE: &str = "node";
+/// They are not, whatever else says so.
+pub const MESH_DISABLED: &str = "disabled";
+
 /// Namespace of what runs on each node.
 pub const NODE_NAMESPACE: &str = "nullius-node";
 /// ServiceAccount of what runs on each node, by which a node proves itself.

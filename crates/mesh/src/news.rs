@@ -12,7 +12,7 @@ mod picture;
 mod wire;
 
 pub use picture::{Changed, Picture, PictureError};
-pub use wire::{ItemError, NewsError, read_news, write_news};
+pub use wire::{ItemError, NewsError, is_address, read_news, write_news};
 
 /// The longest message, in bytes.
 pub const NEWS_MAX: usize = 16 * 1024 * 1024;

@@ -98,6 +98,7 @@ fn identity_settings(cluster: ClusterName) -> Result<IdentitySettings> {
         api_token_file: path(env::API_TOKEN_FILE)?,
         listen: parsed(env::LISTEN)?,
         issuer: Address { host: required(env::ISSUER_HOST)?, port: parsed(env::ISSUER_PORT)? },
+        pod: required(env::POD)?,
         health: health()?,
     })
 }

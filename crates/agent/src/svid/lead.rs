@@ -55,6 +55,8 @@ pub(crate) struct Leader {
     pub(crate) meters: SvidMeters,
     pub(crate) asking: Asking,
     pub(crate) written: Option<(TrustText, Instant)>,
+    /// Whether this replica leads, for what else only one of them does.
+    pub(crate) leads: watch::Sender<bool>,
 }
 
 /// When the hub is asked again.
@@ -75,6 +77,8 @@ impl Leader {
         while !stop.is_cancelled() {
             let term = tokio::time::timeout(ROUND_TIMEOUT, leadership.contend()).await;
             let mut pause = ROUND + Duration::from_millis(random() % 500);
+            let leads = matches!(term, Ok(Ok(Some(_))));
+            self.leads.send_if_modified(|led| std::mem::replace(led, leads) != leads);
             match term {
                 Ok(Ok(Some(_))) => {
                     // The Lease lasts longer than one step.

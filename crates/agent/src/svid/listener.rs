@@ -7,9 +7,10 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use nullius_mesh::news::NEWS_MAX;
 use nullius_model::{Clock, SpiffeId, SystemClock, Timestamp, Ttl};
 use nullius_pki::{PrivateKey, workload::SvidRequest};
-use nullius_proto::node_v1::identity_server::IdentityServer;
+use nullius_proto::node_v1::{identity_server::IdentityServer, mesh_server::MeshServer};
 use nullius_tls::{OpenAcceptor, WorkloadTls};
 use nullius_workload::{Room, Unfinished, wire::REGISTRATIONS_MAX};
 use tokio::{
@@ -20,13 +21,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
 use super::{
+    mesh::{Mesh, MeshService, REPORT_MAX},
     service::{IdentityService, Issuing},
     standing::{Followed, Standing},
 };
 use crate::{
     AgentError,
     error::chain,
-    places::{Most, Place, Places},
+    places::{Most, Places},
 };
 
 /// One connection of each node, and one more while its part is replaced.
@@ -109,6 +111,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     shown: Shown,
     issuing: Arc<Issuing>,
+    mesh: Arc<Mesh>,
     stop: CancellationToken,
 ) {
     let connections = TaskTracker::new();
@@ -125,12 +128,13 @@ pub(crate) async fn serve(
         // Nobody can be shown who this is before there is an authority.
         let Some(acceptor) = shown.0.load_full() else { continue };
         let place = Arc::new(places.take(from.ip(), stop.child_token()));
-        let issuing = Arc::clone(&issuing);
+        let identity = IdentityService { issuing: Arc::clone(&issuing), place };
+        let mesh = Arc::clone(&mesh);
         connections.spawn(async move {
-            let cut = place.cut.clone();
+            let cut = identity.place.cut.clone();
             tokio::select! {
                 () = cut.cancelled() => {}
-                () = talk(tcp, &acceptor, issuing, place) => {}
+                () = talk(tcp, &acceptor, identity, mesh) => {}
             }
         });
     }
@@ -141,7 +145,8 @@ pub(crate) async fn serve(
     }
 }
 
-async fn talk(tcp: TcpStream, acceptor: &OpenAcceptor, issuing: Arc<Issuing>, place: Arc<Place>) {
+async fn talk(tcp: TcpStream, acceptor: &OpenAcceptor, identity: IdentityService, mesh: Arc<Mesh>) {
+    let place = Arc::clone(&identity.place);
     let known_by = Instant::now() + STRANGER;
     nullius_tls::tcp::prepare(&tcp);
     let stream = match acceptor.accept(tcp).await {
@@ -151,15 +156,18 @@ async fn talk(tcp: TcpStream, acceptor: &OpenAcceptor, issuing: Arc<Issuing>, pl
             return;
         }
     };
-    let service = IdentityService { issuing, place: Arc::clone(&place) };
-    let server = IdentityServer::new(service)
+    let mesh = MeshServer::new(MeshService { identity: identity.clone(), mesh })
+        .max_decoding_message_size(REPORT_MAX)
+        .max_encoding_message_size(NEWS_MAX);
+    let server = IdentityServer::new(identity)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(REGISTRATIONS_MAX);
+    let routes = Routes::new(server).add_service(mesh);
     let (stranger, known) =
         (Room::new(1, MESSAGE_MAX), Room::new(UNFINISHED, UNFINISHED * MESSAGE_MAX));
     let whose = Arc::clone(&place);
     let room = move || Ok(if whose.is_known() { known.clone() } else { stranger.clone() });
-    let service = Unfinished::new(TowerToHyperService::new(Routes::new(server)), room);
+    let service = Unfinished::new(TowerToHyperService::new(routes), room);
     let serving = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20))

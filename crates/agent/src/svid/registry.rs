@@ -12,6 +12,8 @@ use nullius_kube::{
 use nullius_model::{Namespace, SpiffeId, TrustDomain, Ttl};
 use nullius_workload::{Entry, Selector, wire::PodName};
 
+use super::enrolment;
+
 const X509_TTL: Ttl = Ttl::from_secs(3_600);
 const JWT_TTL: Ttl = Ttl::from_secs(300);
 /// Odd labels that are remembered, so that each is told once.
@@ -26,7 +28,7 @@ pub(crate) type Touched = BTreeSet<Name>;
 pub(crate) struct Registry {
     domain: TrustDomain,
     /// Labels of namespaces.
-    namespaces: HashMap<Name, Option<Name>>,
+    namespaces: HashMap<Name, Labels>,
     /// By namespace and name.
     pods: HashMap<Name, HashMap<Name, PodNews>>,
     /// UIDs of nodes.
@@ -36,6 +38,19 @@ pub(crate) struct Registry {
     odd: BTreeSet<String>,
     /// Which of the three was listed once.
     listed: [bool; 3],
+}
+
+/// What a namespace says of its pods.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Labels {
+    identity: Option<Name>,
+    mesh: Option<Name>,
+}
+
+impl From<NamespaceNews> for Labels {
+    fn from(news: NamespaceNews) -> Self {
+        Self { identity: news.label, mesh: news.mesh }
+    }
 }
 
 /// An entry, and whose it is.
@@ -151,7 +166,7 @@ impl Registry {
         let mut touched = Touched::new();
         match news {
             News::Put(namespace) => {
-                self.label(namespace.name, Some(namespace.label), &mut touched);
+                self.label(namespace.name.clone(), Some(namespace.into()), &mut touched);
             }
             News::Gone(namespace) => self.label(namespace.name, None, &mut touched),
             News::All(namespaces) => {
@@ -164,7 +179,7 @@ impl Registry {
                     self.label(name, None, &mut touched);
                 }
                 for namespace in namespaces {
-                    self.label(namespace.name, Some(namespace.label), &mut touched);
+                    self.label(namespace.name.clone(), Some(namespace.into()), &mut touched);
                 }
             }
         }
@@ -226,13 +241,13 @@ impl Registry {
         }
     }
 
-    /// The label of a namespace, or none where there is no such namespace any more.
-    fn label(&mut self, name: Name, label: Option<Option<Name>>, touched: &mut Touched) {
-        let before = match label.clone() {
-            Some(label) => self.namespaces.insert(name.clone(), label),
+    /// The labels of a namespace, or none where there is no such namespace any more.
+    fn label(&mut self, name: Name, labels: Option<Labels>, touched: &mut Touched) {
+        let before = match labels.clone() {
+            Some(labels) => self.namespaces.insert(name.clone(), labels),
             None => self.namespaces.remove(&name),
         };
-        if before.flatten() == label.flatten() {
+        if before.unwrap_or_default() == labels.unwrap_or_default() {
             return;
         }
         let pods: Vec<PodNews> =
@@ -307,9 +322,13 @@ impl Registry {
         Some(Registered { entry: Arc::new(entry), pod })
     }
 
-    /// The pod's own label decides where it has one; a word that nobody knows is no identity.
+    /// The pod's own label decides where it has one; a word that nobody knows is no identity. Who is in the mesh is somebody there.
     fn is_enrolled(&mut self, pod: &PodNews) -> bool {
-        let of_namespace = self.namespaces.get(&pod.namespace).cloned().flatten();
+        let Labels { identity: of_namespace, mesh } =
+            self.namespaces.get(&pod.namespace).cloned().unwrap_or_default();
+        if enrolment::is_in_mesh(pod, mesh.as_deref()) {
+            return true;
+        }
         let (label, place) = match &pod.label {
             Some(label) => (Some(label.clone()), format!("Pod/{}/{}", pod.namespace, pod.name)),
             None => (of_namespace, format!("Namespace/{}", pod.namespace)),

@@ -187,7 +187,11 @@ pub(crate) struct IdentityService {
 
 impl IdentityService {
     /// Who calls; a connection on which somebody else tries is not heard any more.
-    async fn prove(&self, metadata: &MetadataMap, version: u32) -> Result<Caller, Status> {
+    pub(crate) async fn prove(
+        &self,
+        metadata: &MetadataMap,
+        version: u32,
+    ) -> Result<Caller, Status> {
         if version != VERSION {
             return Err(Status::failed_precondition(format!(
                 "the node speaks version {version} and the agent {VERSION}; update the older of them"
@@ -331,16 +335,9 @@ struct Watching {
 impl Watching {
     async fn run(mut self) {
         self.issuing.meters.streams.add((), 1);
-        let left = self.caller.ends.duration_since(Timestamp::now()).unsigned_abs();
-        let (stop, ends) = (self.issuing.stop.clone(), Instant::now() + left);
-        let gone = self.to_node.clone();
+        let (stop, ends) = (self.issuing.stop.clone(), self.caller.ends);
         let (issuing, to_node) = (Arc::clone(&self.issuing), self.to_node.clone());
-        let ended = tokio::select! {
-            status = self.tell() => status,
-            () = stop.cancelled() => Status::unavailable("the agent stops; another replica goes on"),
-            () = tokio::time::sleep_until(ends) => nobody_any_more(),
-            () = gone.closed() => Status::cancelled("the node has gone"),
-        };
+        let ended = lasting(&stop, ends, &to_node, self.tell()).await;
         // The last word waits for nobody.
         let _ = to_node.try_send(Err(ended));
         issuing.meters.streams.add((), -1);
@@ -378,6 +375,22 @@ impl Watching {
             }
             tokio::time::sleep(GATHER).await;
         }
+    }
+}
+
+/// Tells a node for as long as it is there, its token lasts, and this process does.
+pub(super) async fn lasting<T>(
+    stop: &CancellationToken,
+    ends: Timestamp,
+    to_node: &mpsc::Sender<T>,
+    tell: impl Future<Output = Status>,
+) -> Status {
+    let ends = Instant::now() + ends.duration_since(Timestamp::now()).unsigned_abs();
+    tokio::select! {
+        status = tell => status,
+        () = stop.cancelled() => Status::unavailable("the agent stops; another replica goes on"),
+        () = tokio::time::sleep_until(ends) => nobody_any_more(),
+        () = to_node.closed() => Status::cancelled("the node has gone"),
     }
 }
 

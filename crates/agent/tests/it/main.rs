@@ -6,6 +6,7 @@ mod beside;
 mod ceiling;
 mod guards;
 mod hub;
+mod intentions;
 mod manifest;
 mod plane;
 mod sessions;

@@ -1,4 +1,4 @@
-//! Pods, namespaces and nodes as they change, each cut down to what identities are made of: of ten thousand pods little is held.
+//! Objects as they change, each cut down to what identities and the mesh are made of: of ten thousand pods little is held.
 
 use std::{fmt::Debug, future::ready, sync::Arc};
 
@@ -6,6 +6,7 @@ use futures::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
+    api::DynamicObject,
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event},
@@ -13,12 +14,18 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
+use super::{
+    intentions::{self, IntentionNews},
+    mesh::{PodParts, ServiceNews, SliceNews},
+};
 use crate::{
-    ApiServer, ConnectError, Credential, IDENTITY_LABEL,
+    ApiServer, ConnectError, Credential, IDENTITY_LABEL, MESH_LABEL,
     admission::{Heard, WATCH_SECONDS, listening},
 };
 
 const PAGE: u32 = 500;
+/// Intentions of one page: each may be long, and a page is in memory at once.
+const INTENTIONS_PAGE: u32 = 50;
 
 /// A pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +42,14 @@ pub struct PodNews {
     pub account: Box<str>,
     /// What its label says of its identity.
     pub label: Option<Box<str>>,
+    /// What its label says of the mesh.
+    pub mesh: Option<Box<str>>,
     /// Whether all of its containers have ended for good.
     pub is_ended: bool,
+    /// Whether it has the network of its node.
+    pub is_on_host: bool,
+    /// What the mesh needs beside that.
+    pub parts: Arc<PodParts>,
 }
 
 /// A namespace.
@@ -46,6 +59,8 @@ pub struct NamespaceNews {
     pub name: Box<str>,
     /// What its label says of the identity of its pods.
     pub label: Option<Box<str>>,
+    /// What its label says of the mesh.
+    pub mesh: Option<Box<str>>,
 }
 
 /// A node.
@@ -108,8 +123,26 @@ impl Fleet {
     pub fn namespaces(&self) -> Follower<NamespaceNews> {
         self.follow(|namespace: Namespace| NamespaceNews {
             name: namespace.name_any().into(),
-            label: label(&namespace),
+            label: label(&namespace, IDENTITY_LABEL),
+            mesh: label(&namespace, MESH_LABEL),
         })
+    }
+
+    /// All Services.
+    pub fn services(&self) -> Follower<ServiceNews> {
+        self.follow(ServiceNews::of)
+    }
+
+    /// Where all Services lead.
+    pub fn slices(&self) -> Follower<SliceNews> {
+        self.follow(SliceNews::of)
+    }
+
+    /// All intentions.
+    pub fn intentions(&self) -> Follower<IntentionNews> {
+        let kind = intentions::resource();
+        let api = |client| Api::<DynamicObject>::all_with(client, &kind);
+        self.follow_as(api, INTENTIONS_PAGE, IntentionNews::of)
     }
 
     /// All nodes.
@@ -122,9 +155,22 @@ impl Fleet {
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
         T: Send + 'static,
     {
+        self.follow_as(Api::all, PAGE, reduce)
+    }
+
+    fn follow_as<K, T>(
+        &self,
+        api: impl FnOnce(Client) -> Api<K>,
+        page: u32,
+        reduce: fn(K) -> T,
+    ) -> Follower<T>
+    where
+        K: Resource + DeserializeOwned + Clone + Debug + Send + 'static,
+        T: Send + 'static,
+    {
         let heard = Arc::new(Heard::new());
-        let api: Api<K> = Api::all(listening(self.client.clone(), Arc::clone(&heard)));
-        let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
+        let api = api(listening(self.client.clone(), Arc::clone(&heard)));
+        let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(page);
         let mut listing = Vec::new();
         let news = watcher::watcher(api, config).default_backoff().filter_map(move |event| {
             ready(match event {
@@ -149,12 +195,13 @@ impl Fleet {
     }
 }
 
-fn label(object: &impl Resource) -> Option<Box<str>> {
-    object.meta().labels.as_ref()?.get(IDENTITY_LABEL).map(|value| value.as_str().into())
+fn label(object: &impl Resource, key: &str) -> Option<Box<str>> {
+    object.meta().labels.as_ref()?.get(key).map(|value| value.as_str().into())
 }
 
 fn pod_news(pod: Pod) -> PodNews {
-    let label = label(&pod);
+    let (identity, mesh) = (label(&pod, IDENTITY_LABEL), label(&pod, MESH_LABEL));
+    let parts = Arc::new(PodParts::of(&pod));
     let metadata = pod.metadata;
     let spec = pod.spec.unwrap_or_default();
     let phase = pod.status.and_then(|status| status.phase).unwrap_or_default();
@@ -165,8 +212,11 @@ fn pod_news(pod: Pod) -> PodNews {
         uid: boxed(metadata.uid),
         node: spec.node_name.filter(|node| !node.is_empty()).map(String::into_boxed_str),
         account: boxed(spec.service_account_name),
-        label,
+        label: identity,
+        mesh,
         is_ended: matches!(phase.as_str(), "Succeeded" | "Failed"),
+        is_on_host: spec.host_network == Some(true),
+        parts,
     }
 }
 

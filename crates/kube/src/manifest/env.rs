@@ -34,7 +34,7 @@ pub const CLIENT_CA_FILE: &str = "NULLIUS_ADMISSION_CLIENT_CA";
 
 /// Namespaces in which exceptions from policies count, separated by commas; for `agent admission`.
 pub const EXCEPTION_NAMESPACES: &str = "NULLIUS_EXCEPTION_NAMESPACES";
-/// Name of the pod itself, for `agent admission`: replicas tell each other what they know.
+/// Name of the pod itself, for `agent admission` and `agent identity`: replicas tell each other what they know.
 pub const POD: &str = "NULLIUS_POD";
 
 /// The trust domain of the cluster, for `agent identity`.

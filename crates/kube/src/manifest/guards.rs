@@ -101,6 +101,8 @@ fn system_closed() -> Value {
                         && request.namespace == '{SYSTEM_NAMESPACE}' \
                     || variables.resource == 'configmaps' && variables.name == '{TRUST_MAP}' \
                         && request.namespace == '{NODE_NAMESPACE}') \
+            || request.resource.group == 'nullius.dev' && variables.resource == 'intentions' \
+                && variables.subresource == 'status' && request.operation == 'UPDATE' \
             || {LEASES} && variables.name == '{AGENT_IDENTITY}')"
     );
     // Draining a node and telling of events need no trust. With a Lease of that name `nullius-role-writer` is proven

@@ -1,13 +1,16 @@
 //! `agent identity`, where a cluster wants one: its account, the Secret of its authority, its Deployment, and the namespace of what runs
 //! on each node with the ConfigMap from which nodes learn whom to believe.
 //!
-//! It reads pods, namespaces and nodes, asks whose a token is, and writes one Secret and one ConfigMap that stand already.
+//! It reads pods, namespaces and nodes, Services, where they lead, and intentions, asks whose a token is, and writes one Secret and one
+//! ConfigMap that stand already, and how intentions stand.
 
 use serde_json::{Value, json};
 
 use super::{
     Deployments, IdentityParts, env,
-    rights::{account, cluster_role, cluster_role_binding, part_of, role, role_binding},
+    rights::{
+        account, cluster_role, cluster_role_binding, group_and_version, part_of, role, role_binding,
+    },
     workloads::{
         Workload, cluster_ca, config_volume, deployment, hub_token_volume, mounts, pins, plain,
         selector,
@@ -24,9 +27,15 @@ const GRACE_SECONDS: u32 = 20;
 
 pub(super) fn rights() -> Vec<Value> {
     let read = ["get", "list", "watch"];
+    let (group, _) = group_and_version();
     let everywhere = json!([
         { "apiGroups": [""], "resources": ["pods", "nodes", "namespaces"], "verbs": read },
         { "apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"] },
+        // What nodes are told of the mesh.
+        { "apiGroups": [""], "resources": ["services"], "verbs": ["list", "watch"] },
+        { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
+        { "apiGroups": [group], "resources": ["intentions"], "verbs": ["list", "watch"] },
+        { "apiGroups": [group], "resources": ["intentions/status"], "verbs": ["patch"] },
     ]);
     let system = json!([
         { "apiGroups": [""], "resources": ["secrets"], "resourceNames": [IDENTITY_SECRET],
@@ -85,6 +94,7 @@ pub(super) fn workload(
         plain(env::API_TOKEN_FILE, env::API_TOKEN_PATH),
         plain(env::LISTEN, &format!("[::]:{IDENTITY_PORT}")),
         plain(env::TRUST_DOMAIN, parts.trust_domain.as_str()),
+        json!({ "name": env::POD, "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } }),
         // The kubelet gives each pod the addresses of the Services that stand; nodes need no DNS.
         plain(env::ISSUER_HOST, "$(NULLIUS_AGENT_IDENTITY_SERVICE_HOST)"),
         plain(env::ISSUER_PORT, "$(NULLIUS_AGENT_IDENTITY_SERVICE_PORT)"),

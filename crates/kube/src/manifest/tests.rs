@@ -109,8 +109,11 @@ fn who_wants_no_identities_gets_nothing_of_them() {
         [
             "CSIDriver null/csi.nullius.dev",
             "ClusterRole null/nullius:identity",
+            "ClusterRole null/nullius:intentions:admin",
+            "ClusterRole null/nullius:intentions:view",
             "ClusterRoleBinding null/nullius:identity",
             "ConfigMap nullius-node/nullius-trust",
+            "CustomResourceDefinition null/intentions.nullius.dev",
             "DaemonSet nullius-node/nullius-node",
             "Deployment nullius-system/nullius-agent-identity",
             "Namespace null/nullius-node",
@@ -123,7 +126,9 @@ fn who_wants_no_identities_gets_nothing_of_them() {
             "Service nullius-system/nullius-agent-identity",
             "ServiceAccount nullius-node/nullius-node",
             "ServiceAccount nullius-system/nullius-identity",
+            "ValidatingAdmissionPolicy null/nullius-intentions",
             "ValidatingAdmissionPolicy null/nullius-node-closed",
+            "ValidatingAdmissionPolicyBinding null/nullius-intentions",
             "ValidatingAdmissionPolicyBinding null/nullius-node-closed",
         ]
     );

@@ -158,6 +158,12 @@ pub fn write_news(news: &News) -> node_v1::MeshNews {
     }
 }
 
+/// Whether an address can be that of a pod or a Service.
+pub fn is_address(address: &IpAddr) -> bool {
+    address.to_canonical() == *address
+        && !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
+}
+
 fn read_workload(message: node_v1::Workload) -> Result<Workload, ItemError> {
     let node_v1::Workload {
         uid: id,
@@ -366,11 +372,7 @@ fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, ItemError> {
 
 fn address(text: &str) -> Result<IpAddr, ItemError> {
     let read: Option<IpAddr> = text.parse().ok();
-    let is_usable = |it: &IpAddr| {
-        it.to_string() == text
-            && it.to_canonical() == *it
-            && !(it.is_unspecified() || it.is_loopback() || it.is_multicast())
-    };
+    let is_usable = |it: &IpAddr| it.to_string() == text && is_address(it);
     read.filter(is_usable).ok_or_else(|| ItemError::Address(shown(text)))
 }
 

@@ -1,16 +1,18 @@
 //! A node's part as `agent identity` sees it: a pod of the account `nullius-node` on a node, its token, and the client of the seam.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use nullius_kube::{AGENT_IDENTITY, IDENTITY_PORT, NODE, NODE_NAMESPACE, SYSTEM_NAMESPACE};
+use nullius_mesh::news::{NEWS_MAX, Picture, read_news};
 use nullius_model::{SpiffeId, Timestamp};
 use nullius_pki::workload::TrustBundle;
 use nullius_proto::{
     VERSION,
     node_v1::{
-        IssueJwtRequest, IssueJwtResponse, IssueX509Request, Registrations, WatchRequest,
-        identity_client::IdentityClient,
+        IssueJwtRequest, IssueJwtResponse, IssueX509Request, MeshNews, MeshReport,
+        RefusedIntention, Registrations, WatchMeshRequest, WatchRequest,
+        identity_client::IdentityClient, mesh_client::MeshClient,
     },
 };
 use nullius_testkit::{Api, TestNamespace, wait_until};
@@ -162,9 +164,9 @@ impl<'w> Lab<'w> {
         self.token_of(NODE_NAMESPACE, NODE, &self.audience(), (&part.name, &part.uid))
     }
 
-    /// Somebody who calls with a token.
+    /// Replicas that are ready, by name.
     #[track_caller]
-    pub(crate) fn caller(&self, token: &str) -> Caller<'_> {
+    pub(crate) fn replicas(&self, count: usize) -> BTreeMap<String, SocketAddr> {
         let label = format!("app.kubernetes.io/component={AGENT_IDENTITY}");
         let path = format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/pods?labelSelector={label}");
         let is_ready = |pod: &&Value| {
@@ -173,12 +175,28 @@ impl<'w> Lab<'w> {
             conditions.is_some_and(|all| all.iter().any(ready))
                 && pod.pointer("/metadata/deletionTimestamp").is_none()
         };
-        let pod = wait_until(SOON, "a replica that is ready", || {
+        let found = wait_until(SOON, "replicas that are ready", || {
             let pods = self.api.get(&path).ok()?.json().ok()?;
-            let found = pods["items"].as_array()?.iter().find(is_ready)?;
-            found["status"]["podIP"].as_str().map(str::to_owned)
+            let ready = pods["items"].as_array()?.iter().filter(is_ready).filter_map(|pod| {
+                let address = pod["status"]["podIP"].as_str()?.parse().ok()?;
+                let name = pod["metadata"]["name"].as_str()?.to_owned();
+                Some((name, SocketAddr::new(address, IDENTITY_PORT)))
+            });
+            Some(ready.collect::<BTreeMap<_, _>>()).filter(|ready| ready.len() >= count)
         });
-        let address = SocketAddr::new(pod.unwrap().parse().unwrap(), IDENTITY_PORT);
+        found.unwrap()
+    }
+
+    /// Somebody who calls with a token.
+    #[track_caller]
+    pub(crate) fn caller(&self, token: &str) -> Caller<'_> {
+        let replicas = self.replicas(1);
+        self.caller_of(*replicas.values().next().unwrap(), token)
+    }
+
+    /// Somebody who calls one replica with a token.
+    #[track_caller]
+    pub(crate) fn caller_of(&self, address: SocketAddr, token: &str) -> Caller<'_> {
         let bundle = self.bundle();
         let id =
             format!("spiffe://{}/ns/nullius-system/sa/nullius-identity", bundle.trust_domain());
@@ -194,7 +212,14 @@ impl<'w> Lab<'w> {
         });
         let _within = self.runtime.enter();
         let channel = Endpoint::from_static("http://nullius").connect_with_connector_lazy(dial);
-        Caller { lab: self, client: IdentityClient::new(channel), token: token.to_owned() }
+        let mesh = MeshClient::new(channel.clone()).max_decoding_message_size(NEWS_MAX);
+        Caller { lab: self, client: IdentityClient::new(channel), mesh, token: token.to_owned() }
+    }
+}
+
+impl MeshStream {
+    pub(crate) fn picture(&self) -> &Picture {
+        &self.picture
     }
 }
 
@@ -217,7 +242,14 @@ impl Drop for Lab<'_> {
 pub(crate) struct Caller<'l> {
     lab: &'l Lab<'l>,
     client: IdentityClient<Channel>,
+    mesh: MeshClient<Channel>,
     token: String,
+}
+
+/// What a node hears of the mesh.
+pub(crate) struct MeshStream {
+    stream: Streaming<MeshNews>,
+    picture: Picture,
 }
 
 impl Caller<'_> {
@@ -257,6 +289,53 @@ impl Caller<'_> {
         })
     }
 
+    pub(crate) fn watch_mesh(&self) -> Result<MeshStream, Status> {
+        let request = self.with_token(WatchMeshRequest { version: VERSION });
+        let mut client = self.mesh.clone();
+        let stream = self.block(async move { client.watch(request).await })?.into_inner();
+        Ok(MeshStream { stream, picture: Picture::default() })
+    }
+
+    /// Reads a stream until what stands is what somebody waits for.
+    #[track_caller]
+    pub(crate) fn wait_for_mesh<T>(
+        &self,
+        stream: &mut MeshStream,
+        look: impl Fn(&Picture) -> Option<T>,
+    ) -> T {
+        self.block(async {
+            loop {
+                if let Some(found) = look(&stream.picture).filter(|_| stream.picture.is_complete())
+                {
+                    return found;
+                }
+                let message = stream.stream.message().await.unwrap().expect("the stream goes on");
+                stream.picture.hear(read_news(message).unwrap()).unwrap();
+            }
+        })
+    }
+
+    /// Reports that all that was heard is in force, but for what is refused.
+    pub(crate) fn report(
+        &self,
+        stream: &MeshStream,
+        refused: Vec<RefusedIntention>,
+    ) -> Result<(), Status> {
+        let (name, sequence) = (stream.picture.stream().to_owned(), stream.picture.sequence());
+        self.report_of(name, sequence, refused)
+    }
+
+    pub(crate) fn report_of(
+        &self,
+        stream: String,
+        sequence: u64,
+        refused: Vec<RefusedIntention>,
+    ) -> Result<(), Status> {
+        let report = MeshReport { version: VERSION, stream, sequence, refused };
+        let (request, mut client) = (self.with_token(report), self.mesh.clone());
+        self.block(async move { client.report(request).await }).map(drop)
+    }
+
     pub(crate) fn x509(
         &self,
         entry: &str,
@@ -284,7 +363,12 @@ impl Caller<'_> {
     pub(crate) fn is_nobody(&self, entry: &str) {
         // A connection on which nobody tried is not heard any more, so that each try has its own.
         let again = || self.lab.caller(&self.token);
-        for refused in [again().watch().map(drop), again().x509(entry, request()).map(drop)] {
+        for refused in [
+            again().watch().map(drop),
+            again().x509(entry, request()).map(drop),
+            again().watch_mesh().map(drop),
+            again().report_of("any".to_owned(), 0, Vec::new()),
+        ] {
             let status = refused.unwrap_err();
             assert_eq!(status.code(), Code::Unauthenticated, "{status:?}");
         }

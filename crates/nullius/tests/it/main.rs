@@ -40,6 +40,7 @@ mod flush;
 mod identity;
 mod identity_lab;
 mod keys;
+mod mesh;
 mod node;
 mod pages;
 mod people;

@@ -213,7 +213,8 @@ impl Port {
             Arc::new(Issuing::new(registry, callers, followed, meters, || true, stop.clone()));
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
-        tasks.spawn(serve(tcp, shown, Arc::clone(&issuing), stop));
+        let mesh = Arc::new(Mesh::new(domain(), || true));
+        tasks.spawn(serve(tcp, shown, Arc::clone(&issuing), mesh, stop));
         Self {
             address,
             reviews,
@@ -271,7 +272,10 @@ fn part(name: &str, uid: &str) -> PodNews {
         node: Some("near".into()),
         account: NODE.into(),
         label: None,
+        mesh: None,
         is_ended: false,
+        is_on_host: false,
+        parts: Arc::default(),
     }
 }
 

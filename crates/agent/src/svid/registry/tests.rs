@@ -16,12 +16,15 @@ fn pod(namespace: &str, name: &str, number: u32, node: Option<&str>) -> PodNews 
         node: node.map(Into::into),
         account: if namespace == NODE_NAMESPACE { NODE.into() } else { "front".into() },
         label: None,
+        mesh: None,
         is_ended: false,
+        is_on_host: false,
+        parts: Arc::default(),
     }
 }
 
 fn namespace(name: &str, label: Option<&str>) -> NamespaceNews {
-    NamespaceNews { name: name.into(), label: label.map(Into::into) }
+    NamespaceNews { name: name.into(), label: label.map(Into::into), mesh: None }
 }
 
 fn node(name: &str, uid: &str) -> NodeNews {
@@ -106,6 +109,41 @@ fn the_label_of_the_pod_goes_before_that_of_its_namespace_and_odd_ones_are_no() 
     assert_eq!(registry.hear_namespaces(News::Put(enabled.clone())), touched(["b"]));
     assert_eq!(registry.hear_namespaces(News::Put(enabled.clone())), touched([]));
     assert_eq!(registry.hear_namespaces(News::Gone(enabled)), touched(["b"]));
+}
+
+#[test]
+fn who_is_in_the_mesh_has_an_identity_and_some_never_are() {
+    let mut registry = registry();
+    let meshed = |name: &str, label: &str| NamespaceNews {
+        mesh: Some(label.into()),
+        ..namespace(name, None)
+    };
+    registry.hear_namespaces(News::Put(meshed("mesh", "node")));
+    registry.hear_namespaces(News::Put(meshed("kube-system", "node")));
+    registry.hear_namespaces(News::Put(meshed("never", "disabled")));
+    let labelled = |namespace: &str, number, label: Option<&str>| PodNews {
+        mesh: label.map(Into::into),
+        ..pod(namespace, &format!("p{number}"), number, Some("a"))
+    };
+    for (pod, has) in [
+        (labelled("mesh", 1, None), true),
+        (labelled("mesh", 2, Some("disabled")), false),
+        (labelled("mesh", 3, Some("Node")), true),
+        (labelled("plain", 4, Some("node")), true),
+        (labelled("plain", 5, Some("sidecar")), false),
+        (labelled("never", 6, Some("node")), false),
+        (labelled("kube-system", 7, Some("node")), false),
+        (labelled("nullius-system", 8, Some("node")), false),
+        (PodNews { is_on_host: true, ..labelled("mesh", 9, None) }, false),
+        (PodNews { account: "".into(), ..labelled("mesh", 10, None) }, false),
+        (PodNews { label: Some("disabled".into()), ..labelled("mesh", 11, None) }, true),
+    ] {
+        let (id, name) = (pod.uid.clone(), pod.name.clone());
+        registry.hear_pods(News::Put(pod));
+        assert_eq!(registry.find("a", &id).is_some(), has, "{name}");
+    }
+    assert_eq!(registry.hear_namespaces(News::Put(namespace("mesh", None))), touched(["a"]));
+    assert!(registry.find("a", &uid(1)).is_none());
 }
 
 #[test]

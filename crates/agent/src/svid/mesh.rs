@@ -1,0 +1,71 @@
+//! What nodes are told of the mesh: pods, Services, intentions; and what is said of intentions in their status.
+
+use std::sync::{
+    PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use nullius_model::TrustDomain;
+
+mod book;
+mod ledger;
+mod protocols;
+mod service;
+mod status;
+mod streams;
+
+pub(super) use service::{MeshService, REPORT_MAX};
+pub(super) use status::Telling;
+
+use book::{Book, Touched};
+use streams::Streams;
+
+/// What all connections share.
+pub(crate) struct Mesh {
+    book: RwLock<Book>,
+    streams: Streams,
+    /// Whether intentions may stand otherwise than was said last.
+    restless: AtomicBool,
+    /// Whether what is known is true.
+    hears: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Mesh {
+    pub(crate) fn new(
+        domain: TrustDomain,
+        hears: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            book: RwLock::new(Book::new(domain)),
+            streams: Streams::default(),
+            restless: AtomicBool::new(true),
+            hears: Box::new(hears),
+        }
+    }
+
+    /// Takes what is heard of the cluster, and tells nodes what of it is for them.
+    pub(crate) fn hear(&self, change: impl FnOnce(&mut Book) -> Touched) {
+        let mut book = self.book.write().unwrap_or_else(PoisonError::into_inner);
+        let touched = change(&mut book);
+        drop(book);
+        if touched.standing {
+            self.note_standing();
+        }
+        self.streams.tell(&touched);
+    }
+
+    fn is_ready(&self) -> Result<(), &'static str> {
+        if !self.book().is_complete() {
+            return Err("pods, Services and intentions are still being read");
+        }
+        if (self.hears)() { Ok(()) } else { Err("the API server has not been heard for a while") }
+    }
+
+    fn book(&self) -> std::sync::RwLockReadGuard<'_, Book> {
+        self.book.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_standing(&self) {
+        self.restless.store(true, Ordering::Release);
+    }
+}

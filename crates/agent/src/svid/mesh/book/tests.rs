@@ -1,0 +1,404 @@
+#![allow(clippy::unwrap_used, reason = "test")]
+use nullius_kube::{
+    NODE_NAMESPACE,
+    identity::{PodParts, ServicePortNews, SliceEndpoint, SlicePort},
+};
+use serde_json::json;
+
+use super::*;
+
+fn pod(namespace: &str, name: &str, node: Option<&str>, address: &str) -> PodNews {
+    PodNews {
+        namespace: namespace.into(),
+        name: name.into(),
+        uid: format!("uid-{namespace}-{name}").into(),
+        node: node.map(Into::into),
+        account: "front".into(),
+        label: None,
+        mesh: None,
+        is_ended: false,
+        is_on_host: false,
+        parts: Arc::new(PodParts {
+            addresses: address.parse().into_iter().collect(),
+            labels: [("app".to_owned(), name.to_owned())].into(),
+            ports: [8080].into(),
+            probe_ports: [9000].into(),
+        }),
+    }
+}
+
+fn uid(namespace: &str, name: &str) -> Key {
+    Key::Workload(format!("uid-{namespace}-{name}").as_str().into())
+}
+
+fn namespace(name: &str, mesh: Option<&str>) -> NamespaceNews {
+    NamespaceNews { name: name.into(), label: None, mesh: mesh.map(Into::into) }
+}
+
+fn service(namespace: &str, name: &str, app_protocol: Option<&str>) -> ServiceNews {
+    ServiceNews {
+        namespace: namespace.into(),
+        name: name.into(),
+        addresses: vec!["10.96.0.7".parse().unwrap()],
+        ports: vec![ServicePortNews {
+            port: 80,
+            name: "web".into(),
+            app_protocol: app_protocol.map(Into::into),
+        }],
+    }
+}
+
+fn slice(namespace: &str, of: &str, endpoints: &[(&str, bool)]) -> SliceNews {
+    SliceNews {
+        namespace: namespace.into(),
+        name: format!("{of}-x").into(),
+        service: of.into(),
+        ports: vec![SlicePort { name: "web".into(), port: 8080 }],
+        endpoints: endpoints
+            .iter()
+            .map(|(address, is_ready)| SliceEndpoint {
+                address: address.parse().unwrap(),
+                is_ready: *is_ready,
+            })
+            .collect(),
+    }
+}
+
+fn intention(namespace: &str, name: &str, generation: i64) -> IntentionNews {
+    IntentionNews {
+        namespace: namespace.into(),
+        name: name.into(),
+        uid: format!("i-{namespace}-{name}").into(),
+        generation,
+        json: format!("{{\"generation\":{generation}}}").into_bytes().into(),
+        status: Arc::default(),
+    }
+}
+
+fn key_of(intention: &IntentionNews) -> Key {
+    Key::Intention((*intention.uid).into())
+}
+
+fn key_of_service(namespace: &str, name: &str) -> Key {
+    Key::Service(service_name(namespace, name).unwrap())
+}
+
+fn book() -> Book {
+    let mut book = Book::new("dev.example".parse().unwrap());
+    let all = vec![namespace("shop", Some("node")), namespace("plain", None)];
+    book.hear_namespaces(Heard::All(all));
+    book.hear_services(Heard::All(Vec::new()));
+    book.hear_slices(Heard::All(Vec::new()));
+    book.hear_intentions(Heard::All(Vec::new()));
+    assert!(!book.is_complete());
+    book.hear_pods(Heard::All(Vec::new()));
+    assert!(book.is_complete());
+    book
+}
+
+fn told(book: &Book, node: &str, key: &Key) -> News {
+    let mut news = News::default();
+    book.tell(node, key, &mut news);
+    news
+}
+
+fn all<const N: usize>(keys: [Key; N]) -> BTreeSet<Key> {
+    keys.into()
+}
+
+/// What is told first is what would be told of each thing, and nothing that was touched is missing there.
+fn check(book: &Book, node: &str) {
+    for key in book.keys_for(node) {
+        let News { gone_workloads, gone_services, gone_intentions, .. } = told(book, node, &key);
+        assert!(gone_workloads.is_empty() && gone_services.is_empty(), "{key:?}");
+        assert!(gone_intentions.is_empty(), "{key:?}");
+    }
+}
+
+#[test]
+fn a_node_hears_all_of_its_own_pods_and_of_others_those_in_the_mesh() {
+    let mut book = book();
+    let touched = book.hear_pods(Heard::Put(pod("shop", "web", Some("a"), "")));
+    assert_eq!(touched.all, all([uid("shop", "web")]));
+    let own = told(&book, "a", &uid("shop", "web")).put_workloads.remove(0);
+    assert_eq!(own.mode, Mode::Node);
+    assert!(own.addresses.is_empty());
+    let id = "spiffe://dev.example/ns/shop/sa/front";
+    assert_eq!(own.spiffe_id.as_ref().map(SpiffeId::as_str), Some(id));
+    let local = own.local.unwrap();
+    assert_eq!(local.labels["app"], "web");
+    assert_eq!(local.ports, [(8080, PortProtocol::Auto)].into());
+    assert_eq!(local.probe_ports, [9000]);
+    let other = told(&book, "b", &uid("shop", "web")).put_workloads.remove(0);
+    assert_eq!(other.local, None, "labels of a pod of another node are not told");
+    assert_eq!((other.mode, &*other.node), (Mode::Node, "a"));
+
+    let touched = book.hear_pods(Heard::Put(pod("plain", "db", Some("b"), "10.0.0.9")));
+    assert!(touched.all.is_empty());
+    assert_eq!(touched.nodes, BTreeMap::from([("b".into(), all([uid("plain", "db")]))]));
+    assert_eq!(told(&book, "a", &uid("plain", "db")).gone_workloads.len(), 1);
+    let own = told(&book, "b", &uid("plain", "db")).put_workloads.remove(0);
+    assert_eq!((own.mode, own.spiffe_id), (Mode::None, None));
+    assert_eq!(book.keys_for("a"), [uid("shop", "web")]);
+    assert_eq!(book.keys_for("b").len(), 2);
+
+    // One that is not scheduled is nobody's yet, and its labels are no news to others.
+    assert!(book.hear_pods(Heard::Put(pod("shop", "new", None, ""))).all.is_empty());
+    let mut labelled = pod("shop", "web", Some("a"), "");
+    Arc::make_mut(&mut labelled.parts).labels.insert("tier".to_owned(), "1".to_owned());
+    let touched = book.hear_pods(Heard::Put(labelled.clone()));
+    assert!(touched.all.is_empty());
+    assert_eq!(touched.nodes, BTreeMap::from([("a".into(), all([uid("shop", "web")]))]));
+    assert_eq!(book.hear_pods(Heard::Put(labelled.clone())), Touched::default());
+
+    let ended = PodNews { is_ended: true, ..labelled.clone() };
+    assert_eq!(book.hear_pods(Heard::Put(ended)).all, all([uid("shop", "web")]));
+    assert!(told(&book, "a", &uid("shop", "web")).put_workloads.is_empty());
+    book.hear_pods(Heard::Gone(labelled));
+    assert!(book.keys_for("a").is_empty());
+    for node in ["a", "b"] {
+        check(&book, node);
+    }
+}
+
+#[test]
+fn who_may_not_be_in_the_mesh_is_not_by_any_label() {
+    let mut book = book();
+    for name in ["kube-system", NODE_NAMESPACE, SYSTEM_NAMESPACE] {
+        book.hear_namespaces(Heard::Put(namespace(name, Some("node"))));
+        let mut pod = pod(name, "x", Some("a"), "10.0.0.1");
+        pod.mesh = Some("node".into());
+        assert!(book.hear_pods(Heard::Put(pod)).all.is_empty());
+        let own = told(&book, "a", &uid(name, "x")).put_workloads.remove(0);
+        assert_eq!((own.mode, own.spiffe_id), (Mode::None, None), "{name}");
+    }
+    let host = PodNews { is_on_host: true, ..pod("shop", "host", Some("a"), "192.0.2.1") };
+    book.hear_pods(Heard::Put(host));
+    let own = told(&book, "a", &uid("shop", "host")).put_workloads.remove(0);
+    assert_eq!(own.mode, Mode::None);
+    assert!(own.addresses.is_empty(), "the address is its node's");
+    let lifted = PodNews { mesh: Some("node".into()), ..pod("off", "x", Some("a"), "10.0.0.2") };
+    book.hear_namespaces(Heard::Put(namespace("off", Some("disabled"))));
+    assert!(book.hear_pods(Heard::Put(lifted)).all.is_empty());
+}
+
+#[test]
+fn services_lead_to_who_has_the_address_and_are_told_where_that_is_the_mesh() {
+    let mut book = book();
+    let in_mesh = |name: &str, node: &str, address: &str| PodNews {
+        mesh: Some("node".into()),
+        ..pod("plain", name, Some(node), address)
+    };
+    book.hear_services(Heard::Put(service("plain", "web", Some("http"))));
+    let ends = [("10.0.0.1", true), ("10.0.0.2", false), ("192.0.2.9", true)];
+    let ends = slice("plain", "web", &ends);
+    assert!(book.hear_slices(Heard::Put(ends)).all.is_empty(), "nobody in the mesh is there");
+    let web = key_of_service("plain", "web");
+    let touched = book.hear_pods(Heard::Put(in_mesh("web", "a", "10.0.0.1")));
+    assert_eq!(touched.all, all([uid("plain", "web"), web.clone()]));
+    let told_service = told(&book, "b", &web).put_services.remove(0);
+    assert_eq!(told_service.addresses, ["10.96.0.7".parse::<IpAddr>().unwrap()]);
+    let port = &told_service.ports[&80];
+    assert_eq!(port.protocol, PortProtocol::Http);
+    let ends: Vec<_> =
+        port.endpoints.iter().map(|it| (it.address.to_string(), it.workload.clone())).collect();
+    let found = Some(Uid::from("uid-plain-web"));
+    assert_eq!(ends, [("10.0.0.1".to_owned(), found), ("192.0.2.9".to_owned(), None)]);
+    // What the Service says is spoken is told of the pod, to its node.
+    let own = told(&book, "a", &uid("plain", "web")).put_workloads.remove(0);
+    assert_eq!(own.local.unwrap().ports, [(8080, PortProtocol::Http)].into());
+    let touched = book.hear_services(Heard::Put(service("plain", "web", Some("tcp"))));
+    assert_eq!(touched.all, all([web.clone()]));
+    assert_eq!(touched.nodes, BTreeMap::from([("a".into(), all([uid("plain", "web")]))]));
+
+    // Two that say to have an address are nobody.
+    let thief = pod("other", "thief", Some("c"), "10.0.0.1");
+    assert_eq!(book.hear_pods(Heard::Put(thief.clone())).all, all([web.clone()]));
+    assert_eq!(told(&book, "b", &web).gone_services.len(), 1);
+    assert_eq!(book.hear_pods(Heard::Gone(thief)).all, all([web.clone()]));
+    assert_eq!(told(&book, "b", &web).put_services.len(), 1);
+    let gone = Heard::Gone(service("plain", "web", None));
+    assert_eq!(book.hear_services(gone).all, all([web.clone()]));
+    assert_eq!(told(&book, "b", &web).gone_services.len(), 1);
+    check(&book, "a");
+}
+
+#[test]
+fn a_service_of_a_namespace_in_the_mesh_is_told_even_where_it_leads_to_nobody() {
+    let mut book = book();
+    let web = key_of_service("shop", "web");
+    let touched = book.hear_services(Heard::Put(service("shop", "web", None)));
+    assert_eq!(touched.all, all([web.clone()]));
+    assert!(told(&book, "b", &web).put_services[0].ports[&80].endpoints.is_empty());
+    let touched = book.hear_namespaces(Heard::Put(namespace("shop", None)));
+    assert_eq!(touched.all, all([web.clone()]));
+    let touched = book.hear_namespaces(Heard::Put(namespace("shop", Some("node"))));
+    assert_eq!(touched.all, all([web]));
+}
+
+#[test]
+fn a_service_of_another_namespace_says_nothing_of_a_pod_and_makes_nobody_of_it() {
+    let mut book = book();
+    book.hear_pods(Heard::Put(pod("shop", "web", Some("a"), "10.0.0.1")));
+    let before = told(&book, "a", &uid("shop", "web"));
+    book.hear_services(Heard::Put(service("plain", "lure", Some("tcp"))));
+    let touched = book.hear_slices(Heard::Put(slice("plain", "lure", &[("10.0.0.1", true)])));
+    assert_eq!(touched.all, all([key_of_service("plain", "lure")]));
+    assert!(touched.nodes.is_empty());
+    assert_eq!(told(&book, "a", &uid("shop", "web")), before);
+    let lure = told(&book, "a", &key_of_service("plain", "lure")).put_services.remove(0);
+    let end = &lure.ports[&80].endpoints[0];
+    assert_eq!(end.workload.as_deref(), Some("uid-shop-web"), "whoever has the address");
+}
+
+#[test]
+fn a_node_hears_intentions_of_the_namespaces_of_its_pods_and_of_the_system() {
+    let mut book = book();
+    let (own, system) = (intention("shop", "one", 1), intention(SYSTEM_NAMESPACE, "guard", 1));
+    assert!(book.hear_intentions(Heard::Put(own.clone())).nodes.is_empty(), "nobody is there yet");
+    let touched = book.hear_intentions(Heard::Put(system.clone()));
+    assert_eq!(touched.all, all([key_of(&system)]));
+    assert_eq!(book.keys_for("a"), [key_of(&system)]);
+    let touched = book.hear_pods(Heard::Put(pod("shop", "web", Some("a"), "10.0.0.1")));
+    let of_a = all([uid("shop", "web"), key_of(&own)]);
+    assert_eq!(touched.nodes, BTreeMap::from([("a".into(), of_a)]));
+    assert_eq!(told(&book, "a", &key_of(&own)).put_intentions.len(), 1);
+    assert_eq!(told(&book, "b", &key_of(&own)).gone_intentions.len(), 1);
+    // A second pod brings nothing new; the first that goes leaves the other.
+    let touched = book.hear_pods(Heard::Put(pod("shop", "db", Some("a"), "10.0.0.2")));
+    assert_eq!(touched.nodes, BTreeMap::from([("a".into(), all([uid("shop", "db")]))]));
+    let touched = book.hear_pods(Heard::Gone(pod("shop", "web", Some("a"), "10.0.0.1")));
+    assert_eq!(touched.nodes, BTreeMap::from([("a".into(), all([uid("shop", "web")]))]));
+    assert!(touched.standing);
+    // What its status says is no news to nodes.
+    let stands = IntentionNews { status: Arc::new(json!({ "nodes": 1 })), ..own.clone() };
+    let touched = book.hear_intentions(Heard::Put(stands));
+    assert!(touched.nodes.is_empty() && touched.standing);
+    let touched = book.hear_intentions(Heard::Put(intention("shop", "one", 2)));
+    assert_eq!(touched.nodes, BTreeMap::from([("a".into(), all([key_of(&own)]))]));
+    let touched = book.hear_namespaces(Heard::Put(namespace("shop", None)));
+    let of_a = all([uid("shop", "db"), key_of(&own)]);
+    assert_eq!(touched.nodes, BTreeMap::from([("a".into(), of_a)]));
+    assert_eq!(told(&book, "a", &key_of(&own)).gone_intentions.len(), 1);
+    let touched = book.hear_intentions(Heard::All(vec![intention("shop", "one", 2)]));
+    assert_eq!(touched.all, all([key_of(&system)]));
+}
+
+#[test]
+fn nodes_of_a_destination_are_those_with_such_pods_in_the_mesh() {
+    let mut book = book();
+    for (namespace, name, node) in
+        [("shop", "web", "a"), ("shop", "web-2", "b"), ("shop", "db", "c"), ("plain", "web", "d")]
+    {
+        book.hear_pods(Heard::Put(pod(namespace, name, Some(node), "")));
+    }
+    let home = nullius_intention::Home::of("dev.example".parse().unwrap());
+    let nodes = |namespace: &str, destination: serde_json::Value| {
+        let object = json!({
+            "apiVersion": nullius_model::API_VERSION, "kind": "Intention",
+            "metadata": { "name": "x", "namespace": namespace },
+            "spec": { "destination": destination, "sources": [{ "any": true, "action": "allow" }] },
+        });
+        let read = nullius_intention::Intention::read(&object, Origin::Cluster, &home).unwrap();
+        let nodes: Vec<Name> = book.nodes_of(namespace, read.destination()).into_iter().collect();
+        nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    };
+    assert_eq!(nodes("shop", json!({ "serviceAccount": "front" })), "a,b,c");
+    assert_eq!(nodes("shop", json!({ "labels": { "app": "db" } })), "c");
+    assert_eq!(nodes("shop", json!({ "serviceAccount": "other" })), "");
+    assert_eq!(nodes("plain", json!({ "serviceAccount": "front" })), "");
+    assert_eq!(nodes(SYSTEM_NAMESPACE, json!({ "any": true })), "a,b,c");
+    assert_eq!(nodes(SYSTEM_NAMESPACE, json!({ "namespace": "plain" })), "");
+}
+
+#[test]
+fn a_replica_is_a_pod_of_the_agents_account_in_its_namespace() {
+    let mut book = book();
+    let named = |namespace: &str, name: &str, account: &str| PodNews {
+        account: account.into(),
+        ..pod(namespace, name, Some("a"), "")
+    };
+    let replica = named(SYSTEM_NAMESPACE, "nullius-agent-identity-1", IDENTITY);
+    assert!(book.hear_pods(Heard::Put(replica.clone())).standing);
+    book.hear_pods(Heard::Put(named("shop", "nullius-agent-identity-2", IDENTITY)));
+    book.hear_pods(Heard::Put(named(SYSTEM_NAMESPACE, "nullius-agent-identity-3", "other")));
+    let has: Vec<bool> =
+        (1..=3).map(|it| book.has_replica(&format!("nullius-agent-identity-{it}"))).collect();
+    assert_eq!(has, [true, false, false]);
+    assert!(book.hear_pods(Heard::Gone(replica)).standing, "what it said goes with it");
+    assert!(!book.has_replica("nullius-agent-identity-1"));
+}
+
+#[test]
+fn after_a_watch_began_anew_only_what_changed_is_told() {
+    let mut book = book();
+    let (one, two) =
+        (pod("shop", "one", Some("a"), "10.0.0.1"), pod("shop", "two", Some("b"), "10.0.0.2"));
+    book.hear_services(Heard::All(vec![service("shop", "web", None)]));
+    let both = slice("shop", "web", &[("10.0.0.1", true), ("10.0.0.2", true)]);
+    book.hear_slices(Heard::All(vec![both.clone()]));
+    book.hear_pods(Heard::All(vec![one.clone(), two.clone()]));
+    assert_eq!(book.hear_pods(Heard::All(vec![one.clone(), two])), Touched::default());
+    assert_eq!(book.hear_slices(Heard::All(vec![both])), Touched::default());
+    assert_eq!(
+        book.hear_services(Heard::All(vec![service("shop", "web", None)])),
+        Touched::default()
+    );
+    let namespaces = vec![namespace("shop", Some("node")), namespace("plain", None)];
+    assert_eq!(book.hear_namespaces(Heard::All(namespaces)), Touched::default());
+    let touched = book.hear_pods(Heard::All(vec![one.clone()]));
+    assert_eq!(touched.all, all([uid("shop", "two"), key_of_service("shop", "web")]));
+    // Another pod of the name has come before the end of the first is heard.
+    let again = PodNews { uid: "uid-again".into(), node: Some("b".into()), ..one.clone() };
+    let touched = book.hear_pods(Heard::Put(again));
+    assert!(touched.all.contains(&uid("shop", "one")));
+    assert_eq!(book.hear_pods(Heard::Gone(one)), Touched::default());
+    assert_eq!(book.pods.len(), 1);
+    let touched = book.hear_namespaces(Heard::All(Vec::new()));
+    assert_eq!(
+        touched.all,
+        all([Key::Workload("uid-again".into()), key_of_service("shop", "web")])
+    );
+    book.hear_pods(Heard::All(Vec::new()));
+    book.hear_slices(Heard::All(Vec::new()));
+    book.hear_services(Heard::All(Vec::new()));
+    let left = (book.pods.len(), book.names.len(), book.addresses.len(), book.services.len());
+    assert_eq!(left, (0, 0, 0, 0));
+    assert_eq!((book.slices.len(), book.leading.len(), book.groups.len()), (0, 0, 0));
+    assert!(book.enrolled.is_empty());
+}
+
+#[test]
+fn a_change_of_one_pod_costs_what_one_pod_costs() {
+    let mut book = book();
+    let address =
+        |number: usize| format!("10.{}.{}.{}", number / 65_536, number / 256 % 256, number % 256);
+    let pods = (1..10_000).map(|number| {
+        pod(
+            "shop",
+            &format!("web-{number}"),
+            Some(&format!("node-{}", number % 500)),
+            &address(number),
+        )
+    });
+    let ends = |of: usize| -> Vec<String> { (of * 100 + 1..of * 100 + 100).map(address).collect() };
+    for of in 0..100 {
+        let ends = ends(of);
+        let ends: Vec<(&str, bool)> = ends.iter().map(|it| (it.as_str(), true)).collect();
+        book.hear_slices(Heard::Put(slice("shop", &format!("service-{of}"), &ends)));
+        book.hear_services(Heard::Put(service("shop", &format!("service-{of}"), None)));
+    }
+    book.hear_pods(Heard::All(pods.collect()));
+    let began = std::time::Instant::now();
+    for round in 0..1_000 {
+        let mut changed = pod("shop", "web-7", Some("node-7"), &address(7));
+        Arc::make_mut(&mut changed.parts).labels.insert("round".to_owned(), round.to_string());
+        assert_eq!(book.hear_pods(Heard::Put(changed)).nodes.len(), 1);
+        let here = if round % 2 == 0 { address(20_000) } else { address(8) };
+        let moved = pod("shop", "web-8", Some("node-8"), &here);
+        let touched = book.hear_pods(Heard::Put(moved));
+        assert_eq!(touched.all, all([uid("shop", "web-8"), key_of_service("shop", "service-0")]));
+    }
+    // A look at all pods for each would take a hundred times as long.
+    assert!(began.elapsed() < std::time::Duration::from_secs(3), "{:?}", began.elapsed());
+}

@@ -1,0 +1,291 @@
+//! How intentions stand, in their own status: each replica says of how many of its nodes it heard that one is in force, whoever leads
+//! adds that up, and says whether it can be read at all.
+//!
+//! What stands already is not written again. Of replicas that are gone nothing counts, and what they said is taken away.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use nullius_intention::{Home, Intention, Origin};
+use nullius_kube::identity::{IntentionNews, IntentionStore};
+use nullius_mesh::news::Uid;
+use nullius_model::Timestamp;
+use serde_json::{Value, json};
+use tokio::{sync::watch, time::Instant};
+
+use super::{Mesh, streams::Here};
+
+/// Between two rounds.
+const ROUND: Duration = Duration::from_secs(2);
+/// Nodes come back first when a replica begins.
+const BEGIN: Duration = Duration::from_secs(5);
+/// What is written in one round; the rest is for the next.
+const WRITES: usize = 25;
+/// What was written is there when the watch says so, or it is written again after so long.
+const WRITTEN: Duration = Duration::from_secs(30);
+/// What could not be written is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(30);
+/// One write.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Letters of a message.
+const LONGEST: usize = 2_048;
+const LEADER: &str = "nullius-identity:leader";
+
+/// Says how intentions stand.
+pub(crate) struct Telling {
+    mesh: Arc<Mesh>,
+    store: IntentionStore,
+    /// The name of the own pod.
+    replica: String,
+    /// Whether this replica leads.
+    leads: watch::Receiver<bool>,
+    home: Home,
+    read: HashMap<Uid, (Arc<[u8]>, Reading)>,
+    /// What was written last, by intention and by who says it, and until when that is not done again.
+    written: HashMap<(Uid, String), (Option<Value>, Instant)>,
+}
+
+/// Whether an intention can be read, and where it says to be for.
+type Reading = Arc<Result<Intention, String>>;
+
+/// Something to be written.
+struct Saying {
+    uid: Uid,
+    news: IntentionNews,
+    manager: String,
+    status: Option<Value>,
+}
+
+impl Telling {
+    pub(crate) fn new(
+        mesh: Arc<Mesh>,
+        store: IntentionStore,
+        replica: String,
+        leads: watch::Receiver<bool>,
+        home: Home,
+    ) -> Self {
+        let (read, written) = (HashMap::new(), HashMap::new());
+        Self { mesh, store, replica, leads, home, read, written }
+    }
+
+    /// Looks again and again, for as long as the process lives.
+    pub(crate) async fn run(mut self) {
+        tokio::time::sleep(BEGIN).await;
+        let mut led = false;
+        loop {
+            let leads = *self.leads.borrow_and_update();
+            let is_due = self.mesh.restless.swap(false, Ordering::AcqRel) || leads != led;
+            led = leads;
+            if is_due && self.mesh.is_ready().is_ok() {
+                if !self.round(leads).await {
+                    self.mesh.note_standing();
+                }
+            } else if is_due {
+                self.mesh.note_standing();
+            }
+            tokio::time::sleep(ROUND).await;
+        }
+    }
+
+    /// Writes what is other than it stands; whether nothing is left for later.
+    async fn round(&mut self, leads: bool) -> bool {
+        let now = Instant::now();
+        self.written.retain(|_, (_, until)| now < *until);
+        let mut left = WRITES;
+        let mut is_done = true;
+        for saying in self.sayings(leads) {
+            let key = (saying.uid.clone(), saying.manager.clone());
+            if let Some((status, _)) = self.written.get(&key)
+                && *status == saying.status
+            {
+                // It is on its way, or was refused a moment ago.
+                is_done = false;
+                continue;
+            }
+            if left == 0 {
+                return false;
+            }
+            left -= 1;
+            let said = self.store.say(&saying.news, &saying.manager, saying.status.as_ref());
+            let said = tokio::time::timeout(PATIENCE, said).await;
+            let pause = match said {
+                Ok(Ok(())) => WRITTEN,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "cannot say how an intention stands, try again");
+                    AGAIN
+                }
+                Err(_) => {
+                    tracing::warn!("cannot say in time how an intention stands, try again");
+                    AGAIN
+                }
+            };
+            self.written.insert(key, (saying.status, Instant::now() + pause));
+            is_done = false;
+        }
+        is_done
+    }
+
+    /// What does not stand yet.
+    fn sayings(&mut self, leads: bool) -> Vec<Saying> {
+        let mesh = Arc::clone(&self.mesh);
+        let book = mesh.book();
+        let mut sayings = Vec::new();
+        let mut there = BTreeSet::new();
+        let now = Timestamp::now();
+        for (uid, standing) in book.intentions() {
+            let news = &standing.news;
+            there.insert(uid.clone());
+            let reading = self.reading(uid, news);
+            let nodes = match &*reading {
+                Ok(intention) => book.nodes_of(&news.namespace, intention.destination()),
+                Err(_) => BTreeSet::new(),
+            };
+            let here = mesh.streams.here(uid, news.generation, &nodes);
+            let mut say = |manager: String, status: Option<Value>| {
+                sayings.push(Saying { uid: uid.clone(), news: news.clone(), manager, status });
+            };
+            if let Some(entry) = own_entry(news, &self.replica, &here) {
+                say(manager(&self.replica), Some(json!({ "replicas": [entry] })));
+            }
+            if !leads {
+                continue;
+            }
+            for gone in entries(&news.status).filter_map(|entry| entry["name"].as_str()) {
+                if gone != self.replica && !book.has_replica(gone) {
+                    say(manager(gone), None);
+                }
+            }
+            let lives = |name: &str| name == self.replica || book.has_replica(name);
+            if let Some(status) =
+                whole(news, &reading, nodes.len(), &here, &self.replica, lives, now)
+            {
+                say(LEADER.to_owned(), Some(status));
+            }
+        }
+        self.read.retain(|uid, _| there.contains(uid));
+        sayings
+    }
+
+    /// Reads an intention as a node does, where it is another than before.
+    fn reading(&mut self, uid: &Uid, news: &IntentionNews) -> Reading {
+        if let Some((json, reading)) = self.read.get(uid)
+            && *json == news.json
+        {
+            return Arc::clone(reading);
+        }
+        let reading = Arc::new(read(news, &self.home));
+        self.read.insert(uid.clone(), (Arc::clone(&news.json), Arc::clone(&reading)));
+        reading
+    }
+}
+
+fn read(news: &IntentionNews, home: &Home) -> Result<Intention, String> {
+    let object: Value = serde_json::from_slice(&news.json).map_err(|error| error.to_string())?;
+    Intention::read(&object, Origin::Cluster, home).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        faults.join("; ")
+    })
+}
+
+/// As whom a replica writes.
+fn manager(replica: &str) -> String {
+    format!("nullius-identity:{replica}")
+}
+
+fn entries(status: &Value) -> impl Iterator<Item = &Value> {
+    status["replicas"].as_array().into_iter().flatten()
+}
+
+/// What a replica has to say, where it does not stand already. Who has heard of no node says nothing.
+fn own_entry(news: &IntentionNews, replica: &str, here: &Here) -> Option<Value> {
+    let mut entry = json!({
+        "name": replica, "observedGeneration": news.generation, "inForce": here.in_force,
+    });
+    if !here.refused.is_empty() {
+        let refused = here.refused.iter();
+        let refused: Vec<Value> =
+            refused.map(|(node, why)| json!({ "node": node, "message": why })).collect();
+        entry["refused"] = refused.into();
+    }
+    match entries(&news.status).find(|it| it["name"] == *replica) {
+        Some(standing) => (*standing != entry).then_some(entry),
+        None => (*here != Here::default()).then_some(entry),
+    }
+}
+
+/// What whoever leads has to say, where it does not stand already.
+fn whole(
+    news: &IntentionNews,
+    reading: &Result<Intention, String>,
+    nodes: usize,
+    here: &Here,
+    own: &str,
+    lives: impl Fn(&str) -> bool,
+    now: Timestamp,
+) -> Option<Value> {
+    let others = entries(&news.status).filter(|entry| {
+        let name = entry["name"].as_str().unwrap_or_default();
+        name != own && lives(name) && entry["observedGeneration"] == news.generation
+    });
+    let others: Vec<&Value> = others.collect();
+    let count = |entry: &&Value| entry["inForce"].as_u64().and_then(|it| usize::try_from(it).ok());
+    // A node may be heard twice while it goes from one replica to the other.
+    let in_force = here.in_force + others.iter().filter_map(count).sum::<usize>();
+    let in_force = in_force.min(nodes);
+    let refusal = here.refused.first().map(|(node, why)| (&**node, why.as_str())).or_else(|| {
+        let first = others.iter().find_map(|entry| entry["refused"].get(0))?;
+        Some((first["node"].as_str()?, first["message"].as_str()?))
+    });
+    let accepted = match reading {
+        Ok(_) => ("True", "Accepted", "it can be read".to_owned()),
+        Err(faults) => ("False", "Refused", shortened(faults)),
+    };
+    let is_in_force = match (reading, refusal) {
+        (Err(_), _) => ("False", "Refused", "it counts nowhere until it can be read".to_owned()),
+        (Ok(_), _) if nodes == 0 => {
+            ("False", "NoWorkloads", "no pod in the mesh is its destination".to_owned())
+        }
+        (Ok(_), _) if in_force == nodes => {
+            ("True", "InForce", format!("on {in_force} of {nodes} nodes"))
+        }
+        (Ok(_), Some((node, why))) => {
+            let told = format!("on {in_force} of {nodes} nodes; `{node}` refuses it: {why}");
+            ("False", "RefusedByNodes", shortened(&told))
+        }
+        (Ok(_), None) => ("False", "Pending", format!("on {in_force} of {nodes} nodes")),
+    };
+    let condition = |name: &str, (status, reason, message): (&str, &str, String)| {
+        let before = news.status["conditions"].as_array().into_iter().flatten();
+        let mut before = before.filter(|it| it["type"] == *name && it["status"] == *status);
+        let since = before.next().and_then(|it| it["lastTransitionTime"].as_str());
+        let second = now.round(jiff::Unit::Second).unwrap_or(now).to_string();
+        json!({
+            "type": name, "status": status, "reason": reason, "message": message,
+            "observedGeneration": news.generation,
+            "lastTransitionTime": since.unwrap_or(&second),
+        })
+    };
+    let status = json!({
+        "observedGeneration": news.generation,
+        "nodes": nodes,
+        "inForce": in_force,
+        "conditions": [condition("Accepted", accepted), condition("InForce", is_in_force)],
+    });
+    let stands = status.as_object().is_some_and(|fields| {
+        fields.iter().all(|(name, value)| news.status.get(name) == Some(value))
+    });
+    (!stands).then_some(status)
+}
+
+fn shortened(told: &str) -> String {
+    match told.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", told.get(..end).unwrap_or_default()),
+        None => told.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+#![allow(clippy::unwrap_used, reason = "test")]
+use super::*;
+
+fn intention(spec: Value, status: Value) -> IntentionNews {
+    let object = json!({
+        "apiVersion": nullius_model::API_VERSION, "kind": "Intention",
+        "metadata": { "name": "orders", "namespace": "shop", "uid": "u-1" }, "spec": spec,
+    });
+    IntentionNews {
+        namespace: "shop".into(),
+        name: "orders".into(),
+        uid: "u-1".into(),
+        generation: 3,
+        json: object.to_string().into_bytes().into(),
+        status: Arc::new(status),
+    }
+}
+
+fn good() -> Value {
+    json!({ "destination": { "serviceAccount": "orders" }, "sources": [{ "any": true, "action": "allow" }] })
+}
+
+fn home() -> Home {
+    Home::of("dev.example".parse().unwrap())
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn here(in_force: usize) -> Here {
+    Here { in_force, refused: Vec::new() }
+}
+
+fn told(news: &IntentionNews, nodes: usize, own: &Here, now: &str) -> Option<Value> {
+    let lives = |name: &str| name != "gone";
+    whole(news, &read(news, &home()), nodes, own, "one", lives, at(now))
+}
+
+const FIRST: &str = "2026-06-01T00:00:00.4Z";
+const LATER: &str = "2026-06-02T00:00:00Z";
+
+#[test]
+fn it_is_in_force_where_living_replicas_heard_so_of_this_version() {
+    let entry = |name: &str, generation: i64, count: usize| json!({ "name": name, "observedGeneration": generation, "inForce": count });
+    let of = |entries: Value| intention(good(), json!({ "replicas": entries }));
+    for (entries, own, nodes, in_force, word, reason) in [
+        (json!([]), 0, 0, 0, "False", "NoWorkloads"),
+        (json!([]), 0, 3, 0, "False", "Pending"),
+        (json!([]), 3, 3, 3, "True", "InForce"),
+        (json!([entry("two", 3, 2)]), 1, 3, 3, "True", "InForce"),
+        (json!([entry("two", 3, 2)]), 2, 3, 3, "True", "InForce"),
+        (json!([entry("two", 2, 2)]), 1, 3, 1, "False", "Pending"),
+        (json!([entry("gone", 3, 2)]), 1, 3, 1, "False", "Pending"),
+        (json!([entry("one", 3, 2)]), 1, 3, 1, "False", "Pending"),
+    ] {
+        let status = told(&of(entries.clone()), nodes, &here(own), FIRST).unwrap();
+        let condition = &status["conditions"][1];
+        assert_eq!((&status["inForce"], &status["nodes"]), (&json!(in_force), &json!(nodes)));
+        assert_eq!(
+            (&condition["status"], &condition["reason"]),
+            (&json!(word), &json!(reason)),
+            "{entries}"
+        );
+        assert_eq!(status["conditions"][0]["status"], "True");
+    }
+}
+
+#[test]
+fn what_stands_is_not_said_again_and_since_when_is_kept() {
+    let first = told(&intention(good(), Value::Null), 2, &here(2), FIRST).unwrap();
+    assert_eq!(first["conditions"][1]["lastTransitionTime"], "2026-06-01T00:00:00Z");
+    assert_eq!(told(&intention(good(), first.clone()), 2, &here(2), LATER), None);
+    let less = told(&intention(good(), first.clone()), 3, &here(2), LATER).unwrap();
+    assert_eq!(less["conditions"][1]["lastTransitionTime"], LATER);
+    assert_eq!(less["conditions"][0]["lastTransitionTime"], "2026-06-01T00:00:00Z");
+    // What replicas say beside it is no reason to say it again.
+    let mut beside = first;
+    beside["replicas"] = json!([{ "name": "two", "observedGeneration": 3, "inForce": 0 }]);
+    assert_eq!(told(&intention(good(), beside), 2, &here(2), LATER), None);
+}
+
+#[test]
+fn one_that_cannot_be_read_says_each_fault_with_its_place() {
+    let spec = json!({
+        "destination": { "serviceAccount": "orders", "port": 80 },
+        "sources": [{ "any": true, "permissions": [{ "action": "allow", "paths": [{ "regex": "(" }] }] }],
+    });
+    let status = told(&intention(spec, Value::Null), 0, &here(0), FIRST).unwrap();
+    let accepted = &status["conditions"][0];
+    assert_eq!((&accepted["status"], &accepted["reason"]), (&json!("False"), &json!("Refused")));
+    let message = accepted["message"].as_str().unwrap();
+    assert!(
+        message.contains("spec.destination.port: unknown field; did you mean `ports`?"),
+        "{message}"
+    );
+    assert!(message.contains("spec.sources[0].permissions[0].paths[0].regex"), "{message}");
+    assert_eq!(status["conditions"][1]["reason"], "Refused");
+    let long = intention(json!({ "é".repeat(100): 1, "destination": {} }), Value::Null);
+    let long = told(&long, 0, &here(0), FIRST).unwrap();
+    assert!(long["conditions"][0]["message"].as_str().unwrap().chars().count() <= LONGEST + 1);
+}
+
+#[test]
+fn a_node_that_refuses_it_is_named_wherever_it_is_connected() {
+    let refused = Here { in_force: 1, refused: vec![("a".into(), "it is odd".to_owned())] };
+    let news = intention(good(), Value::Null);
+    let own = told(&news, 2, &refused, FIRST).unwrap();
+    assert_eq!(own["conditions"][1]["reason"], "RefusedByNodes");
+    assert_eq!(own["conditions"][1]["message"], "on 1 of 2 nodes; `a` refuses it: it is odd");
+    let entry = own_entry(&news, "two", &refused).unwrap();
+    let elsewhere = intention(good(), json!({ "replicas": [entry] }));
+    let other = told(&elsewhere, 2, &here(0), FIRST).unwrap();
+    assert_eq!(other["conditions"][1], own["conditions"][1]);
+}
+
+#[test]
+fn a_replica_says_what_it_heard_when_it_is_new() {
+    let news = intention(good(), Value::Null);
+    assert_eq!(own_entry(&news, "one", &here(0)), None, "it has heard of nobody");
+    let entry = own_entry(&news, "one", &here(2)).unwrap();
+    assert_eq!(entry, json!({ "name": "one", "observedGeneration": 3, "inForce": 2 }));
+    let standing = intention(good(), json!({ "replicas": [entry.clone()] }));
+    assert_eq!(own_entry(&standing, "one", &here(2)), None);
+    assert_eq!(own_entry(&standing, "two", &here(0)), None);
+    assert!(own_entry(&standing, "one", &here(0)).is_some(), "what is no longer so is said");
+}

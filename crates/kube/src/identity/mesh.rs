@@ -1,0 +1,273 @@
+//! What the mesh needs of pods, of Services, and of where Services lead.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Container, Lifecycle, LifecycleHandler, Pod, Probe, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+/// The label by which a slice says to which Service it belongs.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// What the mesh needs of a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PodParts {
+    /// Its addresses, as its status has them.
+    pub addresses: Vec<IpAddr>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// TCP ports that its containers declare.
+    pub ports: BTreeSet<u16>,
+    /// Ports at which the kubelet calls.
+    pub probe_ports: BTreeSet<u16>,
+}
+
+impl PodParts {
+    pub(super) fn of(pod: &Pod) -> Self {
+        let status = pod.status.as_ref();
+        let addresses = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
+        let addresses = addresses.filter_map(|it| it.ip.parse().ok()).collect();
+        let mut parts = Self {
+            addresses,
+            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            ..Self::default()
+        };
+        let Some(spec) = &pod.spec else { return parts };
+        // What only runs before the others is over when somebody calls.
+        let beside = spec.init_containers.iter().flatten();
+        let beside = beside.filter(|it| it.restart_policy.as_deref() == Some("Always"));
+        for container in spec.containers.iter().chain(beside) {
+            parts.add(container);
+        }
+        parts
+    }
+
+    fn add(&mut self, container: &Container) {
+        let declared = container.ports.iter().flatten();
+        let tcp = declared.clone().filter(|port| is_tcp(port.protocol.as_deref()));
+        self.ports.extend(tcp.filter_map(|port| number(port.container_port)));
+        let named = |port: &IntOrString| match port {
+            IntOrString::Int(port) => number(*port),
+            IntOrString::String(name) => declared
+                .clone()
+                .find(|port| port.name.as_deref() == Some(name))
+                .and_then(|port| number(port.container_port)),
+        };
+        let probes =
+            [&container.liveness_probe, &container.readiness_probe, &container.startup_probe];
+        let probes = probes.into_iter().flatten().filter_map(|probe| of_probe(probe, &named));
+        let hooks = container.lifecycle.iter().flat_map(|hooks| of_hooks(hooks, &named));
+        self.probe_ports.extend(probes.chain(hooks));
+    }
+}
+
+fn of_probe(probe: &Probe, named: &impl Fn(&IntOrString) -> Option<u16>) -> Option<u16> {
+    let http = probe.http_get.as_ref().filter(|http| http.host.is_none());
+    let tcp = probe.tcp_socket.as_ref().filter(|tcp| tcp.host.is_none());
+    let grpc = probe.grpc.as_ref().and_then(|grpc| number(grpc.port));
+    http.and_then(|http| named(&http.port)).or(tcp.and_then(|tcp| named(&tcp.port))).or(grpc)
+}
+
+fn of_hooks(hooks: &Lifecycle, named: &impl Fn(&IntOrString) -> Option<u16>) -> Vec<u16> {
+    let port = |hook: &LifecycleHandler| {
+        let http = hook.http_get.as_ref().filter(|http| http.host.is_none());
+        http.and_then(|http| named(&http.port))
+    };
+    [&hooks.post_start, &hooks.pre_stop].into_iter().flatten().filter_map(port).collect()
+}
+
+/// A Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceNews {
+    /// Its namespace.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its cluster IPs.
+    pub addresses: Vec<IpAddr>,
+    /// Its TCP ports.
+    pub ports: Vec<ServicePortNews>,
+}
+
+/// A port of a Service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePortNews {
+    /// Its number.
+    pub port: u16,
+    /// Its name; empty where it has none.
+    pub name: Box<str>,
+    /// What it says to speak.
+    pub app_protocol: Option<Box<str>>,
+}
+
+impl ServiceNews {
+    pub(super) fn of(service: Service) -> Self {
+        let spec = service.spec.unwrap_or_default();
+        let addresses = spec.cluster_ips.iter().flatten().filter_map(|ip| ip.parse().ok());
+        let ports = spec.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
+        let ports = ports.filter_map(|port| {
+            Some(ServicePortNews {
+                port: number(port.port)?,
+                name: port.name.as_deref().unwrap_or_default().into(),
+                app_protocol: port.app_protocol.as_deref().map(Into::into),
+            })
+        });
+        Self {
+            addresses: addresses.collect(),
+            ports: ports.collect(),
+            namespace: service.metadata.namespace.unwrap_or_default().into(),
+            name: service.metadata.name.unwrap_or_default().into(),
+        }
+    }
+}
+
+/// A part of where a Service leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SliceNews {
+    /// Its namespace, and that of the Service.
+    pub namespace: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+    /// The Service; empty where it is of none.
+    pub service: Box<str>,
+    /// TCP ports.
+    pub ports: Vec<SlicePort>,
+    /// Who is there.
+    pub endpoints: Vec<SliceEndpoint>,
+}
+
+/// A port to which a Service leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlicePort {
+    /// The name of the port of the Service.
+    pub name: Box<str>,
+    /// The number at the endpoints.
+    pub port: u16,
+}
+
+/// An endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    /// Its address.
+    pub address: IpAddr,
+    /// Whether it is to be called.
+    pub is_ready: bool,
+}
+
+impl SliceNews {
+    pub(super) fn of(slice: EndpointSlice) -> Self {
+        let ports = slice.ports.iter().flatten().filter(|port| is_tcp(port.protocol.as_deref()));
+        let ports = ports.filter_map(|port| {
+            let name = port.name.as_deref().unwrap_or_default().into();
+            Some(SlicePort { name, port: number(port.port?)? })
+        });
+        // Of several addresses any one may be used; names are none.
+        let endpoints = slice.endpoints.iter().flatten().filter_map(|endpoint| {
+            let address = endpoint.addresses.first()?.parse().ok()?;
+            let ready = endpoint.conditions.as_ref().and_then(|it| it.ready);
+            Some(SliceEndpoint { address, is_ready: ready.unwrap_or(true) })
+        });
+        let (ports, endpoints) = (ports.collect(), endpoints.collect());
+        let metadata = slice.metadata;
+        let service = metadata.labels.and_then(|mut labels| labels.remove(SERVICE_NAME));
+        Self {
+            namespace: metadata.namespace.unwrap_or_default().into(),
+            name: metadata.name.unwrap_or_default().into(),
+            service: service.unwrap_or_default().into(),
+            ports,
+            endpoints,
+        }
+    }
+}
+
+fn is_tcp(protocol: Option<&str>) -> bool {
+    protocol.is_none_or(|protocol| protocol == "TCP")
+}
+
+fn number(port: i32) -> Option<u16> {
+    u16::try_from(port).ok().filter(|port| *port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_a_pod_its_ports_and_those_of_its_probes_are_read() {
+        let pod = json!({
+            "metadata": { "name": "web", "labels": { "app": "web" } },
+            "spec": {
+                "initContainers": [
+                    { "name": "once", "ports": [{ "containerPort": 1 }] },
+                    { "name": "beside", "restartPolicy": "Always", "ports": [{ "containerPort": 2 }] },
+                ],
+                "containers": [{
+                    "name": "web",
+                    "ports": [
+                        { "name": "http", "containerPort": 8080 },
+                        { "name": "dns", "containerPort": 53, "protocol": "UDP" },
+                        { "name": "admin", "containerPort": 9000, "protocol": "TCP" },
+                    ],
+                    "readinessProbe": { "httpGet": { "port": "admin" } },
+                    "livenessProbe": { "tcpSocket": { "port": 7000 } },
+                    "startupProbe": { "grpc": { "port": 6000 } },
+                    "lifecycle": {
+                        "preStop": { "httpGet": { "port": "http" } },
+                        "postStart": { "httpGet": { "host": "elsewhere.example", "port": 1234 } },
+                    },
+                }],
+            },
+            "status": { "podIPs": [{ "ip": "10.0.0.5" }, { "ip": "2001:db8::5" }] },
+        });
+        let parts = PodParts::of(&serde_json::from_value(pod).unwrap());
+        assert_eq!(parts.ports, [2, 8080, 9000].into());
+        assert_eq!(parts.probe_ports, [6000, 7000, 8080, 9000].into());
+        assert_eq!(parts.addresses.len(), 2);
+        assert_eq!(parts.labels["app"], "web");
+    }
+
+    #[test]
+    fn of_services_and_slices_tcp_alone_is_read() {
+        let service = json!({
+            "metadata": { "namespace": "shop", "name": "web" },
+            "spec": {
+                "clusterIPs": ["10.96.0.7", "2001:db8:1::7"],
+                "ports": [
+                    { "name": "http", "port": 80, "appProtocol": "kubernetes.io/h2c" },
+                    { "name": "dns", "port": 53, "protocol": "UDP" },
+                ],
+            },
+        });
+        let service = ServiceNews::of(serde_json::from_value(service).unwrap());
+        assert_eq!(service.addresses.len(), 2);
+        assert_eq!(service.ports.len(), 1);
+        assert_eq!(service.ports[0].app_protocol.as_deref(), Some("kubernetes.io/h2c"));
+        let headless = json!({ "metadata": {}, "spec": { "clusterIPs": ["None"] } });
+        assert!(ServiceNews::of(serde_json::from_value(headless).unwrap()).addresses.is_empty());
+        let slice = json!({
+            "metadata": { "namespace": "shop", "name": "web-x", "labels": { SERVICE_NAME: "web" } },
+            "addressType": "IPv4",
+            "ports": [{ "name": "http", "port": 8080 }, { "name": "any" }, { "port": 53, "protocol": "UDP" }],
+            "endpoints": [
+                { "addresses": ["10.0.0.5"], "conditions": { "ready": true } },
+                { "addresses": ["10.0.0.6"], "conditions": { "ready": false } },
+                { "addresses": ["10.0.0.7"] },
+                { "addresses": ["name.example"] },
+            ],
+        });
+        let slice = SliceNews::of(serde_json::from_value(slice).unwrap());
+        assert_eq!((&*slice.service, slice.ports.len()), ("web", 1));
+        let ready: Vec<bool> = slice.endpoints.iter().map(|it| it.is_ready).collect();
+        assert_eq!(ready, [true, false, true]);
+    }
+}
