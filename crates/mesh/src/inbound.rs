@@ -18,11 +18,7 @@ use nullius_tls::{
     HANDSHAKE_TIMEOUT, Transport, WorkloadAcceptor, WorkloadError, WorkloadPeer, WorkloadStream,
     tcp::{prepare, reset_on_close},
 };
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 
 pub(crate) use crate::front::Front;
 use crate::{
@@ -34,6 +30,7 @@ use crate::{
     front::Meets,
     judge::{Call, Judgement, Outcome, Refused, Stage},
     live::{Ended, while_allowed},
+    places::{Place, Places},
     reach::reach,
     requests::Requests,
     shared::Shared,
@@ -45,8 +42,6 @@ use crate::{
 /// The header of an answer that says why not, as a closed word.
 pub(crate) const WHY: &str = "nullius-reason";
 
-/// Handshakes of one listener at the same time; whoever comes then is turned away at once.
-const HANDSHAKES: usize = 1_024;
 /// How long a peer may take to begin HTTP/2.
 const PREFACE: Duration = Duration::from_secs(10);
 
@@ -54,7 +49,7 @@ const PREFACE: Duration = Duration::from_secs(10);
 pub(crate) struct Inbound {
     front: Front,
     shared: Arc<Shared>,
-    handshakes: Arc<Semaphore>,
+    places: Arc<Places>,
     acceptors: Mutex<Acceptors>,
 }
 
@@ -83,8 +78,7 @@ struct Proven {
 
 impl Inbound {
     pub(crate) fn new(front: Front, shared: Arc<Shared>) -> Arc<Self> {
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
-        Arc::new(Self { front, shared, handshakes, acceptors: Mutex::default() })
+        Arc::new(Self { front, shared, places: Arc::default(), acceptors: Mutex::default() })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -97,9 +91,9 @@ impl Inbound {
 
     /// Takes a connection; who comes where too many are not yet proven is turned away.
     pub(crate) fn accepted(self: &Arc<Self>, tcp: TcpStream, client: SocketAddr) {
-        match Arc::clone(&self.handshakes).try_acquire_owned() {
-            Ok(place) => self.shared.spawn(Arc::clone(self).connection(tcp, client, place)),
-            Err(_) => {
+        match self.places.take(client.ip()) {
+            Some(place) => self.shared.spawn(Arc::clone(self).connection(tcp, client, place)),
+            None => {
                 reset_on_close(&tcp);
                 self.attempt(client).failed(Why::Overloaded, None);
             }
@@ -110,12 +104,7 @@ impl Inbound {
         Attempt::begin(&self.shared.log, Direction::Inbound, self.front.name(), client)
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        tcp: TcpStream,
-        client: SocketAddr,
-        place: OwnedSemaphorePermit,
-    ) {
+    async fn connection(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, place: Place) {
         prepare(&tcp);
         let mut attempt = self.attempt(client);
         let at = match tcp.local_addr() {
@@ -166,7 +155,7 @@ impl Inbound {
         met: Met,
         silence: Duration,
         mut attempt: Attempt,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) {
         let is_ours = |name: &[u8]| name == ALPN_HBONE || name == ALPN_TLS;
         let first = match look(&tcp, silence).await {
@@ -208,7 +197,7 @@ impl Inbound {
         met: Met,
         world: &World,
         mut attempt: Attempt,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) {
         let acceptor = match self.acceptor(world, met.at) {
             Ok(acceptor) => acceptor,

@@ -26,6 +26,7 @@ mod live;
 mod load;
 pub mod news;
 mod outbound;
+mod places;
 mod pool;
 mod proxy;
 mod reach;

@@ -307,10 +307,19 @@ async fn an_address_that_another_pod_has_is_another_destination() {
     let to = SocketAddr::from((orders.host.v4, PORT));
     let mut live = front.host.connect(to).await.unwrap();
     ping(&mut live, b"alive").await.unwrap();
+    // The tunnel; the application listens by IPv6, which is counted elsewhere.
+    assert_eq!(orders.host.connections_with(front.host.v4).await, 1);
     let bank = node.domain.id("shop", "bank");
     front.tell(|facts| facts.directory.put_pod(to.ip(), bank.clone()));
     read_end(&mut live).await.expect_err("it is cut");
     front.line(|line| line["cutBecause"] == "other-pod").await;
+    // Nor does the tunnel stay that was to the one of before.
+    let closed = async {
+        while orders.host.connections_with(front.host.v4).await > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
     // Who is there is not the new one yet: it hears nothing.
     is_refused(&front.host, to).await;
     front.reason("unexpected-server").await;

@@ -95,6 +95,22 @@ impl Host {
         self.run(async move { TcpStream::connect(to).await }).await
     }
 
+    /// How many connections it has with an IPv4 address.
+    pub(crate) async fn connections_with(&self, other: IpAddr) -> usize {
+        let IpAddr::V4(other) = other else { panic!("IPv4 alone is counted") };
+        let wanted = format!("{:08X}:", u32::from_le_bytes(other.octets()));
+        self.run(async move {
+            let text = std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+            // The other side stands third, and behind it the state: 01 is established.
+            let mut lines = text.lines().map(|line| line.split_whitespace().skip(2));
+            let is_with = |line: &mut dyn Iterator<Item = &str>| {
+                line.next().is_some_and(|it| it.starts_with(&wanted)) && line.next() == Some("01")
+            };
+            lines.by_ref().filter_map(|mut line| is_with(&mut line).then_some(())).count()
+        })
+        .await
+    }
+
     pub(crate) fn addresses(&self) -> [IpAddr; 2] {
         [self.v4, self.v6]
     }
