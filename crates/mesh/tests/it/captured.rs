@@ -268,7 +268,7 @@ async fn a_service_leads_to_those_of_its_endpoints_that_answer() {
     let line = front.line(|line| line["service"] == "shop/orders").await;
     assert_eq!((&line["wire"], &line["verdict"]), (&"hbone".into(), &"allowed".into()));
     // Two of three are not there: one is outside of the mesh, with nobody at that port; of one the application is gone.
-    drop(second);
+    second.end().await;
     lead(vec![
         (outside.v4, PORT).into(),
         (more.host.v4, PORT).into(),

@@ -248,7 +248,9 @@ pub(crate) async fn wait_line(log: &Path, fits: impl Fn(&Json) -> bool) -> Json 
     let deadline = Instant::now() + PATIENCE;
     loop {
         let text = fs::read_to_string(log).unwrap_or_default();
-        let lines = || text.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
+        // The last one may be half written.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let lines = || whole.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
         if let Some(line) = lines().find(|line| fits(line)) {
             return line;
         }
@@ -319,6 +321,12 @@ impl Application {
             let _ = tokio::io::copy_bidirectional(&mut stream, &mut other).await;
         })
         .await
+    }
+
+    /// Nobody listens any more when this is over.
+    pub(crate) async fn end(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
     }
 
     pub(crate) fn count(&self) -> usize {
