@@ -9,12 +9,12 @@ mod policy;
 use std::collections::BTreeMap;
 
 use nullius_fields::Fault;
-use nullius_model::{API_VERSION, IntentionDestination, IntentionSpec, Permissive, Timestamp};
-use serde_json::{Value as Json, json};
+use nullius_model::{IntentionDestination, IntentionSpec, Permissive, Timestamp};
+use serde_json::Value as Json;
 
 use crate::{
-    intention::Intention,
-    origin::{Home, Origin, SYSTEM_NAMESPACE},
+    imported::{Imported, ImportedIntention, Remark},
+    origin::{Home, SYSTEM_NAMESPACE},
 };
 use group::Group;
 use policy::{Peer, Policy};
@@ -28,39 +28,6 @@ pub struct Istio {
     pub trust_domain: String,
     /// When what `PERMISSIVE` lets pass ends; without it such a `PeerAuthentication` is refused.
     pub permissive_until: Option<Timestamp>,
-}
-
-/// What came of an import.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Imported {
-    /// What was carried over.
-    pub intentions: Vec<ImportedIntention>,
-    /// What was not, and why.
-    pub refused: Vec<Remark>,
-    /// What is other than it was, to the safe side.
-    pub notes: Vec<Remark>,
-}
-
-/// An intention to be written.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ImportedIntention {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-    /// What it says.
-    pub spec: IntentionSpec,
-    /// The objects that it comes from.
-    pub objects: Vec<usize>,
-}
-
-/// Something to be told of one of the objects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remark {
-    /// Which of the objects.
-    pub object: usize,
-    /// The field, and what is to be told.
-    pub fault: Fault,
 }
 
 /// The workloads that policies are for: a namespace, none for all, and labels.
@@ -106,40 +73,10 @@ pub fn import_istio(objects: &[Json], istio: &Istio) -> Imported {
     for (object, peer) in peers {
         write_peer(object, peer, &groups, istio, &mut imported);
     }
-    leave_out_unreadable(&mut imported, istio);
-    imported
-}
-
-/// What is written must be taken: a path that no request could have, a name that is none.
-fn leave_out_unreadable(imported: &mut Imported, istio: &Istio) {
-    let Ok(domain) = istio.trust_domain.parse() else { return };
-    let home = Home::of(domain);
-    let mut wrong = Vec::new();
-    imported.intentions.retain(|intention| {
-        let Err(faults) = Intention::read(&intention.to_json(), Origin::Cluster, &home) else {
-            return true;
-        };
-        let object = intention.objects.first().copied().unwrap_or_default();
-        let told = faults.into_iter().map(|fault| {
-            let message = format!("no intention can say it: {fault}");
-            Remark { object, fault: Fault { field: "spec".to_owned(), message } }
-        });
-        wrong.extend(told);
-        false
-    });
-    imported.refused.append(&mut wrong);
-}
-
-impl ImportedIntention {
-    /// The object.
-    pub fn to_json(&self) -> Json {
-        json!({
-            "apiVersion": API_VERSION,
-            "kind": "Intention",
-            "metadata": { "name": self.name, "namespace": self.namespace },
-            "spec": self.spec,
-        })
+    if let Ok(domain) = istio.trust_domain.parse() {
+        imported.leave_out_unreadable(&Home::of(domain));
     }
+    imported
 }
 
 /// Istio joins what is for a namespace or for all with what is for some of its workloads; tiers do not.

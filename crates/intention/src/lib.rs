@@ -8,8 +8,10 @@
 
 mod accept;
 mod condition;
+mod consul;
 mod destination;
 mod explain;
+mod imported;
 mod intention;
 mod istio;
 mod later;
@@ -27,10 +29,12 @@ mod source;
 pub use nullius_fields::{Fault, nearest};
 
 pub use accept::{Accept, By, Connection, Protocol, Ruling, Stand, Verdict, View};
+pub use consul::{Services, import_consul};
 pub use destination::{Destination, Workload};
 pub use explain::{explain_connection, explain_request};
+pub use imported::{Imported, ImportedIntention, Remark};
 pub use intention::{Intention, Reach, Rule, Tier};
-pub use istio::{Imported, ImportedIntention, Istio, Remark, import_istio};
+pub use istio::{Istio, import_istio};
 pub use local::Destinations;
 pub use matchers::Token;
 pub use origin::{Home, Origin, SYSTEM_NAMESPACE};

@@ -10,9 +10,11 @@ mod identity;
 mod later;
 mod object;
 mod pod;
+mod spire;
 mod template;
 
 pub use identity::{Identity, identities};
 pub use nullius_fields::Fault;
 pub use object::{JWT_TTL, WorkloadIdentity, X509_TTL};
 pub use pod::{Container, Owner, Pod};
+pub use spire::{Imported, ImportedIdentity, Remark, Spire, import_spire};

@@ -36,7 +36,7 @@ pub(crate) use audit::{AuditFilter, AuditList, UsageShow};
 pub(crate) use cel::{CelCommand, CelEval};
 pub(crate) use exception::{ExceptionCommand, ExceptionList};
 pub(crate) use findings::{FindingsCommand, FindingsList};
-pub(crate) use import::{ImportCommand, ImportIstio};
+pub(crate) use import::{ImportCommand, ImportConsul, ImportIstio, ImportSpire};
 pub(crate) use intention::{IntentionCommand, IntentionExplain, IntentionTest};
 pub(crate) use object::Selector;
 pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
@@ -255,7 +255,7 @@ pub(crate) enum Command {
     /// Certificates and tokens by which workloads prove who they are (SPIFFE)
     #[command(subcommand, arg_required_else_help = true)]
     Svid(SvidCommand),
-    /// Policies of other meshes, written as Intentions
+    /// What other meshes and SPIRE say, written as Intentions and WorkloadIdentities
     #[command(subcommand, arg_required_else_help = true)]
     Import(ImportCommand),
     /// What occurred, merged: the other side of what is permitted

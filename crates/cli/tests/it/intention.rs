@@ -277,3 +277,80 @@ async fn policies_of_istio_become_intentions_that_are_read_again() {
     let done = desk.person.run(&[&call[..], &["--method", "PUT"]].concat()).await;
     assert_eq!(done.exit, Exit::Denied, "{done:?}");
 }
+
+#[tokio::test]
+async fn intentions_of_consul_become_ours_and_hcl_is_told_of() {
+    let desk = Desk::new();
+    // As `consul config read` prints them, one after another.
+    let file = desk.person.file(
+        "consul/entries.json",
+        "{\n  \"Kind\": \"service-intentions\",\n  \"Name\": \"orders\",\n  \"Sources\": [\n    {\"Name\": \"web\", \"Permissions\": [{\"Action\": \"allow\", \"HTTP\": {\"PathPrefix\": \"/orders\", \"Methods\": [\"GET\"]}}], \"Precedence\": 9, \"Type\": \"consul\"}\n  ],\n  \"CreateIndex\": 7\n}\n{\n  \"Kind\": \"service-intentions\",\n  \"Name\": \"bill\",\n  \"Sources\": [\n    {\"Name\": \"web\", \"Peer\": \"east\", \"Action\": \"allow\"}\n  ]\n}\n",
+    );
+    let done = desk.person.run(&["import", "consul", &file, "--namespace", "shop"]).await;
+    assert_eq!(done.exit, Exit::Denied, "{done:?}");
+    let told = desk.told(&done.err);
+    assert!(told.contains("refused: consul/entries.json:13:"), "{told}");
+    assert!(
+        told.contains("service-intentions `bill`: Sources[0].Peer: not carried over"),
+        "{told}"
+    );
+    assert!(told.ends_with("1 intention written; 1 thing refused\n"), "{told}");
+    let written = desk.person.file("carried/all.yaml", &done.out);
+    let call =
+        ["intention", "explain", "-f", &written, "--from", "shop/web", "--to", "shop/orders:80"];
+    for (path, exit) in [("/orders7", Exit::Ok), ("/x", Exit::Denied)] {
+        let done =
+            desk.person.run(&[&call[..], &["--method", "GET", "--path", path]].concat()).await;
+        assert_eq!(done.exit, exit, "{done:?}");
+    }
+    // A list, as the API answers, and a list of objects.
+    let list = desk.person.file(
+        "list.json",
+        r#"[{"Kind": "service-intentions", "Name": "orders", "Sources": [{"Name": "web", "Action": "allow"}]}, {"Kind": "service-defaults", "Name": "orders"}]"#,
+    );
+    let objects = desk.person.file(
+        "objects.yaml",
+        "apiVersion: consul.hashicorp.com/v1alpha1\nkind: ServiceIntentionsList\nitems:\n- metadata: {name: bill}\n  spec:\n    destination: {name: bill}\n    sources: [{name: web, action: allow}]\n",
+    );
+    let all = ["import", "consul", &list, &objects, "--service", "orders=shop/o", "-n", "bank"];
+    let done = desk.person.run(&[&all[..], &["-o", "name"]].concat()).await;
+    assert_eq!((done.exit, done.out.as_str()), (Exit::Ok, "shop/o\nbank/bill\n"), "{done:?}");
+    desk.person.file("consul/old.hcl", "Kind = \"service-intentions\"\nName = \"orders\"\n");
+    let folder = std::path::Path::new(&file).parent().unwrap().display().to_string();
+    let done = desk.person.run(&["import", "consul", &folder, "-n", "shop"]).await;
+    assert_eq!(done.exit, Exit::Failed, "{done:?}");
+    assert!(done.out.is_empty() && done.err.contains("old.hcl"), "{done:?}");
+    assert!(done.err.contains("consul config read -kind service-intentions"), "{done:?}");
+    let text = desk.person.file("hcl.txt", "Kind = \"x\"\nSources = [\n  { Name = \"y\" }\n]\n");
+    let done = desk.person.run(&["import", "consul", &text, "-n", "shop"]).await;
+    assert!(done.exit != Exit::Ok && done.out.is_empty(), "{done:?}");
+    let done = desk.person.run(&["import", "consul", &list, "-n", "Shop"]).await;
+    assert_eq!(done.exit, Exit::Usage, "{done:?}");
+}
+
+#[tokio::test]
+async fn registrations_of_spire_become_workload_identities() {
+    let desk = Desk::new();
+    let file = desk.person.file(
+        "entries.json",
+        r#"{"entries": [
+  {"id": "a", "spiffe_id": {"trust_domain": "example.org", "path": "/nodes"}, "parent_id": {"trust_domain": "example.org", "path": "/spire/server"}, "selectors": [{"type": "k8s_psat", "value": "cluster:demo"}]},
+  {"id": "b", "spiffe_id": {"trust_domain": "example.org", "path": "/ns/shop/sa/web"}, "parent_id": {"trust_domain": "example.org", "path": "/nodes"}, "selectors": [{"type": "k8s", "value": "ns:shop"}, {"type": "k8s", "value": "sa:web"}], "dns_names": []},
+  {"id": "c", "spiffe_id": {"trust_domain": "example.org", "path": "/ns/shop/sa/web/x"}, "parent_id": {"trust_domain": "example.org", "path": "/nodes"}, "selectors": [{"type": "k8s", "value": "ns:shop"}, {"type": "k8s", "value": "sa:web"}], "hint": "x"},
+  {"id": "d", "spiffe_id": {"trust_domain": "example.org", "path": "/web"}, "parent_id": {"trust_domain": "example.org", "path": "/nodes"}, "selectors": [{"type": "k8s", "value": "ns:shop"}]}
+], "next_page_token": ""}"#,
+    );
+    let done = desk.person.run(&["import", "spire", &file, "-o", "yaml"]).await;
+    assert_eq!(done.exit, Exit::Denied, "{done:?}");
+    let told = desk.told(&done.err);
+    assert!(told.contains("refused: entries.json:5:"), "{told}");
+    assert!(told.contains("entry `d`: no WorkloadIdentity can say it: spec.path: "), "{told}");
+    assert!(told.contains("note: entries.json:3:"), "{told}");
+    assert!(told.ends_with("1 identity written; 1 thing refused\n"), "{told}");
+    assert!(
+        done.out.contains("kind: WorkloadIdentity") && done.out.contains("hint: x"),
+        "{done:?}"
+    );
+    let again = desk.person.run(&["import", "spire", &file, "-o", "name"]).await;
+    assert_eq!(again.out, "shop/web-x\n");
+}

@@ -8,9 +8,10 @@ use nullius_model::{
 };
 
 use super::{
-    Imported, ImportedIntention, Place, Remark, destination,
+    Place, destination,
     policy::{Entry, Policy, Who},
 };
+use crate::imported::{Imported, ImportedIntention, Remark};
 
 /// Policies for the same workloads.
 #[derive(Debug, Default)]

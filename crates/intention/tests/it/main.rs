@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
 
 mod attacks;
+mod consul;
 mod fuzz;
 mod istio;
 mod order;

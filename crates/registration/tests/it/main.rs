@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "test")]
 
+mod spire;
+
 use std::collections::BTreeMap;
 
 use nullius_registration::{Container, Identity, Owner, Pod, WorkloadIdentity, identities};
