@@ -55,6 +55,7 @@ pub(crate) struct SvidMeters {
     pub(crate) issued: Counter<Kind>,
     pub(crate) refused: Counter<Refusal>,
     pub(crate) streams: Gauge,
+    pub(crate) mesh_streams: Gauge,
     pub(crate) entries: Gauge,
     pub(crate) authority_ends: Gauge,
 }
@@ -68,6 +69,10 @@ impl SvidMeters {
             streams: all.gauge(
                 "nullius_identity_node_streams",
                 "nodes' parts that are told what is registered",
+            ),
+            mesh_streams: all.gauge(
+                "nullius_identity_mesh_streams",
+                "nodes' parts that are told what the mesh needs",
             ),
             entries: all.gauge("nullius_identity_entries", "pods that have an identity"),
             authority_ends: all.gauge(

@@ -21,6 +21,8 @@ const DOCS: &str = include_str!("../../../../docs/intentions.md");
 struct Lab {
     plane: Plane,
     namespace: TestNamespace,
+    /// What was applied.
+    objects: Vec<Value>,
 }
 
 impl Lab {
@@ -39,19 +41,21 @@ impl Lab {
             ceiling: Ceiling::try_from(CEILING.to_owned()).unwrap(),
             shape: Shape::InCluster { deployments, hub, join_token: SecretString::from("none") },
         };
-        for object in manifest.objects() {
+        let is_needed = |object: &Value| {
             let name = object["metadata"]["name"].as_str().unwrap();
             let is_ours = name.contains("intentions") || name == "nullius:identity";
             let is_account = object["kind"] == "ServiceAccount" && name == "nullius-identity";
-            if is_ours && object["metadata"]["namespace"] != "nullius-node" || is_account {
-                plane.admin.apply(&object.to_string()).unwrap();
-            }
+            is_ours && object["metadata"]["namespace"] != "nullius-node" || is_account
+        };
+        let objects: Vec<Value> = manifest.objects().into_iter().filter(is_needed).collect();
+        for object in &objects {
+            plane.admin.apply(&object.to_string()).unwrap();
         }
         let crd = "--for=condition=Established";
         let wait = ["wait", crd, "customresourcedefinition/intentions.nullius.dev"];
         plane.admin.ok(&wait).unwrap();
         let namespace = plane.namespace();
-        let lab = Self { plane, namespace };
+        let lab = Self { plane, namespace, objects };
         let odd = lab.intention("odd", json!({ "destination": {}, "qqqq": 1 }));
         wait_until(SOON, "the policy on intentions to be in force", || {
             lab.try_out(&odd).err().filter(|said| said.contains("unknown field"))
@@ -136,6 +140,10 @@ fn whole() -> Value {
 #[tokio::test]
 async fn what_the_reader_takes_is_taken_and_what_it_refuses_is_refused_with_its_place() {
     let Some(lab) = Lab::open().await else { return };
+    for object in &lab.objects {
+        let again = lab.plane.admin.apply(&object.to_string()).unwrap();
+        assert!(again.trim_end().ends_with("unchanged"), "{again}");
+    }
     let home = Home::of("plane.example".parse().unwrap());
     let good = lab.intention("whole", whole());
     Intention::read(&good, Origin::Cluster, &home).unwrap();

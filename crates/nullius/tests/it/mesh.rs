@@ -186,6 +186,19 @@ fn a_node_hears_intentions_for_its_pods_and_they_are_in_force_where_nodes_say_so
     wait_for_status(&lab, "own", "counts", |status| {
         (status["nodes"] == 2 && status["inForce"] == 2).then_some(())
     });
+    // What stands is not written again, however often others are looked at.
+    let version = || {
+        let get = ["get", "intention", "own", "-o", "jsonpath={.metadata.resourceVersion}"];
+        lab.namespace.kubectl(&get).unwrap()
+    };
+    let before = version();
+    for witness in ["witness-1", "witness-2"] {
+        intention(&lab, lab.namespace.name(), witness, &allow_all());
+        wait_for_status(&lab, witness, "a status", |status| {
+            condition(status, "Accepted").map(drop)
+        });
+    }
+    assert_eq!(version(), before);
 
     // Another version is not in force before it is reported, and one that cannot be read nowhere.
     let mut changed = allow_all();

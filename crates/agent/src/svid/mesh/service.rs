@@ -111,10 +111,13 @@ impl Telling {
         let mesh = Arc::clone(&self.service.mesh);
         let (stop, ends) = (self.service.identity.issuing.stop.clone(), self.caller.ends);
         let to_node = self.to_node.clone();
+        let meters = self.service.identity.issuing.meters.clone();
+        meters.mesh_streams.add((), 1);
         let ended = lasting(&stop, ends, &to_node, self.tell()).await;
         // The last word waits for nobody.
         let _ = to_node.try_send(Err(ended));
         drop(self);
+        meters.mesh_streams.add((), -1);
         mesh.note_standing();
     }
 

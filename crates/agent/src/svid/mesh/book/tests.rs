@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::*;
 
+mod model;
+
 fn pod(namespace: &str, name: &str, node: Option<&str>, address: &str) -> PodNews {
     PodNews {
         namespace: namespace.into(),
