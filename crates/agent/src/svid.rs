@@ -7,14 +7,14 @@
 use std::{
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::Ordering},
     time::Duration,
 };
 
 use nullius_intention::Home;
 use nullius_kube::{
     AGENT_IDENTITY, ApiServer, Credential, InCluster, Leadership,
-    identity::{Fleet, IdentityStore, IntentionStore, Reviewer, TrustMap},
+    identity::{Fleet, IdentityStore, Reviewer, StatusStore, TrustMap},
 };
 use nullius_model::{ClusterName, TrustDomain};
 use nullius_pki::Verifier;
@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 mod callers;
+mod condition;
 mod enrolment;
 mod lead;
 mod listener;
@@ -31,6 +32,7 @@ mod meters;
 mod registry;
 mod service;
 mod standing;
+mod telling;
 mod turn;
 
 use self::meters::SvidMeters;
@@ -115,7 +117,13 @@ pub async fn run_identity(
     };
     tasks.spawn("hub", enrolment.keep(shutdown.clone(), tasks.stop()));
     let (leads, led) = watch::channel(false);
-    let told = IntentionStore::new(&api, account.clone())?;
+    let identities = telling::Telling {
+        issuing: Arc::clone(&issuing),
+        store: StatusStore::workload_identities(&api, account.clone())?,
+        leads: led.clone(),
+    };
+    tasks.spawn_loop("status of workload identities", identities.run());
+    let told = StatusStore::intentions(&api, account.clone())?;
     let home = Home {
         trust_domain: domain.clone(),
         // Nodes know no other trust domain, and verify no tokens.
@@ -173,8 +181,9 @@ fn follow(
     tasks: &mut Tasks,
 ) -> (Arc<Issuing>, Arc<Mesh>) {
     let (mut pods, mut namespaces, mut nodes) = (fleet.pods(), fleet.namespaces(), fleet.nodes());
-    let hearing = (pods.hearing(), namespaces.hearing(), nodes.hearing());
-    let hears = move || hearing.0() && hearing.1() && hearing.2();
+    let mut declared = fleet.workload_identities();
+    let hearing = (pods.hearing(), namespaces.hearing(), nodes.hearing(), declared.hearing());
+    let hears = move || hearing.0() && hearing.1() && hearing.2() && hearing.3();
     let issuing = Arc::new(issuing(Box::new(hears.clone()), tasks.stop()));
     // Identities do not wait for what the mesh needs beside them.
     let (mut services, mut slices, mut intentions) =
@@ -200,6 +209,12 @@ fn follow(
     tasks.spawn_loop("nodes' objects", async move {
         while let Some(news) = nodes.next().await {
             heard.hear(|registry| registry.hear_nodes(news));
+        }
+    });
+    let heard = Arc::clone(&issuing);
+    tasks.spawn_loop("workload identities", async move {
+        while let Some(news) = declared.next().await {
+            heard.hear(|registry| registry.hear_declared(news));
         }
     });
     let heard = Arc::clone(&mesh);
@@ -229,6 +244,7 @@ impl Issuing {
         let touched = change(&mut registry);
         let count = i64::try_from(registry.count()).unwrap_or(i64::MAX);
         drop(registry);
+        self.restless.store(true, Ordering::Release);
         self.meters.entries.set((), count);
         if !touched.is_empty() {
             self.callers.hear();

@@ -21,6 +21,8 @@ mod intentions;
 mod levels;
 mod node;
 mod rights;
+mod schema;
+mod workload_identities;
 mod workloads;
 
 /// Whom the agent trusts, pinned in the cluster.
@@ -153,6 +155,7 @@ impl JoinManifest {
             objects.extend(audit::objects());
             if deployments.identity.is_some() {
                 objects.extend(intentions::objects());
+                objects.extend(workload_identities::objects());
                 objects.extend(identity::rights());
             }
             objects.extend(workloads::objects(&self.cluster, deployments, hub, join_token));

@@ -7,15 +7,19 @@ use std::{
 
 use nullius_kube::{
     IDENTITY_DISABLED, IDENTITY_ENABLED, NODE, NODE_NAMESPACE, SYSTEM_NAMESPACE,
-    identity::{NamespaceNews, News, NodeNews, PodNews, Reviewed},
+    identity::{NamespaceNews, News, NodeNews, ObjectNews, PodNews, Reviewed},
 };
-use nullius_model::{Namespace, SpiffeId, TrustDomain, Ttl};
-use nullius_workload::{Entry, Selector, wire::PodName};
+use nullius_model::TrustDomain;
+use nullius_registration::WorkloadIdentity;
+use nullius_workload::{Entry, wire::PodName};
 
 use super::enrolment;
 
-const X509_TTL: Ttl = Ttl::from_secs(3_600);
-const JWT_TTL: Ttl = Ttl::from_secs(300);
+mod declared;
+mod entries;
+
+use declared::Declared;
+
 /// Odd labels that are remembered, so that each is told once.
 const ODD_MAX: usize = 1_000;
 
@@ -33,11 +37,13 @@ pub(crate) struct Registry {
     pods: HashMap<Name, HashMap<Name, PodNews>>,
     /// UIDs of nodes.
     nodes: HashMap<Name, Name>,
+    /// What people declare of identities.
+    declared: Declared,
     /// What is registered on each node, by the id of the entry.
     registered: HashMap<Name, BTreeMap<Name, Registered>>,
     odd: BTreeSet<String>,
-    /// Which of the three was listed once.
-    listed: [bool; 3],
+    /// Which of the four was listed once.
+    listed: [bool; 4],
 }
 
 /// What a namespace says of its pods.
@@ -103,15 +109,16 @@ impl Registry {
             namespaces: HashMap::new(),
             pods: HashMap::new(),
             nodes: HashMap::new(),
+            declared: Declared::default(),
             registered: HashMap::new(),
             odd: BTreeSet::new(),
-            listed: [false; 3],
+            listed: [false; 4],
         }
     }
 
-    /// Whether pods, namespaces and nodes were all listed once.
+    /// Whether pods, namespaces, nodes and what is declared of identities were all listed once.
     pub(crate) fn is_complete(&self) -> bool {
-        self.listed == [true; 3]
+        self.listed == [true; 4]
     }
 
     /// What is registered on a node.
@@ -208,6 +215,35 @@ impl Registry {
         }
     }
 
+    pub(crate) fn hear_declared(&mut self, news: News<ObjectNews>) -> Touched {
+        if let News::All(_) = &news {
+            self.listed[3] = true;
+        }
+        let mut touched = Touched::new();
+        for namespace in self.declared.hear(news) {
+            self.register_all(&namespace, &mut touched);
+        }
+        touched
+    }
+
+    /// How what is declared stands: each object, and of how many pods it says something; or why it cannot be read.
+    pub(crate) fn declared(&self) -> Vec<(ObjectNews, Result<usize, String>)> {
+        let of_pods = |namespace: &str, object: &WorkloadIdentity| {
+            let pods = self.pods.get(namespace).into_iter().flat_map(HashMap::values);
+            pods.filter(|pod| {
+                let node = pod.node.as_deref().and_then(|node| self.registered.get(node));
+                node.is_some_and(|on_node| entries::gives(on_node, pod, object))
+            })
+            .count()
+        };
+        let all = self.declared.all();
+        let standing = all.map(|(news, read)| {
+            let pods = read.map(|object| of_pods(&news.namespace, object));
+            (news.clone(), pods.map_err(str::to_owned))
+        });
+        standing.collect()
+    }
+
     fn keep(&mut self, pod: PodNews) {
         self.pods.entry(pod.namespace.clone()).or_default().insert(pod.name.clone(), pod);
     }
@@ -250,8 +286,12 @@ impl Registry {
         if before.unwrap_or_default() == labels.unwrap_or_default() {
             return;
         }
+        self.register_all(&name, touched);
+    }
+
+    fn register_all(&mut self, namespace: &str, touched: &mut Touched) {
         let pods: Vec<PodNews> =
-            self.pods.get(&name).into_iter().flat_map(HashMap::values).cloned().collect();
+            self.pods.get(namespace).into_iter().flat_map(HashMap::values).cloned().collect();
         for pod in pods {
             self.register(&pod, touched);
         }
@@ -259,67 +299,51 @@ impl Registry {
 
     /// Registers a pod as it is now, which may be not at all.
     fn register(&mut self, pod: &PodNews, touched: &mut Touched) {
-        let entry = self.entry_of(pod);
-        let Some(node) = &pod.node else { return };
-        if &*pod.namespace == NODE_NAMESPACE {
-            touched.insert(node.clone());
-        }
-        match entry {
-            None => self.unregister(pod, touched),
-            Some(registered) => {
-                let on_node = self.registered.entry(node.clone()).or_default();
-                if on_node.get(&pod.uid) != Some(&registered) {
-                    on_node.insert(pod.uid.clone(), registered);
-                    touched.insert(node.clone());
-                }
-            }
-        }
+        let now = self.entries_of(pod);
+        self.replace(pod, now, touched);
     }
 
     fn unregister(&mut self, pod: &PodNews, touched: &mut Touched) {
+        self.replace(pod, BTreeMap::new(), touched);
+    }
+
+    /// What is registered of a pod on its node from now on.
+    fn replace(&mut self, pod: &PodNews, now: BTreeMap<Name, Registered>, touched: &mut Touched) {
         let Some(node) = &pod.node else { return };
         if &*pod.namespace == NODE_NAMESPACE {
             touched.insert(node.clone());
         }
-        let Some(on_node) = self.registered.get_mut(node) else { return };
-        if on_node.remove(&pod.uid).is_some() {
+        if now.is_empty() && !self.registered.contains_key(node) {
+            return;
+        }
+        let on_node = self.registered.entry(node.clone()).or_default();
+        let before: Vec<Name> = entries::ids_of(on_node, &pod.uid).cloned().collect();
+        for gone in before.iter().filter(|id| !now.contains_key(*id)) {
+            on_node.remove(gone);
             touched.insert(node.clone());
+        }
+        for (id, registered) in now {
+            if on_node.get(&id) != Some(&registered) {
+                on_node.insert(id, registered);
+                touched.insert(node.clone());
+            }
         }
         if on_node.is_empty() {
             self.registered.remove(node);
         }
     }
 
-    /// The identity of a pod, where it has one.
-    fn entry_of(&mut self, pod: &PodNews) -> Option<Registered> {
+    /// The identities of a pod, where it has some.
+    fn entries_of(&mut self, pod: &PodNews) -> BTreeMap<Name, Registered> {
         if [SYSTEM_NAMESPACE, NODE_NAMESPACE].contains(&&*pod.namespace)
             || pod.is_ended
             || pod.node.is_none()
+            || pod.account.is_empty()
             || !self.is_enrolled(pod)
         {
-            return None;
+            return BTreeMap::new();
         }
-        let account = Some(&*pod.account).filter(|account| !account.is_empty())?;
-        let namespace: Namespace = pod.namespace.parse().ok()?;
-        let spiffe_id = SpiffeId::of_service_account(&self.domain, &namespace, account);
-        // By what the API server alone says: annotations are free text of whoever makes a pod.
-        let selector: Selector = format!("k8s:pod-uid:{}", pod.uid).parse().ok()?;
-        let entry = Entry {
-            spiffe_id,
-            selectors: BTreeSet::from([selector]),
-            ttl: X509_TTL,
-            jwt_ttl: JWT_TTL,
-            dns_names: Vec::new(),
-            hint: None,
-            audiences: BTreeSet::new(),
-            federates_with: BTreeSet::new(),
-        };
-        let pod = PodName {
-            namespace: pod.namespace.clone(),
-            name: pod.name.clone(),
-            service_account: pod.account.clone(),
-        };
-        Some(Registered { entry: Arc::new(entry), pod })
+        entries::entries_of(pod, &self.domain, self.declared.of(&pod.namespace))
     }
 
     /// The pod's own label decides where it has one; a word that nobody knows is no identity. Who is in the mesh is somebody there.

@@ -5,11 +5,12 @@
 use std::{
     collections::{BTreeMap, HashMap},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicBool},
     time::Duration,
 };
 
 use futures::Stream;
+use nullius_kube::identity::ObjectNews;
 use nullius_model::{Timestamp, Ttl};
 use nullius_pki::{Csr, workload::SvidRequest};
 use nullius_proto::{
@@ -65,6 +66,8 @@ pub(crate) struct Issuing {
     /// Whether pods are known as they are.
     pub(crate) hears: Box<dyn Fn() -> bool + Send + Sync>,
     pub(crate) stop: CancellationToken,
+    /// Whether what is declared of identities may stand otherwise than was said last.
+    pub(super) restless: AtomicBool,
     pace: Pace,
     refusals: Words,
 }
@@ -86,6 +89,7 @@ impl Issuing {
             meters,
             hears: Box::new(hears),
             stop,
+            restless: AtomicBool::new(true),
             pace: Pace::default(),
             refusals: Words::new(WORDS),
         }
@@ -103,7 +107,9 @@ impl Issuing {
             );
         }
         if !self.registry.read().unwrap_or_else(PoisonError::into_inner).is_complete() {
-            return Err("pods, namespaces and nodes are still being read");
+            return Err(
+                "pods, namespaces, nodes and WorkloadIdentity objects are still being read",
+            );
         }
         if (self.hears)() { Ok(()) } else { Err("the API server has not been heard for a while") }
     }
@@ -115,6 +121,11 @@ impl Issuing {
         })?;
         let standing = self.standing.borrow().clone();
         standing.ok_or_else(|| Status::unavailable("nothing can be issued now"))
+    }
+
+    /// How what is declared of identities stands.
+    pub(super) fn declared(&self) -> Vec<(ObjectNews, Result<usize, String>)> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner).declared()
     }
 
     /// What a node is told now.

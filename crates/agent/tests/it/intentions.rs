@@ -5,7 +5,7 @@ use std::time::Duration;
 use nullius_intention::{Home, Intention, Origin};
 use nullius_kube::{
     ApiServer, Credential, Deployments, HubPins, IdentityParts, JoinManifest, Shape, SharedToken,
-    identity::{Fleet, IntentionNews, IntentionStore, News},
+    identity::{Fleet, News, ObjectNews, StatusStore},
 };
 use nullius_model::Ceiling;
 use nullius_testkit::{TestNamespace, wait_until};
@@ -252,9 +252,9 @@ async fn who_may_grant_rights_in_a_namespace_writes_its_intentions_and_nobody_el
 
 /// The newest that is told of an intention.
 async fn hear(
-    news: &mut nullius_kube::identity::Follower<IntentionNews>,
-    look: impl Fn(&IntentionNews) -> bool,
-) -> IntentionNews {
+    news: &mut nullius_kube::identity::Follower<ObjectNews>,
+    look: impl Fn(&ObjectNews) -> bool,
+) -> ObjectNews {
     let found = async {
         loop {
             let all = match news.next().await.unwrap() {
@@ -277,14 +277,14 @@ async fn replicas_say_together_how_an_intention_stands_and_one_that_is_gone_says
         "destination": { "serviceAccount": "orders" }, "sources": [{ "any": true, "action": "allow" }],
     });
     let (api, account) = lab.identity();
-    let store = IntentionStore::new(&api, account.clone()).unwrap();
+    let store = StatusStore::intentions(&api, account.clone()).unwrap();
     let mut news = Fleet::new(&api, account).unwrap().intentions();
     for namespace in [lab.namespace.name(), "nullius-system"] {
         let name = format!("stands-{}", lab.namespace.name());
         let mut object = lab.intention(&name, spec.clone());
         object["metadata"]["namespace"] = json!(namespace);
         lab.plane.admin.apply(&object.to_string()).unwrap();
-        let is_it = |it: &IntentionNews| *it.name == *name && *it.namespace == *namespace;
+        let is_it = |it: &ObjectNews| *it.name == *name && *it.namespace == *namespace;
         let told = hear(&mut news, is_it).await;
         let read: Value = serde_json::from_slice(&told.json).unwrap();
         assert_eq!(read["spec"], spec);

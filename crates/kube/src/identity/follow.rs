@@ -15,7 +15,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    intentions::{self, IntentionNews},
+    declared::{INTENTION, ObjectNews, WORKLOAD_IDENTITY, resource},
     mesh::{PodParts, ServiceNews, SliceNews},
 };
 use crate::{
@@ -24,8 +24,8 @@ use crate::{
 };
 
 const PAGE: u32 = 500;
-/// Intentions of one page: each may be long, and a page is in memory at once.
-const INTENTIONS_PAGE: u32 = 50;
+/// Objects of our kinds in one page: each may be long, and a page is in memory at once.
+const DECLARED_PAGE: u32 = 50;
 
 /// A pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,10 +139,23 @@ impl Fleet {
     }
 
     /// All intentions.
-    pub fn intentions(&self) -> Follower<IntentionNews> {
-        let kind = intentions::resource();
+    pub fn intentions(&self) -> Follower<ObjectNews> {
+        self.declared(INTENTION, ObjectNews::intention)
+    }
+
+    /// All that is declared of identities.
+    pub fn workload_identities(&self) -> Follower<ObjectNews> {
+        self.declared(WORKLOAD_IDENTITY, ObjectNews::workload_identity)
+    }
+
+    fn declared(
+        &self,
+        kind: &str,
+        reduce: fn(DynamicObject) -> ObjectNews,
+    ) -> Follower<ObjectNews> {
+        let kind = resource(kind);
         let api = |client| Api::<DynamicObject>::all_with(client, &kind);
-        self.follow_as(api, INTENTIONS_PAGE, IntentionNews::of)
+        self.follow_as(api, DECLARED_PAGE, reduce)
     }
 
     /// All nodes.
@@ -185,6 +198,12 @@ impl Fleet {
                 Ok(Event::InitDone) => Some(News::All(std::mem::take(&mut listing))),
                 Ok(Event::Apply(object)) => Some(News::Put(reduce(object))),
                 Ok(Event::Delete(object)) => Some(News::Gone(reduce(object))),
+                // A kind that the cluster does not have has no objects.
+                Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
+                    if status.is_not_found() =>
+                {
+                    Some(News::All(Vec::new()))
+                }
                 Err(error) => {
                     tracing::debug!(%error, "cannot watch, try again");
                     None

@@ -1,4 +1,4 @@
-//! What the mesh needs of pods, of Services, and of where Services lead.
+//! What identities and the mesh need of pods, of Services, and of where Services lead.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::{
     api::{
-        core::v1::{Container, Lifecycle, LifecycleHandler, Pod, Probe, Service},
+        core::v1::{Container, ContainerStatus, Lifecycle, LifecycleHandler, Pod, Probe, Service},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::util::intstr::IntOrString,
@@ -16,7 +16,7 @@ use k8s_openapi::{
 /// The label by which a slice says to which Service it belongs.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// What the mesh needs of a pod.
+/// What else is needed of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PodParts {
     /// Its addresses, as its status has them.
@@ -27,6 +27,33 @@ pub struct PodParts {
     pub ports: BTreeSet<u16>,
     /// Ports at which the kubelet calls.
     pub probe_ports: BTreeSet<u16>,
+    /// Kind and name of its controller.
+    pub owner: Option<(Box<str>, Box<str>)>,
+    /// Containers that run.
+    pub containers: Vec<RunningContainer>,
+}
+
+/// A container that runs, as the kubelet tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningContainer {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its ID at the runtime, without the runtime's name.
+    pub id: Box<str>,
+    /// The digest of its image, `sha256:HEX`.
+    pub image: Option<Box<str>>,
+}
+
+impl RunningContainer {
+    fn of(status: &ContainerStatus) -> Option<Self> {
+        status.state.as_ref()?.running.as_ref()?;
+        let (_, id) = status.container_id.as_deref()?.split_once("://")?;
+        // `NAME@sha256:HEX` where the image came from a registry, its bare ID otherwise.
+        let image = status.image_id.as_str();
+        let image = image.rsplit_once('@').map_or(image, |(_, digest)| digest);
+        let image = image.starts_with("sha256:").then(|| image.into());
+        Some(Self { name: status.name.as_str().into(), id: id.into(), image })
+    }
 }
 
 impl PodParts {
@@ -34,9 +61,17 @@ impl PodParts {
         let status = pod.status.as_ref();
         let addresses = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();
         let addresses = addresses.filter_map(|it| it.ip.parse().ok()).collect();
+        let owner = pod.metadata.owner_references.iter().flatten();
+        let owner = owner.into_iter().find(|owner| owner.controller == Some(true));
+        let containers = status.into_iter().flat_map(|status| {
+            let beside = status.init_container_statuses.iter().flatten();
+            status.container_statuses.iter().flatten().chain(beside)
+        });
         let mut parts = Self {
             addresses,
             labels: pod.metadata.labels.clone().unwrap_or_default(),
+            owner: owner.map(|it| (it.kind.as_str().into(), it.name.as_str().into())),
+            containers: containers.filter_map(RunningContainer::of).collect(),
             ..Self::default()
         };
         let Some(spec) = &pod.spec else { return parts };

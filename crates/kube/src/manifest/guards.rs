@@ -101,7 +101,7 @@ fn system_closed() -> Value {
                         && request.namespace == '{SYSTEM_NAMESPACE}' \
                     || variables.resource == 'configmaps' && variables.name == '{TRUST_MAP}' \
                         && request.namespace == '{NODE_NAMESPACE}') \
-            || request.resource.group == 'nullius.dev' && variables.resource == 'intentions' \
+            || request.resource.group == 'nullius.dev' && variables.resource in ['intentions', 'workloadidentities'] \
                 && variables.subresource == 'status' && request.operation == 'UPDATE' \
             || {LEASES} && variables.name == '{AGENT_IDENTITY}')"
     );

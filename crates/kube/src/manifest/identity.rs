@@ -1,8 +1,8 @@
 //! `agent identity`, where a cluster wants one: its account, the Secret of its authority, its Deployment, and the namespace of what runs
 //! on each node with the ConfigMap from which nodes learn whom to believe.
 //!
-//! It reads pods, namespaces and nodes, Services, where they lead, and intentions, asks whose a token is, and writes one Secret and one
-//! ConfigMap that stand already, and how intentions stand.
+//! It reads pods, namespaces and nodes, Services, where they lead, intentions and workload identities, asks whose a token is, and writes one Secret and one
+//! ConfigMap that stand already, and how those stand.
 
 use serde_json::{Value, json};
 
@@ -34,8 +34,8 @@ pub(super) fn rights() -> Vec<Value> {
         // What nodes are told of the mesh.
         { "apiGroups": [""], "resources": ["services"], "verbs": ["list", "watch"] },
         { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
-        { "apiGroups": [group], "resources": ["intentions"], "verbs": ["list", "watch"] },
-        { "apiGroups": [group], "resources": ["intentions/status"], "verbs": ["patch"] },
+        { "apiGroups": [group], "resources": ["intentions", "workloadidentities"], "verbs": ["list", "watch"] },
+        { "apiGroups": [group], "resources": ["intentions/status", "workloadidentities/status"], "verbs": ["patch"] },
     ]);
     let system = json!([
         { "apiGroups": [""], "resources": ["secrets"], "resourceNames": [IDENTITY_SECRET],

@@ -4,28 +4,30 @@
 //! more than was meant. What only the program knows, such as whether an expression can be read, the status says; until it can be read the
 //! intention counts nowhere.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
-    guards::{binding_of, policy},
-    rights::{cluster_role, group_and_version, part_of},
+    guards::binding_of,
+    rights::{group_and_version, part_of},
+    schema::{
+        KEEP, condition_path, conditions, fields, for_people, list, nothing_unknown, number,
+        of_ours, said, text, texts, truth, words,
+    },
 };
 use crate::names::SYSTEM_NAMESPACE;
 
 const NAME: &str = "nullius-intentions";
 const PLURAL: &str = "intentions";
-/// Keys of the schema in which there is no field.
-const KEEP: &str = "x-kubernetes-preserve-unknown-fields";
 
 pub(super) fn objects() -> Vec<Value> {
     let policy = strict();
     let binding = binding_of(&policy);
-    vec![definition(), policy, binding, readers(), writers()]
+    let [readers, writers] = for_people(PLURAL);
+    vec![definition(), policy, binding, readers, writers]
 }
 
 fn definition() -> Value {
     let (group, version) = group_and_version();
-    let condition = |name: &str| format!(".status.conditions[?(@.type==\"{name}\")].status");
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -42,8 +44,8 @@ fn definition() -> Value {
                 "subresources": { "status": {} },
                 "additionalPrinterColumns": [
                     { "name": "Destination", "type": "string", "jsonPath": ".spec.destination.serviceAccount" },
-                    { "name": "Accepted", "type": "string", "jsonPath": condition("Accepted") },
-                    { "name": "InForce", "type": "string", "jsonPath": condition("InForce") },
+                    { "name": "Accepted", "type": "string", "jsonPath": condition_path("Accepted") },
+                    { "name": "InForce", "type": "string", "jsonPath": condition_path("InForce") },
                     { "name": "Mode", "type": "string", "jsonPath": ".spec.mode", "priority": 1 },
                     { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
                 ],
@@ -56,36 +58,6 @@ fn definition() -> Value {
             }],
         },
     })
-}
-
-/// A mapping of fields, in which unknown ones are kept for the policy to see.
-fn fields(about: &str, required: &[&str], properties: Value) -> Value {
-    let mut fields = json!({ "type": "object", "description": about, "properties": properties });
-    fields[KEEP] = true.into();
-    if !required.is_empty() {
-        fields["required"] = required.into();
-    }
-    fields
-}
-
-fn text(about: &str) -> Value {
-    json!({ "type": "string", "minLength": 1, "maxLength": 65_536, "description": about })
-}
-
-fn truth(about: &str) -> Value {
-    json!({ "type": "boolean", "description": about })
-}
-
-fn words(about: &str, words: &[&str]) -> Value {
-    json!({ "type": "string", "enum": words, "description": about })
-}
-
-fn list(about: &str, items: Value) -> Value {
-    json!({ "type": "array", "minItems": 1, "description": about, "items": items })
-}
-
-fn texts(about: &str) -> Value {
-    list(about, json!({ "type": "string", "minLength": 1, "maxLength": 65_536 }))
 }
 
 fn ports(about: &str) -> Value {
@@ -214,16 +186,12 @@ fn permission() -> Value {
 }
 
 fn status() -> Value {
-    let number =
-        |about: &str| json!({ "type": "integer", "format": "int64", "description": about });
-    let words = |about: &str| json!({ "type": "string", "description": about });
-    let time = json!({ "type": "string", "format": "date-time", "description": "Since when." });
     let refused = json!({
         "type": "array", "maxItems": 16, "x-kubernetes-list-type": "atomic",
         "description": "Nodes that refuse it; not all of them.",
         "items": {
             "type": "object", "required": ["node", "message"],
-            "properties": { "node": words("The node."), "message": words("Why.") },
+            "properties": { "node": said("The node."), "message": said("Why.") },
         },
     });
     json!({
@@ -233,26 +201,14 @@ fn status() -> Value {
             "observedGeneration": number("Which version of the spec this is about."),
             "nodes": number("Nodes that have pods in the mesh which it is for."),
             "inForce": number("Nodes of these on which it is in force."),
-            "conditions": {
-                "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
-                "description": "Accepted and InForce.",
-                "items": {
-                    "type": "object", "required": ["type", "status"],
-                    "properties": {
-                        "type": words("Which."), "status": words("True, False or Unknown."),
-                        "reason": words("Why, as a word."), "message": words("Why, for people."),
-                        "observedGeneration": number("Which version of the spec this is about."),
-                        "lastTransitionTime": time,
-                    },
-                },
-            },
+            "conditions": conditions("Accepted and InForce."),
             "replicas": {
                 "type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
                 "description": "What each replica of the agent hears of the nodes that are connected to it.",
                 "items": {
                     "type": "object", "required": ["name"],
                     "properties": {
-                        "name": words("The pod of the replica."),
+                        "name": said("The pod of the replica."),
                         "observedGeneration": number("Which version of the spec this is about."),
                         "inForce": number("Nodes on which it is in force."),
                         "refused": refused,
@@ -265,7 +221,6 @@ fn status() -> Value {
 
 /// What a schema cannot refuse: unknown fields, and destinations beyond the namespace.
 fn strict() -> Value {
-    let (group, version) = group_and_version();
     let elsewhere = "an intention is for workloads of its own namespace; only those in `nullius-system` name more";
     let wide = format!(
         "object.metadata.namespace == '{SYSTEM_NAMESPACE}' || !has(object.spec.destination.any) \
@@ -274,139 +229,25 @@ fn strict() -> Value {
                 && (has(object.spec.destination.serviceAccount) || has(object.spec.destination.labels)))"
     );
     let mut validations = vec![(wide, format!("spec.destination: {elsewhere}"))];
-    known(&spec(), "spec", &|inner| inner("object.spec"), 0, &mut validations);
-    let validations: Vec<(&str, &str)> =
-        validations.iter().map(|(rule, told)| (rule.as_str(), told.as_str())).collect();
-    policy(
-        NAME,
-        json!({ "resourceRules": [{
-            "apiGroups": [group], "apiVersions": [version], "resources": [PLURAL],
-            "operations": ["CREATE", "UPDATE"], "scope": "*",
-        }] }),
-        &[],
-        Vec::new(),
-        &validations,
-    )
-}
-
-/// What a rule says of a mapping, which it knows by a name.
-type Rule<'r> = &'r dyn Fn(&str) -> String;
-
-/// A rule for each mapping of the schema: it has no field but those.
-///
-/// `within` writes a rule about a mapping at its place: `has` around it, and `all` where it stands in a list.
-fn known(
-    schema: &Value,
-    path: &str,
-    within: &dyn Fn(Rule<'_>) -> String,
-    depth: usize,
-    rules: &mut Vec<(String, String)>,
-) {
-    let none = Map::new();
-    let properties = schema["properties"].as_object().unwrap_or(&none);
-    let names: Vec<&str> = properties.keys().map(String::as_str).collect();
-    let rule = within(&|it| format!("{it}.all(field, field in ['{}'])", names.join("', '")));
-    let told = format!("{path}: unknown field; known here are `{}`", names.join("`, `"));
-    rules.push((rule, told));
-    for (name, property) in properties {
-        if property["properties"].is_object() {
-            let within = |inner: Rule<'_>| {
-                within(&|it| {
-                    let at = format!("{it}.{name}");
-                    format!("(!has({at}) || {})", inner(&at))
-                })
-            };
-            known(property, &format!("{path}.{name}"), &within, depth, rules);
-        } else if property["items"]["properties"].is_object() {
-            let item = format!("item{depth}");
-            let within = |inner: Rule<'_>| {
-                within(&|it| {
-                    let at = format!("{it}.{name}");
-                    format!("(!has({at}) || {at}.all({item}, {}))", inner(&item))
-                })
-            };
-            known(&property["items"], &format!("{path}.{name}[]"), &within, depth + 1, rules);
-        }
-    }
-}
-
-/// Whoever may look at a namespace may look at its intentions.
-fn readers() -> Value {
-    let (group, _) = group_and_version();
-    let rules = json!([
-        { "apiGroups": [group], "resources": [PLURAL], "verbs": ["get", "list", "watch"] },
-    ]);
-    aggregated("nullius:intentions:view", &["view", "edit", "admin"], rules)
-}
-
-/// Whoever may grant rights in a namespace may say who calls its workloads; who only changes workloads may not.
-fn writers() -> Value {
-    let (group, _) = group_and_version();
-    let verbs = ["create", "update", "patch", "delete", "deletecollection"];
-    let rules = json!([{ "apiGroups": [group], "resources": [PLURAL], "verbs": verbs }]);
-    aggregated("nullius:intentions:admin", &["admin"], rules)
-}
-
-fn aggregated(name: &str, to: &[&str], rules: Value) -> Value {
-    let mut role = cluster_role(name, rules);
-    for to in to {
-        role["metadata"]["labels"][format!("rbac.authorization.k8s.io/aggregate-to-{to}")] =
-            "true".into();
-    }
-    role
+    validations.extend(nothing_unknown(&spec()));
+    of_ours(NAME, PLURAL, &validations)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test")]
-    use std::collections::{BTreeMap, BTreeSet};
-
     use nullius_intention::{Home, Intention, Origin};
 
     use super::*;
-
-    /// A value with, in each mapping of a schema, all nested mappings and a field that nobody knows.
-    fn odd(schema: &Value) -> Value {
-        let mut value = Map::from_iter([("qqqqqqqqqqqqqqqqqqqq".to_owned(), json!(1))]);
-        for (name, property) in schema["properties"].as_object().unwrap() {
-            if property["properties"].is_object() {
-                value.insert(name.clone(), odd(property));
-            } else if property["items"]["properties"].is_object() {
-                value.insert(name.clone(), json!([odd(&property["items"])]));
-            }
-        }
-        value.into()
-    }
-
-    fn levels(schema: &Value, path: &str, found: &mut BTreeMap<String, BTreeSet<String>>) {
-        let properties = schema["properties"].as_object().unwrap();
-        found.insert(path.to_owned(), properties.keys().cloned().collect());
-        for (name, property) in properties {
-            if property["properties"].is_object() {
-                levels(property, &format!("{path}.{name}"), found);
-            } else if property["items"]["properties"].is_object() {
-                levels(&property["items"], &format!("{path}.{name}[0]"), found);
-            }
-        }
-    }
+    use crate::manifest::schema::testing::{fields_known_to_a_reader, fields_of_a_schema};
 
     #[test]
     fn the_schema_has_the_fields_that_the_reader_knows_and_no_other() {
-        let object = json!({
-            "apiVersion": nullius_model::API_VERSION, "kind": "Intention",
-            "metadata": { "name": "odd", "namespace": "shop" }, "spec": odd(&spec()),
-        });
         let home = Home::of("dev.example".parse().unwrap());
-        let faults = Intention::read(&object, Origin::Cluster, &home).unwrap_err();
-        let mut read = BTreeMap::new();
-        for fault in faults {
-            let Some(place) = fault.field.strip_suffix(".qqqqqqqqqqqqqqqqqqqq") else { continue };
-            let known = fault.message.strip_prefix("unknown field; known here are ").unwrap();
-            let known = known.split(", ").map(|name| name.trim_matches('`').to_owned());
-            read.insert(place.to_owned(), known.collect::<BTreeSet<_>>());
-        }
-        let mut schema = BTreeMap::new();
-        levels(&spec(), "spec", &mut schema);
+        let read = fields_known_to_a_reader("Intention", &spec(), |object| {
+            Intention::read(object, Origin::Cluster, &home).unwrap_err()
+        });
+        let schema = fields_of_a_schema(&spec());
         assert_eq!(schema.len(), 9);
         assert_eq!(read, schema);
     }

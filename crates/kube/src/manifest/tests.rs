@@ -111,9 +111,12 @@ fn who_wants_no_identities_gets_nothing_of_them() {
             "ClusterRole null/nullius:identity",
             "ClusterRole null/nullius:intentions:admin",
             "ClusterRole null/nullius:intentions:view",
+            "ClusterRole null/nullius:workloadidentities:admin",
+            "ClusterRole null/nullius:workloadidentities:view",
             "ClusterRoleBinding null/nullius:identity",
             "ConfigMap nullius-node/nullius-trust",
             "CustomResourceDefinition null/intentions.nullius.dev",
+            "CustomResourceDefinition null/workloadidentities.nullius.dev",
             "DaemonSet nullius-node/nullius-node",
             "Deployment nullius-system/nullius-agent-identity",
             "Namespace null/nullius-node",
@@ -128,8 +131,10 @@ fn who_wants_no_identities_gets_nothing_of_them() {
             "ServiceAccount nullius-system/nullius-identity",
             "ValidatingAdmissionPolicy null/nullius-intentions",
             "ValidatingAdmissionPolicy null/nullius-node-closed",
+            "ValidatingAdmissionPolicy null/nullius-workload-identities",
             "ValidatingAdmissionPolicyBinding null/nullius-intentions",
             "ValidatingAdmissionPolicyBinding null/nullius-node-closed",
+            "ValidatingAdmissionPolicyBinding null/nullius-workload-identities",
         ]
     );
     assert!(without.is_subset(&with));

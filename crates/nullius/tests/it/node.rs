@@ -243,6 +243,8 @@ fn pods_prove_who_they_are_by_the_node_that_runs_them() {
     let told = says(&namespace, "stranger", "main", "no identity is registered");
     assert!(!told.contains("spiffe://"), "{told}");
 
+    declared_identities(&namespace, &spiffe("front"));
+
     // A new node's socket is seen through the mounts that pods have.
     let old = nodes.on(one);
     nodes.run(&["delete", &old, "--wait"]);
@@ -271,6 +273,63 @@ fn pods_prove_who_they_are_by_the_node_that_runs_them() {
     wait_until(LONG, "the end of the mount", || (mounts(&front) == 0).then_some(())).unwrap();
     let dropped = wait_until(LONG, "an SVID less", || (held()? == before - 1).then_some(()));
     dropped.unwrap();
+}
+
+/// What a `WorkloadIdentity` gives one container of the pod `front` the other does not get, and what cannot be given says why.
+#[track_caller]
+fn declared_identities(namespace: &TestNamespace, default: &str) {
+    let object = |name: &str, spec: Value| {
+        json!({
+            "apiVersion": "nullius.dev/v1alpha1", "kind": "WorkloadIdentity",
+            "metadata": { "name": name }, "spec": spec,
+        })
+        .to_string()
+    };
+    let side = json!({
+        "selector": { "serviceAccounts": ["front"] },
+        "containers": { "names": ["side"] },
+        "path": "/ns/{namespace}/sa/{serviceAccount}/{container}",
+        "x509": { "ttl": "30m", "dnsNames": ["{serviceAccount}.{namespace}.svc"] },
+        "hint": "inner",
+    });
+    namespace.apply(&object("side", side)).unwrap();
+    let foreign = json!({ "selector": { "any": true }, "path": "/ns/kube-system/sa/admin" });
+    namespace.apply(&object("foreign", foreign)).unwrap();
+    let odd = json!({ "selector": { "any": true, "namespaces": ["all"] } });
+    let refused = namespace.apply(&object("odd", odd)).unwrap_err().to_string();
+    assert!(refused.contains("spec.selector: unknown field"), "{refused}");
+
+    let inner = format!("{default}/side");
+    let given = wait_until(LONG, "the identity of one container", || {
+        let told = fetch(namespace, "front", "side");
+        told.stdout.contains(&inner).then_some(told.stdout)
+    });
+    let given = given.unwrap();
+    assert!(given.find(default) < given.find(&inner), "the default one comes first: {given}");
+    let other = fetch(namespace, "front", "main");
+    assert!(other.stdout.contains(default) && !other.stdout.contains(&inner), "{}", other.stdout);
+
+    let standing = |name: &str| {
+        let path = "jsonpath={.status.pods} {.status.conditions[0].status} {.status.conditions[0].message}";
+        let stands = ["get", "workloadidentities.nullius.dev", name, "-o", path];
+        let said = wait_until(LONG, "how it stands", || {
+            namespace
+                .kubectl(&stands)
+                .ok()
+                .filter(|said| said.contains("True") || said.contains("False"))
+        });
+        said.unwrap()
+    };
+    assert!(standing("foreign").starts_with("0 False spec.path: an ID of this namespace begins"));
+    // The pod `stranger` has the account, and no identity at all.
+    assert_eq!(standing("side"), "1 True it can be read");
+
+    namespace.kubectl(&["delete", "workloadidentities.nullius.dev", "--all"]).unwrap();
+    let gone = wait_until(LONG, "the end of that identity", || {
+        let told = fetch(namespace, "front", "side");
+        (told.stdout.contains(default) && !told.stdout.contains(&inner)).then_some(())
+    });
+    gone.unwrap();
 }
 
 /// How many volumes of the driver a pod has, as the kubelet's mount namespace has it.

@@ -196,6 +196,7 @@ impl Port {
         registry.hear_nodes(News::All(vec![NodeNews { name: "near".into(), uid: "n1".into() }]));
         registry.hear_namespaces(News::All(Vec::<NamespaceNews>::new()));
         registry.hear_pods(News::All(vec![part("part", POD)]));
+        registry.hear_declared(News::All(Vec::new()));
         let registry = Arc::new(RwLock::new(registry));
         let reviewer = Reviewer::new(&api, Credential::None).unwrap();
         let callers = Callers::new(&"dev".parse().unwrap(), reviewer, Arc::clone(&registry));

@@ -12,7 +12,7 @@ use std::{
 use nullius_intention::{Destination, Origin, Workload as Called};
 use nullius_kube::{
     AGENT_IDENTITY, IDENTITY, MESH_NODE, SYSTEM_NAMESPACE,
-    identity::{IntentionNews, NamespaceNews, News as Heard, PodNews, ServiceNews, SliceNews},
+    identity::{NamespaceNews, News as Heard, ObjectNews, PodNews, ServiceNews, SliceNews},
 };
 use nullius_mesh::news::{
     ADDRESSES_MAX, ENDPOINTS_MAX, Endpoint, INTENTION_MAX, IntentionObject, Local, Mode, News,
@@ -106,7 +106,7 @@ struct Known {
 
 /// An intention as it stands.
 pub(crate) struct Standing {
-    pub(crate) news: IntentionNews,
+    pub(crate) news: ObjectNews,
     told: Option<Arc<IntentionObject>>,
 }
 
@@ -280,7 +280,7 @@ impl Book {
         self.settle(dirty)
     }
 
-    pub(crate) fn hear_intentions(&mut self, heard: Heard<IntentionNews>) -> Touched {
+    pub(crate) fn hear_intentions(&mut self, heard: Heard<ObjectNews>) -> Touched {
         let mut touched = Touched { standing: true, ..Touched::default() };
         match heard {
             Heard::Put(intention) => self.put_intention(intention, &mut touched),
@@ -434,7 +434,7 @@ impl Book {
         }
     }
 
-    fn put_intention(&mut self, news: IntentionNews, touched: &mut Touched) {
+    fn put_intention(&mut self, news: ObjectNews, touched: &mut Touched) {
         let uid = Uid::from(&*news.uid);
         let namespace = news.namespace.clone();
         let fits = !uid.is_empty() && news.json.len() <= INTENTION_MAX;

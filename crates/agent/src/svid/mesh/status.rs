@@ -10,13 +10,13 @@ use std::{
 };
 
 use nullius_intention::{Home, Intention, Origin};
-use nullius_kube::identity::{IntentionNews, IntentionStore};
+use nullius_kube::identity::{ObjectNews, StatusStore};
 use nullius_mesh::news::Uid;
 use nullius_model::Timestamp;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
-use super::{Mesh, streams::Here};
+use super::{super::condition::Condition, Mesh, streams::Here};
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(2);
@@ -30,14 +30,12 @@ const WRITTEN: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(30);
 /// One write.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Letters of a message.
-const LONGEST: usize = 2_048;
 const LEADER: &str = "nullius-identity:leader";
 
 /// Says how intentions stand.
 pub(crate) struct Telling {
     mesh: Arc<Mesh>,
-    store: IntentionStore,
+    store: StatusStore,
     /// The name of the own pod.
     replica: String,
     /// Whether this replica leads.
@@ -54,7 +52,7 @@ type Reading = Arc<Result<Intention, String>>;
 /// Something to be written.
 struct Saying {
     uid: Uid,
-    news: IntentionNews,
+    news: ObjectNews,
     manager: String,
     status: Option<Value>,
 }
@@ -62,7 +60,7 @@ struct Saying {
 impl Telling {
     pub(crate) fn new(
         mesh: Arc<Mesh>,
-        store: IntentionStore,
+        store: StatusStore,
         replica: String,
         leads: watch::Receiver<bool>,
         home: Home,
@@ -170,7 +168,7 @@ impl Telling {
     }
 
     /// Reads an intention as a node does, where it is another than before.
-    fn reading(&mut self, uid: &Uid, news: &IntentionNews) -> Reading {
+    fn reading(&mut self, uid: &Uid, news: &ObjectNews) -> Reading {
         if let Some((json, reading)) = self.read.get(uid)
             && *json == news.json
         {
@@ -182,7 +180,7 @@ impl Telling {
     }
 }
 
-fn read(news: &IntentionNews, home: &Home) -> Result<Intention, String> {
+fn read(news: &ObjectNews, home: &Home) -> Result<Intention, String> {
     let object: Value = serde_json::from_slice(&news.json).map_err(|error| error.to_string())?;
     Intention::read(&object, Origin::Cluster, home).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
@@ -200,7 +198,7 @@ fn entries(status: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// What a replica has to say, where it does not stand already. Who has heard of no node says nothing.
-fn own_entry(news: &IntentionNews, replica: &str, here: &Here) -> Option<Value> {
+fn own_entry(news: &ObjectNews, replica: &str, here: &Here) -> Option<Value> {
     let mut entry = json!({
         "name": replica, "observedGeneration": news.generation, "inForce": here.in_force,
     });
@@ -218,7 +216,7 @@ fn own_entry(news: &IntentionNews, replica: &str, here: &Here) -> Option<Value> 
 
 /// What whoever leads has to say, where it does not stand already.
 fn whole(
-    news: &IntentionNews,
+    news: &ObjectNews,
     reading: &Result<Intention, String>,
     nodes: usize,
     here: &Here,
@@ -241,7 +239,7 @@ fn whole(
     });
     let accepted = match reading {
         Ok(_) => ("True", "Accepted", "it can be read".to_owned()),
-        Err(faults) => ("False", "Refused", shortened(faults)),
+        Err(faults) => ("False", "Refused", faults.clone()),
     };
     let is_in_force = match (reading, refusal) {
         (Err(_), _) => ("False", "Refused", "it counts nowhere until it can be read".to_owned()),
@@ -253,20 +251,12 @@ fn whole(
         }
         (Ok(_), Some((node, why))) => {
             let told = format!("on {in_force} of {nodes} nodes; `{node}` refuses it: {why}");
-            ("False", "RefusedByNodes", shortened(&told))
+            ("False", "RefusedByNodes", told)
         }
         (Ok(_), None) => ("False", "Pending", format!("on {in_force} of {nodes} nodes")),
     };
-    let condition = |name: &str, (status, reason, message): (&str, &str, String)| {
-        let before = news.status["conditions"].as_array().into_iter().flatten();
-        let mut before = before.filter(|it| it["type"] == *name && it["status"] == *status);
-        let since = before.next().and_then(|it| it["lastTransitionTime"].as_str());
-        let second = now.round(jiff::Unit::Second).unwrap_or(now).to_string();
-        json!({
-            "type": name, "status": status, "reason": reason, "message": message,
-            "observedGeneration": news.generation,
-            "lastTransitionTime": since.unwrap_or(&second),
-        })
+    let condition = |kind, (status, reason, message): (&'static str, &'static str, String)| {
+        Condition::new(kind, status, reason, &message).write(news, now)
     };
     let status = json!({
         "observedGeneration": news.generation,
@@ -274,17 +264,7 @@ fn whole(
         "inForce": in_force,
         "conditions": [condition("Accepted", accepted), condition("InForce", is_in_force)],
     });
-    let stands = status.as_object().is_some_and(|fields| {
-        fields.iter().all(|(name, value)| news.status.get(name) == Some(value))
-    });
-    (!stands).then_some(status)
-}
-
-fn shortened(told: &str) -> String {
-    match told.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", told.get(..end).unwrap_or_default()),
-        None => told.to_owned(),
-    }
+    (!news.says(&status)).then_some(status)
 }
 
 #[cfg(test)]

@@ -1,5 +1,10 @@
 #![allow(clippy::unwrap_used, reason = "test")]
 
+use nullius_kube::identity::{PodParts, RunningContainer};
+use nullius_registration::{JWT_TTL, X509_TTL};
+use nullius_workload::Selector;
+use serde_json::{Value, json};
+
 use super::*;
 
 const AUDIENCE: &str = "nullius-agent:dev";
@@ -37,6 +42,7 @@ fn registry() -> Registry {
     registry.hear_namespaces(News::All(vec![enabled, namespace("plain", None)]));
     registry.hear_nodes(News::All(vec![node("a", "uid-a"), node("b", "uid-b")]));
     registry.hear_pods(News::All(Vec::new()));
+    registry.hear_declared(News::All(Vec::new()));
     registry
 }
 
@@ -241,4 +247,101 @@ fn a_token_is_a_nodes_by_its_pod_alone() {
     assert_eq!(registry.judge(&good, AUDIENCE), Err(NotANode::PodGone));
     registry.hear_pods(News::Gone(own));
     assert_eq!(registry.judge(&good, AUDIENCE), Err(NotANode::PodGone));
+}
+
+fn declared(name: &str, uid: &str, spec: Value) -> ObjectNews {
+    let object = json!({
+        "apiVersion": "nullius.dev/v1alpha1", "kind": "WorkloadIdentity",
+        "metadata": { "name": name, "namespace": "shop", "uid": uid }, "spec": spec,
+    });
+    ObjectNews {
+        namespace: "shop".into(),
+        name: name.into(),
+        uid: uid.into(),
+        generation: 1,
+        json: object.to_string().into_bytes().into(),
+        status: Arc::default(),
+    }
+}
+
+/// A pod with a container that runs.
+fn running(number: u32, label: &str) -> PodNews {
+    let parts = PodParts {
+        labels: [("app".to_owned(), label.to_owned())].into(),
+        containers: vec![RunningContainer {
+            name: "main".into(),
+            id: "a".repeat(64).into(),
+            image: None,
+        }],
+        ..PodParts::default()
+    };
+    PodNews { parts: Arc::new(parts), ..pod("shop", &format!("p{number}"), number, Some("a")) }
+}
+
+#[test]
+fn what_is_declared_adds_identities_and_takes_them_away() {
+    let mut registry = registry();
+    registry.hear_pods(News::Put(running(1, "web")));
+    registry.hear_pods(News::Put(running(2, "batch")));
+    registry.hear_pods(News::Put(pod("plain", "web", 3, Some("b"))));
+    let spec = json!({ "selector": { "matchLabels": { "app": "web" } }, "path": "/ns/{namespace}/web/{pod}" });
+    let web = declared("web", "u-1", spec);
+    assert_eq!(registry.hear_declared(News::Put(web.clone())), touched(["a"]));
+    let extra = "spiffe://dev.example/ns/shop/web/p1";
+    assert_eq!(ids(&registry, "a"), [FRONT, extra, FRONT]);
+    let id = format!("{}/1/web", uid(1));
+    assert_eq!(registry.find("a", &id).unwrap().entry.spiffe_id.as_str(), extra);
+    assert_eq!(registry.declared(), [(web.clone(), Ok(1))]);
+    // What says the same is no change; another of the name that is gone neither.
+    let status = ObjectNews { status: Arc::new(json!({ "pods": 1 })), ..web.clone() };
+    assert_eq!(registry.hear_declared(News::Put(status)), touched([]));
+    let other = ObjectNews { uid: "u-0".into(), ..web.clone() };
+    assert_eq!(registry.hear_declared(News::Gone(other)), touched([]));
+    // The pod that is gone takes all of its identities with it.
+    assert_eq!(registry.hear_pods(News::Gone(running(1, "web"))), touched(["a"]));
+    assert_eq!(ids(&registry, "a"), [FRONT]);
+    registry.hear_pods(News::Put(running(1, "web")));
+    assert_eq!(registry.hear_declared(News::All(Vec::new())), touched(["a"]));
+    assert_eq!(ids(&registry, "a"), [FRONT, FRONT]);
+}
+
+#[test]
+fn more_about_the_default_identity_changes_its_entry_and_a_container_is_told_by_its_id() {
+    let mut registry = registry();
+    registry.hear_pods(News::Put(running(1, "web")));
+    let spec = json!({ "selector": { "any": true }, "x509": { "dnsNames": ["front.shop.svc"] } });
+    registry.hear_declared(News::Put(declared("names", "u-1", spec)));
+    let entries: Vec<_> = registry.of_node("a").collect();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(&**entries[0].0, format!("{}/0/names", uid(1)));
+    assert_eq!(entries[0].1.entry.dns_names.len(), 1);
+    let spec = json!({ "selector": { "any": true }, "containers": { "names": ["main"] }, "unix": { "uid": 7 }, "path": "/ns/shop/x" });
+    registry.hear_declared(News::Put(declared("part", "u-2", spec)));
+    let of_part = registry.of_node("a").nth(1).unwrap().1;
+    let selectors: Vec<String> = of_part.entry.selectors.iter().map(Selector::to_string).collect();
+    assert_eq!(
+        selectors,
+        [
+            "unix:uid:7".to_owned(),
+            format!("k8s:pod-uid:{}", uid(1)),
+            format!("k8s:container-id:{}", "a".repeat(64))
+        ]
+    );
+    assert_eq!(
+        registry.declared().iter().map(|(_, it)| it.clone()).collect::<Vec<_>>(),
+        [Ok(1), Ok(1)]
+    );
+}
+
+#[test]
+fn what_cannot_be_read_gives_nothing_and_says_why() {
+    let mut registry = registry();
+    registry.hear_pods(News::Put(running(1, "web")));
+    let spec = json!({ "selector": { "any": true }, "path": "/ns/bank/sa/ledger" });
+    let foreign = declared("foreign", "u-1", spec);
+    registry.hear_declared(News::Put(foreign.clone()));
+    assert_eq!(ids(&registry, "a"), [FRONT]);
+    let declared = registry.declared();
+    let why = declared[0].1.as_ref().unwrap_err();
+    assert!(why.starts_with("spec.path: an ID of this namespace begins"), "{why}");
 }

@@ -25,6 +25,7 @@ fn pod(namespace: &str, name: &str, node: Option<&str>, address: &str) -> PodNew
             labels: [("app".to_owned(), name.to_owned())].into(),
             ports: [8080].into(),
             probe_ports: [9000].into(),
+            ..PodParts::default()
         }),
     }
 }
@@ -66,8 +67,8 @@ fn slice(namespace: &str, of: &str, endpoints: &[(&str, bool)]) -> SliceNews {
     }
 }
 
-fn intention(namespace: &str, name: &str, generation: i64) -> IntentionNews {
-    IntentionNews {
+fn intention(namespace: &str, name: &str, generation: i64) -> ObjectNews {
+    ObjectNews {
         namespace: namespace.into(),
         name: name.into(),
         uid: format!("i-{namespace}-{name}").into(),
@@ -77,7 +78,7 @@ fn intention(namespace: &str, name: &str, generation: i64) -> IntentionNews {
     }
 }
 
-fn key_of(intention: &IntentionNews) -> Key {
+fn key_of(intention: &ObjectNews) -> Key {
     Key::Intention((*intention.uid).into())
 }
 
@@ -273,7 +274,7 @@ fn a_node_hears_intentions_of_the_namespaces_of_its_pods_and_of_the_system() {
     assert_eq!(touched.nodes, BTreeMap::from([("a".into(), all([uid("shop", "web")]))]));
     assert!(touched.standing);
     // What its status says is no news to nodes.
-    let stands = IntentionNews { status: Arc::new(json!({ "nodes": 1 })), ..own.clone() };
+    let stands = ObjectNews { status: Arc::new(json!({ "nodes": 1 })), ..own.clone() };
     let touched = book.hear_intentions(Heard::Put(stands));
     assert!(touched.nodes.is_empty() && touched.standing);
     let touched = book.hear_intentions(Heard::Put(intention("shop", "one", 2)));

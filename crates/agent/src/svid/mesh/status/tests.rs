@@ -1,12 +1,12 @@
 #![allow(clippy::unwrap_used, reason = "test")]
 use super::*;
 
-fn intention(spec: Value, status: Value) -> IntentionNews {
+fn intention(spec: Value, status: Value) -> ObjectNews {
     let object = json!({
         "apiVersion": nullius_model::API_VERSION, "kind": "Intention",
         "metadata": { "name": "orders", "namespace": "shop", "uid": "u-1" }, "spec": spec,
     });
-    IntentionNews {
+    ObjectNews {
         namespace: "shop".into(),
         name: "orders".into(),
         uid: "u-1".into(),
@@ -32,7 +32,7 @@ fn here(in_force: usize) -> Here {
     Here { in_force, refused: Vec::new() }
 }
 
-fn told(news: &IntentionNews, nodes: usize, own: &Here, now: &str) -> Option<Value> {
+fn told(news: &ObjectNews, nodes: usize, own: &Here, now: &str) -> Option<Value> {
     let lives = |name: &str| name != "gone";
     whole(news, &read(news, &home()), nodes, own, "one", lives, at(now))
 }
@@ -98,7 +98,7 @@ fn one_that_cannot_be_read_says_each_fault_with_its_place() {
     assert_eq!(status["conditions"][1]["reason"], "Refused");
     let long = intention(json!({ "é".repeat(100): 1, "destination": {} }), Value::Null);
     let long = told(&long, 0, &here(0), FIRST).unwrap();
-    assert!(long["conditions"][0]["message"].as_str().unwrap().chars().count() <= LONGEST + 1);
+    assert!(long["conditions"][0]["message"].as_str().unwrap().chars().count() <= 2_048 + 1);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Intentions as they stand, and what is said of them in their status.
+//! Objects of our kinds as they stand, and what is said of them in their status.
 
 use std::sync::Arc;
 
@@ -11,13 +11,16 @@ use serde_json::{Value, json};
 
 use crate::{ApiServer, ConnectError, Credential, KubeError, Step};
 
-const KIND: &str = "Intention";
+/// Who calls whom.
+pub(super) const INTENTION: &str = "Intention";
+/// Which identities pods have.
+pub(super) const WORKLOAD_IDENTITY: &str = "WorkloadIdentity";
 /// How long the name of who writes may be at the API server.
 const MANAGER_MAX: usize = 128;
 
-/// An intention.
+/// An object.
 #[derive(Debug, Clone, PartialEq)]
-pub struct IntentionNews {
+pub struct ObjectNews {
     /// Its namespace.
     pub namespace: Box<str>,
     /// Its name.
@@ -32,15 +35,29 @@ pub struct IntentionNews {
     pub status: Arc<Value>,
 }
 
-impl IntentionNews {
-    pub(super) fn of(object: DynamicObject) -> Self {
+impl ObjectNews {
+    /// Whether its status says all of this already.
+    pub fn says(&self, status: &Value) -> bool {
+        let fields = status.as_object().into_iter().flatten();
+        fields.into_iter().all(|(name, value)| self.status.get(name) == Some(value))
+    }
+
+    pub(super) fn intention(object: DynamicObject) -> Self {
+        Self::of(object, INTENTION)
+    }
+
+    pub(super) fn workload_identity(object: DynamicObject) -> Self {
+        Self::of(object, WORKLOAD_IDENTITY)
+    }
+
+    fn of(object: DynamicObject, kind: &str) -> Self {
         let DynamicObject { metadata, mut data, .. } = object;
         let status = data.get_mut("status").map(Value::take).unwrap_or_default();
         let (name, namespace) =
             (metadata.name.unwrap_or_default(), metadata.namespace.unwrap_or_default());
         let uid = metadata.uid.unwrap_or_default();
         let mut object = json!({
-            "apiVersion": API_VERSION, "kind": KIND,
+            "apiVersion": API_VERSION, "kind": kind,
             "metadata": { "name": name, "namespace": namespace, "uid": uid },
         });
         // What else stands at the top is for whoever reads it strictly.
@@ -58,32 +75,42 @@ impl IntentionNews {
     }
 }
 
-/// Writes how intentions stand.
+/// Writes how objects of one kind stand.
 #[derive(Clone)]
-pub struct IntentionStore {
+pub struct StatusStore {
     client: Client,
+    kind: &'static str,
 }
 
-impl IntentionStore {
-    /// With the credential of `agent identity`.
-    pub fn new(server: &ApiServer, credential: Credential) -> Result<Self, ConnectError> {
-        Ok(Self { client: server.client(credential)? })
+impl StatusStore {
+    /// Of intentions, with the credential of `agent identity`.
+    pub fn intentions(server: &ApiServer, credential: Credential) -> Result<Self, ConnectError> {
+        Ok(Self { client: server.client(credential)?, kind: INTENTION })
     }
 
-    /// Says as somebody what that one has to say; what the same said before and does not say now is gone. An intention that is not there
+    /// Of workload identities, with the same.
+    pub fn workload_identities(
+        server: &ApiServer,
+        credential: Credential,
+    ) -> Result<Self, ConnectError> {
+        Ok(Self { client: server.client(credential)?, kind: WORKLOAD_IDENTITY })
+    }
+
+    /// Says as somebody what that one has to say; what the same said before and does not say now is gone. An object that is not there
     /// any more is no error. Who says something of one that was made anew under its name meanwhile hears so of its watch, and says the
     /// right thing then: a status has no precondition but one that replicas would break for each other.
     pub async fn say(
         &self,
-        intention: &IntentionNews,
+        object: &ObjectNews,
         manager: &str,
         status: Option<&Value>,
     ) -> Result<(), KubeError> {
-        let IntentionNews { namespace, name, .. } = intention;
+        let ObjectNews { namespace, name, .. } = object;
+        let kind = self.kind;
         let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), namespace, &resource());
+            Api::namespaced_with(self.client.clone(), namespace, &resource(kind));
         let mut object = json!({
-            "apiVersion": API_VERSION, "kind": KIND,
+            "apiVersion": API_VERSION, "kind": kind,
             "metadata": { "name": name, "namespace": namespace },
         });
         if let Some(status) = status {
@@ -95,15 +122,15 @@ impl IntentionStore {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             Err(error) => {
-                Err(KubeError::at(Step::Keep(format!("{KIND}/{namespace}/{name}")))(error))
+                Err(KubeError::at(Step::Keep(format!("{kind}/{namespace}/{name}")))(error))
             }
         }
     }
 }
 
-pub(super) fn resource() -> ApiResource {
+pub(super) fn resource(kind: &str) -> ApiResource {
     let (group, version) = API_VERSION.split_once('/').unwrap_or((API_VERSION, ""));
-    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, KIND))
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
 }
 
 #[cfg(test)]
@@ -115,7 +142,7 @@ mod tests {
     fn what_changes_nothing_that_it_says_is_left_out() {
         let object = |version: &str, status: &str, spec: Value| {
             let object = json!({
-                "apiVersion": API_VERSION, "kind": KIND,
+                "apiVersion": API_VERSION, "kind": INTENTION,
                 "metadata": {
                     "name": "orders", "namespace": "shop", "uid": "u-1", "generation": 3,
                     "resourceVersion": version, "annotations": { "note": version },
@@ -124,7 +151,7 @@ mod tests {
                 "spec": spec,
                 "status": { "message": status },
             });
-            IntentionNews::of(serde_json::from_value(object).unwrap())
+            ObjectNews::intention(serde_json::from_value(object).unwrap())
         };
         let spec = json!({ "destination": { "serviceAccount": "orders" } });
         let (one, two) = (object("1", "old", spec.clone()), object("2", "new", spec));
