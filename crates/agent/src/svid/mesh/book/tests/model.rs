@@ -34,7 +34,7 @@ struct Cluster {
     namespaces: BTreeMap<usize, NamespaceNews>,
     services: BTreeMap<(usize, usize), ServiceNews>,
     slices: BTreeMap<(usize, usize), SliceNews>,
-    intentions: BTreeMap<(usize, usize), IntentionNews>,
+    intentions: BTreeMap<(usize, usize), ObjectNews>,
 }
 
 fn address(number: usize) -> String {
