@@ -19,14 +19,14 @@ mod output;
 mod reference;
 mod stage;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::Path};
 
 use clap::{CommandFactory, FromArgMatches};
 
 pub use args::{
     AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentIdentityArgs, AgentProxyArgs,
-    AuditVerify, HubArgs, HubCommand, HubFlags, HubInit, HubKeysCommand, HubKeysExport,
-    HubKeysRotate, LogFormat, NodeArgs, OfflinePassphrase, ProxyArgs, UpArgs,
+    AuditVerify, CniArgs, CniCommand, HubArgs, HubCommand, HubFlags, HubInit, HubKeysCommand,
+    HubKeysExport, HubKeysRotate, LogFormat, NodeArgs, OfflinePassphrase, ProxyArgs, UpArgs,
 };
 pub use command::audit::{read_anchors, tell_verdict};
 pub use completion::complete;
@@ -56,6 +56,8 @@ pub enum Invocation {
     Agent(AgentCommand),
     /// Run the part on a node.
     Node(NodeArgs),
+    /// The plugin of a pod's network.
+    Cni(CniArgs),
     /// Run a workload's proxy.
     Proxy(ProxyArgs),
     /// Run both beside a kubeconfig.
@@ -91,6 +93,9 @@ pub struct Unparsed {
     pub exit: Exit,
 }
 
+/// The name under which a container runtime starts the plugin of a pod's network.
+const PLUGIN: &str = "nullius-cni";
+
 /// The whole command line, with the front page of its help.
 pub fn command() -> clap::Command {
     let command = Cli::command();
@@ -102,6 +107,12 @@ pub fn command() -> clap::Command {
 pub fn parse(
     words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
 ) -> Result<Invocation, Unparsed> {
+    let mut words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+    let program = words.first().and_then(|word| Path::new(word).file_name());
+    if words.len() == 1 && program.is_some_and(|name| name == PLUGIN) {
+        // A container runtime gives a plugin no words.
+        words.push("cni".into());
+    }
     let matches = command().try_get_matches_from(words).map_err(unparsed)?;
     let Cli { global, command } = Cli::from_arg_matches(&matches).map_err(unparsed)?;
     let json = global.output == output::Format::Json;
@@ -113,6 +124,7 @@ pub fn parse(
         }
         Command::Agent(command) => Invocation::Agent(command),
         Command::Node(args) => Invocation::Node(args),
+        Command::Cni(args) => Invocation::Cni(args),
         Command::Proxy(args) => Invocation::Proxy(args),
         Command::Up(args) => Invocation::Up(args),
         command => Invocation::Client(ClientCommand { global, command }),
@@ -223,6 +235,7 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
         Command::Hub(_)
         | Command::Agent(_)
         | Command::Node(_)
+        | Command::Cni(_)
         | Command::Proxy(_)
         | Command::Up(_) => Err(Failure::usage("this command is run by the program itself")),
     }
@@ -267,7 +280,7 @@ const FRONT_PAGE: &[(&str, &[&str])] = &[
     ("Policy", &["scan", "test", "record", "policy", "exception", "cel", "findings"]),
     ("The loop", &["usage"]),
     ("Audit", &["audit"]),
-    ("Roles", &["hub", "agent", "node", "proxy"]),
+    ("Roles", &["hub", "agent", "node", "cni", "proxy"]),
 ];
 
 /// The front page: commands by what they are for, each noun with its verbs.

@@ -99,6 +99,8 @@ fn roles_are_for_the_binary() {
         Invocation::Agent(AgentCommand::Proxy(_))
     ));
     assert!(matches!(parsed(&["nullius", "node"]), Invocation::Node(_)));
+    // As container runtimes start it.
+    assert!(matches!(parsed(&["/opt/cni/bin/nullius-cni"]), Invocation::Cni(_)));
     assert!(matches!(parsed(&["nullius", "proxy", "--config", "f"]), Invocation::Proxy(_)));
     assert!(matches!(parsed(&["nullius", "up", "--kubeconfig", "k"]), Invocation::Up(_)));
 }

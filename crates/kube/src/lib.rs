@@ -40,7 +40,8 @@ pub use inventory::{Inventory, ObjectNews, ObjectPage, ServedKind};
 pub use issuer::{IssuerDocument, kubernetes_version, read_issuer};
 pub use leader::{LEADER_LEASE, Leadership};
 pub use manifest::{
-    CLEAN_UP, Deployments, HubPins, IdentityParts, JoinManifest, NodeHost, PullPolicy, Shape, env,
+    CLEAN_UP, Deployments, HubPins, IdentityParts, JoinManifest, MeshHost, NodeHost, PullPolicy,
+    Shape, env,
 };
 pub use names::{
     ADMISSION, ADMISSION_POLICIES_LABEL, ADMISSION_PORT, ADMISSION_SECRET, ADMISSION_STATUS,

@@ -8,7 +8,7 @@ use nullius_model::{Ceiling, ClusterName, TrustDomain};
 use secrecy::SecretString;
 use serde_json::Value;
 
-pub use self::node::NodeHost;
+pub use self::node::{MeshHost, NodeHost};
 
 mod admission;
 mod audit;

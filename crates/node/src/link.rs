@@ -11,6 +11,7 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
+use nullius_mesh::news::NEWS_MAX;
 use nullius_model::{Namespace, SpiffeId, Timestamp};
 use nullius_pki::{
     Csr,
@@ -20,7 +21,7 @@ use nullius_proto::{
     VERSION,
     node_v1::{
         IssueJwtRequest, IssueX509Request, Registrations, WatchRequest,
-        identity_client::IdentityClient,
+        identity_client::IdentityClient, mesh_client::MeshClient,
     },
 };
 use nullius_tls::{WorkloadConnector, WorkloadStream};
@@ -71,7 +72,7 @@ pub(crate) struct Link {
 
 /// Why the agent tells nothing.
 #[derive(Debug, thiserror::Error)]
-enum LinkError {
+pub(crate) enum LinkError {
     #[error(transparent)]
     Trust(#[from] TrustError),
     #[error("cannot read the token of this pod, `{path}`")]
@@ -202,7 +203,12 @@ impl Link {
         IdentityClient::new(self.channel.clone()).max_decoding_message_size(REGISTRATIONS_MAX)
     }
 
-    fn request<T>(&self, message: T) -> Result<Request<T>, LinkError> {
+    /// The same connection, for what is told of the mesh.
+    pub(crate) fn mesh(&self) -> MeshClient<Channel> {
+        MeshClient::new(self.channel.clone()).max_decoding_message_size(NEWS_MAX)
+    }
+
+    pub(crate) fn request<T>(&self, message: T) -> Result<Request<T>, LinkError> {
         // A small file in memory: reading it takes no longer than handing it to another thread.
         let token = fs::read_to_string(&self.token_file)
             .map_err(|source| LinkError::Token { path: self.token_file.clone(), source })?;
@@ -270,7 +276,7 @@ impl Link {
 }
 
 impl LinkError {
-    fn told(status: Status) -> Self {
+    pub(crate) fn told(status: Status) -> Self {
         Self::Told(Box::new(status))
     }
 }

@@ -18,6 +18,8 @@ use tokio::sync::watch;
 /// What the file begins with; its digest follows, then the message.
 const MAGIC: &[u8] = b"nullius-node-1\n";
 const DIGEST: usize = 32;
+/// The file with what is registered.
+const NAME: &str = "registrations";
 
 /// The file in which it stands.
 #[derive(Debug, Clone)]
@@ -43,20 +45,18 @@ impl Memory {
         Self { folder: folder.to_owned() }
     }
 
+    #[cfg(test)]
     fn path(&self) -> PathBuf {
-        self.folder.join("registrations")
+        self.folder.join(NAME)
     }
 
     /// What was told last, if it was of this trust domain.
     pub(crate) fn read(&self, domain: &TrustDomain) -> Result<Option<Told>, MemoryError> {
-        let file = match File::open(self.path()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?,
+        let Some(message) = read_message(&self.folder, NAME, REGISTRATIONS_MAX)? else {
+            return Ok(None);
         };
-        let most = REGISTRATIONS_MAX + MAGIC.len() + DIGEST;
-        let mut bytes = Vec::new();
-        file.take(most as u64 + 1).read_to_end(&mut bytes)?;
-        let told = read_registrations(message_of(&bytes).ok_or(MemoryError::Torn)?)?;
+        let message = nullius_proto::decode(&message).ok_or(MemoryError::Torn)?;
+        let told = read_registrations(message)?;
         match told.registered.trust_domain == *domain {
             true => Ok(Some(told)),
             false => Err(MemoryError::OtherDomain(told.registered.trust_domain)),
@@ -75,28 +75,46 @@ impl Memory {
         }
     }
 
-    /// Remembers a message instead of the one before; after a fall of power it is one of the two.
     fn write(&self, message: &Registrations) -> io::Result<()> {
-        let message = nullius_proto::encode(message);
-        let beside = self.folder.join("registrations.new");
-        match fs::remove_file(&beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        for part in [MAGIC, Sha256::digest(&message).as_slice(), &message] {
-            file.write_all(part)?;
-        }
-        file.sync_all()?;
-        fs::rename(&beside, self.path())?;
-        File::open(&self.folder)?.sync_all()
+        write_message(&self.folder, NAME, &nullius_proto::encode(message))
     }
 }
 
-fn message_of(bytes: &[u8]) -> Option<Registrations> {
-    let (digest, message) = bytes.strip_prefix(MAGIC)?.split_at_checked(DIGEST)?;
-    let is_whole = Sha256::digest(message).as_slice() == digest;
-    is_whole.then(|| nullius_proto::decode(message)).flatten()
+/// What was remembered by a name; nothing where nothing was.
+pub(crate) fn read_message(
+    folder: &Path,
+    name: &str,
+    most: usize,
+) -> Result<Option<Vec<u8>>, MemoryError> {
+    let file = match File::open(folder.join(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let most = most + MAGIC.len() + DIGEST;
+    let mut bytes = Vec::new();
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    let parts = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(DIGEST));
+    let (digest, message) = parts.ok_or(MemoryError::Torn)?;
+    match Sha256::digest(message).as_slice() == digest && bytes.len() <= most {
+        true => Ok(Some(message.to_vec())),
+        false => Err(MemoryError::Torn),
+    }
+}
+
+/// Remembers a message instead of the one before; after a fall of power it is one of the two.
+pub(crate) fn write_message(folder: &Path, name: &str, message: &[u8]) -> io::Result<()> {
+    let beside = folder.join(format!("{name}.new"));
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+    for part in [MAGIC, Sha256::digest(message).as_slice(), message] {
+        file.write_all(part)?;
+    }
+    file.sync_all()?;
+    fs::rename(&beside, folder.join(name))?;
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

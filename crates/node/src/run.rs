@@ -24,6 +24,7 @@ use crate::{
     link::Link,
     lock::{Lock, lock},
     memory::Memory,
+    mesh::{self, KnownView},
     meters::Meters,
     unix,
 };
@@ -90,7 +91,11 @@ fn start(
         driver.map(|kubelet| Driver::bind(settings, kubelet, folder, meters)).transpose()?;
     let known = driver.as_ref().map(Driver::known);
     let is_serving = Arc::new(AtomicBool::new(true));
-    follow(ready, watched, known, Arc::clone(&is_serving));
+    let mesh = settings.mesh.as_ref().map(|mesh| {
+        let (registered, holdings) = (watched.clone(), holdings.clone());
+        mesh::start(mesh::Parts { settings, mesh, link: &link, registered, holdings }, tasks)
+    });
+    follow(ready, watched, known, mesh.transpose()?, Arc::clone(&is_serving));
     tasks.spawn_loop("meters", measure(holdings.clone(), meters.clone()));
     tasks.spawn_loop("keeper", keeper);
     let stop = tasks.stop.clone();
@@ -113,6 +118,7 @@ fn follow(
     ready: &Readiness,
     registered: watch::Receiver<Option<Arc<Registered>>>,
     known: Option<Known>,
+    mesh: Option<KnownView>,
     is_serving: Arc<AtomicBool>,
 ) {
     ready.follow(move || {
@@ -121,6 +127,9 @@ fn follow(
         }
         if registered.borrow().is_none() {
             return Err("the agent has not told yet what is registered");
+        }
+        if mesh.as_ref().is_some_and(|mesh| mesh.borrow().is_none()) {
+            return Err("the agent has not told yet which pods are in the mesh");
         }
         match &known {
             Some(known) if !known.is_known() => Err("the kubelet does not know the CSI driver yet"),
@@ -143,14 +152,23 @@ async fn measure(mut holdings: watch::Receiver<Option<Arc<Holdings>>>, meters: M
 }
 
 /// All tasks, which are named, told to stop, and waited for.
-struct Tasks {
+pub(crate) struct Tasks {
     set: JoinSet<&'static str>,
     stop: CancellationToken,
 }
 
 impl Tasks {
+    /// Cancelled when all are to end.
+    pub(crate) fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
     /// A task that ends by itself when told to stop.
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         self.set.spawn(async move {
             task.await;
             name
@@ -158,7 +176,11 @@ impl Tasks {
     }
 
     /// A task that never ends and may be dropped at any point.
-    fn spawn_loop(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn_loop(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         let stop = self.stop.clone();
         self.set.spawn(async move {
             tokio::select! {

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use nullius_workload::CgroupRoot;
 
+use crate::MeshSettings;
+
 /// Settings of `nullius node`. Paths are those of the host: what of them stands in the node's container stands there at the same place.
 #[derive(Debug, Clone)]
 pub struct NodeSettings {
@@ -25,4 +27,6 @@ pub struct NodeSettings {
     pub health: Option<SocketAddr>,
     /// The same for the kubelet alone, where nobody else keeps it waiting.
     pub probes: Option<SocketAddr>,
+    /// The part of the mesh; without it no pod's traffic is led.
+    pub mesh: Option<MeshSettings>,
 }

@@ -6,6 +6,7 @@
 
 mod agent;
 mod audit;
+mod cni;
 mod config;
 mod hub;
 mod keys;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
             };
             role(Ok((format, None)), run)
         }
+        Invocation::Cni(args) => cni::run(args).unwrap_or_else(|error| failed(&error)),
         Invocation::Agent(command) => {
             let format = match &command {
                 AgentCommand::Proxy(args) => args.log_format,

@@ -4,8 +4,8 @@ use std::{path::PathBuf, str::FromStr};
 
 use anyhow::{Context as _, Result};
 use nullius_cli::NodeArgs;
-use nullius_kube::env;
-use nullius_node::{NodeError, NodeSettings};
+use nullius_kube::{NODE_NAMESPACE, SYSTEM_NAMESPACE, env};
+use nullius_node::{CniHost, MeshSettings, NodeError, NodeSettings};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Misconfigured;
@@ -32,8 +32,22 @@ fn settings(args: NodeArgs) -> Result<NodeSettings> {
         cgroup_root: args.cgroup_root,
         health: optional(env::HEALTH).map(|_| parsed(env::HEALTH)).transpose()?,
         probes: optional(env::PROBES).map(|_| parsed(env::PROBES)).transpose()?,
+        mesh: optional(env::CNI_PROGRAMS).map(|_| mesh()).transpose()?,
     })
 }
+
+fn mesh() -> Result<MeshSettings> {
+    let cni = CniHost {
+        programs: path(env::CNI_PROGRAMS)?,
+        networks: path(env::CNI_NETWORKS)?,
+        socket: path(env::CNI_SOCKET)?,
+        pass_namespaces: NEVER_LED.map(str::to_owned).into(),
+    };
+    Ok(MeshSettings { cni })
+}
+
+/// Namespaces whose pods are never in the mesh, and begin while the node is away: the cluster comes up by them.
+const NEVER_LED: [&str; 3] = ["kube-system", SYSTEM_NAMESPACE, NODE_NAMESPACE];
 
 fn optional(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

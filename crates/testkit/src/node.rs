@@ -50,6 +50,7 @@ impl Node<'_> {
         cgroup::create(&self.cgroup())?;
         let directory = self.directory();
         fs::create_dir_all(directory.join("cni"))?;
+        fs::create_dir_all(directory.join("cni-programs"))?;
         private_directory(&self.sockets())?;
         fs::write(directory.join("containerd.toml"), self.containerd_config())?;
         fs::write(directory.join("cni/10-pods.conflist"), self.cni_config())?;
@@ -160,7 +161,8 @@ state = "{directory}/run"
   # The pods' network namespaces stand below the cluster's directory, and go with it.
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = ["{cni}"]
+    # What is added to this node's network alone stands in the first.
+    bin_dirs = ["{directory}/cni-programs", "{cni}"]
     conf_dir = "{directory}/cni"
     use_internal_loopback = true
   [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]

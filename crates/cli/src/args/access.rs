@@ -71,6 +71,9 @@ pub(crate) struct ClusterAdd {
     /// Have an authority in the cluster that gives its workloads identities (SPIFFE)
     #[arg(long, requires = "manifest")]
     pub(crate) identity: bool,
+    /// Also lead the traffic of pods whose namespaces are labelled for the mesh: adds a plugin to the network of each node
+    #[arg(long, requires = "identity")]
+    pub(crate) mesh: bool,
 }
 
 /// When an image is pulled.

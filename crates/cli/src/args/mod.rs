@@ -43,9 +43,9 @@ pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
 pub(crate) use policy::{Judged, PolicyCommand, PolicyEval, PolicyExport};
 pub(crate) use record::{OfKubeconfig, Record};
 pub use role::{
-    AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentIdentityArgs, AgentProxyArgs, HubArgs,
-    HubCommand, HubFlags, HubInit, HubKeysCommand, HubKeysExport, HubKeysRotate, LogFormat,
-    NodeArgs, OfflinePassphrase, ProxyArgs, UpArgs,
+    AgentAdmissionArgs, AgentCommand, AgentControlArgs, AgentIdentityArgs, AgentProxyArgs, CniArgs,
+    CniCommand, HubArgs, HubCommand, HubFlags, HubInit, HubKeysCommand, HubKeysExport,
+    HubKeysRotate, LogFormat, NodeArgs, OfflinePassphrase, ProxyArgs, UpArgs,
 };
 pub(crate) use scan::{Asks, Scan};
 pub(crate) use session::{Kubeconfig, KubeconfigCommand, Login, Logout};
@@ -277,6 +277,11 @@ pub(crate) enum Command {
     /// It attests who calls on its socket, and answers the SPIFFE Workload API and Envoy's secret discovery; to the kubelet it is a
     /// CSI driver that mounts the socket. It runs from the join manifest, which writes its settings.
     Node(NodeArgs),
+    /// Be the plugin of a pod's network (CNI)
+    ///
+    /// A container runtime starts it, under the name `nullius-cni`, with everything in its environment and on standard input. `nullius node`
+    /// puts it in its place where a cluster wants the mesh.
+    Cni(CniArgs),
     /// Run a workload's proxy in the mesh
     ///
     /// Others reach the workload through its listeners, by mutual TLS with SPIFFE identities, where intentions allow it; the

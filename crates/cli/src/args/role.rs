@@ -19,6 +19,29 @@ pub enum LogFormat {
     Json,
 }
 
+/// `nullius cni`.
+#[derive(Debug, Clone, Args)]
+pub struct CniArgs {
+    #[command(subcommand)]
+    pub command: Option<CniCommand>,
+}
+
+/// What else is done with the plugin.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CniCommand {
+    /// Take the plugin out of this host's networks, then its program
+    ///
+    /// The node puts it back as long as it runs with the mesh: take it out of the cluster first.
+    Remove {
+        /// The directory of plugins
+        #[arg(long, env = "NULLIUS_CNI_PROGRAMS", value_name = "DIR", default_value = "/opt/cni/bin", value_hint = ValueHint::DirPath, hide_env_values = true)]
+        programs: PathBuf,
+        /// The directory of networks
+        #[arg(long, env = "NULLIUS_CNI_NETWORKS", value_name = "DIR", default_value = "/etc/cni/net.d", value_hint = ValueHint::DirPath, hide_env_values = true)]
+        networks: PathBuf,
+    },
+}
+
 /// `nullius hub`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = false, subcommand_negates_reqs = true)]

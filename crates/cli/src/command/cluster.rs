@@ -6,7 +6,8 @@ use nullius_model::{
 };
 
 use nullius_kube::{
-    CLEAN_UP, Deployments, HubPins, IdentityParts, JoinManifest, PullPolicy, Shape,
+    CLEAN_UP, Deployments, HubPins, IdentityParts, JoinManifest, MeshHost, NodeHost, PullPolicy,
+    Shape,
 };
 
 use super::objects;
@@ -143,8 +144,10 @@ fn manifest(
         true => Some(IdentityParts::of_domain(trust_domain(&args.name, &spec)?)),
         false => None,
     };
+    let host = NodeHost { mesh: args.mesh.then(MeshHost::default), ..NodeHost::default() };
     let deployments = Deployments {
         identity,
+        host: Box::new(host),
         pull_policy: match args.pull {
             Pull::IfNotPresent => PullPolicy::IfNotPresent,
             Pull::Never => PullPolicy::Never,

@@ -58,6 +58,12 @@ pub const NODE_STATE: &str = "NULLIUS_NODE_STATE";
 pub const KUBELET: &str = "NULLIUS_KUBELET";
 /// The cgroup below which the kubelet keeps its pods.
 pub const CGROUP_ROOT: &str = "NULLIUS_CGROUP_ROOT";
+/// Directory of the host's network plugins; where it is absent the node has no part of the mesh.
+pub const CNI_PROGRAMS: &str = "NULLIUS_CNI_PROGRAMS";
+/// Directory of the host's networks.
+pub const CNI_NETWORKS: &str = "NULLIUS_CNI_NETWORKS";
+/// Socket of the node for its network plugin.
+pub const CNI_SOCKET: &str = "NULLIUS_CNI_SOCKET";
 
 pub(super) const NODE_TRUST_DIR: &str = "/etc/nullius/trust";
 pub(super) const NODE_TOKEN_DIR: &str = "/var/run/nullius/identity";

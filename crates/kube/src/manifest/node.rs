@@ -32,6 +32,29 @@ pub struct NodeHost {
     pub socket_dir: String,
     /// The directory for what the node remembers.
     pub state_dir: String,
+    /// The part of the mesh, where the cluster wants it.
+    pub mesh: Option<MeshHost>,
+}
+
+/// Where the container runtime of a host looks for networks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshHost {
+    /// The directory of plugins.
+    pub cni_programs: String,
+    /// The directory of networks.
+    pub cni_networks: String,
+    /// The directory of the socket on which the plugin asks the node; it is nobody else's.
+    pub socket_dir: String,
+}
+
+impl Default for MeshHost {
+    fn default() -> Self {
+        Self {
+            cni_programs: "/opt/cni/bin".to_owned(),
+            cni_networks: "/etc/cni/net.d".to_owned(),
+            socket_dir: "/run/nullius/node".to_owned(),
+        }
+    }
 }
 
 impl Default for NodeHost {
@@ -41,6 +64,7 @@ impl Default for NodeHost {
             cgroup_root: "/".to_owned(),
             socket_dir: "/run/nullius/workload".to_owned(),
             state_dir: "/var/lib/nullius/node".to_owned(),
+            mesh: None,
         }
     }
 }
@@ -115,7 +139,7 @@ fn daemon_set(cluster: &ClusterName, deployments: &Deployments) -> Value {
     let plugin = format!("{}/plugins/{CSI_DRIVER}", host.kubelet);
     let registry = format!("{}/plugins_registry", host.kubelet);
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
-    let environment = vec![
+    let mut environment = vec![
         field(env::NODE, "spec.nodeName"),
         plain(env::NODE_TRUST, env::NODE_TRUST_DIR),
         plain(env::NODE_TOKEN_FILE, env::NODE_TOKEN_PATH),
@@ -130,6 +154,47 @@ fn daemon_set(cluster: &ClusterName, deployments: &Deployments) -> Value {
         |name: &str, path: &str| json!({ "name": name, "mountPath": path, "readOnly": true });
     let same_place = |name: &str, path: &str| json!({ "name": name, "mountPath": path });
     let host_path = |name: &str, path: &str, kind: &str| json!({ "name": name, "hostPath": { "path": path, "type": kind } });
+    // SYS_PTRACE: what a process executes, and its root and namespaces, are for nobody else to see.
+    // SYS_ADMIN, SYS_CHROOT: to enter the kubelet's mount namespace, where volumes of pods are mounted, and the host's cgroup
+    // namespace.
+    let mut capabilities = vec!["SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE"];
+    let mut mounts = vec![
+        read_only("trust", env::NODE_TRUST_DIR),
+        read_only("token", env::NODE_TOKEN_DIR),
+        same_place("socket", &host.socket_dir),
+        same_place("state", &host.state_dir),
+        same_place("plugin", &plugin),
+        same_place("registry", &registry),
+    ];
+    let mut volumes = vec![
+        json!({ "name": "trust", "configMap": { "name": TRUST_MAP, "optional": true } }),
+        json!({ "name": "token", "projected": { "sources": [{ "serviceAccountToken": {
+            "audience": format!("nullius-agent:{cluster}"),
+            "path": "token",
+            "expirationSeconds": 3600,
+        } }] } }),
+        host_path("socket", &host.socket_dir, "DirectoryOrCreate"),
+        host_path("state", &host.state_dir, "DirectoryOrCreate"),
+        host_path("plugin", &plugin, "DirectoryOrCreate"),
+        host_path("registry", &registry, "Directory"),
+    ];
+    if let Some(mesh) = &host.mesh {
+        // Rules, routes and sockets in the networks of pods.
+        capabilities.insert(0, "NET_ADMIN");
+        environment.extend([
+            plain(env::CNI_PROGRAMS, &mesh.cni_programs),
+            plain(env::CNI_NETWORKS, &mesh.cni_networks),
+            plain(env::CNI_SOCKET, &format!("{}/cni.sock", mesh.socket_dir)),
+        ]);
+        for (name, path) in [
+            ("cni-programs", &mesh.cni_programs),
+            ("cni-networks", &mesh.cni_networks),
+            ("cni-socket", &mesh.socket_dir),
+        ] {
+            mounts.push(same_place(name, path));
+            volumes.push(host_path(name, path, "DirectoryOrCreate"));
+        }
+    }
     let container = json!({
         "name": "node",
         "image": deployments.image,
@@ -141,23 +206,13 @@ fn daemon_set(cluster: &ClusterName, deployments: &Deployments) -> Value {
         "securityContext": {
             "capabilities": {
                 "drop": ["ALL"],
-                // SYS_PTRACE: what a process executes, and its root and namespaces, are for nobody else to see.
-                // SYS_ADMIN, SYS_CHROOT: to enter the kubelet's mount namespace, where volumes of pods are mounted, and the host's cgroup
-                // namespace.
-                "add": ["SYS_ADMIN", "SYS_CHROOT", "SYS_PTRACE"],
+                "add": capabilities,
             },
             "readOnlyRootFilesystem": true,
         },
         "readinessProbe": own_probe("/readyz", 1, 5),
         "livenessProbe": own_probe("/healthz", 10, 6),
-        "volumeMounts": [
-            read_only("trust", env::NODE_TRUST_DIR),
-            read_only("token", env::NODE_TOKEN_DIR),
-            same_place("socket", &host.socket_dir),
-            same_place("state", &host.state_dir),
-            same_place("plugin", &plugin),
-            same_place("registry", &registry),
-        ],
+        "volumeMounts": mounts,
     });
     json!({
         "apiVersion": "apps/v1",
@@ -189,18 +244,7 @@ fn daemon_set(cluster: &ClusterName, deployments: &Deployments) -> Value {
                         "seLinuxOptions": { "type": "spc_t" },
                     },
                     "containers": [container],
-                    "volumes": [
-                        { "name": "trust", "configMap": { "name": TRUST_MAP, "optional": true } },
-                        { "name": "token", "projected": { "sources": [{ "serviceAccountToken": {
-                            "audience": format!("nullius-agent:{cluster}"),
-                            "path": "token",
-                            "expirationSeconds": 3600,
-                        } }] } },
-                        host_path("socket", &host.socket_dir, "DirectoryOrCreate"),
-                        host_path("state", &host.state_dir, "DirectoryOrCreate"),
-                        host_path("plugin", &plugin, "DirectoryOrCreate"),
-                        host_path("registry", &registry, "Directory"),
-                    ],
+                    "volumes": volumes,
                 },
             },
         },

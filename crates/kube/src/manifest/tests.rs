@@ -141,6 +141,25 @@ fn who_wants_no_identities_gets_nothing_of_them() {
 }
 
 #[test]
+fn only_in_the_mesh_does_a_node_touch_the_networks_of_its_host() {
+    let node = |manifest: &JoinManifest| {
+        let mut objects = manifest.objects();
+        objects.retain(|object| object["kind"] == "DaemonSet");
+        survives::<DaemonSet>(&objects[0]);
+        objects.remove(0).to_string()
+    };
+    let mut manifest = with_identity();
+    let without = node(&manifest);
+    if let Shape::InCluster { deployments, .. } = &mut manifest.shape {
+        deployments.host.mesh = Some(MeshHost::default());
+    }
+    let with = node(&manifest);
+    for only in ["NET_ADMIN", "/opt/cni/bin", "/etc/cni/net.d", "/run/nullius/node/cni.sock"] {
+        assert!(with.contains(only) && !without.contains(only), "{only}");
+    }
+}
+
+#[test]
 fn the_key_of_the_authority_is_read_by_one_account_alone() {
     for object in with_identity().objects() {
         let (kind, name) = (&object["kind"], &object["metadata"]["name"]);

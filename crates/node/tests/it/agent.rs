@@ -21,8 +21,9 @@ use nullius_pki::{
 };
 use nullius_proto::node_v1::{
     Bundle, Entry, IssueJwtRequest, IssueJwtResponse, IssueX509Request, IssueX509Response,
-    Registrations, WatchRequest,
+    MeshNews, MeshReport, MeshReported, Registrations, WatchMeshRequest, WatchRequest,
     identity_server::{Identity, IdentityServer},
+    mesh_server::{Mesh, MeshServer},
 };
 use nullius_tls::WorkloadTls;
 use secrecy::ExposeSecret as _;
@@ -44,6 +45,8 @@ pub(crate) struct Authority {
 struct Desk {
     authority: Arc<Authority>,
     told: watch::Receiver<Option<Registrations>>,
+    news: watch::Receiver<Vec<MeshNews>>,
+    reports: watch::Sender<Option<MeshReport>>,
     judge: Judge,
 }
 
@@ -54,6 +57,10 @@ pub(crate) type Judge = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 pub(crate) struct Agent {
     pub(crate) address: SocketAddr,
     pub(crate) told: watch::Sender<Option<Registrations>>,
+    /// All that is told of the mesh, in order; each stream begins with the first.
+    pub(crate) news: watch::Sender<Vec<MeshNews>>,
+    /// What a node said last of what is in force.
+    pub(crate) reports: watch::Receiver<Option<MeshReport>>,
     serving: JoinHandle<()>,
 }
 
@@ -122,8 +129,18 @@ impl Agent {
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (told, watched) = watch::channel(first);
-        let desk = Desk { authority: Arc::clone(authority), told: watched, judge };
-        let routes = Routes::new(IdentityServer::new(desk)).prepare();
+        let (news, heard) = watch::channel(Vec::new());
+        let (report, reports) = watch::channel(None);
+        let desk = Desk {
+            authority: Arc::clone(authority),
+            told: watched,
+            news: heard,
+            reports: report,
+            judge,
+        };
+        let routes = Routes::new(IdentityServer::new(desk.clone()))
+            .add_service(MeshServer::new(desk))
+            .prepare();
         let serving = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             loop {
@@ -137,7 +154,7 @@ impl Agent {
                 });
             }
         });
-        Self { address, told, serving }
+        Self { address, told, news, reports, serving }
     }
 
     /// Goes away, with all of its connections.
@@ -211,5 +228,39 @@ impl Identity for Desk {
         let token = self.authority.jwt.sign(&id, &audience, life, now).unwrap();
         let expires_at = life.after(now).as_second();
         Ok(Response::new(IssueJwtResponse { token: token.expose_secret().to_owned(), expires_at }))
+    }
+}
+
+type ToldNews = Pin<Box<dyn Stream<Item = Result<MeshNews, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Mesh for Desk {
+    type WatchStream = ToldNews;
+
+    async fn watch(
+        &self,
+        request: Request<WatchMeshRequest>,
+    ) -> Result<Response<ToldNews>, Status> {
+        self.check(&request)?;
+        let mut said = 0;
+        let news = WatchStream::new(self.news.clone()).map(move |all| {
+            let new: Vec<_> = all
+                .into_iter()
+                .enumerate()
+                .skip(said)
+                .map(|(at, news)| {
+                    Ok(MeshNews { stream: "s1".to_owned(), sequence: at as u64 + 1, ..news })
+                })
+                .collect();
+            said += new.len();
+            tokio_stream::iter(new)
+        });
+        Ok(Response::new(Box::pin(futures::StreamExt::flatten(news))))
+    }
+
+    async fn report(&self, request: Request<MeshReport>) -> Result<Response<MeshReported>, Status> {
+        self.check(&request)?;
+        self.reports.send_replace(Some(request.into_inner()));
+        Ok(Response::new(MeshReported {}))
     }
 }

@@ -5,4 +5,5 @@
 mod agent;
 mod csi;
 mod identity;
+mod mesh;
 mod node;

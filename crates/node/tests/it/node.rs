@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nullius_node::{NodeError, NodeSettings, run_node};
+use nullius_node::{CniHost, MeshSettings, NodeError, NodeSettings, run_node};
 use nullius_pki::workload::TrustBundle;
 use nullius_proto::node_v1::Registrations;
 use nullius_workload::{Client, ClientError, Endpoint, WorkloadIdentities};
@@ -85,6 +85,26 @@ impl Host {
     }
 
     pub(crate) fn start_at(&self, kubelet: Option<&str>, health: SocketAddr) -> Node {
+        self.start_as(kubelet, health, None)
+    }
+
+    /// With its part of the mesh; networks stand in `net.d`.
+    pub(crate) fn start_in_mesh(&self) -> Node {
+        let cni = CniHost {
+            programs: self.path("bin"),
+            networks: self.path("net.d"),
+            socket: self.path("cni/cni.sock"),
+            pass_namespaces: vec!["kube-system".to_owned()],
+        };
+        self.start_as(None, self.health, Some(MeshSettings { cni }))
+    }
+
+    fn start_as(
+        &self,
+        kubelet: Option<&str>,
+        health: SocketAddr,
+        mesh: Option<MeshSettings>,
+    ) -> Node {
         let settings = NodeSettings {
             node: "n1".to_owned(),
             trust: self.path("trust"),
@@ -95,6 +115,7 @@ impl Host {
             cgroup_root: "/".parse().unwrap(),
             health: Some(health),
             probes: (health == self.health).then_some(self.probes),
+            mesh,
         };
         let stop = CancellationToken::new();
         let running = tokio::spawn(run_node(settings, stop.clone()));

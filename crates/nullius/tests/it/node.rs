@@ -94,6 +94,7 @@ fn host(cluster: &Cluster, number: usize, cgroup: &str) -> NodeHost {
         cgroup_root: format!("/{cgroup}"),
         socket_dir: below("identity/socket"),
         state_dir: below("identity/state"),
+        mesh: None,
     }
 }
 

@@ -1,0 +1,82 @@
+//! Pods of the mesh on this node: their traffic is led through this process.
+//!
+//! `follow` hears what stands in the cluster, `known` makes of it what decides, `pods` leads each pod's traffic as soon as its network is
+//! there (from the plugin, or found by its processes: `find`), `world` keeps what decides about one pod. `desk` answers the plugin.
+
+mod desk;
+mod find;
+mod follow;
+mod known;
+mod pods;
+mod sockets;
+mod world;
+
+use std::{path::PathBuf, sync::Arc};
+
+use nullius_mesh::{AccessLog, AccessLogTo};
+use nullius_workload::{Holdings, Registered};
+use tokio::sync::watch;
+
+use crate::{
+    CniHost, NodeError, NodeSettings,
+    cni::{Attachments, keep_installed, serve},
+    link::Link,
+    run::Tasks,
+    unix,
+};
+
+use self::{desk::FrontDesk, follow::Follower, known::Known, pods::Leader};
+
+/// How the mesh is part of a node.
+#[derive(Debug, Clone)]
+pub struct MeshSettings {
+    /// Where the plugin goes, and how it finds this node.
+    pub cni: CniHost,
+}
+
+/// What is known of the mesh, once it is.
+pub(crate) type KnownView = watch::Receiver<Option<Arc<Known>>>;
+
+/// What the rest of the node gives.
+pub(crate) struct Parts<'p> {
+    pub(crate) settings: &'p NodeSettings,
+    pub(crate) mesh: &'p MeshSettings,
+    pub(crate) link: &'p Link,
+    pub(crate) registered: watch::Receiver<Option<Arc<Registered>>>,
+    pub(crate) holdings: watch::Receiver<Option<Arc<Holdings>>>,
+}
+
+/// Starts all of it.
+pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, NodeError> {
+    let Parts { settings, mesh, link, registered, holdings } = parts;
+    let state = |source| NodeError::State { path: settings.state.clone(), source };
+    let secret = pods::Secret::of(&settings.state).map_err(state)?;
+    let listener = unix::bind(&mesh.cni.socket)?;
+    let (attach, attachments) = watch::channel(Attachments::new());
+    let (tell, known) = watch::channel(None);
+    let (lead, led) = watch::channel(Default::default());
+    let follower = Follower::new(link.clone(), settings.state.clone(), registered, tell);
+    let (log, writer) = AccessLog::open(&AccessLogTo::Stdout)
+        .map_err(|source| NodeError::State { path: PathBuf::from("standard output"), source })?;
+    let leader = Leader::new(pods::Parts {
+        node: settings.node.clone(),
+        cgroups: settings.cgroup_root.clone(),
+        secret,
+        known: known.clone(),
+        attachments,
+        holdings,
+        log,
+        led: lead,
+    });
+    let desk = Arc::new(FrontDesk::new(settings.node.clone(), known.clone(), led));
+    let stop = tasks.stop();
+    tasks.spawn_loop("mesh news", follower.run());
+    tasks.spawn("CNI", serve(listener, attach, desk, stop.clone()));
+    tasks.spawn_loop("CNI plugin", keep_installed(mesh.cni.clone(), "/proc/self/exe".into()));
+    tasks.spawn("mesh", async move {
+        leader.run(stop).await;
+        // It waits for what is told to it, on a thread where that is no harm.
+        let _ = tokio::task::spawn_blocking(move || writer.finish()).await;
+    });
+    Ok(known)
+}

@@ -1,0 +1,365 @@
+//! Which pods of this node are led, and each of them from its network to its end.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use nullius_mesh::{
+    AccessLog, Captured, CapturedParts, World,
+    news::{Mode, Uid, Workload},
+};
+use nullius_redirect::{Listeners, Mark, Network, NetworkId, RedirectError};
+use nullius_workload::{CgroupRoot, Holdings, PodUid};
+use sha2::{Digest as _, Sha256};
+use tokio::{sync::watch, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{KnownView, find, known::Known, sockets::PodSockets, world::WorldMaker};
+use crate::cni::Attachments;
+
+/// Pods whose traffic is led, and in which network.
+pub(crate) type Led = BTreeMap<Uid, NetworkId>;
+
+/// How often networks are looked for that nobody handed over.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Between two tries to lead a pod.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How long open calls have when a pod is led no more, or the node ends.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What it works with.
+pub(crate) struct Parts {
+    pub(crate) node: String,
+    pub(crate) cgroups: CgroupRoot,
+    pub(crate) secret: Secret,
+    pub(crate) known: KnownView,
+    pub(crate) attachments: watch::Receiver<Attachments>,
+    pub(crate) holdings: watch::Receiver<Option<Arc<Holdings>>>,
+    pub(crate) log: AccessLog,
+    pub(crate) led: watch::Sender<Led>,
+}
+
+/// What the marks of pods are made of: the same after a restart, and nobody else's to know.
+pub(crate) struct Secret([u8; 32]);
+
+impl Secret {
+    /// That of a node, which is made where there is none.
+    pub(crate) fn of(state: &Path) -> io::Result<Self> {
+        let path = state.join("marks");
+        let mut secret = [0; 32];
+        match File::open(&path) {
+            Ok(mut file) => file.read_exact(&mut secret)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                File::open("/dev/urandom")?.read_exact(&mut secret)?;
+                let beside = state.join("marks.new");
+                let _ = fs::remove_file(&beside);
+                let mut file =
+                    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+                file.write_all(&secret)?;
+                file.sync_all()?;
+                fs::rename(&beside, &path)?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Self(secret))
+    }
+
+    fn mark(&self, pod: &str) -> Mark {
+        let mut digest = Sha256::new_with_prefix(self.0).chain_update(pod).finalize();
+        loop {
+            let number = digest.first_chunk().copied().map_or(0, u32::from_ne_bytes);
+            if let Some(mark) = Mark::new(number) {
+                return mark;
+            }
+            digest = Sha256::digest(digest);
+        }
+    }
+}
+
+/// Leads all pods of the node that are in the mesh.
+pub(crate) struct Leader {
+    parts: Parts,
+    running: BTreeMap<Uid, Running>,
+    tasks: JoinSet<Uid>,
+    /// Networks that were found, of pods that nobody handed over.
+    found: BTreeMap<Uid, Arc<Network>>,
+}
+
+/// A pod that is led, or soon.
+struct Running {
+    network: NetworkId,
+    end: watch::Sender<Option<Why>>,
+}
+
+/// Why a pod is led no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// It is gone, or has another network, or this process ends: the rules stay.
+    Gone,
+    /// It has left the mesh, and goes on without.
+    Left,
+}
+
+impl Leader {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self { parts, running: BTreeMap::new(), tasks: JoinSet::new(), found: BTreeMap::new() }
+    }
+
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut known = self.parts.known.clone();
+        let mut attachments = self.parts.attachments.clone();
+        loop {
+            let now = known.borrow_and_update().clone();
+            attachments.mark_unchanged();
+            let mut is_missing = false;
+            if let Some(now) = now {
+                is_missing = self.reconcile(&now).await;
+            }
+            let look_again = async {
+                match is_missing {
+                    true => tokio::time::sleep(LOOK_AGAIN).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                changed = known.changed() => if changed.is_err() { break },
+                changed = attachments.changed() => if changed.is_err() { break },
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => self.ended(ended),
+                () = look_again => {}
+            }
+        }
+        for running in self.running.values() {
+            running.end.send_replace(Some(Why::Gone));
+        }
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn ended(&mut self, ended: Result<Uid, tokio::task::JoinError>) {
+        match ended {
+            Ok(uid) => {
+                // A pod with a new network runs already anew.
+                if self
+                    .running
+                    .get(&uid)
+                    .is_some_and(|it| it.end.borrow().is_some() || it.end.is_closed())
+                {
+                    self.running.remove(&uid);
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "lose a pod that was led");
+                self.running.retain(|_, running| !running.end.is_closed());
+            }
+        }
+    }
+
+    /// Begins and ends what is to be; says whether a network is still looked for.
+    async fn reconcile(&mut self, known: &Known) -> bool {
+        let all = known.picture.workloads();
+        let wanted: BTreeMap<&Uid, &Arc<Workload>> = all
+            .iter()
+            .filter(|(_, pod)| pod.mode == Mode::Node && *pod.node == *self.parts.node)
+            .collect();
+        self.found.retain(|uid, _| wanted.contains_key(uid));
+        for (uid, running) in &self.running {
+            if !wanted.contains_key(uid) {
+                let why = if all.contains_key(uid) { Why::Left } else { Why::Gone };
+                running.end.send_replace(Some(why));
+            }
+        }
+        let mut handed: BTreeMap<String, (Arc<Network>, Vec<IpAddr>)> = BTreeMap::new();
+        for attachment in self.parts.attachments.borrow().values() {
+            let given = (Arc::clone(&attachment.network), attachment.addresses.clone());
+            handed.insert(attachment.pod.uid.clone(), given);
+        }
+        let is_nowhere = |uid: &Uid| {
+            !handed.contains_key(&**uid)
+                && !self.found.contains_key(uid)
+                && !self.running.contains_key(uid)
+        };
+        // Without addresses a pod has no network yet: the plugin will hand it over.
+        let missing: BTreeMap<PodUid, Uid> = wanted
+            .iter()
+            .filter(|(uid, pod)| is_nowhere(uid) && !pod.addresses.is_empty())
+            .filter_map(|(uid, _)| Some((uid.parse().ok()?, Arc::clone(uid))))
+            .collect();
+        let mut is_missing = !missing.is_empty();
+        if is_missing {
+            let (pods, root) =
+                (missing.keys().cloned().collect::<BTreeSet<_>>(), self.parts.cgroups.clone());
+            let found = tokio::task::spawn_blocking(move || find::networks(&pods, &root)).await;
+            let found = found.unwrap_or_default();
+            is_missing = found.len() < missing.len();
+            let found = found.into_iter();
+            self.found.extend(found.filter_map(|(pod, it)| Some((missing.get(&pod)?.clone(), it))));
+        }
+        for (uid, pod) in wanted {
+            let given = handed.get(&**uid).cloned();
+            let given = given.or_else(|| Some((Arc::clone(self.found.get(uid)?), Vec::new())));
+            if let Some((network, addresses)) = given {
+                self.lead(uid, pod, network, addresses);
+            }
+        }
+        is_missing
+    }
+
+    fn lead(&mut self, uid: &Uid, pod: &Workload, network: Arc<Network>, addresses: Vec<IpAddr>) {
+        if let Some(running) = self.running.get(uid) {
+            if running.network == network.id() {
+                return;
+            }
+            running.end.send_replace(Some(Why::Gone));
+        }
+        let Ok(pod_uid) = uid.parse::<PodUid>() else {
+            tracing::warn!(pod = %uid, "pass over a pod whose UID no cgroup can have");
+            return;
+        };
+        let (end, told) = watch::channel(None);
+        self.running.insert(Arc::clone(uid), Running { network: network.id(), end });
+        let one = Pod {
+            uid: Arc::clone(uid),
+            name: format!("{}/{}", pod.namespace, pod.name).into(),
+            mark: self.parts.secret.mark(uid),
+            network,
+            maker: WorldMaker::new(pod_uid, addresses),
+            known: self.parts.known.clone(),
+            holdings: self.parts.holdings.clone(),
+            log: self.parts.log.clone(),
+            led: self.parts.led.clone(),
+            end: told,
+        };
+        self.tasks.spawn(one.run());
+    }
+}
+
+/// One pod that is led.
+struct Pod {
+    uid: Uid,
+    name: Arc<str>,
+    mark: Mark,
+    network: Arc<Network>,
+    maker: WorldMaker,
+    known: KnownView,
+    holdings: watch::Receiver<Option<Arc<Holdings>>>,
+    log: AccessLog,
+    led: watch::Sender<Led>,
+    end: watch::Receiver<Option<Why>>,
+}
+
+impl Pod {
+    async fn run(mut self) -> Uid {
+        let why = match self.begin().await {
+            Ok((captured, world)) => {
+                tracing::info!(pod = %self.name, "lead the traffic of a pod");
+                let network = self.network.id();
+                self.led.send_modify(|all| {
+                    all.insert(Arc::clone(&self.uid), network);
+                });
+                let why = self.follow(&world).await;
+                self.led.send_if_modified(|all| {
+                    all.get(&self.uid) == Some(&network) && all.remove(&self.uid).is_some()
+                });
+                let _ = tokio::time::timeout(DRAIN, captured.stop()).await;
+                why
+            }
+            Err(why) => why,
+        };
+        if why == Why::Left {
+            let network = Arc::clone(&self.network);
+            let removed = tokio::task::spawn_blocking(move || network.remove()).await;
+            match removed {
+                Ok(Ok(())) => tracing::info!(pod = %self.name, "lead a pod no more"),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, pod = %self.name, "fail to take rules away")
+                }
+                Err(error) => tracing::error!(%error, pod = %self.name, "fail to take rules away"),
+            }
+        }
+        self.uid
+    }
+
+    /// Leads the traffic here, however often that must be tried.
+    async fn begin(&mut self) -> Result<(Captured, watch::Sender<Option<Arc<World>>>), Why> {
+        let mut told = String::new();
+        loop {
+            let begun = match self.listeners().await {
+                Ok(listeners) => self.capture(listeners).map_err(|error| error.to_string()),
+                Err(error) => Err(match std::error::Error::source(&error) {
+                    Some(cause) => format!("{error}: {cause}"),
+                    None => error.to_string(),
+                }),
+            };
+            match begun {
+                Ok(begun) => return Ok(begun),
+                Err(error) if error != told => {
+                    tracing::warn!(%error, pod = %self.name, "fail to lead the traffic of a pod");
+                    told = error;
+                }
+                Err(_) => {}
+            }
+            tokio::select! {
+                why = ended(&mut self.end) => return Err(why),
+                () = tokio::time::sleep(TRY_AGAIN) => {}
+            }
+        }
+    }
+
+    async fn listeners(&self) -> Result<Listeners, RedirectError> {
+        let (network, mark) = (Arc::clone(&self.network), self.mark);
+        let installed = tokio::task::spawn_blocking(move || {
+            network.install(mark)?;
+            network.listen(mark)
+        });
+        installed.await.map_err(|error| RedirectError::Thread(io::Error::other(error)))?
+    }
+
+    fn capture(
+        &mut self,
+        listeners: Listeners,
+    ) -> io::Result<(Captured, watch::Sender<Option<Arc<World>>>)> {
+        let (tell, world) = watch::channel(self.world());
+        let captured = Captured::start(CapturedParts {
+            name: Arc::clone(&self.name),
+            world,
+            sockets: Arc::new(PodSockets { network: Arc::clone(&self.network), mark: self.mark }),
+            inbound: listeners.inbound,
+            outbound: listeners.outbound,
+            log: self.log.clone(),
+        })?;
+        Ok((captured, tell))
+    }
+
+    /// Keeps what decides as it is known, to the end.
+    async fn follow(&mut self, tell: &watch::Sender<Option<Arc<World>>>) -> Why {
+        loop {
+            tokio::select! {
+                why = ended(&mut self.end) => return why,
+                changed = self.known.changed() => if changed.is_err() { return Why::Gone },
+                changed = self.holdings.changed() => if changed.is_err() { return Why::Gone },
+            }
+            tell.send_replace(self.world());
+        }
+    }
+
+    fn world(&mut self) -> Option<Arc<World>> {
+        let known = self.known.borrow_and_update().clone()?;
+        let holdings = self.holdings.borrow_and_update().clone()?;
+        let workload = known.picture.workloads().get(&self.uid)?;
+        self.maker.make(&known, workload, &holdings).map(Arc::new)
+    }
+}
+
+async fn ended(end: &mut watch::Receiver<Option<Why>>) -> Why {
+    match end.wait_for(Option::is_some).await {
+        Ok(why) => (*why).unwrap_or(Why::Gone),
+        Err(_) => Why::Gone,
+    }
+}
