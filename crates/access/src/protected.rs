@@ -24,8 +24,8 @@ const GUARDED_GROUPS: [&str; 2] = ["rbac.authorization.k8s.io", "admissionregist
 const READABLE_SUBRESOURCES: [&str; 4] = ["", "log", "scale", "status"];
 
 /// The field selector that leaves the namespaces with Secrets of ours out, as it stands in a query.
-const ELSEWHERE: &str =
-    "metadata.namespace!%3Dnullius-sessions%2Cmetadata.namespace!%3Dnullius-system";
+const ELSEWHERE: &str = "metadata.namespace!%3Dnullius-sessions%2Cmetadata.namespace!%3Dnullius-system\
+    %2Cmetadata.namespace!%3Dnullius-node";
 
 /// Why a request is refused to everybody.
 pub fn protected_request(request: &RequestInfo) -> Option<Explanation> {

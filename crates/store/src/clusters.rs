@@ -137,6 +137,24 @@ impl Clusters<'_> {
         rows.iter().map(read_authority).collect()
     }
 
+    /// Authorities for a trust domain that have not ended, of whatever cluster, also one that is no more; the last to end first.
+    pub async fn authorities_for(
+        &mut self,
+        domain: &TrustDomain,
+        now: Timestamp,
+    ) -> Result<Vec<CertifiedAuthority>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT serial, cluster, trust_domain, key_digest, certified_at, not_after \
+             FROM workload_authorities WHERE trust_domain = $1 AND not_after > $2 ORDER BY not_after DESC, serial",
+        )
+        .bind(domain.as_str())
+        .bind(key(now))
+        .fetch_all(&mut *self.conn)
+        .await
+        .during("read a trust domain's authorities")?;
+        rows.iter().map(read_authority).collect()
+    }
+
     /// The trust in a cluster, if it joined.
     pub async fn trust(
         &mut self,
@@ -242,17 +260,17 @@ impl ClustersMut<'_> {
         Ok(())
     }
 
-    /// Notes that an authority was certified, and forgets those of the cluster that have ended by then.
+    /// Notes that an authority was certified, and forgets those that have ended by then. What a cluster had that is no more stays
+    /// until then: its authority is as valid as before.
     pub async fn put_authority(
         &mut self,
         authority: &CertifiedAuthority,
     ) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM workload_authorities WHERE cluster = $1 AND not_after < $2")
-            .bind(authority.cluster.as_str())
+        sqlx::query("DELETE FROM workload_authorities WHERE not_after < $1")
             .bind(key(authority.certified_at))
             .execute(self.conn())
             .await
-            .during("forget a cluster's authorities")?;
+            .during("forget authorities that have ended")?;
         sqlx::query(
             "INSERT INTO workload_authorities (serial, cluster, trust_domain, key_digest, certified_at, not_after) \
              VALUES ($1, $2, $3, $4, $5, $6)",
@@ -266,16 +284,6 @@ impl ClustersMut<'_> {
         .execute(self.conn())
         .await
         .during("note a cluster's authority")?;
-        Ok(())
-    }
-
-    /// Forgets the authorities of a cluster that is no more.
-    pub async fn delete_authorities(&mut self, cluster: &ClusterName) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM workload_authorities WHERE cluster = $1")
-            .bind(cluster.as_str())
-            .execute(self.conn())
-            .await
-            .during("forget a cluster's authorities")?;
         Ok(())
     }
 

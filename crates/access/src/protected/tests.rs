@@ -91,6 +91,7 @@ fn who_lists_all_secrets_does_not_see_ours() {
         "?fieldSelector=metadata.namespace%3Dnullius-system",
         "?f%69eldSelector=metadata.name%3Dnullius-join",
         "?fieldSelector=a%3Db&fieldSelector=metadata.namespace!%3Dnullius-system",
+        "?fieldSelector=metadata.namespace!%3Dnullius-sessions%2Cmetadata.namespace!%3Dnullius-system",
     ] {
         let line = format!("GET {all}{query}");
         let asked = read(&line);

@@ -12,6 +12,7 @@ use nullius_policy::{Denial, decide_hub_process};
 use nullius_store::{JoinToken as StoredToken, StoreError, TokenHash, Tx};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::objects::{ChangeRefusal, is_valid};
 use crate::{Hub, decide::Refusal, record::Occasion};
 
 /// The cluster cannot be made known.
@@ -23,6 +24,9 @@ pub enum BesideError {
     /// The hub's own task does not allow it; a defect.
     #[error("the cluster was refused: {0}")]
     Refused(#[from] Denial),
+    /// The cluster cannot be as it would have to be.
+    #[error("the cluster cannot be made: {0}; add it by hand, with a trust domain of its own")]
+    Invalid(String),
     /// The store refuses.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,6 +84,9 @@ impl Hub {
             let object = AnyObject::Cluster(Object { metadata, spec, status: None });
             let task = HubProcess::doing(HubTask::FirstStart);
             decide_hub_process(&task, &HubAction::Create { object: &object }).into_result()?;
+            let invalid = |refusal: ChangeRefusal| BesideError::Invalid(refusal.to_string());
+            is_valid(&object, &self.snapshot()).map_err(invalid)?;
+            self.trust_domain_is_free(&object).await.map_err(invalid)?;
             tx.objects().create(&object, now).await?;
             let mut event = self.own_event(AuditKind::ObjectChange, AuditOutcome::Done);
             event.target = Some(format!("Cluster/{cluster}"));

@@ -1,6 +1,10 @@
 //! A connection of an agent, already proven by its certificate: a tunnel or the control service, by its protocol.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -8,12 +12,14 @@ use hyper_util::{
 };
 use nullius_access::Snapshot;
 use nullius_model::{
-    AuditKind, AuditOutcome, ClusterName, InfraId, InstanceId, Kind, ObjectName, Timestamp,
+    AnyObject, AuditKind, AuditOutcome, ClusterName, InfraId, InstanceId, Kind, ObjectName,
+    Timestamp,
 };
 use nullius_pki::AGENT_CERTIFICATE_TTL;
 use nullius_proto::agent_v1::control_server::ControlServer;
 use nullius_tls::Protocol;
 use nullius_tunnel::{Class, Io, Tunnels};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::{
@@ -40,7 +46,9 @@ pub(crate) async fn accept(
         tracing::info!(agent = %id, "refuse agent of a cluster that does not exist");
         return;
     }
-    let created = created_at(&snapshot, &cluster);
+    let (uid, created) = of_cluster(&snapshot, &cluster);
+    // Before the next one of this name is known: who connects later is judged by that one's age.
+    let cut = hub.clusters().connections.token(&cluster);
     drop(snapshot);
     let root_ends = hub.keys().root().not_after();
     if created.is_some_and(|created| is_of_before(not_after, created, root_ends)) {
@@ -55,19 +63,46 @@ pub(crate) async fn accept(
         match protocol {
             Protocol::Control => control(hub, stream, &id).await,
             Protocol::Admission => admission(hub, stream, &id).await,
-            Protocol::Identity => authority(hub, stream, &id).await,
+            Protocol::Identity => authority(hub, stream, &id, uid).await,
             // Agents speak it among themselves; the listener does not agree to it.
             Protocol::Handover | Protocol::TunnelSmall | Protocol::TunnelBulk => {}
         }
     };
-    if tokio::time::timeout(left, served).await.is_err() {
-        tracing::info!(agent = %id, "close a connection whose certificate ends");
+    tokio::select! {
+        served = tokio::time::timeout(left, served) => if served.is_err() {
+            tracing::info!(agent = %id, "close a connection whose certificate ends");
+        },
+        () = cut.cancelled() => {
+            tracing::info!(agent = %id, "close a connection of a cluster that is removed");
+        }
     }
 }
 
-fn created_at(snapshot: &Snapshot, cluster: &ClusterName) -> Option<Timestamp> {
-    let name: ObjectName = cluster.as_str().parse().ok()?;
-    snapshot.object(Kind::Cluster, &name)?.metadata().creation_timestamp
+/// What ends the connections of a cluster's agents when it is removed.
+#[derive(Debug, Default)]
+pub(super) struct Connections(Mutex<HashMap<ClusterName, CancellationToken>>);
+
+impl Connections {
+    fn token(&self, cluster: &ClusterName) -> CancellationToken {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(cluster.clone()).or_default().clone()
+    }
+
+    /// Ends those that stand; who comes later is of another cluster.
+    pub(super) fn cut(&self, cluster: &ClusterName) {
+        let gone = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(cluster);
+        if let Some(gone) = gone {
+            gone.cancel();
+        }
+    }
+}
+
+/// Which cluster this is, and since when: a name may be another's later.
+fn of_cluster(snapshot: &Snapshot, cluster: &ClusterName) -> (Option<String>, Option<Timestamp>) {
+    let name: Option<ObjectName> = cluster.as_str().parse().ok();
+    let object = name.and_then(|name| snapshot.object(Kind::Cluster, &name));
+    let metadata = object.map(AnyObject::metadata);
+    (metadata.and_then(|it| it.uid.clone()), metadata.and_then(|it| it.creation_timestamp))
 }
 
 /// Whether a certificate is older than the cluster that it names: that one was deleted, and this is another.
@@ -143,8 +178,8 @@ async fn admission(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {
     serve(stream, id, Routes::new(service)).await;
 }
 
-async fn authority(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {
-    let Some(service) = authority::service_for(hub, id) else {
+async fn authority(hub: &Arc<Hub>, stream: impl Io, id: &InfraId, uid: Option<String>) {
+    let Some(service) = authority::service_for(hub, id, uid) else {
         tracing::warn!(agent = %id, "refuse to certify an authority of an agent that keeps none");
         return;
     };

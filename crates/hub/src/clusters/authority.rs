@@ -3,12 +3,15 @@
 //! The cluster is the certificate's, never a message's. Each certification is in the audit before it is given away, and there are few
 //! in an hour: an agent in wrong hands neither fills the audit nor stocks up on authorities.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use jiff::SignedDuration;
 use nullius_model::{
     AnyObject, AuditKind, AuditOutcome, ClusterName, Explanation, InfraId, InstanceId, Kind,
-    ObjectName, Reason, TrustDomain, Ttl,
+    ObjectName, Reason, Timestamp, TrustDomain, Ttl,
 };
 use nullius_pki::{CertificateError, Csr, RootError, workload::AuthorityFacts as Signed};
 use nullius_proto::{
@@ -29,24 +32,82 @@ const LIFE: Ttl = Ttl::from_secs(7 * 86_400);
 /// Certifications of one cluster within an hour: two rotations that are forced, and what went wrong with them.
 const PER_HOUR: usize = 6;
 const MESSAGE_MAX: usize = 32 * 1024;
+/// What one cluster may ask within an hour, whatever is answered. An agent whose requests fail asks nine times.
+const ASKED_PER_HOUR: usize = 30;
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 /// The service for one connection, whose peer the TLS handshake has proven.
 #[derive(Clone)]
 pub(super) struct AuthorityService {
     hub: Arc<Hub>,
     cluster: ClusterName,
+    /// The cluster that had the name when the agent connected.
+    uid: Option<String>,
     instance: InstanceId,
+}
+
+/// When each cluster asked, and which is being answered: nobody waits for the store because another asks without end.
+#[derive(Debug, Default)]
+pub(super) struct Asking(Mutex<HashMap<ClusterName, Asked>>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    is_answered: bool,
+    at: Vec<Timestamp>,
+}
+
+/// One request of a cluster, until it is dropped.
+struct Turn<'h> {
+    asking: &'h Asking,
+    cluster: &'h ClusterName,
+}
+
+impl Asking {
+    fn begin<'h>(
+        &'h self,
+        cluster: &'h ClusterName,
+        now: Timestamp,
+    ) -> Result<Turn<'h>, NotCertified> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = all.entry(cluster.clone()).or_default();
+        asked.at.retain(|at| is_within_an_hour(*at, now));
+        if asked.at.len() >= ASKED_PER_HOUR {
+            return Err(NotCertified::AskedTooOften);
+        }
+        if asked.is_answered {
+            return Err(NotCertified::Busy);
+        }
+        asked.at.push(now);
+        asked.is_answered = true;
+        Ok(Turn { asking: self, cluster })
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut all = self.asking.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asked) = all.get_mut(self.cluster) {
+            asked.is_answered = false;
+        }
+    }
+}
+
+/// Whether something was a short while ago: what a clock that was ahead wrote is not.
+fn is_within_an_hour(at: Timestamp, now: Timestamp) -> bool {
+    let since = now.duration_since(at);
+    !since.is_negative() && since < HOUR
 }
 
 /// The service that the proven peer may use; none where it is no `agent identity`.
 pub(super) fn service_for(
     hub: &Arc<Hub>,
     id: &InfraId,
+    uid: Option<String>,
 ) -> Option<WorkloadRootServer<AuthorityService>> {
     match id {
         InfraId::AgentIdentity { cluster, instance } => {
             let (cluster, instance) = (cluster.clone(), instance.clone());
-            let service = AuthorityService { hub: Arc::clone(hub), cluster, instance };
+            let service = AuthorityService { hub: Arc::clone(hub), cluster, uid, instance };
             Some(WorkloadRootServer::new(service).max_decoding_message_size(MESSAGE_MAX))
         }
         InfraId::AgentControl { .. }
@@ -72,6 +133,10 @@ enum NotCertified {
         "{PER_HOUR} authorities were certified for the cluster within an hour; try again later"
     )]
     TooOften,
+    #[error("the cluster asks too often; try again later")]
+    AskedTooOften,
+    #[error("another request of the cluster is being answered; try again")]
+    Busy,
     #[error("the certificate request cannot be used: {0}")]
     Request(#[from] CertificateError),
     #[error("the workload root did not sign: {0}")]
@@ -95,9 +160,9 @@ impl NotCertified {
         match self {
             Self::Unknown | Self::Locked(_) => Status::permission_denied(told),
             Self::OtherDomain { .. } => Status::failed_precondition(told),
-            Self::TooOften => Status::resource_exhausted(told),
+            Self::TooOften | Self::AskedTooOften => Status::resource_exhausted(told),
             Self::Request(_) => Status::invalid_argument(told),
-            Self::Root(_) | Self::Store(_) => Status::unavailable(told),
+            Self::Busy | Self::Root(_) | Self::Store(_) => Status::unavailable(told),
         }
     }
 
@@ -108,9 +173,11 @@ impl NotCertified {
             Self::Request(_) | Self::Root(_) => {
                 Explanation::new(Reason::Unreadable, self.to_string())
             }
-            Self::OtherDomain { .. } | Self::TooOften | Self::Store(_) => {
-                Explanation::new(Reason::StaleState, self.to_string())
-            }
+            Self::OtherDomain { .. }
+            | Self::TooOften
+            | Self::AskedTooOften
+            | Self::Busy
+            | Self::Store(_) => Explanation::new(Reason::StaleState, self.to_string()),
         }
     }
 }
@@ -145,19 +212,16 @@ impl AuthorityService {
         request: &CertifyRequest,
     ) -> Result<CertifyResponse, NotCertified> {
         let (hub, cluster) = (&self.hub, &self.cluster);
+        // Changes of others wait for this one: what is refused anyway, or too much, does not get there.
+        let _asking = hub.clusters().asking.begin(cluster, hub.now())?;
+        self.is_for(request)?;
         // Nobody changes the trust domain meanwhile.
         let _turn = hub.changing.lock().await;
         let now = hub.now();
-        let domain = self.trust_domain()?;
-        if request.trust_domain != domain.as_str() {
-            let asked = request.trust_domain.chars().take(80).flat_map(char::escape_debug);
-            let asked = asked.collect();
-            return Err(NotCertified::OtherDomain { own: domain, asked, cluster: cluster.clone() });
-        }
+        let domain = self.is_for(request)?;
         let mut tx = hub.store().begin().await?;
         let before = tx.clusters().authorities(cluster).await?;
-        let hour = SignedDuration::from_hours(1);
-        let recent = before.iter().filter(|it| now.duration_since(it.certified_at) < hour);
+        let recent = before.iter().filter(|it| is_within_an_hour(it.certified_at, now));
         if recent.count() >= PER_HOUR {
             return Err(NotCertified::TooOften);
         }
@@ -191,12 +255,25 @@ impl AuthorityService {
         Ok(CertifyResponse { certificate: certificate.to_vec(), root })
     }
 
-    /// The trust domain of a cluster that is known and not locked.
+    /// The trust domain of the cluster, which must be the one that is asked for.
+    fn is_for(&self, request: &CertifyRequest) -> Result<TrustDomain, NotCertified> {
+        let own = self.trust_domain()?;
+        if request.trust_domain == own.as_str() {
+            return Ok(own);
+        }
+        let asked = request.trust_domain.chars().take(80).flat_map(char::escape_debug).collect();
+        Err(NotCertified::OtherDomain { own, asked, cluster: self.cluster.clone() })
+    }
+
+    /// The trust domain of a cluster that is known, not locked, and still the one that the agent is of.
     fn trust_domain(&self) -> Result<TrustDomain, NotCertified> {
         let snapshot = self.hub.snapshot();
         let name: Result<ObjectName, _> = self.cluster.as_str().parse();
         let object = name.ok().and_then(|name| snapshot.object(Kind::Cluster, &name));
         let Some(AnyObject::Cluster(object)) = object else { return Err(NotCertified::Unknown) };
+        if object.metadata.uid != self.uid {
+            return Err(NotCertified::Unknown);
+        }
         if let Some(why) = snapshot.lock_on_cluster(&self.cluster, self.hub.now()) {
             return Err(NotCertified::Locked(why));
         }

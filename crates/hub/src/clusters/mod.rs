@@ -51,6 +51,8 @@ pub struct Clusters {
     seen: Mutex<seen::Seen>,
     pace: admission::Pace,
     counted: admission::Counted,
+    connections: agents::Connections,
+    asking: authority::Asking,
     turns: Mutex<HashMap<ClusterName, Arc<RwLock<()>>>>,
 }
 
@@ -65,6 +67,8 @@ impl Clusters {
             seen: Mutex::default(),
             pace: admission::Pace::default(),
             counted: admission::Counted::default(),
+            connections: agents::Connections::default(),
+            asking: authority::Asking::default(),
             turns: Mutex::default(),
         }
     }

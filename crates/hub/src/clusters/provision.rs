@@ -314,6 +314,7 @@ impl Clusters {
         }
         self.commands.drop_cluster(cluster);
         self.tunnels.disconnect(cluster);
+        self.connections.cut(cluster);
     }
 
     /// Brings a newly attached agent to what holds: pending flushes, sessions that live, and nothing else.

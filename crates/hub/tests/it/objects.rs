@@ -424,7 +424,7 @@ async fn a_trust_domain_is_of_one_cluster_and_stays_once_an_authority_was_certif
         trust_domain: "dev.example".parse().unwrap(),
         key_digest: "0a".repeat(32),
         certified_at: now,
-        not_after: now,
+        not_after: nullius_model::Ttl::from_secs(3_600).after(now),
     };
     let mut tx = hub.hub().store().begin().await.unwrap();
     tx.clusters().put_authority(&authority).await.unwrap();
@@ -437,6 +437,24 @@ async fn a_trust_domain_is_of_one_cluster_and_stays_once_an_authority_was_certif
     ceiling["spec"]["ceiling"] = json!("view");
     put(&hub, token, "clusters", ceiling).await.ok();
     // Who removes the cluster and adds it again begins anew.
-    hub.call(Method::DELETE, "/v1/objects/clusters/dev", Some(token), None).await.ok();
+    let remove = || hub.call(Method::DELETE, "/v1/objects/clusters/dev", Some(token), None);
+    remove().await.ok();
+    // Nobody else speaks for the domain while the authority of the removed one does.
+    let of_west = hub.apply(token, "clusters", cluster("west", Some("dev.example"))).await;
+    let of_prod = put(&hub, token, "clusters", cluster("prod", Some("dev.example"))).await;
+    for taken in [of_west, of_prod] {
+        let told = taken.refused(422, "invalid").json();
+        assert!(told.to_string().contains("an authority of cluster `dev` speaks"), "{told}");
+    }
+    hub.clock.advance(1);
     hub.apply(token, "clusters", cluster("dev", Some("other.example"))).await.ok();
+    put(&hub, token, "clusters", cluster("dev", Some("another.example"))).await.ok();
+    remove().await.ok();
+    hub.apply(token, "clusters", cluster("dev", Some("dev.example"))).await.ok();
+    // Nor does an agent beside the hub bring a cluster whose domain is another's.
+    hub.apply(token, "clusters", cluster("east", Some("west.nullius.internal"))).await.ok();
+    let west = "west".parse().unwrap();
+    let refused = hub.hub().bring_cluster(&west, nullius_model::Ceiling::default()).await;
+    let told = refused.unwrap_err().to_string();
+    assert!(told.contains("is the trust domain of cluster `east`"), "{told}");
 }

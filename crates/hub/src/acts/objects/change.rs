@@ -92,6 +92,15 @@ fn first(fields: &BTreeMap<String, String>) -> String {
     first.map(|(field, message)| format!("{field}: {message}")).unwrap_or_default()
 }
 
+/// Refuses an object with errors.
+pub(crate) fn is_valid(object: &AnyObject, snapshot: &Snapshot) -> Result<(), ChangeRefusal> {
+    validate(object, snapshot).map_err(|errors| {
+        let fields: BTreeMap<String, String> =
+            errors.into_iter().map(|error| (error.field, error.message)).collect();
+        ChangeRefusal::Invalid { kind: object.kind(), name: object.name().clone(), fields }
+    })
+}
+
 impl Hub {
     /// Carries out a change for somebody, if they may; gives the object as it is stored, or was.
     pub(crate) async fn change(
@@ -184,6 +193,7 @@ impl Hub {
                 if before.is_some() {
                     return Err(StoreError::Exists { kind, name: name.to_string() }.into());
                 }
+                self.trust_domain_is_free(object).await?;
                 permit
             }
             Wanted::Update(object) => {
@@ -192,6 +202,7 @@ impl Hub {
                 let action = HubAction::Update { before, after: object };
                 let permit = self.allow_in(snapshot, identity, &action, occasion).await?;
                 self.keeps_its_trust_domain(before, object).await?;
+                self.trust_domain_is_free(object).await?;
                 permit
             }
             Wanted::Delete { .. } => {
@@ -219,7 +230,10 @@ impl Hub {
             return Ok(());
         }
         let Ok(cluster) = name.as_str().parse::<ClusterName>() else { return Ok(()) };
-        let certified = self.store.read().await?.clusters().authorities(&cluster).await?;
+        let mut certified = self.store.read().await?.clusters().authorities(&cluster).await?;
+        // Those of an earlier cluster of this name are not this one's.
+        let created = before.metadata.creation_timestamp;
+        certified.retain(|it| created.is_none_or(|created| created <= it.certified_at));
         match certified.into_iter().find(|it| wanted.as_ref() != Ok(&it.trust_domain)) {
             None => Ok(()),
             Some(authority) => {
@@ -232,6 +246,28 @@ impl Hub {
                 Err(ChangeRefusal::Invalid { kind: Kind::Cluster, name: name.clone(), fields })
             }
         }
+    }
+
+    /// Refuses a trust domain for which another cluster's authority is still valid: one that was removed, or had the name before.
+    pub(crate) async fn trust_domain_is_free(
+        &self,
+        object: &AnyObject,
+    ) -> Result<(), ChangeRefusal> {
+        let AnyObject::Cluster(cluster) = object else { return Ok(()) };
+        let name = &cluster.metadata.name;
+        // What is no trust domain is refused with its field.
+        let Ok(domain) = cluster.spec.trust_domain_of(name.as_str()) else { return Ok(()) };
+        let mut read = self.store.read().await?;
+        let valid = read.clusters().authorities_for(&domain, self.now()).await?;
+        let Some(other) = valid.into_iter().find(|it| it.cluster.as_str() != name.as_str()) else {
+            return Ok(());
+        };
+        let told = format!(
+            "an authority of cluster `{}` speaks for `{domain}` until {}; name another, or wait for its end",
+            other.cluster, other.not_after
+        );
+        let fields = BTreeMap::from([("spec.trustDomain".to_owned(), told)]);
+        Err(ChangeRefusal::Invalid { kind: Kind::Cluster, name: name.clone(), fields })
     }
 
     /// The object as it is, for somebody who may change it; somebody who may not even see it is told no more.
@@ -253,13 +289,8 @@ impl Hub {
 
     /// Refuses an object with errors, and a change that would leave nobody in charge.
     fn check(&self, snapshot: &Snapshot, wanted: &Wanted) -> Result<(), ChangeRefusal> {
-        if let Wanted::Create(object) | Wanted::Update(object) = wanted
-            && let Err(errors) = validate(object, snapshot)
-        {
-            let fields: BTreeMap<String, String> =
-                errors.into_iter().map(|error| (error.field, error.message)).collect();
-            let (kind, name) = (object.kind(), object.name().clone());
-            return Err(ChangeRefusal::Invalid { kind, name, fields });
+        if let Wanted::Create(object) | Wanted::Update(object) = wanted {
+            is_valid(object, snapshot)?;
         }
         let after = snapshot.with(wanted.change());
         let now = self.now();
@@ -287,7 +318,6 @@ impl Hub {
                         if let Ok(cluster) = name.as_str().parse::<ClusterName>() {
                             tx.tokens().delete_joins(&cluster).await?;
                             tx.clusters().delete_trust(&cluster).await?;
-                            tx.clusters().delete_authorities(&cluster).await?;
                         }
                     }
                     Kind::Group | Kind::Role | Kind::Grant | Kind::Lock => {}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nullius_access::Snapshot;
 use nullius_store::StoreError;
 
-pub(crate) use change::{ChangeRefusal, Changed, Wanted};
+pub(crate) use change::{ChangeRefusal, Changed, Wanted, is_valid};
 
 use crate::Hub;
 

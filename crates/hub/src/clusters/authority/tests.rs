@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
 
+use std::time::Duration;
+
 use hyper_util::rt::TokioIo;
-use nullius_model::{LockSpec, LockTarget, Object, ObjectMeta, Timestamp};
+use nullius_model::{Ceiling, LockSpec, LockTarget, Object, ObjectMeta, Timestamp};
 use nullius_pki::{
     IssuedCertificate, PrivateKey,
     workload::{NotAdmitted, PreparedAuthority, verify_authority},
@@ -10,8 +12,10 @@ use nullius_proto::agent_v1::{
     AgentRole, AgentShape as Shape, EnrolRequest, JoinRequest,
     workload_root_client::WorkloadRootClient,
 };
+use nullius_store::Precondition;
 use nullius_tls::{InfraRoots, LiveCertificate, PartConnector, PeerRule, Protocol};
 use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Code, transport::Endpoint};
 
 use super::*;
@@ -44,12 +48,8 @@ impl Joined {
         Self { lab, issuer }
     }
 
-    /// A client with the certificate of an agent.
-    async fn client(
-        &self,
-        role: AgentRole,
-        account: &str,
-    ) -> Result<WorkloadRootClient<tonic::transport::Channel>, tonic::transport::Error> {
+    /// What connects with a new certificate of an agent.
+    async fn connector(&self, role: AgentRole, account: &str) -> PartConnector {
         let key = PrivateKey::generate().unwrap();
         let request = EnrolRequest {
             version: VERSION,
@@ -64,8 +64,16 @@ impl Joined {
         let issued = IssuedCertificate::from_pem(&answer.certificate).unwrap();
         let certificate = LiveCertificate::of(&issued, &key).unwrap();
         let roots = InfraRoots::from_pem(hub.keys().root().certificate_pem()).unwrap();
-        let connector =
-            PartConnector::new(&roots, certificate, PeerRule::Hub, Protocol::Identity).unwrap();
+        PartConnector::new(&roots, certificate, PeerRule::Hub, Protocol::Identity).unwrap()
+    }
+
+    /// A client with the certificate of an agent.
+    async fn client(
+        &self,
+        role: AgentRole,
+        account: &str,
+    ) -> Result<WorkloadRootClient<tonic::transport::Channel>, tonic::transport::Error> {
+        let connector = self.connector(role, account).await;
         let address = self.lab.listening;
         let dial = tower::service_fn(move |_: hyper::Uri| {
             let connector = connector.clone();
@@ -190,4 +198,80 @@ async fn a_stolen_agent_does_not_stock_up_on_authorities() {
     let refused = cluster.identity().await.certify(asked(&prepared(), DOMAIN)).await;
     assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
     assert_eq!(cluster.events().await.len(), PER_HOUR + 1);
+}
+
+impl Joined {
+    /// The cluster goes, and one of its name comes.
+    async fn comes_again(&self) {
+        let hub = &self.lab.hub;
+        let mut tx = hub.store().begin().await.unwrap();
+        let any = Precondition::default();
+        let name = self.lab.cluster.as_str();
+        tx.objects().delete(Kind::Cluster, name, &any, hub.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        hub.reload().await.unwrap();
+        hub.bring_cluster(&self.lab.cluster, Ceiling::default()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_agent_of_a_removed_cluster_certifies_nothing_for_the_next_one_of_its_name() {
+    let cluster = Joined::start().await;
+    let mut client = cluster.identity().await;
+    client.certify(asked(&prepared(), DOMAIN)).await.unwrap();
+    cluster.comes_again().await;
+    let refused = client.certify(asked(&prepared(), DOMAIN)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert_eq!(cluster.events().await.len(), 2);
+}
+
+#[tokio::test]
+async fn connections_of_a_cluster_end_with_it() {
+    let cluster = Joined::start().await;
+    let connector = cluster.connector(AgentRole::Identity, IDENTITY).await;
+    let tcp = tokio::net::TcpStream::connect(cluster.lab.listening).await.unwrap();
+    let mut stream = connector.connect(tcp, "127.0.0.1").await.unwrap().stream;
+    // The hub serves it: it has said its part of the beginning.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    stream.read_exact(&mut [0; 9]).await.unwrap();
+    let hub = &cluster.lab.hub;
+    hub.clusters().flush_cluster(hub, &cluster.lab.cluster).await;
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest));
+    // However it ends.
+    let _ = ended.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_refused_anyway_waits_for_no_change_and_one_cluster_asks_once_at_a_time() {
+    let cluster = Joined::start().await;
+    let (mut client, mut other) = (cluster.identity().await, cluster.identity().await);
+    let turn = cluster.lab.hub.changing.lock().await;
+    let refused = client.certify(asked(&prepared(), "prod.example"));
+    let refused = tokio::time::timeout(Duration::from_secs(5), refused).await.unwrap();
+    assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
+    let waiting = tokio::spawn(async move { client.certify(asked(&prepared(), DOMAIN)).await });
+    let busy = async {
+        loop {
+            match other.certify(asked(&prepared(), "prod.example")).await.unwrap_err() {
+                busy if busy.code() == Code::Unavailable => return busy,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let busy = tokio::time::timeout(Duration::from_secs(5), busy).await.unwrap();
+    assert!(busy.message().contains("another request"), "{busy}");
+    drop(turn);
+    waiting.await.unwrap().unwrap();
+}
+
+#[test]
+fn a_cluster_asks_as_often_as_it_needs_to_and_no_other_pays() {
+    let (asking, at) = (Asking::default(), |second| Timestamp::from_second(second).unwrap());
+    let (dev, prod): (ClusterName, ClusterName) = ("dev".parse().unwrap(), "prod".parse().unwrap());
+    let asks = |cluster, second| asking.begin(cluster, at(second)).map(drop).is_ok();
+    assert_eq!((0..100).filter(|second| asks(&dev, 10_000 + second)).count(), ASKED_PER_HOUR);
+    assert!(asks(&prod, 10_100) && !asks(&dev, 10_100) && asks(&dev, 14_000));
+    // A clock that was ahead.
+    assert!((0..100).any(|_| !asks(&dev, 90_000)) && asks(&dev, 20_000));
 }
