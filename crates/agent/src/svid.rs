@@ -29,6 +29,7 @@ mod lead;
 mod listener;
 mod mesh;
 mod meters;
+mod pace;
 mod registry;
 mod service;
 mod standing;
@@ -91,7 +92,7 @@ pub async fn run_identity(
     let account = Credential::File(settings.api_token_file);
     let domain = settings.trust_domain;
 
-    let standing = standing::follow(&api, &account, domain.clone(), &mut tasks)?;
+    let (standing, hears_secret) = standing::follow(&api, &account, domain.clone(), &mut tasks)?;
     let fleet = Fleet::new(&api, account.clone())?;
     let registry = Arc::new(RwLock::new(Registry::new(domain.clone())));
     let reviewer = Reviewer::new(&api, account.clone())?;
@@ -99,8 +100,9 @@ pub async fn run_identity(
     let (issuing, mesh) = follow(
         &fleet,
         domain.clone(),
-        |hears, stop| {
-            Issuing::new(registry, callers, standing.clone(), counted.clone(), hears, stop)
+        |hears| {
+            let hears = move || hears() && hears_secret();
+            Issuing::new(registry, callers, standing.clone(), counted.clone(), hears)
         },
         &mut tasks,
     );
@@ -143,6 +145,7 @@ pub async fn run_identity(
         asking: Asking::default(),
         written: None,
         leads,
+        told: None,
     };
     let holder = format!("{:032x}", nullius_pki::random_bits());
     let leadership = Leadership::new(&api, account, AGENT_IDENTITY, holder)?;
@@ -177,14 +180,14 @@ type Hears = Box<dyn Fn() -> bool + Send + Sync>;
 fn follow(
     fleet: &Fleet,
     domain: TrustDomain,
-    issuing: impl FnOnce(Hears, CancellationToken) -> Issuing,
+    issuing: impl FnOnce(Hears) -> Issuing,
     tasks: &mut Tasks,
 ) -> (Arc<Issuing>, Arc<Mesh>) {
     let (mut pods, mut namespaces, mut nodes) = (fleet.pods(), fleet.namespaces(), fleet.nodes());
     let mut declared = fleet.workload_identities();
     let hearing = (pods.hearing(), namespaces.hearing(), nodes.hearing(), declared.hearing());
     let hears = move || hearing.0() && hearing.1() && hearing.2() && hearing.3();
-    let issuing = Arc::new(issuing(Box::new(hears.clone()), tasks.stop()));
+    let issuing = Arc::new(issuing(Box::new(hears.clone())));
     // Identities do not wait for what the mesh needs beside them.
     let (mut services, mut slices, mut intentions) =
         (fleet.services(), fleet.slices(), fleet.intentions());

@@ -14,6 +14,7 @@ use crate::{ApiServer, ConnectError, Credential, KubeError, SYSTEM_NAMESPACE, St
 /// Who asks for another authority writes something new under this annotation.
 pub const ROTATE: &str = "nullius.dev/rotate";
 const SINCE: &str = "since";
+const SEQUENCE: &str = "sequence";
 const ROTATED: &str = "rotated";
 
 /// One authority, as it stands in a Secret.
@@ -59,8 +60,10 @@ pub struct Rotation<S> {
     pub next: Option<S>,
     /// What signed before, until nobody uses it any more.
     pub previous: Option<S>,
-    /// When this step began, in seconds of Unix time.
+    /// When this step began, in seconds of Unix time, by the clock of whoever wrote it.
     pub since: i64,
+    /// Which step it is: grows with each, whatever clocks say.
+    pub sequence: u64,
     /// Which wish for another authority was fulfilled last.
     pub rotated: String,
     /// The present wish.
@@ -75,6 +78,7 @@ impl<S> Default for Rotation<S> {
             next: None,
             previous: None,
             since: 0,
+            sequence: 0,
             rotated: String::new(),
             wish: String::new(),
             version: None,
@@ -145,11 +149,16 @@ pub(crate) fn parse<S: Slot>(mut secret: Secret) -> Result<Rotation<S>, KubeErro
     let text = |key: &str| data.get(key).and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
     let slot = |slot| S::read(&Fields { data: &data, slot }).map_err(lacks);
     let annotations = secret.metadata.annotations.unwrap_or_default();
+    let since: i64 = text(SINCE).and_then(|number| number.parse().ok()).unwrap_or_default();
     Ok(Rotation {
         current: slot("current")?,
         next: slot("next")?,
         previous: slot("previous")?,
-        since: text(SINCE).and_then(|number| number.parse().ok()).unwrap_or_default(),
+        since,
+        // Before there was one, steps were numbered by their time.
+        sequence: text(SEQUENCE)
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_else(|| u64::try_from(since).unwrap_or_default()),
         rotated: text(ROTATED).unwrap_or_default(),
         wish: annotations.get(ROTATE).cloned().unwrap_or_default(),
         version: secret.metadata.resource_version,
@@ -165,6 +174,7 @@ pub(crate) fn data_of<S: Slot>(record: &Rotation<S>) -> BTreeMap<String, ByteStr
         data.extend(fields.map(|(name, bytes)| (format!("{slot}.{name}"), ByteString(bytes))));
     }
     data.insert(SINCE.to_owned(), ByteString(record.since.to_string().into_bytes()));
+    data.insert(SEQUENCE.to_owned(), ByteString(record.sequence.to_string().into_bytes()));
     data.insert(ROTATED.to_owned(), ByteString(record.rotated.clone().into_bytes()));
     data
 }

@@ -17,6 +17,7 @@ mod run;
 mod settings;
 mod trust;
 mod unix;
+mod way;
 
 pub use cni::{CniHost, InstallError, PLUGIN, PluginOutput, run_plugin, uninstall};
 pub use csi::DRIVER;

@@ -42,6 +42,7 @@ use crate::{
     memory::Memory,
     meters::{Kind, Meters, Unsigned},
     trust::{Trust, TrustError},
+    way::Way,
 };
 
 /// Namespace and account of `agent identity`.
@@ -55,6 +56,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const GOOD: Duration = Duration::from_secs(10);
 /// Waits grow no more after so many: they are four seconds then.
 const MOST_FAILURES: u32 = 3;
+/// The agent says what is registered within so long.
+const FIRST: Duration = Duration::from_secs(10);
 /// How often the trust is looked for while there is none.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -64,7 +67,7 @@ pub(crate) struct Link {
     trust: PathBuf,
     token_file: PathBuf,
     memory: Memory,
-    channel: Channel,
+    way: Way,
     registered: watch::Sender<Option<Arc<Registered>>>,
     heard: watch::Sender<Option<Arc<Registrations>>>,
     meters: Meters,
@@ -85,6 +88,8 @@ pub(crate) enum LinkError {
     NoToken(#[from] InvalidMetadataValue),
     #[error("the agent says: {}", told(.0))]
     Told(Box<Status>),
+    #[error("the agent says nothing within {} s", FIRST.as_secs())]
+    Silent,
     #[error("what the agent tells is refused")]
     Wire(#[from] WireError),
     #[error("the agent tells of the trust domain `{0}`, which is not this cluster's")]
@@ -92,7 +97,7 @@ pub(crate) enum LinkError {
 }
 
 impl Link {
-    /// Connects when it is needed, and again when it broke.
+    /// Connects when it is needed, again when it broke, and anew when nobody is helped.
     pub(crate) fn new(
         settings: &NodeSettings,
         registered: watch::Sender<Option<Arc<Registered>>>,
@@ -105,17 +110,17 @@ impl Link {
             async move { dial(&folder, &newest).await.map(TokioIo::new) }
         });
         // The address names nobody: the connector knows where to dial and whom to expect.
-        let channel = Endpoint::from_static("http://agent-identity")
+        let endpoint = Endpoint::from_static("http://agent-identity")
             .connect_timeout(2 * CONNECT_TIMEOUT)
             .http2_keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .connect_with_connector_lazy(connector);
+            .keep_alive_while_idle(true);
+        let way = Way::new(move || endpoint.connect_with_connector_lazy(connector.clone()));
         Self {
             trust: settings.trust.clone(),
             token_file: settings.token_file.clone(),
             memory: Memory::new(&settings.state),
-            channel,
+            way,
             registered,
             heard,
             meters,
@@ -179,10 +184,27 @@ impl Link {
     async fn hear(&self) -> Result<(), LinkError> {
         let trust = Trust::read(&self.trust)?;
         let request = self.request(WatchRequest { version: VERSION })?;
-        let mut stream = self.client().watch(request).await.map_err(LinkError::told)?.into_inner();
+        let mut left = self.way.left();
+        let mut client = self.client();
+        let begun = async {
+            let mut stream = client.watch(request).await?.into_inner();
+            let first = stream.message().await?;
+            Ok((stream, first))
+        };
+        let Ok(begun) = tokio::time::timeout(FIRST, begun).await else {
+            self.way.leave();
+            return Err(LinkError::Silent);
+        };
+        self.way.note(&begun);
+        let (mut stream, mut message) = begun.map_err(LinkError::told)?;
         self.meters.connected.set((), 1);
-        while let Some(message) = stream.message().await.map_err(LinkError::told)? {
-            self.take(message, &trust)?;
+        while let Some(told) = message {
+            self.take(told, &trust)?;
+            message = tokio::select! {
+                message = stream.message() => message.map_err(LinkError::told)?,
+                // On the connection that was left nobody is helped.
+                _ = left.changed() => return Ok(()),
+            };
         }
         Ok(())
     }
@@ -200,12 +222,12 @@ impl Link {
     }
 
     fn client(&self) -> IdentityClient<Channel> {
-        IdentityClient::new(self.channel.clone()).max_decoding_message_size(REGISTRATIONS_MAX)
+        IdentityClient::new(self.way.channel()).max_decoding_message_size(REGISTRATIONS_MAX)
     }
 
     /// The same connection, for what is told of the mesh.
     pub(crate) fn mesh(&self) -> MeshClient<Channel> {
-        MeshClient::new(self.channel.clone()).max_decoding_message_size(NEWS_MAX)
+        MeshClient::new(self.way.channel()).max_decoding_message_size(NEWS_MAX)
     }
 
     pub(crate) fn request<T>(&self, message: T) -> Result<Request<T>, LinkError> {
@@ -259,6 +281,7 @@ impl Link {
             certificate_request: csr.as_der().to_vec(),
         };
         let answer = self.client().issue_x509(self.request(asked).map_err(unavailable)?).await;
+        self.way.note(&answer);
         let chain = answer.map_err(|status| unsigned(&status))?.into_inner().chain;
         let chain: Vec<_> = chain.into_iter().map(CertificateDer::from).collect();
         let leaf = chain.first().ok_or_else(|| unavailable("the agent sent no certificate"))?;
@@ -269,6 +292,7 @@ impl Link {
     async fn jwt(&self, id: Box<str>, audience: Vec<String>) -> Result<JwtIssued, IssueError> {
         let asked = IssueJwtRequest { version: VERSION, entry: id.into(), audience };
         let answer = self.client().issue_jwt(self.request(asked).map_err(unavailable)?).await;
+        self.way.note(&answer);
         let answer = answer.map_err(|status| unsigned(&status))?.into_inner();
         let expires_at = Timestamp::from_second(answer.expires_at).map_err(unavailable)?;
         Ok(JwtIssued { token: answer.token.into(), expires_at })
@@ -291,7 +315,7 @@ async fn dial(
     let newer = known.as_ref().and_then(|known| known.bundles.get(&trust.domain));
     let namespace: Namespace = NAMESPACE.parse().map_err(io::Error::other)?;
     let expected = SpiffeId::of_service_account(&trust.domain, &namespace, ACCOUNT);
-    let bundle = trust.bundle_with(newer.map(AsRef::as_ref));
+    let bundle = trust.newest(newer.map(AsRef::as_ref));
     let connector = WorkloadConnector::without_svid([bundle], [expected].into(), &[PROTOCOL])
         .map_err(io::Error::other)?;
     let late =

@@ -1,9 +1,9 @@
 //! One node at a time: who holds the lock serves, and whoever comes meanwhile waits for its end.
 
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
+    fs::{DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::Path,
     time::Duration,
 };
@@ -18,12 +18,11 @@ pub(crate) struct Lock {
     _file: File,
 }
 
-/// Waits for the lock of a folder, which is made where there is none.
+/// Waits for the lock of a folder, which is made where there is none. The folder itself is locked: a full disk has no room for
+/// another file, and is no reason to give nobody an identity.
 pub(crate) async fn lock(folder: &Path) -> io::Result<Lock> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let path = folder.join("lock");
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let file = File::open(folder)?;
     let mut is_told = false;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -51,6 +50,7 @@ mod tests {
         let first = lock(&path).await.unwrap();
         let short = Duration::from_millis(20);
         assert!(tokio::time::timeout(short, lock(&path)).await.is_err());
+        assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0, "it takes no room");
         drop(first);
         lock(&path).await.unwrap();
     }

@@ -53,15 +53,12 @@ impl Trust {
         Ok(Self { domain, bundle, issuer: read("issuer")?.trim().parse()? })
     }
 
-    /// The bundle, with the anchors of another one of the same trust domain: the agent's stream is sooner than the kubelet.
-    pub(crate) fn bundle_with(&self, newer: Option<&TrustBundle>) -> TrustBundle {
-        let mut all = self.bundle.clone();
-        let newer = newer.filter(|newer| *newer.trust_domain() == self.domain);
-        for anchor in newer.into_iter().flat_map(TrustBundle::x509_authorities) {
-            // An anchor of a bundle can be one of another.
-            let _ = all.add_x509(anchor.clone());
-        }
-        all
+    /// The newer one of the bundle and another of the same trust domain: the agent's stream is sooner than the kubelet, and what a
+    /// node remembers may be long gone. Not both together: what left the newer one was left out of it.
+    pub(crate) fn newest(&self, other: Option<&TrustBundle>) -> TrustBundle {
+        let other = other.filter(|other| *other.trust_domain() == self.domain);
+        let newer = other.filter(|other| other.sequence() > self.bundle.sequence());
+        newer.unwrap_or(&self.bundle).clone()
     }
 }
 
@@ -83,6 +80,19 @@ mod tests {
         let link = folder.join("..data.new");
         symlink(name, &link).unwrap();
         fs::rename(link, folder.join(VERSION)).unwrap();
+    }
+
+    #[test]
+    fn the_newer_bundle_counts_and_not_what_left_it() {
+        let domain: TrustDomain = "shop.example".parse().unwrap();
+        let bundle = |sequence| TrustBundle::new(domain.clone()).at(sequence, 300);
+        let issuer = "10.0.0.7:8447".parse().unwrap();
+        let trust = Trust { domain: domain.clone(), bundle: bundle(7), issuer };
+        let newest = |other: &TrustBundle| trust.newest(Some(other)).sequence();
+        assert_eq!((newest(&bundle(8)), newest(&bundle(6))), (Some(8), Some(7)));
+        assert_eq!(newest(&TrustBundle::new(domain.clone())), Some(7));
+        let other = TrustBundle::new("bank.example".parse().unwrap()).at(9, 300);
+        assert_eq!((newest(&other), trust.newest(None).sequence()), (Some(7), Some(7)));
     }
 
     #[test]

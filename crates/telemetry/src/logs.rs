@@ -74,7 +74,9 @@ fn filter(level: &str) -> Result<EnvFilter, LogError> {
     let wrong = || LogError::Level(shown(level));
     let directives = match level.parse::<LevelFilter>() {
         Ok(own) if !level.is_empty() => {
-            format!("{},nullius={own}", own.min(LevelFilter::WARN))
+            // It prints answers that it cannot read, and there may be a Secret in one.
+            let kube = own.min(LevelFilter::ERROR);
+            format!("{},kube_client={kube},nullius={own}", own.min(LevelFilter::WARN))
         }
         Ok(_) => return Err(wrong()),
         Err(_) if level.contains(['=', ',']) => level.to_owned(),
@@ -95,8 +97,8 @@ mod tests {
     #[test]
     fn a_level_is_for_our_lines_and_directives_stand_as_they_are() {
         let text = |level| filter(level).unwrap().to_string();
-        assert_eq!(text("debug"), "nullius=debug,warn");
-        assert_eq!(text("error"), "nullius=error,error");
+        assert_eq!(text("debug"), "kube_client=error,nullius=debug,warn");
+        assert_eq!(text("error"), "kube_client=error,nullius=error,error");
         assert_eq!(text("info,nullius_tunnel=trace"), "nullius_tunnel=trace,info");
         for bad in ["", "loud", "a=b=c"] {
             assert!(matches!(filter(bad), Err(LogError::Level(_))), "{bad}");

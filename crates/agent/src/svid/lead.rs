@@ -19,8 +19,8 @@ use tonic::transport::Channel;
 
 use super::{
     meters::SvidMeters,
-    standing::Followed,
-    turn::{Turn, certified, prepared, turn},
+    standing::{Followed, Standing},
+    turn::{SETTLE, Told, Turn, certified, prepared, turn},
 };
 use crate::{
     Address, AgentError,
@@ -57,6 +57,8 @@ pub(crate) struct Leader {
     pub(crate) written: Option<(TrustText, Instant)>,
     /// Whether this replica leads, for what else only one of them does.
     pub(crate) leads: watch::Sender<bool>,
+    /// The anchor of what is next, and since when nodes can read it.
+    pub(crate) told: Option<(String, Instant)>,
 }
 
 /// When the hub is asked again.
@@ -64,6 +66,17 @@ pub(crate) struct Leader {
 pub(crate) struct Asking {
     failures: usize,
     not_before: Option<Instant>,
+}
+
+impl Asking {
+    /// Notes that the hub is asked now; says how long it is left in peace if nothing comes of it.
+    fn again(&mut self, now: Instant) -> Duration {
+        let wait = ASK_AGAIN.get(self.failures).or(ASK_AGAIN.last());
+        let wait = Duration::from_secs(wait.copied().unwrap_or(60));
+        self.failures += 1;
+        self.not_before = Some(now + wait);
+        wait
+    }
 }
 
 impl Leader {
@@ -87,7 +100,7 @@ impl Leader {
                         pause = Duration::ZERO;
                     }
                 }
-                Ok(Ok(None)) => self.written = None,
+                Ok(Ok(None)) => (self.written, self.told) = (None, None),
                 Ok(Err(error)) => tracing::warn!(%error, "cannot ask who leads, try again"),
                 Err(_) => tracing::debug!("nobody says in time who leads, try again"),
             }
@@ -105,7 +118,6 @@ impl Leader {
 
     /// One step of whoever leads.
     async fn step(&mut self) -> Progress {
-        self.tell_nodes().await;
         let record = match self.store.load().await {
             Ok(record) => record,
             Err(error) => {
@@ -113,7 +125,8 @@ impl Leader {
                 return Progress::Done;
             }
         };
-        match turn(&record, &self.domain, Timestamp::now()) {
+        self.tell_nodes(&record).await;
+        match turn(&record, &self.domain, self.has_told(&record), Timestamp::now()) {
             Ok(Turn::Stay) => Progress::Done,
             Ok(Turn::Keep(next)) => {
                 tracing::info!(step = step_of(&next), "replace the cluster's authority in steps");
@@ -124,6 +137,16 @@ impl Leader {
                 tracing::warn!(error = %chain(&error), "cannot replace the cluster's authority, try again");
                 Progress::Done
             }
+        }
+    }
+
+    /// Whether what is next has stood for long enough where nodes read it; by how this process counts time, whatever clocks say.
+    fn has_told(&self, record: &IdentityRecord) -> Told {
+        let next = record.next.as_ref().and_then(|next| next.certified.as_ref());
+        let told = self.told.as_ref().zip(next).filter(|(told, next)| told.0 == next.anchor_pem);
+        match told {
+            Some(((_, since), _)) if since.elapsed() >= SETTLE => Told::Settled,
+            Some(_) | None => Told::NotYet,
         }
     }
 
@@ -142,20 +165,21 @@ impl Leader {
             return Progress::Done;
         }
         let Some(identity) = self.hub.borrow().clone() else { return Progress::Done };
+        // The hub counts what it certified, whatever becomes of it here: only what is kept is the last.
+        let wait = self.asking.again(Instant::now());
         let asked = tokio::time::timeout(CERTIFY_TIMEOUT, self.ask(record, &identity)).await;
         match asked.unwrap_or_else(|_| Err("it does not answer".to_owned())) {
             Ok(Some(record)) => {
                 tracing::info!("the hub certified an authority of this cluster");
-                self.asking = Asking::default();
-                self.keep(&record).await
+                let kept = self.keep(&record).await;
+                if kept == Progress::More {
+                    self.asking = Asking::default();
+                }
+                kept
             }
             Ok(None) => Progress::More,
             Err(why) => {
-                let wait = ASK_AGAIN.get(self.asking.failures).or(ASK_AGAIN.last());
-                let wait = Duration::from_secs(wait.copied().unwrap_or(60));
                 tracing::warn!(%why, wait_seconds = wait.as_secs(), "the hub certifies no authority of this cluster, try again");
-                self.asking.failures += 1;
-                self.asking.not_before = Some(Instant::now() + wait);
                 Progress::Done
             }
         }
@@ -196,10 +220,11 @@ impl Leader {
         Err(last)
     }
 
-    /// Nodes read whom to believe from a ConfigMap before they have anything else.
-    async fn tell_nodes(&mut self) {
-        let standing = self.standing.borrow().clone();
-        let Some(standing) = standing else { return };
+    /// Nodes read whom to believe from a ConfigMap before they have anything else: what stands in the Secret now, not what a watch saw.
+    async fn tell_nodes(&mut self, record: &IdentityRecord) {
+        let Ok(Some(standing)) = Standing::of(record, &self.domain, Timestamp::now()) else {
+            return;
+        };
         let ends = standing.authority.not_after().as_second();
         self.meters.authority_ends.set((), ends);
         let text = TrustText {
@@ -214,8 +239,19 @@ impl Leader {
             return;
         }
         match self.trust.write(&text).await {
-            Ok(()) => self.written = Some((text, Instant::now())),
-            Err(error) => tracing::warn!(%error, "cannot tell nodes whom to believe, try again"),
+            Ok(()) => {
+                self.written = Some((text, Instant::now()));
+                let next = record.next.as_ref().and_then(|next| next.certified.as_ref());
+                let anchor = next.map(|next| next.anchor_pem.clone());
+                if self.told.as_ref().map(|told| &told.0) != anchor.as_ref() {
+                    self.told = anchor.map(|anchor| (anchor, Instant::now()));
+                }
+            }
+            Err(error) => {
+                // Nothing is activated that nodes may not have heard of.
+                (self.written, self.told) = (None, None);
+                tracing::warn!(%error, "cannot tell nodes whom to believe, try again; no other authority signs before that");
+            }
         }
     }
 }

@@ -50,6 +50,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// A stranger's goodbye takes no longer.
 const FAREWELL: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(30);
+/// How often it is looked whether this replica hears anything.
+const DEAF_LOOK: Duration = Duration::from_secs(2);
 const OWN_LIFE: Ttl = Ttl::from_secs(3_600);
 
 /// What the port shows of itself.
@@ -116,18 +118,32 @@ pub(crate) async fn serve(
 ) {
     let connections = TaskTracker::new();
     let places = Places::new(MOST);
+    let mut leave = stop.child_token();
+    let mut looks = tokio::time::interval(DEAF_LOOK);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
+            _ = looks.tick() => {
+                // Nodes would wait here for what never comes; another replica may hear.
+                if issuing.is_deaf() && !connections.is_empty() {
+                    tracing::warn!(connections = connections.len(), "send nodes away: the API server has not been heard for a while");
+                    leave.cancel();
+                    leave = stop.child_token();
+                }
+                continue;
+            }
             accepted = listener.accept() => accepted,
         };
         let Ok((tcp, from)) = accepted else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
+        if issuing.is_deaf() {
+            continue;
+        }
         // Nobody can be shown who this is before there is an authority.
         let Some(acceptor) = shown.0.load_full() else { continue };
-        let place = Arc::new(places.take(from.ip(), stop.child_token()));
+        let place = Arc::new(places.take(from.ip(), leave.child_token()));
         let identity = IdentityService { issuing: Arc::clone(&issuing), place };
         let mesh = Arc::clone(&mesh);
         connections.spawn(async move {
@@ -164,7 +180,7 @@ async fn talk(tcp: TcpStream, acceptor: &OpenAcceptor, identity: IdentityService
         .max_encoding_message_size(REGISTRATIONS_MAX);
     let routes = Routes::new(server).add_service(mesh);
     let (stranger, known) =
-        (Room::new(1, MESSAGE_MAX), Room::new(UNFINISHED, UNFINISHED * MESSAGE_MAX));
+        (Room::new(1, REPORT_MAX), Room::new(UNFINISHED, REPORT_MAX + UNFINISHED * MESSAGE_MAX));
     let whose = Arc::clone(&place);
     let room = move || Ok(if whose.is_known() { known.clone() } else { stranger.clone() });
     let service = Unfinished::new(TowerToHyperService::new(routes), room);

@@ -3,7 +3,7 @@
 use nullius_telemetry::{Counter, Gauge, Label, Metrics};
 
 /// What was issued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     X509,
     Jwt,

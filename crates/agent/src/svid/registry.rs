@@ -6,12 +6,15 @@ use std::{
 };
 
 use nullius_kube::{
-    IDENTITY_DISABLED, IDENTITY_ENABLED, NODE, NODE_NAMESPACE, SYSTEM_NAMESPACE,
+    IDENTITY_DISABLED, IDENTITY_ENABLED, MESH_NODE, NODE, NODE_NAMESPACE, SYSTEM_NAMESPACE,
     identity::{NamespaceNews, News, NodeNews, ObjectNews, PodNews, Reviewed},
 };
 use nullius_model::TrustDomain;
 use nullius_registration::WorkloadIdentity;
-use nullius_workload::{Entry, wire::PodName};
+use nullius_workload::{
+    Entry,
+    wire::{ENTRIES_MAX, PodName},
+};
 
 use super::enrolment;
 
@@ -22,6 +25,8 @@ use declared::Declared;
 
 /// Odd labels that are remembered, so that each is told once.
 const ODD_MAX: usize = 1_000;
+/// Entries of one namespace that a node is told of.
+const OF_NAMESPACE: usize = 1_024;
 
 type Name = Box<str>;
 
@@ -124,6 +129,21 @@ impl Registry {
     /// What is registered on a node.
     pub(crate) fn of_node(&self, node: &str) -> impl Iterator<Item = (&Name, &Registered)> {
         self.registered.get(node).into_iter().flatten()
+    }
+
+    /// What a node is told: not more of one namespace than it may be that a node has, since who may make pods may say that they are on
+    /// any node, and a node hears nothing at all where it is too much.
+    pub(crate) fn told(&self, node: &str) -> Vec<(&Name, &Registered)> {
+        let mut of_namespaces: HashMap<&str, usize> = HashMap::new();
+        let mut told = Vec::new();
+        for (id, registered) in self.of_node(node) {
+            let count = of_namespaces.entry(&registered.pod.namespace).or_default();
+            *count += 1;
+            if *count <= OF_NAMESPACE && told.len() < ENTRIES_MAX {
+                told.push((id, registered));
+            }
+        }
+        told
     }
 
     /// One entry of a node.
@@ -346,10 +366,15 @@ impl Registry {
         entries::entries_of(pod, &self.domain, self.declared.of(&pod.namespace))
     }
 
-    /// The pod's own label decides where it has one; a word that nobody knows is no identity. Who is in the mesh is somebody there.
+    /// The pod's own label decides where it has one, unless the namespace says no: who may make pods does not overrule who may label
+    /// namespaces. A word that nobody knows is no identity. Who is in the mesh is somebody there.
     fn is_enrolled(&mut self, pod: &PodNews) -> bool {
         let Labels { identity: of_namespace, mesh } =
             self.namespaces.get(&pod.namespace).cloned().unwrap_or_default();
+        let is_refused = of_namespace.as_deref() == Some(IDENTITY_DISABLED);
+        if is_refused && mesh.as_deref() != Some(MESH_NODE) {
+            return false;
+        }
         if enrolment::is_in_mesh(pod, mesh.as_deref()) {
             return true;
         }

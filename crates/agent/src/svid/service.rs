@@ -36,6 +36,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use super::{
     callers::{Caller, Callers},
     meters::{Kind, Refusal, SvidMeters},
+    pace::Pace,
     registry::{Registered, Registry, Touched},
     standing::{Followed, Standing},
 };
@@ -43,10 +44,6 @@ use crate::places::Place;
 
 /// What comes within so long is told together.
 const GATHER: Duration = Duration::from_millis(50);
-/// SVIDs that a node may ask for at once: all of its pods, several times.
-const BURST: f64 = 1_000.0;
-/// And on average, each second.
-const PER_SECOND: f64 = 50.0;
 /// Streams of one node: the part that runs and the one that replaces it, and what they left half open.
 const STREAMS: usize = 8;
 const AUDIENCES: usize = 16;
@@ -65,7 +62,6 @@ pub(crate) struct Issuing {
     pub(crate) meters: SvidMeters,
     /// Whether pods are known as they are.
     pub(crate) hears: Box<dyn Fn() -> bool + Send + Sync>,
-    pub(crate) stop: CancellationToken,
     /// Whether what is declared of identities may stand otherwise than was said last.
     pub(super) restless: AtomicBool,
     pace: Pace,
@@ -79,7 +75,6 @@ impl Issuing {
         standing: Followed,
         meters: SvidMeters,
         hears: impl Fn() -> bool + Send + Sync + 'static,
-        stop: CancellationToken,
     ) -> Self {
         Self {
             registry,
@@ -88,7 +83,6 @@ impl Issuing {
             news: NodeNews::default(),
             meters,
             hears: Box::new(hears),
-            stop,
             restless: AtomicBool::new(true),
             pace: Pace::default(),
             refusals: Words::new(WORDS),
@@ -100,7 +94,7 @@ impl Issuing {
         let standing = self.standing.borrow();
         let standing = standing
             .as_ref()
-            .ok_or("the hub has not certified the authority of this cluster's workloads yet")?;
+            .ok_or("the hub has not certified the authority of this cluster's workloads yet, or its Secret is gone")?;
         if !standing.is_valid(Timestamp::now()) {
             return Err(
                 "the authority of this cluster's workloads has ended; see why the hub certifies no other",
@@ -112,6 +106,11 @@ impl Issuing {
             );
         }
         if (self.hears)() { Ok(()) } else { Err("the API server has not been heard for a while") }
+    }
+
+    /// Whether what is known may be long gone: the API server has not been heard for a while.
+    pub(crate) fn is_deaf(&self) -> bool {
+        !(self.hears)()
     }
 
     fn ready(&self) -> Result<Arc<Standing>, Status> {
@@ -132,7 +131,7 @@ impl Issuing {
     fn told(&self, node: &str, standing: &Standing) -> Registrations {
         let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
         let (mut entries, mut pods) = (BTreeMap::new(), BTreeMap::new());
-        for (id, Registered { entry, pod }) in registry.of_node(node) {
+        for (id, Registered { entry, pod }) in registry.told(node) {
             entries.insert(id.clone(), Arc::clone(entry));
             pods.insert(id.clone(), pod.clone());
         }
@@ -166,26 +165,6 @@ impl NodeNews {
         all.retain(|_, node| node.receiver_count() > 0);
         let node = all.entry(node.into()).or_insert_with(|| watch::Sender::new(()));
         (node.receiver_count() < STREAMS).then(|| node.subscribe())
-    }
-}
-
-/// How fast each node may ask.
-#[derive(Default)]
-struct Pace(Mutex<HashMap<Name, (f64, Instant)>>);
-
-impl Pace {
-    fn take(&self, node: &str, now: Instant) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let refill = |(left, at): (f64, Instant)| {
-            (left + now.saturating_duration_since(at).as_secs_f64() * PER_SECOND).min(BURST)
-        };
-        if all.len() > 10_000 {
-            all.retain(|_, had| refill(*had) < BURST);
-        }
-        let left = all.get(node).map_or(BURST, |had| refill(*had));
-        let may = left >= 1.0;
-        all.insert(node.into(), (if may { left - 1.0 } else { left }, now));
-        may
     }
 }
 
@@ -227,26 +206,35 @@ impl IdentityService {
     }
 
     /// What is to be signed for: the authority, and the entry that is registered on the caller's node.
-    fn entry(&self, caller: &Caller, id: &str) -> Result<(Arc<Standing>, Registered), Status> {
-        let issuing = &self.issuing;
-        let node = &caller.node.name;
-        if !issuing.pace.take(node, Instant::now()) {
+    fn entry(
+        &self,
+        caller: &Caller,
+        id: &str,
+        kind: Kind,
+    ) -> Result<(Arc<Standing>, Registered), Status> {
+        let (issuing, node) = (&self.issuing, &caller.node.name);
+        let registry = issuing.registry.read().unwrap_or_else(PoisonError::into_inner);
+        let registered = registry.find(node, id).cloned();
+        drop(registry);
+        let now = Instant::now();
+        let may = match &registered {
+            Some(_) => issuing.pace.take(node, id, kind, now),
+            None => issuing.pace.take_of_node(node, kind, now),
+        };
+        if !may {
             issuing.meters.refused.add_one(Refusal::Pace);
-            return Err(Status::resource_exhausted("the node asks too often; ask again later"));
+            return Err(Status::resource_exhausted("it is asked for too often; ask again later"));
         }
         let standing = issuing.ready()?;
-        let registry = issuing.registry.read().unwrap_or_else(PoisonError::into_inner);
-        match registry.find(node, id) {
-            Some(registered) => Ok((standing, registered.clone())),
-            None => {
-                if let Some(left_out) = issuing.refusals.take() {
-                    let entry: String = id.chars().take(80).flat_map(char::escape_debug).collect();
-                    tracing::warn!(%node, %entry, left_out, "refuse an SVID for what is not registered on the node");
-                }
-                issuing.meters.refused.add_one(Refusal::Entry);
-                Err(Status::permission_denied("the entry is not registered on this node"))
+        let Some(registered) = registered else {
+            if let Some(left_out) = issuing.refusals.take() {
+                let entry: String = id.chars().take(80).flat_map(char::escape_debug).collect();
+                tracing::warn!(%node, %entry, left_out, "refuse an SVID for what is not registered on the node");
             }
-        }
+            issuing.meters.refused.add_one(Refusal::Entry);
+            return Err(Status::permission_denied("the entry is not registered on this node"));
+        };
+        Ok((standing, registered))
     }
 
     fn refuse(&self, node: &str, why: &str) -> Status {
@@ -272,7 +260,9 @@ impl Identity for IdentityService {
             Status::resource_exhausted("too many streams of this node stand")
         })?;
         let (to_node, stated) = mpsc::channel(1);
-        let watching = Watching { issuing: Arc::clone(&self.issuing), caller, news, to_node };
+        let leave = self.place.leave.clone();
+        let watching =
+            Watching { issuing: Arc::clone(&self.issuing), caller, news, to_node, leave };
         tokio::spawn(watching.run());
         Ok(Response::new(Box::pin(ReceiverStream::new(stated))))
     }
@@ -283,7 +273,7 @@ impl Identity for IdentityService {
     ) -> Result<Response<IssueX509Response>, Status> {
         let caller = self.prove(request.metadata(), request.get_ref().version).await?;
         let IssueX509Request { entry, certificate_request, .. } = request.into_inner();
-        let (standing, registered) = self.entry(&caller, &entry)?;
+        let (standing, registered) = self.entry(&caller, &entry, Kind::X509)?;
         let entry = &registered.entry;
         let csr = Csr::from_der(certificate_request);
         let asked = SvidRequest {
@@ -306,7 +296,7 @@ impl Identity for IdentityService {
     ) -> Result<Response<IssueJwtResponse>, Status> {
         let caller = self.prove(request.metadata(), request.get_ref().version).await?;
         let IssueJwtRequest { entry, audience, .. } = request.into_inner();
-        let (standing, registered) = self.entry(&caller, &entry)?;
+        let (standing, registered) = self.entry(&caller, &entry, Kind::Jwt)?;
         let entry = &registered.entry;
         let is_legal = |name: &String| !name.is_empty() && name.len() <= AUDIENCE_BYTES;
         let audience_is_legal = (1..=AUDIENCES).contains(&audience.len())
@@ -341,14 +331,16 @@ struct Watching {
     caller: Caller,
     news: watch::Receiver<()>,
     to_node: mpsc::Sender<Result<Registrations, Status>>,
+    /// The connection has to go.
+    leave: CancellationToken,
 }
 
 impl Watching {
     async fn run(mut self) {
         self.issuing.meters.streams.add((), 1);
-        let (stop, ends) = (self.issuing.stop.clone(), self.caller.ends);
+        let (leave, ends) = (self.leave.clone(), self.caller.ends);
         let (issuing, to_node) = (Arc::clone(&self.issuing), self.to_node.clone());
-        let ended = lasting(&stop, ends, &to_node, self.tell()).await;
+        let ended = lasting(&leave, ends, &to_node, self.tell()).await;
         // The last word waits for nobody.
         let _ = to_node.try_send(Err(ended));
         issuing.meters.streams.add((), -1);
@@ -389,9 +381,9 @@ impl Watching {
     }
 }
 
-/// Tells a node for as long as it is there, its token lasts, and this process does.
+/// Tells a node for as long as it is there, its token lasts, and its connection has its place.
 pub(super) async fn lasting<T>(
-    stop: &CancellationToken,
+    leave: &CancellationToken,
     ends: Timestamp,
     to_node: &mpsc::Sender<T>,
     tell: impl Future<Output = Status>,
@@ -399,7 +391,7 @@ pub(super) async fn lasting<T>(
     let ends = Instant::now() + ends.duration_since(Timestamp::now()).unsigned_abs();
     tokio::select! {
         status = tell => status,
-        () = stop.cancelled() => Status::unavailable("the agent stops; another replica goes on"),
+        () = leave.cancelled() => Status::unavailable("this replica stops, makes room, or hears no API server; come again"),
         () = tokio::time::sleep_until(ends) => nobody_any_more(),
         () = to_node.closed() => Status::cancelled("the node has gone"),
     }
@@ -412,16 +404,6 @@ fn nobody_any_more() -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_node_that_asks_for_too_much_is_slowed_down_and_no_other_is() {
-        let (pace, now) = (Pace::default(), Instant::now());
-        let many = (0..3_000).filter(|_| pace.take("a", now)).count();
-        assert_eq!(many, 1_000);
-        assert!(pace.take("b", now));
-        let later = now + Duration::from_secs(2);
-        assert_eq!((0..3_000).filter(|_| pace.take("a", later)).count(), 100);
-    }
 
     #[test]
     fn a_node_has_few_streams_and_hears_of_itself_alone() {

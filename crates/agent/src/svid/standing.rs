@@ -53,12 +53,11 @@ impl Standing {
             }
             bundle.add_jwt(signer(&generation.jwt_key)?.authority());
         }
-        let sequence = u64::try_from(record.since).unwrap_or_default();
         let reissue_before = current.reissue_before;
         Ok(Some(Self {
             authority,
             jwt,
-            bundle: Arc::new(bundle.at(sequence, REFRESH_HINT)),
+            bundle: Arc::new(bundle.at(record.sequence, REFRESH_HINT)),
             reissue_before: reissue_before.and_then(|at| Timestamp::from_second(at).ok()),
         }))
     }
@@ -76,13 +75,16 @@ pub(crate) fn own_id(domain: &TrustDomain) -> Result<SpiffeId, AgentError> {
     id.map_err(|error: nullius_model::ParseSpiffeError| AgentError::Settings(error.to_string()))
 }
 
+/// Says whether the Secret is known as it is.
+pub(crate) type Hearing = Box<dyn Fn() -> bool + Send + Sync>;
+
 /// Follows the Secret for as long as the process lives.
 pub(crate) fn follow(
     api: &ApiServer,
     account: &Credential,
     domain: TrustDomain,
     tasks: &mut Tasks,
-) -> Result<Followed, AgentError> {
+) -> Result<(Followed, Hearing), AgentError> {
     let what = Watched {
         namespace: Some(SYSTEM_NAMESPACE.to_owned()),
         name: Some(IDENTITY_SECRET.to_owned()),
@@ -91,11 +93,19 @@ pub(crate) fn follow(
     let (mut secrets, keeping) = Objects::watch(api, account.clone(), &what)?;
     tasks.spawn_loop("secret", keeping);
     let (told, followed) = watch::channel(None);
+    let heard = secrets.clone();
+    let hearing = Box::new(move || heard.is_current().is_ok());
     tasks.spawn_loop("authority", async move {
         let mut seen = None;
         loop {
             let secret = secrets.find(SYSTEM_NAMESPACE, IDENTITY_SECRET);
             let version = secret.as_ref().map(|it| it["metadata"]["resourceVersion"].clone());
+            // Who takes the Secret away wants nobody to sign any more.
+            if secret.is_none() && seen.is_some() && secrets.is_current().is_ok() {
+                tracing::warn!("sign nothing: the Secret of the cluster's authority is gone");
+                seen = None;
+                told.send_replace(None);
+            }
             if let Some(secret) = secret.filter(|_| version != seen) {
                 seen = version;
                 let record = IdentityStore::read(&secret);
@@ -116,7 +126,7 @@ pub(crate) fn follow(
             secrets.changed().await;
         }
     });
-    Ok(followed)
+    Ok((followed, hearing))
 }
 
 #[cfg(test)]
@@ -166,7 +176,8 @@ mod tests {
         // Each verifies for whoever has the bundle of the step before.
         verify(&new, &told, 310).unwrap();
         verify(&old, &active, 310).unwrap();
-        let retired = of(&kept(&active_record, 300 + 3_600 + 120), 300 + 3_600 + 120);
+        let later = 300 + 3_600 + 120 + 300;
+        let retired = of(&kept(&active_record, later), later);
         assert_eq!(retired.bundle.x509_authorities().len(), 1);
         assert_eq!(retired.bundle.jwt_authorities().len(), 1);
         let refused = verify(&new, &before, 310);

@@ -1,6 +1,8 @@
 //! How the cluster's authority is replaced: *prepare* a key, have the hub *certify* it, tell everybody of it, *activate* it, and when
 //! nothing that the one before signed is valid any more, *retire* that. Pure: what is kept, and the time.
 
+use std::time::Duration;
+
 use nullius_kube::identity::{Certified, IdentityGeneration, IdentityRecord};
 use nullius_model::{Timestamp, TrustDomain};
 use nullius_pki::{
@@ -12,9 +14,20 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 
 /// How long a new authority stands in bundles before it signs: nodes hear of it at once, and whoever reads it from a file of the kubelet
 /// within two minutes.
-const SETTLE: i64 = 120;
+pub(crate) const SETTLE: Duration = Duration::from_secs(120);
 /// The longest that an SVID lives.
 pub(crate) const LONGEST_SVID: i64 = 3_600;
+/// How long the one before stays after another signs: replicas hear of that within two minutes, and clocks differ.
+const RETIRE: i64 = LONGEST_SVID + 120 + 300;
+/// A wish that begins so takes away at once whatever the authority of before has signed.
+const REVOKE: &str = "revoke";
+
+/// Whether everybody has had the time to hear of what is next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    NotYet,
+    Settled,
+}
 
 /// What the leader does next.
 #[derive(Debug)]
@@ -42,15 +55,25 @@ pub(crate) enum TurnError {
 pub(crate) fn turn(
     record: &IdentityRecord,
     domain: &TrustDomain,
+    told: Told,
     now: Timestamp,
 ) -> Result<Turn, TurnError> {
     let second = now.as_second();
-    let is_settled = second - record.since >= SETTLE;
+    if record.since > second {
+        // A clock that was ahead wrote this: what is waited for counts from now.
+        let mut kept = record.clone();
+        kept.since = second;
+        return Ok(Turn::Keep(Box::new(kept)));
+    }
     let mut kept = following(record, now);
+    let is_wished = record.rotated != record.wish;
+    let is_revoked = is_wished && record.wish.starts_with(REVOKE);
     match (&record.current, &record.next, &record.previous) {
         (None, None, _) => kept.next = Some(prepare(domain, false)?),
         // What stands prepared lies in the same Secret as what somebody wants to be rid of.
-        (Some(_), Some(next), None) if !next.is_forced && record.rotated != record.wish => {
+        (Some(_), Some(next), previous)
+            if is_revoked || is_wished && !next.is_forced && previous.is_none() =>
+        {
             kept.next = Some(prepare(domain, true)?);
             kept.rotated.clone_from(&record.wish);
         }
@@ -62,20 +85,24 @@ pub(crate) fn turn(
             let life = Life::of(current);
             let is_over = life.is_none_or(|life| life.is_over(now));
             let is_due = next.is_forced || life.is_none_or(|life| life.has_a_sixth_left(now));
-            if !(is_over || is_settled && is_due) {
+            if !(is_over || told == Told::Settled && is_due) {
                 return Ok(Turn::Stay);
             }
             activate(&mut kept, now);
         }
+        // Who revokes waits for nothing that was signed before.
+        (Some(_), None, Some(_)) if is_revoked => {
+            kept.next = Some(prepare(domain, true)?);
+            kept.rotated.clone_from(&record.wish);
+        }
         (Some(_), None, Some(previous)) => {
             let is_over = Life::of(previous).is_none_or(|life| life.is_over(now));
-            if !is_over && second - record.since < SETTLE + LONGEST_SVID {
+            if !is_over && second - record.since < RETIRE {
                 return Ok(Turn::Stay);
             }
             kept.previous = None;
         }
         (Some(current), None, None) => {
-            let is_wished = record.rotated != record.wish;
             let is_old = Life::of(current).is_none_or(|life| life.is_half_over(now));
             if !is_wished && !is_old {
                 return Ok(Turn::Stay);
@@ -126,10 +153,14 @@ pub(crate) fn authority(
     Ok(Some(ClusterAuthority::from_parts(prepared, certificate, anchor, &root, now)?))
 }
 
-/// A record that comes after: each has a later second, which bundles are numbered by.
+/// A record that comes after: each has a higher number, which its bundle has too. The first begins where no other of the cluster was.
 fn following(record: &IdentityRecord, now: Timestamp) -> IdentityRecord {
     let mut kept = record.clone();
-    kept.since = now.as_second().max(record.since + 1);
+    kept.since = now.as_second();
+    kept.sequence = match record.sequence {
+        0 => u64::try_from(now.as_second()).unwrap_or(1),
+        sequence => sequence + 1,
+    };
     kept
 }
 
@@ -147,6 +178,9 @@ fn prepare(domain: &TrustDomain, is_forced: bool) -> Result<IdentityGeneration, 
 
 fn activate(record: &mut IdentityRecord, now: Timestamp) {
     record.previous = record.current.take();
+    if record.rotated.starts_with(REVOKE) && record.next.as_ref().is_some_and(|it| it.is_forced) {
+        record.previous = None;
+    }
     record.current = record.next.take().map(|next| IdentityGeneration {
         reissue_before: next.is_forced.then_some(now.as_second()),
         ..next

@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use hyper::server::conn::http2;
@@ -48,6 +51,7 @@ struct Desk {
     news: watch::Receiver<Vec<MeshNews>>,
     reports: watch::Sender<Option<MeshReport>>,
     judge: Judge,
+    deaf: Arc<AtomicBool>,
 }
 
 /// Says whether a caller's token is believed.
@@ -61,6 +65,8 @@ pub(crate) struct Agent {
     pub(crate) news: watch::Sender<Vec<MeshNews>>,
     /// What a node said last of what is in force.
     pub(crate) reports: watch::Receiver<Option<MeshReport>>,
+    /// It hears nothing itself, and signs nothing.
+    pub(crate) deaf: Arc<AtomicBool>,
     serving: JoinHandle<()>,
 }
 
@@ -79,7 +85,7 @@ impl Authority {
         let mut bundle = TrustBundle::new(DOMAIN.parse().unwrap());
         bundle.add_x509(self.x509.anchor_der().clone()).unwrap();
         bundle.add_jwt(self.jwt.authority());
-        bundle
+        bundle.at(1, 300)
     }
 
     fn sign(&self, id: &str, csr: &Csr, life: u32) -> nullius_pki::workload::X509Svid {
@@ -131,12 +137,14 @@ impl Agent {
         let (told, watched) = watch::channel(first);
         let (news, heard) = watch::channel(Vec::new());
         let (report, reports) = watch::channel(None);
+        let deaf = Arc::new(AtomicBool::new(false));
         let desk = Desk {
             authority: Arc::clone(authority),
             told: watched,
             news: heard,
             reports: report,
             judge,
+            deaf: Arc::clone(&deaf),
         };
         let routes = Routes::new(IdentityServer::new(desk.clone()))
             .add_service(MeshServer::new(desk))
@@ -154,7 +162,7 @@ impl Agent {
                 });
             }
         });
-        Self { address, told, news, reports, serving }
+        Self { address, told, news, reports, deaf, serving }
     }
 
     /// Goes away, with all of its connections.
@@ -173,6 +181,9 @@ impl Desk {
     }
 
     fn entry(&self, id: &str) -> Result<Entry, Status> {
+        if self.deaf.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("the API server has not been heard for a while"));
+        }
         let told = self.told.borrow().clone().unwrap();
         let found = told.entries.into_iter().find(|entry| entry.id == id);
         found.ok_or_else(|| Status::permission_denied("there is no such entry"))

@@ -1,13 +1,17 @@
 //! Identities, from the agent to workloads.
 
 use std::{
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
 use nullius_workload::{ClientError, WorkloadIdentities};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::{
     agent::{AGENT, Authority, DOMAIN},
@@ -144,6 +148,7 @@ async fn the_token_is_read_anew_and_a_newer_bundle_of_the_stream_counts() {
     for anchor in next.bundle().x509_authorities() {
         bundle.add_x509(anchor.clone()).unwrap();
     }
+    let bundle = bundle.at(2, 300);
     both.bundles[0].jwks = bundle.to_json().to_string().into_bytes();
     agent.told.send_replace(Some(both));
     let anchors = |bytes: &[u8]| bytes.windows(8).filter(|part| part == b"\"x5c\":[\"").count();
@@ -214,4 +219,39 @@ async fn who_floods_the_port_of_the_metrics_keeps_no_kubelet_waiting() {
     }
     drop(held);
     node.stop().await;
+}
+
+/// Leads the first connection to one agent, and those after it to another: replicas behind one address.
+async fn replicas(first: SocketAddr, others: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut to = first;
+        loop {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            let mut agent = TcpStream::connect(std::mem::replace(&mut to, others)).await.unwrap();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut tcp, &mut agent).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_node_leaves_a_replica_that_signs_nothing_and_one_that_says_nothing() {
+    let authority = Authority::create();
+    let first = authority.registrations(&[("1", "/ns/shop/sa/front", &own())]);
+    let well = serve_agent(&authority, AGENT, first.clone()).await;
+    let deaf = serve_agent(&authority, AGENT, first.clone()).await;
+    deaf.deaf.store(true, Ordering::Relaxed);
+    let silent = serve_agent(&authority, AGENT, first).await;
+    silent.told.send_replace(None);
+    for first in [&deaf, &silent] {
+        let issuer = replicas(first.address, well.address).await;
+        let host = Host::create(&authority.bundle(), issuer);
+        let node = host.start(None);
+        assert_eq!(names(&host.identities().await), ["/ns/shop/sa/front"]);
+        node.stop().await;
+    }
 }

@@ -166,6 +166,22 @@ fn the_key_of_one_cluster_proves_nobody_of_another() {
 }
 
 #[test]
+fn an_authority_that_has_ended_proves_nobody_whatever_its_key_signs() {
+    let root = WorkloadRoot::create(now()).unwrap();
+    let (key, shop) = stolen(&root, "shop.example.org");
+    let leaf = signed_by(&key, shop.anchor_der(), |params| {
+        params.not_after = date(later(30 * 86_400).as_second()).unwrap();
+        params.subject_alt_names = vec![uri("spiffe://shop.example.org/ns/web/sa/page")];
+    });
+    let chain = [leaf];
+    verify(&chain, &[&bundle(&shop)], now()).unwrap();
+    let refused = verify(&chain, &[&bundle(&shop)], later(7 * 86_400 + 1));
+    assert!(matches!(refused, Err(SvidError::NotVerified { .. })), "{refused:?}");
+    let early = Timestamp::from_second(shop.not_before().as_second() - 1).unwrap();
+    assert!(verify(&chain, &[&bundle(&shop)], early).is_err());
+}
+
+#[test]
 fn a_leaf_that_is_no_svid_is_refused_by_name() {
     let root = WorkloadRoot::create(now()).unwrap();
     let (key, shop) = stolen(&root, "shop.example.org");

@@ -167,6 +167,7 @@ pub fn verify_x509_svid<'b>(
     let anchors: Vec<_> = bundle
         .x509_authorities()
         .iter()
+        .filter(|anchor| is_valid(anchor, now))
         .filter_map(|anchor| anchor_from_trusted_cert(anchor).ok())
         .collect();
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
@@ -184,6 +185,14 @@ pub fn verify_x509_svid<'b>(
         )
         .map_err(|error| refused(error.to_string()))?;
     Ok((id, until))
+}
+
+/// An anchor has a life, which webpki does not look at.
+fn is_valid(anchor: &CertificateDer<'_>, now: Timestamp) -> bool {
+    let life = parse(anchor)
+        .ok()
+        .map(|anchor| (time(anchor.validity().not_before), time(anchor.validity().not_after)));
+    matches!(life, Some((Ok(from), Ok(until))) if from <= now && now < until)
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, SvidError> {

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -28,7 +28,7 @@ use nullius_model::TrustDomain;
 use nullius_pki::{ServingAuthority, sha256, workload::WorkloadRoot};
 use nullius_proto::{
     VERSION,
-    node_v1::{WatchRequest, identity_client::IdentityClient},
+    node_v1::{Registrations, WatchRequest, identity_client::IdentityClient},
 };
 use nullius_tls::{LiveCertificate, WebhookAcceptor, WorkloadConnector, WorkloadStream};
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tonic::{Code, Status, transport::Endpoint};
+use tonic::{Code, Status, Streaming, transport::Endpoint};
 
 use super::*;
 use crate::{
@@ -49,7 +49,7 @@ use crate::{
         meters::SvidMeters,
         registry::Registry,
         standing::{Standing, own_id},
-        turn::{Turn, certified, prepared, turn},
+        turn::{Told, Turn, certified, prepared, turn},
     },
 };
 
@@ -163,7 +163,7 @@ impl Reviews {
 fn standing() -> Standing {
     let now = Timestamp::now();
     let root = WorkloadRoot::create(now).unwrap();
-    let kept = |record: &IdentityRecord| match turn(record, &domain(), now).unwrap() {
+    let kept = |record: &IdentityRecord| match turn(record, &domain(), Told::NotYet, now).unwrap() {
         Turn::Keep(record) => *record,
         other => panic!("{other:?}"),
     };
@@ -181,6 +181,7 @@ struct Port {
     reviews: Arc<Reviews>,
     connector: WorkloadConnector,
     issuing: Arc<Issuing>,
+    deaf: Arc<AtomicBool>,
     _standing: watch::Sender<Option<Arc<Standing>>>,
     _tasks: JoinSet<()>,
     _folder: TempDir,
@@ -209,9 +210,12 @@ impl Port {
         let connector = WorkloadConnector::without_svid([bundle], [id].into(), &[b"h2"]).unwrap();
         let (told, followed) = watch::channel(Some(Arc::new(standing)));
         let meters = SvidMeters::new(&Meters::new().all);
-        let stop = CancellationToken::new();
-        let issuing =
-            Arc::new(Issuing::new(registry, callers, followed, meters, || true, stop.clone()));
+        let (stop, deaf) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        let hears = |deaf: &Arc<AtomicBool>| {
+            let deaf = Arc::clone(deaf);
+            move || !deaf.load(Ordering::Relaxed)
+        };
+        let issuing = Arc::new(Issuing::new(registry, callers, followed, meters, hears(&deaf)));
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let mesh = Arc::new(Mesh::new(domain(), || true));
@@ -221,6 +225,7 @@ impl Port {
             reviews,
             connector,
             issuing,
+            deaf,
             _standing: told,
             _tasks: tasks,
             _folder: folder,
@@ -234,6 +239,11 @@ impl Port {
 
     /// What a node hears first.
     async fn watch(&self, token: &str) -> Result<usize, Status> {
+        let mut told = self.stream(token).await?;
+        Ok(told.message().await?.unwrap().entries.len())
+    }
+
+    async fn stream(&self, token: &str) -> Result<Streaming<Registrations>, Status> {
         let (address, connector) = (self.address, self.connector.clone());
         let dialling = tower::service_fn(move |_: hyper::Uri| {
             let connector = connector.clone();
@@ -243,9 +253,7 @@ impl Port {
         let mut request = tonic::Request::new(WatchRequest { version: VERSION });
         let bearer = format!("Bearer {token}").parse().unwrap();
         request.metadata_mut().insert("authorization", bearer);
-        let mut told = IdentityClient::new(channel).watch(request).await?.into_inner();
-        let first = told.message().await?.unwrap();
-        Ok(first.entries.len())
+        Ok(IdentityClient::new(channel).watch(request).await?.into_inner())
     }
 
     fn asked(&self) -> usize {
@@ -406,4 +414,19 @@ async fn a_part_that_the_watches_have_not_told_of_yet_is_waited_for() {
     hear(News::Gone(part("part", POD)));
     let refused = port.watch(&port.reviews.good).await.unwrap_err();
     assert_eq!((refused.code(), port.asked()), (Code::Unauthenticated, 1));
+}
+
+#[tokio::test]
+async fn a_replica_that_hears_no_api_server_sends_its_nodes_away_and_takes_none() {
+    let port = Port::listens().await;
+    let mut told = port.stream(&port.reviews.good).await.unwrap();
+    told.message().await.unwrap().unwrap();
+    port.deaf.store(true, Ordering::Relaxed);
+    let ended = timeout(PATIENCE, told.message()).await.unwrap().unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable, "{ended}");
+    assert!(ended.message().contains("hears no API server"), "{ended}");
+    let refused = timeout(PATIENCE, port.dial(1)).await.unwrap();
+    assert!(refused.is_err(), "another replica is to be found");
+    port.deaf.store(false, Ordering::Relaxed);
+    port.watch(&port.reviews.good).await.unwrap();
 }

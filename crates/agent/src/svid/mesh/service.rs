@@ -109,11 +109,11 @@ struct Telling {
 impl Telling {
     async fn run(mut self) {
         let mesh = Arc::clone(&self.service.mesh);
-        let (stop, ends) = (self.service.identity.issuing.stop.clone(), self.caller.ends);
+        let (leave, ends) = (self.service.identity.place.leave.clone(), self.caller.ends);
         let to_node = self.to_node.clone();
         let meters = self.service.identity.issuing.meters.clone();
         meters.mesh_streams.add((), 1);
-        let ended = lasting(&stop, ends, &to_node, self.tell()).await;
+        let ended = lasting(&leave, ends, &to_node, self.tell()).await;
         // The last word waits for nobody.
         let _ = to_node.try_send(Err(ended));
         drop(self);

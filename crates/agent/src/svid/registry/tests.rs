@@ -345,3 +345,30 @@ fn what_cannot_be_read_gives_nothing_and_says_why() {
     let why = declared[0].1.as_ref().unwrap_err();
     assert!(why.starts_with("spec.path: an ID of this namespace begins"), "{why}");
 }
+
+#[test]
+fn pods_of_one_namespace_take_no_identity_of_a_node_from_others() {
+    let mut registry = registry();
+    registry.hear_namespaces(News::Put(namespace("evil", Some("enabled"))));
+    let many = (0..10_000).map(|number| pod("evil", &format!("p-{number}"), number, Some("a")));
+    registry.hear_pods(News::All(many.chain([pod("shop", "web", 20_000, Some("a"))]).collect()));
+    assert_eq!(registry.of_node("a").count(), 10_001);
+    let told: Vec<_> =
+        registry.told("a").into_iter().map(|(_, it)| it.pod.namespace.clone()).collect();
+    assert_eq!(told.len(), OF_NAMESPACE + 1);
+    assert!(told.iter().any(|namespace| &**namespace == "shop"));
+}
+
+#[test]
+fn a_namespace_that_says_no_is_not_overruled_by_its_pods() {
+    let mut registry = registry();
+    let mut own = pod("shop", "web", 1, Some("a"));
+    own.label = Some("enabled".into());
+    registry.hear_pods(News::All(vec![own]));
+    registry.hear_namespaces(News::Put(namespace("shop", None)));
+    assert_eq!(registry.count(), 1);
+    registry.hear_namespaces(News::Put(namespace("shop", Some("disabled"))));
+    assert_eq!(registry.count(), 0);
+    registry.hear_namespaces(News::Put(namespace("shop", None)));
+    assert_eq!(registry.count(), 1);
+}

@@ -7,6 +7,7 @@ use super::*;
 
 const DAY: i64 = 86_400;
 const START: i64 = 1_800_000_000;
+const SETTLE: i64 = super::SETTLE.as_secs().cast_signed();
 
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(START + second).unwrap()
@@ -33,8 +34,11 @@ impl Hub {
     }
 }
 
+/// What a leader does that has told nodes of what is next as soon as it was certified.
 fn next(record: &IdentityRecord, second: i64) -> Turn {
-    turn(record, &domain(), at(second)).unwrap()
+    let told =
+        if at(second).as_second() - record.since >= SETTLE { Told::Settled } else { Told::NotYet };
+    turn(record, &domain(), told, at(second)).unwrap()
 }
 
 pub(crate) fn kept(record: &IdentityRecord, second: i64) -> IdentityRecord {
@@ -70,7 +74,7 @@ fn the_first_authority_is_active_as_soon_as_the_hub_certified_it() {
     // A crash here, or a hub that is away: it is the same key that is asked for.
     assert!(waits_for_the_hub(&prepared, 1) && waits_for_the_hub(&prepared, 30 * DAY));
     let signed = hub.certifies(&prepared, 1);
-    assert!(signed.since > prepared.since, "bundles are numbered by it");
+    assert!(signed.sequence > prepared.sequence, "bundles are numbered by it");
     let active = kept(&signed, 2);
     assert_eq!(key(&active.current), key(&prepared.next));
     assert!(active.next.is_none() && active.previous.is_none());
@@ -97,8 +101,8 @@ fn a_successor_is_told_of_at_half_life_signs_in_the_last_sixth_and_retires_the_o
     assert_eq!(key(&active.previous), key(&first.current));
     assert!(active.current.as_ref().unwrap().reissue_before.is_none(), "SVIDs renew in time");
     // What the old one signed is believed for as long as it lives.
-    assert!(stays(&active, sixth + 60 + LONGEST_SVID));
-    let retired = kept(&active, sixth + 60 + LONGEST_SVID + SETTLE);
+    assert!(stays(&active, sixth + 60 + RETIRE - 1));
+    let retired = kept(&active, sixth + 60 + RETIRE);
     assert!(retired.previous.is_none() && retired.next.is_none());
     assert!(stays(&retired, 7 * DAY));
 }
@@ -120,9 +124,9 @@ fn an_authority_is_replaced_at_once_where_somebody_wishes_it_but_not_before_ever
     let mut again = active.clone();
     again.wish = "again".to_owned();
     assert!(stays(&again, 101 + SETTLE + 60));
-    let retired = kept(&again, 101 + 2 * SETTLE + LONGEST_SVID);
+    let retired = kept(&again, 101 + SETTLE + RETIRE);
     assert!(retired.previous.is_none() && retired.next.is_none());
-    assert!(kept(&retired, 101 + 3 * SETTLE + LONGEST_SVID).next.is_some());
+    assert!(kept(&retired, 101 + 2 * SETTLE + RETIRE).next.is_some());
 }
 
 #[test]
@@ -163,4 +167,65 @@ fn one_that_has_ended_serves_nobody_and_waits_for_nobody() {
     let mut damaged = first;
     damaged.current.as_mut().unwrap().certified.as_mut().unwrap().certificate_pem.clear();
     assert!(kept(&damaged, 10).next.is_some());
+}
+
+#[test]
+fn nothing_signs_that_nodes_were_not_told_of() {
+    let hub = Hub::new();
+    let mut wished = first(&hub);
+    wished.wish = "now".to_owned();
+    let certified = hub.certifies(&kept(&wished, 100), 101);
+    let turns = |told| turn(&certified, &domain(), told, at(DAY)).unwrap();
+    assert!(matches!(turns(Told::NotYet), Turn::Stay), "for as long as it takes");
+    assert!(matches!(turns(Told::Settled), Turn::Keep(_)));
+}
+
+#[test]
+fn who_revokes_leaves_nothing_of_what_was_signed_before() {
+    let hub = Hub::new();
+    let revokes = |mut record: IdentityRecord, second: i64, wish: &str| {
+        record.wish = wish.to_owned();
+        let prepared = kept(&record, second);
+        assert!(prepared.next.as_ref().unwrap().is_forced && prepared.rotated == wish);
+        let told = hub.certifies(&prepared, second + 1);
+        assert!(stays(&told, second + SETTLE), "everybody hears of the next one first");
+        let active = kept(&told, second + 1 + SETTLE);
+        assert_eq!(key(&active.current), key(&prepared.next));
+        assert!(active.previous.is_none() && active.current.as_ref().unwrap().is_forced);
+        assert_eq!(
+            active.current.as_ref().unwrap().reissue_before,
+            Some(START + second + 1 + SETTLE)
+        );
+        active
+    };
+    let first = first(&hub);
+    let second = revokes(first.clone(), 100, "revoke");
+    let third = revokes(second, 1_000, "revoke-2");
+    assert!(stays(&third, 2_000));
+    // While another rotation is under way: before it is activated, and after.
+    let mut wished = first;
+    wished.wish = "now".to_owned();
+    let told = hub.certifies(&kept(&wished, 100), 101);
+    revokes(told.clone(), 110, "revoke-3");
+    let active = kept(&told, 101 + SETTLE);
+    assert!(active.previous.is_some());
+    revokes(active, 400, "revoke-4");
+}
+
+#[test]
+fn a_clock_that_was_ahead_or_goes_back_delays_nothing_and_turns_no_number_back() {
+    let hub = Hub::new();
+    let mut wished = first(&hub);
+    wished.wish = "now".to_owned();
+    let certified = hub.certifies(&kept(&wished, 100), 101);
+    // The leader that activates is a day ahead; the next one is not.
+    let ahead = kept(&certified, DAY);
+    let back = kept(&ahead, 300);
+    assert_eq!((back.since, back.sequence), (START + 300, ahead.sequence));
+    assert_eq!(key(&back.previous), key(&ahead.previous));
+    assert!(stays(&back, 300 + LONGEST_SVID), "what was signed before is still believed");
+    let retired = kept(&back, 300 + RETIRE);
+    assert!(retired.previous.is_none());
+    let numbers = [&wished, &certified, &ahead, &retired].map(|record| record.sequence);
+    assert!(numbers.is_sorted_by(|one, two| one < two), "{numbers:?}");
 }
