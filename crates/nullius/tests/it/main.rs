@@ -41,6 +41,7 @@ mod identity;
 mod identity_lab;
 mod keys;
 mod mesh;
+mod mesh_calls;
 mod node;
 mod pages;
 mod people;

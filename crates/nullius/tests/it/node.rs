@@ -2,12 +2,13 @@
 
 use std::{
     fs,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use nullius_kube::{
-    Deployments, HubPins, IdentityParts, JoinManifest, NODE_HEALTH_PORT, NODE_NAMESPACE, NodeHost,
-    PullPolicy, Shape,
+    Deployments, HubPins, IdentityParts, JoinManifest, MeshHost, NODE_HEALTH_PORT, NODE_NAMESPACE,
+    NodeHost, PullPolicy, Shape,
 };
 use nullius_model::Ceiling;
 use nullius_testkit::{Cluster, Kubectl, Output, TestNamespace, wait_until};
@@ -22,18 +23,26 @@ const LONG: Duration = Duration::from_secs(180);
 const SOCKET: &str = "/identity/api.sock";
 
 /// The DaemonSet of the join manifest, once for each node: the kubelets of one machine have roots of their own.
-struct Nodes<'w> {
+pub(crate) struct Nodes<'w> {
     world: &'w World,
     kubectl: Kubectl,
+    mesh: Mesh,
+}
+
+/// Whether nodes lead the traffic of pods.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mesh {
+    Without,
+    With,
 }
 
 impl<'w> Nodes<'w> {
-    fn install(world: &'w World) -> Self {
-        let nodes = Self { world, kubectl: world.direct() };
+    pub(crate) fn install(world: &'w World, mesh: Mesh) -> Self {
+        let nodes = Self { world, kubectl: world.direct(), mesh };
         // The one of the manifest as it is finds no kubelet at the usual place, and has the port.
         nodes.run(&["delete", "daemonset", "nullius-node", "--ignore-not-found", "--wait"]);
         for (at, node) in world.cluster.record().nodes.iter().enumerate() {
-            let host = host(&world.cluster, at + 1, &node.network_namespace);
+            let host = host(&world.cluster, at + 1, &node.network_namespace, mesh);
             let mut set = daemon_set(world.cluster_name(), host);
             set["metadata"]["name"] = json!(format!("nullius-node-{}", node.name));
             let name = json!(node.name);
@@ -47,12 +56,12 @@ impl<'w> Nodes<'w> {
         nodes
     }
 
-    fn run(&self, args: &[&str]) -> String {
+    pub(crate) fn run(&self, args: &[&str]) -> String {
         self.kubectl.ok(&[&["-n", NODE_NAMESPACE], args].concat()).unwrap()
     }
 
     #[track_caller]
-    fn are_ready(&self) {
+    pub(crate) fn are_ready(&self) {
         let count = self.world.cluster.record().nodes.len();
         let ready = wait_until(LONG, "nodes that are ready", || {
             let all = self.run(&["get", "pods", "-l", "test-node", "-o", "json"]);
@@ -71,7 +80,7 @@ impl<'w> Nodes<'w> {
     }
 
     /// The pod of the part that runs on this node.
-    fn on(&self, node: &str) -> String {
+    pub(crate) fn on(&self, node: &str) -> String {
         let label = format!("test-node={node}");
         self.run(&["get", "pods", "-l", &label, "-o", "name"]).trim().to_owned()
     }
@@ -81,20 +90,51 @@ impl Drop for Nodes<'_> {
     fn drop(&mut self) {
         let gone = ["-n", NODE_NAMESPACE, "delete", "daemonset", "-l", "app.kubernetes.io/part-of"];
         let _ = self.kubectl.run(&gone);
+        if self.mesh == Mesh::Without {
+            return;
+        }
+        // A node puts the plugin back as long as it runs; without one no pod begins where the plugin is.
+        let ends = [
+            "-n",
+            NODE_NAMESPACE,
+            "wait",
+            "pods",
+            "-l",
+            "test-node",
+            "--for=delete",
+            "--timeout=60s",
+        ];
+        let _ = self.kubectl.run(&ends);
+        for number in 1..=self.world.cluster.record().nodes.len() {
+            let [programs, networks] = cni(&self.world.cluster, number);
+            let removed = Command::new(env!("CARGO_BIN_EXE_nullius"))
+                .args(["cni", "remove", "--programs", &programs, "--networks", &networks])
+                .status();
+            assert!(removed.is_ok_and(|it| it.success()) || std::thread::panicking());
+        }
     }
 }
 
-fn host(cluster: &Cluster, number: usize, cgroup: &str) -> NodeHost {
-    let below = |name: &str| {
-        let path = cluster.file(&format!("n{number}/{name}")).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
+fn below(cluster: &Cluster, number: usize, name: &str) -> String {
+    let path = cluster.file(&format!("n{number}/{name}")).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Where a node's container runtime looks for plugins that are added, and for networks.
+pub(crate) fn cni(cluster: &Cluster, number: usize) -> [String; 2] {
+    ["cni-programs", "cni"].map(|name| below(cluster, number, name))
+}
+
+fn host(cluster: &Cluster, number: usize, cgroup: &str, mesh: Mesh) -> NodeHost {
+    let below = |name: &str| below(cluster, number, name);
+    let [cni_programs, cni_networks] = cni(cluster, number);
+    let socket_dir = below("identity/node");
     NodeHost {
         kubelet: below("kubelet"),
         cgroup_root: format!("/{cgroup}"),
         socket_dir: below("identity/socket"),
         state_dir: below("identity/state"),
-        mesh: None,
+        mesh: (mesh == Mesh::With).then_some(MeshHost { cni_programs, cni_networks, socket_dir }),
     }
 }
 
@@ -199,7 +239,7 @@ fn pods_prove_who_they_are_by_the_node_that_runs_them() {
     let names: Vec<&str> = record.nodes.iter().map(|node| node.name.as_str()).collect();
     // The same where there is one.
     let (one, two) = (names[0], names[names.len() - 1]);
-    let nodes = Nodes::install(&world);
+    let nodes = Nodes::install(&world, Mesh::Without);
     let domain =
         nodes.run(&["get", "configmap", "nullius-trust", "-o", "jsonpath={.data.trust-domain}"]);
 

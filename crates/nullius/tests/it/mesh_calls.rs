@@ -1,0 +1,145 @@
+//! The mesh on real nodes: pods that know nothing of it, begun by a real kubelet, and intentions as objects of the cluster.
+
+use std::time::{Duration, Instant};
+
+use nullius_testkit::{Kubectl, Output, TestNamespace, wait_until};
+use serde_json::{Value, json};
+
+use crate::{
+    node::{Mesh, Nodes, cni},
+    world::World,
+};
+
+const IMAGE: &str = "localhost/nullius-busybox:1";
+const LONG: Duration = Duration::from_secs(180);
+
+/// A pod of an account of its own name.
+fn pod(name: &str, node: &str, script: &str, probe: Option<u16>) -> Value {
+    let mut container = json!({
+        "name": "main", "image": IMAGE, "imagePullPolicy": "Never",
+        "command": ["sh", "-c", script],
+    });
+    if let Some(port) = probe {
+        container["readinessProbe"] =
+            json!({ "httpGet": { "path": "/", "port": port }, "periodSeconds": 1 });
+        container["ports"] = json!([{ "containerPort": port }]);
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": { "name": name, "labels": { "app": name } },
+        "spec": {
+            "serviceAccountName": name, "automountServiceAccountToken": false,
+            "terminationGracePeriodSeconds": 0, "nodeName": node, "containers": [container],
+        },
+    })
+}
+
+/// Makes it with its account, waits until it is ready, and gives its address.
+#[track_caller]
+fn begin(namespace: &TestNamespace, nodes: &Nodes<'_>, pod: &Value) -> String {
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    namespace.kubectl(&["create", "serviceaccount", name]).unwrap();
+    namespace.apply(&pod.to_string()).unwrap();
+    let ready = namespace.run(&["wait", "pod", name, "--for=condition=Ready", "--timeout=120s"]);
+    let ready = ready.unwrap();
+    if ready.code != 0 {
+        let told = namespace.run(&["describe", "pod", name]).unwrap().stdout;
+        let logs = nodes.run(&["logs", "-l", "test-node", "--tail=200"]);
+        panic!("{}\n{told}\n{logs}", ready.stderr);
+    }
+    namespace.kubectl(&["get", "pod", name, "-o", "jsonpath={.status.podIP}"]).unwrap()
+}
+
+fn exec(namespace: &TestNamespace, pod: &str, script: &str) -> Output {
+    namespace.run(&["exec", pod, "--", "sh", "-c", script]).unwrap()
+}
+
+/// Whether a pod is answered by a server.
+fn is_answered(namespace: &TestNamespace, pod: &str, server: &str) -> bool {
+    let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {server} 8080; echo asked");
+    let output = exec(namespace, pod, &ask);
+    assert!(output.stdout.ends_with("asked\n"), "{} {}", output.stdout, output.stderr);
+    output.stdout.contains("welcome")
+}
+
+#[track_caller]
+fn until(nodes: &Nodes<'_>, what: &str, wanted: impl Fn() -> bool) {
+    if let Err(error) = wait_until(LONG, what, || wanted().then_some(())) {
+        panic!("{error}\n{}", nodes.run(&["logs", "-l", "test-node", "--tail=200"]));
+    }
+}
+
+fn label(kubectl: &Kubectl, namespace: &TestNamespace) {
+    kubectl.ok(&["label", "namespace", namespace.name(), "nullius.dev/mesh=node"]).unwrap();
+}
+
+#[test]
+fn pods_of_the_mesh_call_each_other_as_intentions_say() {
+    // Alone: the network of its nodes is changed.
+    let Some(world) = World::alone() else { return };
+    let record = world.cluster.record();
+    let node = record.nodes[0].name.as_str();
+    let nodes = Nodes::install(&world, Mesh::With);
+    let [programs, networks] = cni(&world.cluster, 1);
+    until(&nodes, "the plugin in its place", || {
+        let network = std::fs::read_to_string(format!("{networks}/10-pods.conflist")).unwrap();
+        network.contains("nullius-cni")
+            && std::path::Path::new(&programs).join("nullius-cni").exists()
+    });
+
+    let shop = world.cluster.namespace("shop").unwrap();
+    let bank = world.cluster.namespace("bank").unwrap();
+    let outside = world.cluster.namespace("outside").unwrap();
+    for namespace in [&shop, &bank] {
+        label(&world.direct(), namespace);
+    }
+    // The kubelet's probe passes though nobody may call.
+    let serve = "mkdir -p /tmp/www && echo welcome > /tmp/www/index.html && (nc -ll -p 9000 -e cat &) && exec httpd -f -p 8080 -h /tmp/www";
+    let server = begin(&bank, &nodes, &pod("server", node, serve, Some(8080)));
+    begin(&shop, &nodes, &pod("client", node, "exec sleep 3600", None));
+    begin(&outside, &nodes, &pod("stranger", node, "exec sleep 3600", None));
+    assert!(!is_answered(&shop, "client", &server), "nothing allows it");
+    assert!(!is_answered(&outside, "stranger", &server), "it proves nothing");
+
+    let intention = json!({
+        "apiVersion": "nullius.dev/v1alpha1", "kind": "Intention",
+        "metadata": { "name": "server" },
+        "spec": {
+            "destination": { "serviceAccount": "server" },
+            "sources": [{
+                "namespace": shop.name(), "serviceAccount": "client", "action": "allow",
+            }],
+        },
+    });
+    bank.apply(&intention.to_string()).unwrap();
+    until(&nodes, "a call that an intention allows", || is_answered(&shop, "client", &server));
+    assert!(!is_answered(&outside, "stranger", &server), "it is for the client alone");
+
+    // A call that lives is cut when its intention goes.
+    let script = format!(
+        "(while :; do echo x; usleep 20000; done) | nc {server} 9000 > /tmp/heard; echo ended"
+    );
+    let args = ["-n", shop.name(), "exec", "client", "--", "sh", "-c", &script];
+    let mut live = world.direct().spawn(&args).unwrap();
+    until(&nodes, "a call that lives", || exec(&shop, "client", "test -s /tmp/heard").code == 0);
+    assert!(live.try_wait().unwrap().is_none());
+    bank.kubectl(&["delete", "intention", "server"]).unwrap();
+    let deleted = Instant::now();
+    live.wait().unwrap();
+    let cut = deleted.elapsed();
+    eprintln!("mesh: a live call is cut {} ms after its intention is deleted", cut.as_millis());
+    assert!(cut < Duration::from_secs(1), "{cut:?}");
+    assert!(!is_answered(&shop, "client", &server));
+
+    // A new node finds the pods that are there, and leads them on.
+    bank.apply(&intention.to_string()).unwrap();
+    until(&nodes, "the intention once more", || is_answered(&shop, "client", &server));
+    let old = nodes.on(node);
+    nodes.run(&["delete", &old, "--wait"]);
+    nodes.are_ready();
+    until(&nodes, "a call after a restart", || is_answered(&shop, "client", &server));
+    assert!(!is_answered(&outside, "stranger", &server));
+    let again = begin(&shop, &nodes, &pod("later", node, "exec sleep 3600", None));
+    assert!(!again.is_empty());
+    assert!(!is_answered(&shop, "later", &server), "the intention is for another account");
+}
