@@ -7,12 +7,12 @@ pub(crate) fn wrong(name: &str, namespace: &str) -> Option<String> {
             "use lower-case letters, digits, `-` and `.`, 253 characters at most".to_owned(),
         );
     }
-    let service = name
-        .strip_suffix(".svc.cluster.local")
-        .or_else(|| name.strip_suffix(".svc"))
-        .unwrap_or(name);
+    let below_svc = name.strip_suffix(".svc.cluster.local").or_else(|| name.strip_suffix(".svc"));
+    let service = below_svc.unwrap_or(name);
     match service.strip_suffix(namespace).and_then(|rest| rest.strip_suffix('.')) {
-        Some(rest) if !rest.is_empty() => None,
+        // A namespace may be called `com`: a name of two labels is no name on the internet that anybody serves.
+        Some(rest) if below_svc.is_some() && !rest.is_empty() => None,
+        Some(rest) if !rest.is_empty() && !rest.contains('.') => None,
         _ => Some(format!(
             "a certificate of this namespace may name its own Services: `NAME.{namespace}`, `NAME.{namespace}.svc` or `NAME.{namespace}.svc.cluster.local`"
         )),
@@ -40,6 +40,8 @@ mod tests {
         for good in ["a.shop", "a.shop.svc", "a.b.shop.svc", "a.shop.svc.cluster.local"] {
             assert_eq!(wrong(good, "shop"), None, "{good}");
         }
+        assert!(wrong("www.example.com", "com").is_some(), "a namespace may be called so");
+        assert!(wrong("10-0-0-5.bank.pod.cluster.local", "local").is_some());
         for bad in [
             "",
             "shop",

@@ -38,6 +38,9 @@ pub struct Identity {
     pub federates_with: BTreeSet<TrustDomain>,
 }
 
+/// The most identities that objects give one pod; what comes later in their order is left out.
+pub const IDENTITIES_MAX: usize = 64;
+
 /// The identities of an enrolled pod, and the names of objects that are for it and give it none, with the reason.
 pub fn identities<'o>(
     pod: &Pod,
@@ -53,6 +56,10 @@ pub fn identities<'o>(
             Some(some) => some.into_iter().map(Some).collect(),
         };
         for container in containers {
+            if all.len() == IDENTITIES_MAX {
+                unfit.push((object.name(), format!("the pod has {IDENTITIES_MAX} already")));
+                break;
+            }
             match added(object, pod, domain, container.map(|it| (&*it.name, &*it.id))) {
                 Ok(mut identity) => {
                     // More about the default identity takes its place.
@@ -100,7 +107,15 @@ fn added(
     container: Option<(&str, &str)>,
 ) -> Result<Identity, String> {
     let name = container.map_or("", |(name, _)| name);
-    let id = format!("spiffe://{domain}{}", object.path.fill(pod, name));
+    let path = object.path.fill(pod, name);
+    // A pod or container may be named `sa`: what comes of the path counts, not what stands in the object.
+    if !is_own_path(&path, pod) {
+        return Err(format!(
+            "the path {} is not of the pod's namespace, or of another account than the pod's",
+            nullius_fields::shown(&path)
+        ));
+    }
+    let id = format!("spiffe://{domain}{path}");
     let spiffe_id: SpiffeId = id.parse().map_err(|error| format!("{error}"))?;
     let mut dns_names = BTreeSet::new();
     for template in &object.dns_names {
@@ -128,4 +143,14 @@ fn added(
         audiences: object.audiences.clone(),
         federates_with: object.federates_with.clone(),
     })
+}
+
+/// Whether a path is below the pod's namespace, and of the pod's own account where it is of one.
+fn is_own_path(path: &str, pod: &Pod) -> bool {
+    let below = path.strip_prefix("/ns/").and_then(|rest| rest.strip_prefix(&*pod.namespace));
+    let Some(rest) = below.and_then(|rest| rest.strip_prefix('/')) else { return false };
+    match rest.strip_prefix("sa/") {
+        Some(account) => account.split('/').next() == Some(&*pod.account),
+        None => true,
+    }
 }

@@ -13,7 +13,7 @@ mod pod;
 mod spire;
 mod template;
 
-pub use identity::{Identity, identities};
+pub use identity::{IDENTITIES_MAX, Identity, identities};
 pub use nullius_fields::Fault;
 pub use object::{JWT_TTL, WorkloadIdentity, X509_TTL};
 pub use pod::{Container, Owner, Pod};

@@ -303,7 +303,7 @@ impl Registry {
             Some(labels) => self.namespaces.insert(name.clone(), labels),
             None => self.namespaces.remove(&name),
         };
-        if before.unwrap_or_default() == labels.unwrap_or_default() {
+        if before == labels {
             return;
         }
         self.register_all(&name, touched);
@@ -363,14 +363,17 @@ impl Registry {
         {
             return BTreeMap::new();
         }
-        entries::entries_of(pod, &self.domain, self.declared.of(&pod.namespace))
+        let odd = &mut self.odd;
+        let is_new = |place| odd.len() < ODD_MAX && odd.insert(place);
+        entries::entries_of(pod, &self.domain, self.declared.of(&pod.namespace), is_new)
     }
 
     /// The pod's own label decides where it has one, unless the namespace says no: who may make pods does not overrule who may label
     /// namespaces. A word that nobody knows is no identity. Who is in the mesh is somebody there.
     fn is_enrolled(&mut self, pod: &PodNews) -> bool {
-        let Labels { identity: of_namespace, mesh } =
-            self.namespaces.get(&pod.namespace).cloned().unwrap_or_default();
+        // What the namespace says is not known yet: it may say no.
+        let Some(labels) = self.namespaces.get(&pod.namespace) else { return false };
+        let Labels { identity: of_namespace, mesh } = labels.clone();
         let is_refused = of_namespace.as_deref() == Some(IDENTITY_DISABLED);
         if is_refused && mesh.as_deref() != Some(MESH_NODE) {
             return false;

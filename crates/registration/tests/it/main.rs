@@ -6,7 +6,9 @@ mod spire;
 
 use std::collections::BTreeMap;
 
-use nullius_registration::{Container, Identity, Owner, Pod, WorkloadIdentity, identities};
+use nullius_registration::{
+    Container, IDENTITIES_MAX, Identity, Owner, Pod, WorkloadIdentity, identities,
+};
 use serde_json::{Value, json};
 
 fn object(name: &str, spec: Value) -> Value {
@@ -69,7 +71,7 @@ fn an_object_without_path_says_more_of_the_default_identity() {
         "more",
         json!({
             "selector": { "serviceAccounts": ["orders"] },
-            "x509": { "ttl": "30m", "dnsNames": ["{serviceAccount}.{namespace}.svc", "{pod}.orders.shop"] },
+            "x509": { "ttl": "30m", "dnsNames": ["{serviceAccount}.{namespace}.svc", "{pod}.orders.{namespace}.svc"] },
             "jwt": { "ttl": "1m", "audiences": ["bank"] },
             "hint": "internal",
             "federatesWith": ["other.example"],
@@ -80,7 +82,10 @@ fn an_object_without_path_says_more_of_the_default_identity() {
     let identity = &all[0];
     assert_eq!(identity.spiffe_id.as_str(), DEFAULT);
     assert_eq!((identity.x509_ttl.as_secs(), identity.jwt_ttl.as_secs()), (1_800, 60));
-    assert_eq!(Vec::from_iter(&identity.dns_names), ["orders-0.orders.shop", "orders.shop.svc"]);
+    assert_eq!(
+        Vec::from_iter(&identity.dns_names),
+        ["orders-0.orders.shop.svc", "orders.shop.svc"]
+    );
     assert_eq!(Vec::from_iter(&identity.audiences), ["bank"]);
     assert_eq!(identity.hint.as_deref(), Some("internal"));
     assert_eq!(identity.federates_with.len(), 1);
@@ -181,6 +186,35 @@ fn what_a_pod_makes_of_a_template_is_checked_again() {
     let (all, unfit) = identities(&pod, &"d.example".parse().unwrap(), [&object]);
     assert_eq!((all.len(), unfit.len()), (1, 1));
     assert_eq!(unfit[0].0, "x");
+}
+
+#[test]
+fn a_pod_or_container_named_sa_gets_nobody_elses_identity() {
+    let domain = "d.example".parse().unwrap();
+    let object =
+        read("x", json!({ "selector": { "any": true }, "path": "/ns/{namespace}/{pod}/admin" }));
+    let named = Pod { name: "sa".into(), ..pod() };
+    let (all, unfit) = identities(&named, &domain, [&object]);
+    assert_eq!((all.len(), unfit.len()), (1, 1), "{all:#?}");
+    assert!(unfit[0].1.contains("of another account than the pod's"), "{}", unfit[0].1);
+    let own = Pod { name: "sa".into(), account: "admin".into(), ..pod() };
+    assert_eq!(identities(&own, &domain, [&object]).0.len(), 1, "the default one, said again");
+    assert_eq!(identities(&pod(), &domain, [&object]).0.len(), 2);
+}
+
+#[test]
+fn a_pod_has_a_bounded_number_of_identities_and_its_default_one_among_them() {
+    let object = |number: usize| {
+        read(
+            &format!("x{number:03}"),
+            json!({ "selector": { "any": true }, "path": format!("/ns/shop/{number}") }),
+        )
+    };
+    let objects: Vec<WorkloadIdentity> = (0..100).map(object).collect();
+    let (all, unfit) = identities(&pod(), &"d.example".parse().unwrap(), &objects);
+    assert_eq!((all.len(), unfit.len()), (IDENTITIES_MAX + 1, 100 - IDENTITIES_MAX));
+    assert_eq!(all[0].spiffe_id.as_str(), DEFAULT);
+    assert_eq!(unfit[0].0, "x064");
 }
 
 #[test]

@@ -218,7 +218,7 @@ impl Book {
     pub(crate) fn hear_namespaces(&mut self, heard: Heard<NamespaceNews>) -> Touched {
         let mut dirty = Dirty::default();
         match heard {
-            Heard::Put(namespace) => self.label(namespace.name, namespace.mesh, &mut dirty),
+            Heard::Put(namespace) => self.label(namespace.name, Some(namespace.mesh), &mut dirty),
             Heard::Gone(namespace) => self.label(namespace.name, None, &mut dirty),
             Heard::All(namespaces) => {
                 self.listed.namespaces = true;
@@ -228,7 +228,7 @@ impl Book {
                     self.label(name, None, &mut dirty);
                 }
                 for namespace in namespaces {
-                    self.label(namespace.name, namespace.mesh, &mut dirty);
+                    self.label(namespace.name, Some(namespace.mesh), &mut dirty);
                 }
             }
         }
@@ -344,15 +344,16 @@ impl Book {
         dirty.pods.insert(uid);
     }
 
-    fn label(&mut self, name: Name, label: Option<Name>, dirty: &mut Dirty) {
-        let before = match label.is_some() {
-            true => self.namespaces.insert(name.clone(), label.clone()),
-            false => self.namespaces.remove(&name),
+    /// What a namespace says, or that there is none of the name.
+    fn label(&mut self, name: Name, says: Option<Option<Name>>, dirty: &mut Dirty) {
+        let before = match says.clone() {
+            Some(label) => self.namespaces.insert(name.clone(), label),
+            None => self.namespaces.remove(&name),
         };
-        if before.flatten() == label {
+        if before == says {
             return;
         }
-        if enrolment::is_odd(label.as_deref()) {
+        if enrolment::is_odd(says.flatten().as_deref()) {
             tracing::warn!(namespace = %name, "leave pods out of the mesh: the label `nullius.dev/mesh` is neither `node` nor `disabled`");
         }
         dirty.pods.extend(self.names.get(&name).into_iter().flat_map(HashMap::values).cloned());
@@ -533,7 +534,10 @@ impl Book {
         else {
             return pod;
         };
-        let label = self.namespaces.get(&news.namespace).and_then(Option::as_deref);
+        // What the namespace says is not known yet: its node waits, rather than let the pod begin outside of the mesh.
+        let Some(label) = self.namespaces.get(&news.namespace).map(Option::as_deref) else {
+            return pod;
+        };
         let is_in_mesh = enrolment::is_in_mesh(news, label);
         let mut addresses: Vec<IpAddr> = Vec::new();
         // A pod with the network of its node has no address of its own.

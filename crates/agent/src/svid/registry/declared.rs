@@ -5,6 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use nullius_kube::identity::{News, ObjectNews};
 use nullius_registration::WorkloadIdentity;
 
+/// Objects of one namespace that count: the first by their names.
+const OF_NAMESPACE: usize = 256;
+
+const MANY: &str = "of one namespace the first 256 objects by their names count: delete some";
+
 type Name = Box<str>;
 
 /// What stands.
@@ -50,15 +55,18 @@ impl Declared {
     /// What can be read of a namespace's.
     pub(super) fn of(&self, namespace: &str) -> impl Iterator<Item = &WorkloadIdentity> {
         let all = self.0.get(namespace).into_iter().flat_map(BTreeMap::values);
-        all.filter_map(|object| object.read.as_ref().ok())
+        all.take(OF_NAMESPACE).filter_map(|object| object.read.as_ref().ok())
     }
 
     /// Everything, and why it cannot be read.
     pub(super) fn all(
         &self,
     ) -> impl Iterator<Item = (&ObjectNews, Result<&WorkloadIdentity, &str>)> {
-        let all = self.0.values().flat_map(BTreeMap::values);
-        all.map(|object| (&object.news, object.read.as_ref().map_err(String::as_str)))
+        let all = self.0.values().flat_map(|all| all.values().enumerate());
+        all.map(|(place, object)| match place < OF_NAMESPACE {
+            true => (&object.news, object.read.as_ref().map_err(String::as_str)),
+            false => (&object.news, Err(MANY)),
+        })
     }
 
     fn put(&mut self, news: ObjectNews, changed: &mut BTreeSet<Name>) {

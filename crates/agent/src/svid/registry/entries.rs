@@ -16,16 +16,26 @@ use super::Registered;
 
 type Name = Box<str>;
 
-/// The entries of an enrolled pod, by their ids. The default identity has the pod's UID as its id, others begin with it.
+/// The entries of an enrolled pod, by their ids. The default identity has the pod's UID as its id, others begin with it. `is_new`
+/// says whether something has not been told of an object yet.
 pub(super) fn entries_of<'o>(
     news: &PodNews,
     domain: &TrustDomain,
     objects: impl Iterator<Item = &'o WorkloadIdentity>,
+    mut is_new: impl FnMut(String) -> bool,
 ) -> BTreeMap<Name, Registered> {
     let (identities, unfit) = identities(&pod_of(news), domain, objects);
     for (object, why) in unfit {
         let (namespace, pod) = (&*news.namespace, &*news.name);
-        tracing::warn!(namespace, object, pod, why, "give no identity by a WorkloadIdentity");
+        if is_new(format!("WorkloadIdentity/{namespace}/{object}")) {
+            tracing::warn!(
+                namespace,
+                object,
+                pod,
+                why,
+                "give no identity to a pod by a WorkloadIdentity"
+            );
+        }
     }
     let entries = identities.into_iter().filter_map(|identity| {
         let id: Name = match &*identity.key {

@@ -97,6 +97,7 @@ fn the_label_of_the_pod_goes_before_that_of_its_namespace_and_odd_ones_are_no() 
         (labelled("shop", "odd", 4, "true"), false),
         (labelled("shop", "empty", 5, ""), false),
         (pod("unheard", "of", 6, Some("a")), false),
+        (labelled("unheard", "yes", 12, "enabled"), false),
         (labelled("nullius-system", "agent", 7, "enabled"), false),
         (labelled("nullius-node", "node", 8, "enabled"), false),
         (PodNews { account: "".into(), ..pod("shop", "nobody", 9, Some("a")) }, false),
@@ -371,4 +372,22 @@ fn a_namespace_that_says_no_is_not_overruled_by_its_pods() {
     assert_eq!(registry.count(), 0);
     registry.hear_namespaces(News::Put(namespace("shop", None)));
     assert_eq!(registry.count(), 1);
+}
+
+#[test]
+fn of_a_namespace_the_first_objects_by_their_names_count() {
+    let mut registry = registry();
+    registry.hear_pods(News::Put(running(1, "web")));
+    let object = |number: u32| {
+        let spec = json!({ "selector": { "matchLabels": { "app": format!("{number}") } }, "path": "/ns/shop/x" });
+        declared(&format!("x{number:04}"), &format!("u-{number}"), spec)
+    };
+    for number in 0..257 {
+        registry.hear_declared(News::Put(object(number)));
+    }
+    let standing = registry.declared();
+    assert_eq!(standing.iter().filter(|(_, it)| it.is_ok()).count(), 256);
+    assert!(standing[256].1.as_ref().unwrap_err().contains("the first 256 objects"));
+    registry.hear_declared(News::Gone(object(0)));
+    assert!(registry.declared().iter().all(|(_, it)| it.is_ok()));
 }

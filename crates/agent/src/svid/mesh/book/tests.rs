@@ -215,6 +215,7 @@ fn services_lead_to_who_has_the_address_and_are_told_where_that_is_the_mesh() {
     assert_eq!(touched.nodes, BTreeMap::from([("a".into(), all([uid("plain", "web")]))]));
 
     // Two that say to have an address are nobody.
+    book.hear_namespaces(Heard::Put(namespace("other", None)));
     let thief = pod("other", "thief", Some("c"), "10.0.0.1");
     assert_eq!(book.hear_pods(Heard::Put(thief.clone())).all, all([web.clone()]));
     assert_eq!(told(&book, "b", &web).gone_services.len(), 1);
@@ -223,6 +224,24 @@ fn services_lead_to_who_has_the_address_and_are_told_where_that_is_the_mesh() {
     let gone = Heard::Gone(service("plain", "web", None));
     assert_eq!(book.hear_services(gone).all, all([web.clone()]));
     assert_eq!(told(&book, "b", &web).gone_services.len(), 1);
+    check(&book, "a");
+}
+
+#[test]
+fn of_a_pod_nothing_is_told_before_its_namespace_is_known() {
+    let mut book = book();
+    let early = PodNews { mesh: Some("node".into()), ..pod("late", "web", Some("a"), "10.0.0.1") };
+    book.hear_pods(Heard::Put(early));
+    assert!(
+        told(&book, "a", &uid("late", "web")).put_workloads.is_empty(),
+        "its namespace may say no"
+    );
+    book.hear_namespaces(Heard::Put(namespace("late", None)));
+    let own = told(&book, "a", &uid("late", "web")).put_workloads.remove(0);
+    assert_eq!(own.mode, Mode::Node);
+    let last = namespace("late", None);
+    book.hear_namespaces(Heard::Gone(last));
+    assert!(told(&book, "a", &uid("late", "web")).put_workloads.is_empty());
     check(&book, "a");
 }
 
