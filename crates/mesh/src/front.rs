@@ -126,8 +126,10 @@ pub(crate) enum Meets {
     Proof,
     /// He does, or he does not: his first bytes tell.
     Either,
-    /// He need not: he asks whether the pod lives.
+    /// He need not, if it is the node: it asks whether the pod lives.
     Probe,
+    /// It may have been the node, and has closed again: nothing is said to the pod.
+    Nobody,
     /// Not at all.
     Refusal(Why),
 }

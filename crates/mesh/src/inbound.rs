@@ -22,14 +22,14 @@ use tokio::{net::TcpStream, time::timeout};
 
 pub(crate) use crate::front::Front;
 use crate::{
-    Port, Wire, World,
+    Caller, Port, Wire, World,
     access_log::{Attempt, Direction, PLAIN, Why},
     authority,
     copy::{PlainCopy, StreamCopy},
     first_bytes::{First, SILENCE, look},
     front::Meets,
     judge::{Call, Judgement, Outcome, Refused, Stage},
-    live::{Ended, while_allowed},
+    live::{Ended, at_most, while_allowed},
     places::{Place, Places},
     reach::reach,
     requests::Requests,
@@ -44,6 +44,9 @@ pub(crate) const WHY: &str = "nullius-reason";
 
 /// How long a peer may take to begin HTTP/2.
 const PREFACE: Duration = Duration::from_secs(10);
+
+/// The kubelet has asked and was answered within so long: what goes on is no probe.
+const PROBE: Duration = Duration::from_secs(60);
 
 /// A side on which other workloads call this one.
 pub(crate) struct Inbound {
@@ -118,11 +121,17 @@ impl Inbound {
         };
         attempt.destination = Some(world.tls.id().clone());
         let met = Met { client, at };
-        match self.front.meets(&world.here, client.ip(), at) {
+        match self.meets(&world, met) {
             Meets::Proof => self.handshake(tcp, met, &world, attempt, place).await,
             Meets::Probe => {
                 drop(place);
                 self.probe(tcp, met, attempt).await;
+            }
+            Meets::Nobody => {
+                attempt.wire = Some(PLAIN);
+                attempt.address = Some(at);
+                attempt.allowed(Why::Probe);
+                attempt.ended(crate::End::Closed);
             }
             Meets::Refusal(why) => {
                 reset_on_close(&tcp);
@@ -133,6 +142,18 @@ impl Inbound {
                 MayBeSilent::No => self.either(tcp, met, HANDSHAKE_TIMEOUT, attempt, place).await,
                 MayBeSilent::Yes => self.either(tcp, met, SILENCE, attempt, place).await,
             },
+        }
+    }
+
+    /// How somebody goes on who has connected; whoever has the node's address and is not the node is like everybody.
+    fn meets(&self, world: &World, met: Met) -> Meets {
+        match self.front.meets(&world.here, met.client.ip(), met.at) {
+            Meets::Probe => match self.shared.sockets.caller(met.client, met.at) {
+                Caller::Root => Meets::Probe,
+                Caller::Left => Meets::Nobody,
+                Caller::Unknown => Meets::Either,
+            },
+            meets @ (Meets::Proof | Meets::Either | Meets::Nobody | Meets::Refusal(_)) => meets,
         }
     }
 
@@ -279,7 +300,7 @@ impl Inbound {
             let (out, into) = (&moved.to_source, &moved.to_destination);
             let copy = PlainCopy::new(&mut local, &mut tcp, out, into);
             view.mark_changed();
-            while_allowed(copy, &mut view, None, again).await
+            at_most(PROBE, Why::Probe, while_allowed(copy, &mut view, None, again)).await
         };
         if ended != Ended::Closed {
             reset_on_close(&tcp);

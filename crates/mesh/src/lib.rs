@@ -20,6 +20,7 @@ mod files;
 mod first_bytes;
 mod front;
 mod hello;
+mod host;
 mod inbound;
 mod judge;
 mod live;
@@ -46,6 +47,7 @@ pub use config::{
 };
 pub use directory::Directory;
 pub use hello::{Beginning, HELLO_MAX};
+pub use host::HostSockets;
 pub use proxy::{Proxy, StartError, Stopped};
-pub use sockets::Sockets;
+pub use sockets::{Caller, Sockets};
 pub use world::{Here, PortProtocol, World};

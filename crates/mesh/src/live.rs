@@ -73,8 +73,35 @@ pub(crate) async fn while_allowed(
     }
 }
 
+/// The same, and no longer than so long.
+pub(crate) async fn at_most(
+    long: Duration,
+    why: Why,
+    goes_on: impl Future<Output = Ended>,
+) -> Ended {
+    tokio::time::timeout(long, goes_on).await.unwrap_or(Ended::Cut(why))
+}
+
 async fn until(end: Option<Timestamp>) {
     let Some(end) = end else { return pending().await };
     let left = end.duration_since(Timestamp::now());
     sleep(Duration::try_from(left).unwrap_or_default().min(NAP)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_last_a_while_is_cut_then_and_not_before() {
+        let minute = Duration::from_secs(60);
+        let begun = tokio::time::Instant::now();
+        assert_eq!(at_most(minute, Why::Probe, pending()).await, Ended::Cut(Why::Probe));
+        assert_eq!(begun.elapsed(), minute);
+        let shorter = async {
+            sleep(minute - Duration::from_secs(1)).await;
+            Ended::Closed
+        };
+        assert_eq!(at_most(minute, Why::Probe, shorter).await, Ended::Closed);
+    }
 }

@@ -12,6 +12,24 @@ pub trait Sockets: Send + Sync {
     /// One for the application, not connected, bound to exactly `from`: the client's address, which is not of this machine, and a
     /// port that the proxy chose. `AddrInUse` makes it choose another.
     fn connect_in(&self, from: SocketAddr, to: SocketAddr) -> io::Result<TcpSocket>;
+
+    /// Who of the node has called from `client` to `at`: what the node translates for others has its address as well. Where nobody can
+    /// say, the node does not call.
+    fn caller(&self, client: SocketAddr, at: SocketAddr) -> Caller {
+        let (_, _) = (client, at);
+        Caller::Unknown
+    }
+}
+
+/// Who of a node has called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// A process of its user 0, as the kubelet is.
+    Root,
+    /// Somebody there who has closed by now: it is not known any more who it was, and there is nothing to say to them.
+    Left,
+    /// Somebody else.
+    Unknown,
 }
 
 impl fmt::Debug for dyn Sockets {

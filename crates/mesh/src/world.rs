@@ -76,7 +76,7 @@ impl Here {
         }
     }
 
-    /// Whether the kubelet asks there whether the pod lives.
+    /// Whether the kubelet may ask there whether the pod lives; it is the node's address, and no proof yet that the node calls.
     pub(crate) fn is_probe(&self, client: IpAddr, at: SocketAddr) -> bool {
         self.node_addresses.contains(&client)
             && self.addresses.contains(&at.ip())

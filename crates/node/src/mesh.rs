@@ -13,7 +13,7 @@ mod world;
 
 use std::{path::PathBuf, sync::Arc};
 
-use nullius_mesh::{AccessLog, AccessLogTo};
+use nullius_mesh::{AccessLog, AccessLogTo, HostSockets};
 use nullius_workload::{Holdings, Registered};
 use tokio::sync::watch;
 
@@ -58,6 +58,18 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
     let follower = Follower::new(link.clone(), settings.state.clone(), registered, tell);
     let (log, writer) = AccessLog::open(&AccessLogTo::Stdout)
         .map_err(|source| NodeError::State { path: PathBuf::from("standard output"), source })?;
+    // Of this thread's network, which is the host's.
+    let host = match HostSockets::open() {
+        Ok(host) => Some(Arc::new(host)),
+        Err(error) => {
+            tracing::error!(
+                %error,
+                "cannot see the host's sockets: probes of pods in the mesh are judged as calls of strangers; load the kernel module \
+                 `tcp_diag`"
+            );
+            None
+        }
+    };
     let leader = Leader::new(pods::Parts {
         node: settings.node.clone(),
         cgroups: settings.cgroup_root.clone(),
@@ -65,6 +77,7 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
         known: known.clone(),
         attachments,
         holdings,
+        host,
         log,
         led: lead,
     });

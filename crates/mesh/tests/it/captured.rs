@@ -236,6 +236,53 @@ async fn the_node_asks_where_probes_are_and_nowhere_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_the_nodes_address_and_is_not_the_node_is_a_stranger() {
+    if !can_run() {
+        return;
+    }
+    let node = Node::new();
+    let orders = node.pod("orders").await;
+    orders.tell(|facts| facts.here.probe_ports = [8081].into());
+    let (probed, seen) = echo(&orders.host, 8081).await;
+    let to = SocketAddr::from((orders.host.v4, 8081));
+    // Ports of the node that lead to the pod, as a Service of type NodePort has them.
+    let other = node.host();
+    let rules = format!(
+        "table ip services {{
+            chain in {{ type nat hook prerouting priority dstnat; tcp dport 30081 dnat to {to}; }}
+            chain here {{ type nat hook output priority -100; tcp dport 30081 dnat to {to}; }}
+            chain out {{ type nat hook postrouting priority srcnat; ip daddr {} tcp dport 8081 ct status dnat masquerade; }}
+        }}",
+        to.ip()
+    );
+    if !node.host.filter(&rules) {
+        return;
+    }
+    node.host.run(async { std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap() }).await;
+    let node_port = SocketAddr::from((node.host.v4, 30_081));
+    is_refused(&other, node_port).await;
+    let line = orders.reason("unauthenticated").await;
+    // It did come with the node's address.
+    let client: SocketAddr = line["client"].as_str().unwrap().parse().unwrap();
+    assert_eq!((client.ip(), &line["verdict"]), (node.host.v4, &"denied".into()));
+    // Nor is it the node who calls itself by that port.
+    is_refused(&node.host, node_port).await;
+    // Another user of the node.
+    let mut stream = node.host.connect_as_user(to).await.unwrap();
+    let _ = stream.write_all(b"hello").await;
+    read_end(&mut stream).await.expect_err("nobody answers");
+    assert_eq!(probed.count(), 0);
+    // An intention may let strangers in by their address, and then the node's is one.
+    let block = format!("{}/32", node.host.v4);
+    orders.allow(json!([{ "ipBlock": block, "action": "allow" }]));
+    let mut stream = other.connect(node_port).await.unwrap();
+    ping(&mut stream, b"hello").await.unwrap();
+    assert_eq!(seen.lock().unwrap().pop(), Some(node.host.v4));
+    drop(stream);
+    orders.reason("intention-matched").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_leads_to_those_of_its_endpoints_that_answer() {
     if !can_run() {
         return;

@@ -14,12 +14,16 @@ use std::{
 
 use nullius_intention::{Home, Intention, Intentions, Origin};
 use nullius_mesh::{
-    AccessLog, AccessLogTo, Captured, CapturedParts, Directory, Here, Sockets, World,
+    AccessLog, AccessLogTo, Caller, Captured, CapturedParts, Directory, Here, HostSockets, Sockets,
+    World,
 };
 use nullius_model::SpiffeId;
 use nullius_redirect::{Listeners, Mark, Network};
 use nullius_tls::WorkloadTls;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    process::Uid,
+    thread::{LinkNameSpaceType, move_into_link_name_space, set_thread_res_uid},
+};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -95,6 +99,35 @@ impl Host {
         self.run(async move { TcpStream::connect(to).await }).await
     }
 
+    /// As somebody who is not root.
+    pub(crate) async fn connect_as_user(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+        let file = File::open(format!("/run/netns/{}", self.namespace)).unwrap();
+        let connect = move || {
+            let network = Some(LinkNameSpaceType::Network);
+            move_into_link_name_space(file.as_fd(), network).unwrap();
+            let user = Uid::from_raw(65_534);
+            // Of this thread alone, which ends with it.
+            set_thread_res_uid(user, user, user).unwrap();
+            std::net::TcpStream::connect(to)
+        };
+        let stream = tokio::task::spawn_blocking(|| std::thread::spawn(connect).join().unwrap());
+        let stream = stream.await.unwrap()?;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
+    }
+
+    /// Gives its rules to `nft`; whether there is one.
+    pub(crate) fn filter(&self, rules: &str) -> bool {
+        if Command::new("nft").arg("-v").output().is_err() {
+            nullius_skip::skip("the program `nft` makes the rules of the node");
+            return false;
+        }
+        let arguments = ["netns", "exec", &self.namespace, "nft", rules];
+        let output = Command::new("ip").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        true
+    }
+
     /// How many connections it has with an IPv4 address.
     pub(crate) async fn connections_with(&self, other: IpAddr) -> usize {
         let IpAddr::V4(other) = other else { panic!("IPv4 alone is counted") };
@@ -144,6 +177,7 @@ pub(crate) struct Node {
     prefix: String,
     next: AtomicUsize,
     pub(crate) domain: Domain,
+    sockets: Arc<HostSockets>,
 }
 
 impl Node {
@@ -157,7 +191,12 @@ impl Node {
         ip(&format!("-n {name} addr add 10.77.0.1/24 dev br0"));
         ip(&format!("-n {name} addr add fd77::1/64 dev br0 nodad"));
         ip(&format!("-n {name} link set br0 up"));
-        Self { host, prefix, next: AtomicUsize::new(5), domain: Domain::new("dev.example") }
+        let (tell, told) = std::sync::mpsc::channel();
+        let open = async move { tell.send(HostSockets::open()).unwrap() };
+        drop(host.runtime.as_ref().unwrap().spawn(open));
+        let sockets = Arc::new(told.recv().unwrap().unwrap());
+        let domain = Domain::new("dev.example");
+        Self { host, prefix, next: AtomicUsize::new(5), domain, sockets }
     }
 
     /// A pod that is not in the mesh.
@@ -205,7 +244,7 @@ impl Node {
         let captured = Captured::start(CapturedParts {
             name: pod_name,
             world,
-            sockets: Arc::new(InPod { network, mark }),
+            sockets: Arc::new(InPod { network, mark, host: Arc::clone(&self.sockets) }),
             inbound,
             outbound,
             log: access_log,
@@ -314,6 +353,7 @@ impl Pod {
 struct InPod {
     network: Network,
     mark: Mark,
+    host: Arc<HostSockets>,
 }
 
 impl Sockets for InPod {
@@ -325,5 +365,9 @@ impl Sockets for InPod {
     fn connect_in(&self, from: SocketAddr, _: SocketAddr) -> std::io::Result<TcpSocket> {
         let socket = self.network.connect_in(from)?;
         Ok(TcpSocket::from_std_stream(socket.into()))
+    }
+
+    fn caller(&self, client: SocketAddr, at: SocketAddr) -> Caller {
+        self.host.caller(client, at)
     }
 }

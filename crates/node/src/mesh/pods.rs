@@ -12,7 +12,7 @@ use std::{
 };
 
 use nullius_mesh::{
-    AccessLog, Captured, CapturedParts, World,
+    AccessLog, Captured, CapturedParts, HostSockets, World,
     news::{Mode, Uid, Workload},
 };
 use nullius_redirect::{Listeners, Mark, Network, NetworkId, RedirectError};
@@ -42,6 +42,8 @@ pub(crate) struct Parts {
     pub(crate) known: KnownView,
     pub(crate) attachments: watch::Receiver<Attachments>,
     pub(crate) holdings: watch::Receiver<Option<Arc<Holdings>>>,
+    /// By which probes are told from calls of others; without, there are none.
+    pub(crate) host: Option<Arc<HostSockets>>,
     pub(crate) log: AccessLog,
     pub(crate) led: watch::Sender<Led>,
 }
@@ -232,6 +234,7 @@ impl Leader {
             maker: WorldMaker::new(pod_uid, addresses),
             known: self.parts.known.clone(),
             holdings: self.parts.holdings.clone(),
+            host: self.parts.host.clone(),
             log: self.parts.log.clone(),
             led: self.parts.led.clone(),
             end: told,
@@ -249,6 +252,7 @@ struct Pod {
     maker: WorldMaker,
     known: KnownView,
     holdings: watch::Receiver<Option<Arc<Holdings>>>,
+    host: Option<Arc<HostSockets>>,
     log: AccessLog,
     led: watch::Sender<Led>,
     end: watch::Receiver<Option<Why>>,
@@ -329,7 +333,11 @@ impl Pod {
         let captured = Captured::start(CapturedParts {
             name: Arc::clone(&self.name),
             world,
-            sockets: Arc::new(PodSockets { network: Arc::clone(&self.network), mark: self.mark }),
+            sockets: Arc::new(PodSockets {
+                network: Arc::clone(&self.network),
+                mark: self.mark,
+                host: self.host.clone(),
+            }),
             inbound: listeners.inbound,
             outbound: listeners.outbound,
             log: self.log.clone(),

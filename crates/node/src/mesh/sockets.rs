@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use nullius_mesh::Sockets;
+use nullius_mesh::{Caller, HostSockets, Sockets};
 use nullius_redirect::{Mark, Network};
 use tokio::net::TcpSocket;
 
@@ -10,6 +10,8 @@ use tokio::net::TcpSocket;
 pub(crate) struct PodSockets {
     pub(crate) network: Arc<Network>,
     pub(crate) mark: Mark,
+    /// Those of the host.
+    pub(crate) host: Option<Arc<HostSockets>>,
 }
 
 impl Sockets for PodSockets {
@@ -19,5 +21,9 @@ impl Sockets for PodSockets {
 
     fn connect_in(&self, from: SocketAddr, _: SocketAddr) -> io::Result<TcpSocket> {
         Ok(TcpSocket::from_std_stream(self.network.connect_in(from)?.into()))
+    }
+
+    fn caller(&self, client: SocketAddr, at: SocketAddr) -> Caller {
+        self.host.as_ref().map_or(Caller::Unknown, |host| host.caller(client, at))
     }
 }
