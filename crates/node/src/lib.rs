@@ -8,6 +8,7 @@ mod cni;
 mod csi;
 mod error;
 mod host;
+mod limit;
 mod link;
 mod lock;
 mod memory;

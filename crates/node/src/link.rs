@@ -191,12 +191,9 @@ impl Link {
             let first = stream.message().await?;
             Ok((stream, first))
         };
-        let Ok(begun) = tokio::time::timeout(FIRST, begun).await else {
-            self.way.leave();
-            return Err(LinkError::Silent);
+        let Some((mut stream, mut message)) = self.first(begun, &mut left).await? else {
+            return Ok(());
         };
-        self.way.note(&begun);
-        let (mut stream, mut message) = begun.map_err(LinkError::told)?;
         self.meters.connected.set((), 1);
         while let Some(told) = message {
             self.take(told, &trust)?;
@@ -207,6 +204,30 @@ impl Link {
             };
         }
         Ok(())
+    }
+
+    /// Waits for what a stream says first; nothing where the connection was left meanwhile. Who says nothing in time cannot help.
+    pub(crate) async fn first<T>(
+        &self,
+        begun: impl Future<Output = Result<T, Status>>,
+        left: &mut watch::Receiver<()>,
+    ) -> Result<Option<T>, LinkError> {
+        let begun = tokio::select! {
+            biased;
+            _ = left.changed() => return Ok(None),
+            begun = tokio::time::timeout(FIRST, begun) => begun,
+        };
+        let Ok(begun) = begun else {
+            self.way.leave();
+            return Err(LinkError::Silent);
+        };
+        self.way.note(&begun);
+        begun.map(Some).map_err(LinkError::told)
+    }
+
+    /// Changes when a connection is left: streams on it have to come along.
+    pub(crate) fn left(&self) -> watch::Receiver<()> {
+        self.way.left()
     }
 
     fn take(&self, message: Registrations, trust: &Trust) -> Result<(), LinkError> {

@@ -8,6 +8,7 @@ mod find;
 mod follow;
 mod known;
 mod pods;
+mod said;
 mod sockets;
 mod world;
 

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     NodeError, NodeSettings,
     csi::{Driver, Known},
-    host,
+    host, limit,
     link::Link,
     lock::{Lock, lock},
     memory::Memory,
@@ -37,6 +37,7 @@ pub async fn run_node(
     settings: NodeSettings,
     shutdown: CancellationToken,
 ) -> Result<(), NodeError> {
+    limit::raise();
     let meters = Meters::new();
     let ready = Readiness::default();
     let mut tasks = Tasks { set: JoinSet::new(), stop: CancellationToken::new() };

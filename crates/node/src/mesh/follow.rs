@@ -15,7 +15,7 @@ use nullius_proto::{
 use nullius_workload::{Registered, wait_after};
 use tokio::sync::watch;
 
-use super::known::Known;
+use super::{known::Known, said::Said};
 use crate::{
     link::{Link, LinkError},
     memory::{MemoryError, read_message, write_message},
@@ -23,6 +23,8 @@ use crate::{
 
 /// The file in which it stands.
 const NAME: &str = "mesh";
+/// That of what intentions said before they could not be read any more.
+const SAID: &str = "mesh-said";
 /// The longest one that is read.
 const REMEMBERED_MAX: usize = 512 * 1024 * 1024;
 /// The disk is written to at most so often.
@@ -64,9 +66,21 @@ impl Follower {
                 tracing::warn!(%error, "forget what stood in the mesh before the restart")
             }
         }
+        let said = said(&self.state, &domain).unwrap_or_else(|error| {
+            tracing::warn!(%error, "forget what intentions said that cannot be read any more");
+            Said::default()
+        });
+        let (stand, stands) = watch::channel(None);
         let hear = hear_on(self.link.clone(), tell);
-        let know = know(self.link, self.registered, told.clone(), self.known);
-        let keep = keep(self.state, domain, told);
+        let knowing = Knowing {
+            link: self.link,
+            registered: self.registered,
+            said,
+            stand,
+            known: self.known,
+        };
+        let know = knowing.run(told);
+        let keep = keep(self.state, domain, stands);
         tokio::join!(hear, know, keep);
     }
 
@@ -119,40 +133,83 @@ enum FollowError {
 
 async fn hear(link: &Link, tell: &watch::Sender<Option<Arc<Picture>>>) -> Result<(), FollowError> {
     let request = link.request(WatchMeshRequest { version: VERSION })?;
-    let answer = link.mesh().watch(request).await.map_err(LinkError::told)?;
-    let mut stream = answer.into_inner();
+    let mut left = link.left();
+    let mut client = link.mesh();
+    let begun = async {
+        let mut stream = client.watch(request).await?.into_inner();
+        let first = stream.message().await?;
+        Ok((stream, first))
+    };
+    let Some((mut stream, mut message)) = link.first(begun, &mut left).await? else {
+        return Ok(());
+    };
     let mut picture = Picture::default();
-    while let Some(message) = stream.message().await.map_err(LinkError::told)? {
-        if picture.hear(read_news(message)?)?.is_some() {
+    while let Some(news) = message {
+        if picture.hear(read_news(news)?)?.is_some() {
             tell.send_replace(Some(Arc::new(picture.clone())));
         }
+        message = tokio::select! {
+            message = stream.message() => message.map_err(LinkError::told)?,
+            // Reports go over the next connection, and are of a stream there.
+            _ = left.changed() => return Ok(()),
+        };
     }
     Ok(())
 }
 
+/// What is remembered for a restart: what stands, and what of it counts though it stands so no more.
+#[derive(Debug, Clone)]
+struct Standing {
+    picture: Arc<Picture>,
+    said: Said,
+}
+
 /// Makes what decides of what is told, and says to the agent what is in force.
-async fn know(
+struct Knowing {
     link: Link,
-    mut registered: watch::Receiver<Option<Arc<Registered>>>,
-    mut told: watch::Receiver<Option<Arc<Picture>>>,
+    registered: watch::Receiver<Option<Arc<Registered>>>,
+    said: Said,
+    stand: watch::Sender<Option<Standing>>,
     known: watch::Sender<Option<Arc<Known>>>,
-) {
-    loop {
-        let picture = told.borrow_and_update().clone();
-        let now = registered.borrow_and_update().clone();
-        if let (Some(picture), Some(now)) = (picture, now) {
-            let before = known.borrow().clone();
-            let after = Arc::new(Known::new(picture, &now, before.as_deref()));
-            known.send_replace(Some(Arc::clone(&after)));
-            report(&link, &after).await;
+}
+
+impl Knowing {
+    async fn run(mut self, mut told: watch::Receiver<Option<Arc<Picture>>>) {
+        loop {
+            let picture = told.borrow_and_update().clone();
+            let now = self.registered.borrow_and_update().clone();
+            if let (Some(picture), Some(now)) = (picture, now) {
+                let after = self.know(picture, &now);
+                report(&self.link, &after).await;
+            }
+            let changed = tokio::select! {
+                changed = told.changed() => changed,
+                changed = self.registered.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
         }
-        let changed = tokio::select! {
-            changed = told.changed() => changed,
-            changed = registered.changed() => changed,
-        };
-        if changed.is_err() {
-            return;
-        }
+    }
+
+    fn know(&mut self, picture: Arc<Picture>, registered: &Registered) -> Arc<Known> {
+        let before = self.known.borrow().clone();
+        let before = before.or_else(|| self.said.known(MEMORY, registered).map(Arc::new));
+        let after = Arc::new(Known::new(picture, registered, before.as_deref()));
+        self.known.send_replace(Some(Arc::clone(&after)));
+        self.said.hear(&after);
+        let said = self.said.beside(&after.picture);
+        let picture = Arc::clone(&after.picture);
+        self.stand.send_if_modified(|before| {
+            let is_as_before =
+                |it: &Standing| Arc::ptr_eq(&it.picture, &picture) && it.said == said;
+            let is_new = !before.as_ref().is_some_and(is_as_before);
+            if is_new {
+                *before = Some(Standing { picture, said });
+            }
+            is_new
+        });
+        after
     }
 }
 
@@ -182,16 +239,12 @@ async fn report(link: &Link, known: &Known) {
 const MEMORY: &str = "memory";
 
 /// Remembers what stands, the last of it where it changes faster.
-async fn keep(
-    state: PathBuf,
-    domain: TrustDomain,
-    mut told: watch::Receiver<Option<Arc<Picture>>>,
-) {
-    while told.changed().await.is_ok() {
-        let Some(picture) = told.borrow_and_update().clone() else { continue };
+async fn keep(state: PathBuf, domain: TrustDomain, mut stands: watch::Receiver<Option<Standing>>) {
+    while stands.changed().await.is_ok() {
+        let Some(standing) = stands.borrow_and_update().clone() else { continue };
         let (state, domain) = (state.clone(), domain.clone());
         let written =
-            tokio::task::spawn_blocking(move || remember(&state, &domain, &picture)).await;
+            tokio::task::spawn_blocking(move || remember(&state, &domain, &standing)).await;
         if let Err(error) = written.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             tracing::error!(%error, "fail to remember the mesh for a restart");
         }
@@ -199,8 +252,10 @@ async fn keep(
     }
 }
 
-/// As one message, behind the trust domain that it is of.
-fn remember(state: &Path, domain: &TrustDomain, picture: &Picture) -> std::io::Result<()> {
+fn remember(state: &Path, domain: &TrustDomain, standing: &Standing) -> std::io::Result<()> {
+    let Standing { picture, said } = standing;
+    // First, so that nothing stands on the disk as unreadable without what it said.
+    write(state, domain, SAID, &said.news(MEMORY))?;
     let news = News {
         stream: MEMORY.into(),
         sequence: 1,
@@ -210,14 +265,27 @@ fn remember(state: &Path, domain: &TrustDomain, picture: &Picture) -> std::io::R
         put_intentions: picture.intentions().values().map(|it| (**it).clone()).collect(),
         ..News::default()
     };
+    write(state, domain, NAME, &news)
+}
+
+/// As one message, behind the trust domain that it is of.
+fn write(state: &Path, domain: &TrustDomain, name: &str, news: &News) -> std::io::Result<()> {
     let mut message = domain.as_str().as_bytes().to_vec();
     message.push(b'\n');
-    message.extend(nullius_proto::encode(&write_news(&news)));
-    write_message(state, NAME, &message)
+    message.extend(nullius_proto::encode(&write_news(news)));
+    write_message(state, name, &message)
 }
 
 fn remembered(state: &Path, domain: &TrustDomain) -> Result<Option<Picture>, MemoryError> {
-    let Some(message) = read_message(state, NAME, REMEMBERED_MAX)? else { return Ok(None) };
+    read(state, domain, NAME)
+}
+
+fn said(state: &Path, domain: &TrustDomain) -> Result<Said, MemoryError> {
+    Ok(read(state, domain, SAID)?.as_ref().map(Said::of).unwrap_or_default())
+}
+
+fn read(state: &Path, domain: &TrustDomain, name: &str) -> Result<Option<Picture>, MemoryError> {
+    let Some(message) = read_message(state, name, REMEMBERED_MAX)? else { return Ok(None) };
     let of_domain = |message: &[u8]| {
         let message = message.strip_prefix(domain.as_str().as_bytes())?.strip_prefix(b"\n")?;
         let news = read_news(nullius_proto::decode(message)?).ok()?;
@@ -261,7 +329,8 @@ mod tests {
             ..News::default()
         };
         picture.hear(news).unwrap();
-        remember(folder.path(), &domain, &picture).unwrap();
+        let standing = Standing { picture: Arc::new(picture), said: Said::default() };
+        remember(folder.path(), &domain, &standing).unwrap();
         let again = remembered(folder.path(), &domain).unwrap().unwrap();
         assert_eq!(*again.workloads()["u-1"], pod);
         assert_eq!(again.stream(), MEMORY);

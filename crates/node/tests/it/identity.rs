@@ -222,7 +222,7 @@ async fn who_floods_the_port_of_the_metrics_keeps_no_kubelet_waiting() {
 }
 
 /// Leads the first connection to one agent, and those after it to another: replicas behind one address.
-async fn replicas(first: SocketAddr, others: SocketAddr) -> SocketAddr {
+pub(crate) async fn replicas(first: SocketAddr, others: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

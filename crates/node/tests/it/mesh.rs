@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::{AGENT, Agent, Authority, DOMAIN},
+    identity::replicas,
     node::{Host, serve_agent},
 };
 
@@ -287,6 +288,33 @@ async fn what_the_agent_tells_decides_about_calls_of_pods() {
     .unwrap();
     teller.join().unwrap();
 
+    // An intention that cannot be read any more says what it said, also after a restart.
+    let unreadable = IntentionObject {
+        uid: "i-1".to_owned(),
+        origin: IntentionOrigin::Cluster.into(),
+        generation: 2,
+        json: br#"{"spec":{}}"#.to_vec(),
+    };
+    let unreadable =
+        MeshNews { is_complete: true, put_intentions: vec![unreadable], ..MeshNews::default() };
+    tell(&agent, unreadable.clone());
+    let mut reports = agent.reports.clone();
+    let refused = reports.wait_for(|it| it.as_ref().is_some_and(|it| !it.refused.is_empty()));
+    tokio::time::timeout(LONG, refused).await.unwrap().unwrap();
+    let says = |name: &str, what: &[u8]| {
+        let bytes = fs::read(host.path("state").join(name)).unwrap_or_default();
+        bytes.windows(what.len()).any(|it| it == what)
+    };
+    let begun = Instant::now();
+    while !says("mesh", br#"{"spec":{}}"#) || !says("mesh-said", br#""serviceAccount":"back""#) {
+        assert!(begun.elapsed() < LONG);
+        tokio::time::sleep(SHORT).await;
+    }
+    // To a new stream the agent tells what stands, and not what stood.
+    agent.news.send_modify(|all| {
+        *all = vec![MeshNews { put_workloads: all[0].put_workloads.clone(), ..unreadable }];
+    });
+
     // While no node runs nobody is let through, and the next one goes on.
     node.stop().await;
     let to = SocketAddr::new(places[1].address, PORT);
@@ -313,6 +341,7 @@ async fn what_the_agent_tells_decides_about_calls_of_pods() {
                 workload(FRONT, "front", &places[0], MeshMode::None),
                 workload(BACK, "back", &places[1], MeshMode::None),
             ],
+            gone_intentions: vec!["i-1".to_owned()],
             ..MeshNews::default()
         },
     );
@@ -336,4 +365,26 @@ async fn what_the_agent_tells_decides_about_calls_of_pods() {
     node.stop().await;
     drop((host, places));
     agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_leaves_a_replica_that_says_nothing_of_the_mesh() {
+    let authority = Authority::create();
+    let first = authority.registrations(&[]);
+    // It tells what is registered, and begins a stream on which nothing comes.
+    let silent = serve_agent(&authority, AGENT, first.clone()).await;
+    let well = serve_agent(&authority, AGENT, first).await;
+    tell(&well, MeshNews { is_complete: true, ..MeshNews::default() });
+    let issuer = replicas(silent.address, well.address).await;
+    let host = Host::create(&authority.bundle(), issuer);
+    for folder in ["bin", "net.d"] {
+        fs::create_dir(host.path(folder)).unwrap();
+    }
+    let node = host.start_in_mesh();
+    host.is_ready().await;
+    let mut reports = well.reports.clone();
+    let reported = reports.wait_for(Option::is_some);
+    tokio::time::timeout(LONG, reported).await.unwrap().unwrap();
+    assert!(silent.reports.borrow().is_none());
+    node.stop().await;
 }
