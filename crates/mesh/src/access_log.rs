@@ -58,7 +58,7 @@ pub enum Why {
     RefusedByDestination,
     /// The application does not answer.
     ApplicationUnreachable,
-    /// Too many handshakes at once.
+    /// Too much at once.
     Overloaded,
     /// Requests are decided one by one.
     Requests,
@@ -76,6 +76,10 @@ pub enum Why {
     NoEndpoint,
     /// Another pod has the address of the one that was called.
     OtherPod,
+    /// Somebody of the mesh may be there, and it is not known who.
+    Unclear,
+    /// Who calls from the address of a pod of the mesh does not prove to be it.
+    MustProve,
     /// Somebody called the proxy itself, where nothing was led to it.
     ProxyItself,
     /// The address at which clouds give credentials to whoever asks.
@@ -112,6 +116,8 @@ impl Why {
             Self::NotInMesh => "not-in-mesh",
             Self::NoEndpoint => "no-endpoint",
             Self::OtherPod => "other-pod",
+            Self::Unclear => "unclear",
+            Self::MustProve => "must-prove",
             Self::ProxyItself => "proxy-itself",
             Self::MetadataAddress => "metadata-address",
         }

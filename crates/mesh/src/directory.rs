@@ -4,16 +4,43 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use nullius_model::SpiffeId;
+
+/// How long an address stays that of the pod of the mesh that had it: others still call it there, while the cluster may give it to
+/// somebody outside of the mesh.
+pub const GONE: Duration = Duration::from_secs(300);
 
 /// Services and pods by address. An address has the identity of the pod that has it, and of nothing else: what an EndpointSlice
 /// says gives nobody one.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     services: HashMap<SocketAddr, Arc<ServicePort>>,
-    pods: HashMap<IpAddr, Arc<[SpiffeId]>>,
+    pods: HashMap<IpAddr, Told>,
+}
+
+/// What is told of an address of the mesh.
+#[derive(Debug, Clone)]
+enum Told {
+    /// One pod has it: its ID, in the form in which it is asked for.
+    Pod(Arc<[SpiffeId]>),
+    /// More than one says to have it.
+    Claimed,
+    /// A pod of the mesh had it until a moment ago.
+    Gone { until: Instant },
+}
+
+/// Who is at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who<'a> {
+    /// The pod of the mesh that has this ID.
+    Pod(&'a Arc<[SpiffeId]>),
+    /// Nobody of the mesh.
+    Outside,
+    /// Perhaps somebody of the mesh: it is not known who.
+    Unclear,
 }
 
 /// A port of a Service at one of its addresses.
@@ -39,7 +66,25 @@ impl Directory {
 
     /// A pod of the mesh has an address, in place of the pod that had it.
     pub fn put_pod(&mut self, address: IpAddr, id: SpiffeId) {
-        self.pods.insert(address, [id].into());
+        self.pods.insert(address, Told::Pod([id].into()));
+    }
+
+    /// More than one says to have an address, and one of them is of the mesh: it is not known who is there.
+    pub fn put_claimed(&mut self, address: IpAddr) {
+        self.pods.insert(address, Told::Claimed);
+    }
+
+    /// Keeps addresses that pods of the mesh had in a directory of before, and that nobody of the mesh has now, for [`GONE`].
+    pub fn keep_gone(&mut self, before: &Self, now: Instant) {
+        for (address, told) in &before.pods {
+            let until = match told {
+                Told::Pod(_) | Told::Claimed => now + GONE,
+                Told::Gone { until } => *until,
+            };
+            if until > now {
+                self.pods.entry(*address).or_insert(Told::Gone { until });
+            }
+        }
     }
 
     /// No pod of the mesh has an address any more.
@@ -51,9 +96,27 @@ impl Directory {
         self.services.get(&at)
     }
 
-    /// Whom to expect at an address, in the form in which it is asked for; none where no pod of the mesh is.
+    /// Who is at an address.
+    pub fn who(&self, address: IpAddr, now: Instant) -> Who<'_> {
+        match self.pods.get(&address) {
+            Some(Told::Pod(id)) => Who::Pod(id),
+            Some(Told::Claimed) => Who::Unclear,
+            Some(Told::Gone { until }) if now < *until => Who::Unclear,
+            Some(Told::Gone { .. }) | None => Who::Outside,
+        }
+    }
+
+    /// Whom to expect at an address, in the form in which it is asked for; none where that is not known, or nobody of the mesh.
     pub(crate) fn expected(&self, address: IpAddr) -> Option<&Arc<[SpiffeId]>> {
-        self.pods.get(&address)
+        match self.pods.get(&address)? {
+            Told::Pod(id) => Some(id),
+            Told::Claimed | Told::Gone { .. } => None,
+        }
+    }
+
+    /// Whether a pod of the mesh has an address, or says so: whoever calls from there can prove who it is.
+    pub(crate) fn is_of_mesh(&self, address: IpAddr) -> bool {
+        matches!(self.pods.get(&address), Some(Told::Pod(_) | Told::Claimed))
     }
 }
 
@@ -80,7 +143,49 @@ fn is_elsewhere(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+
     use super::*;
+
+    #[test]
+    fn an_address_of_a_pod_that_is_gone_is_unclear_for_some_minutes_and_then_outside() {
+        let address = |last: u8| IpAddr::from([10, 0, 0, last]);
+        let id = |account: &str| -> SpiffeId {
+            format!("spiffe://dev.example/ns/shop/sa/{account}").parse().unwrap()
+        };
+        let begun = Instant::now();
+        let mut first = Directory::default();
+        first.put_pod(address(1), id("front"));
+        first.put_pod(address(2), id("orders"));
+        first.put_claimed(address(3));
+        assert_eq!(first.who(address(1), begun), Who::Pod(&[id("front")].into()));
+        assert_eq!(first.who(address(3), begun), Who::Unclear);
+        assert_eq!(first.expected(address(3)), None);
+        assert_eq!(first.who(address(4), begun), Who::Outside);
+
+        let mut second = Directory::default();
+        second.put_pod(address(2), id("bank"));
+        second.keep_gone(&first, begun);
+        let of_mesh =
+            |directory: &Directory| [1, 2, 3, 4].map(|it| directory.is_of_mesh(address(it)));
+        assert_eq!(of_mesh(&first), [true, true, true, false]);
+        assert_eq!(of_mesh(&second), [false, true, false, false]);
+        // Another one that is told with an identity is known at once.
+        assert_eq!(second.who(address(2), begun), Who::Pod(&[id("bank")].into()));
+        let (soon, late) = (begun + GONE / 2, begun + GONE);
+        // The time does not begin anew with each news.
+        let mut third = Directory::default();
+        third.keep_gone(&second, soon);
+        for gone in [1, 3] {
+            assert_eq!(second.who(address(gone), begun), Who::Unclear);
+            assert_eq!(third.who(address(gone), soon), Who::Unclear);
+            assert_eq!(third.who(address(gone), late), Who::Outside);
+        }
+        assert_eq!(third.who(address(2), late), Who::Unclear);
+        let mut fourth = Directory::default();
+        fourth.keep_gone(&third, late);
+        assert_eq!(fourth.pods.len(), 1, "what is over is forgotten");
+    }
 
     #[test]
     fn no_service_leads_to_the_pod_itself_or_to_the_machine() {

@@ -30,7 +30,7 @@ use crate::{
     front::Meets,
     judge::{Call, Judgement, Outcome, Refused, Stage},
     live::{Ended, at_most, while_allowed},
-    places::{Place, Places},
+    places::{Limits, Origin, Place, Places},
     reach::reach,
     requests::Requests,
     shared::Shared,
@@ -47,12 +47,20 @@ const PREFACE: Duration = Duration::from_secs(10);
 
 /// The kubelet has asked and was answered within so long: what goes on is no probe.
 const PROBE: Duration = Duration::from_secs(60);
+/// Those who have proven nothing yet. Half of the places are for pods of the mesh, so that strangers keep none of them away.
+const UNPROVEN: Limits = Limits { all: 1_024, each: 256, strangers: 512 };
+/// All that are connected.
+const CONNECTED: Limits = Limits { all: 4_096, each: 2_048, strangers: 3_072 };
+/// Those who ask whether the pod lives: they take no place of anybody else.
+const PROBES: Limits = Limits { all: 256, each: 256, strangers: 256 };
 
 /// A side on which other workloads call this one.
 pub(crate) struct Inbound {
     front: Front,
     shared: Arc<Shared>,
-    places: Arc<Places>,
+    unproven: Arc<Places>,
+    connected: Arc<Places>,
+    probes: Arc<Places>,
     acceptors: Mutex<Acceptors>,
 }
 
@@ -71,6 +79,16 @@ struct Met {
     at: SocketAddr,
 }
 
+/// The places of one who has connected.
+struct Taken {
+    /// Until it is known who it is; none for who need not prove it.
+    unproven: Option<Place>,
+    /// As long as it stays.
+    connected: Place,
+    /// How it goes on; nothing where nothing is known yet.
+    meets: Option<Meets>,
+}
+
 /// A connection whose peer is proven.
 struct Proven {
     peer: Arc<WorkloadPeer>,
@@ -81,7 +99,14 @@ struct Proven {
 
 impl Inbound {
     pub(crate) fn new(front: Front, shared: Arc<Shared>) -> Arc<Self> {
-        Arc::new(Self { front, shared, places: Arc::default(), acceptors: Mutex::default() })
+        Arc::new(Self {
+            front,
+            shared,
+            unproven: Places::new(UNPROVEN),
+            connected: Places::new(CONNECTED),
+            probes: Places::new(PROBES),
+            acceptors: Mutex::default(),
+        })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -92,10 +117,10 @@ impl Inbound {
         &self.shared
     }
 
-    /// Takes a connection; who comes where too many are not yet proven is turned away.
+    /// Takes a connection; who comes where too many are, or too many are not yet proven, is turned away.
     pub(crate) fn accepted(self: &Arc<Self>, tcp: TcpStream, client: SocketAddr) {
-        match self.places.take(client.ip()) {
-            Some(place) => self.shared.spawn(Arc::clone(self).connection(tcp, client, place)),
+        match self.take(&tcp, client) {
+            Some(taken) => self.shared.spawn(Arc::clone(self).connection(tcp, client, taken)),
             None => {
                 reset_on_close(&tcp);
                 self.attempt(client).failed(Why::Overloaded, None);
@@ -103,25 +128,46 @@ impl Inbound {
         }
     }
 
+    /// Places for somebody who has connected.
+    fn take(&self, tcp: &TcpStream, client: SocketAddr) -> Option<Taken> {
+        let address = client.ip();
+        let world = self.shared.world();
+        let from = match (&self.front, &world) {
+            (Front::Pod(_), Some(world)) if world.directory.is_of_mesh(address) => Origin::Mesh,
+            (Front::Pod(_), _) => Origin::Stranger,
+            // It is told of nobody else.
+            (Front::Listener(_), _) => Origin::Mesh,
+        };
+        let met = tcp.local_addr().ok().map(|at| Met { client, at: canonical(at) });
+        let meets = world.zip(met).map(|(world, met)| self.meets(&world, met));
+        if matches!(meets, Some(Meets::Probe | Meets::Nobody)) {
+            let connected = self.probes.take(address, Origin::Stranger)?;
+            return Some(Taken { unproven: None, connected, meets });
+        }
+        let unproven = Some(self.unproven.take(address, from)?);
+        Some(Taken { unproven, connected: self.connected.take(address, from)?, meets })
+    }
+
     fn attempt(&self, client: SocketAddr) -> Attempt {
         Attempt::begin(&self.shared.log, Direction::Inbound, self.front.name(), client)
     }
 
-    async fn connection(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, place: Place) {
+    async fn connection(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, taken: Taken) {
+        let Taken { unproven: place, connected: _connected, meets } = taken;
         prepare(&tcp);
         let mut attempt = self.attempt(client);
         let at = match tcp.local_addr() {
             Ok(at) => canonical(at),
             Err(error) => return attempt.failed(Why::HandshakeFailed, Some(error.to_string())),
         };
-        let Some(world) = self.shared.world() else {
+        let (Some(world), Some(meets)) = (self.shared.world(), meets) else {
             reset_on_close(&tcp);
             attempt.address = Some(at);
             return attempt.denied(Why::STALE);
         };
         attempt.destination = Some(world.tls.id().clone());
         let met = Met { client, at };
-        match self.meets(&world, met) {
+        match meets {
             Meets::Proof => self.handshake(tcp, met, &world, attempt, place).await,
             Meets::Probe => {
                 drop(place);
@@ -176,7 +222,7 @@ impl Inbound {
         met: Met,
         silence: Duration,
         mut attempt: Attempt,
-        place: Place,
+        place: Option<Place>,
     ) {
         let is_ours = |name: &[u8]| name == ALPN_HBONE || name == ALPN_TLS;
         let first = match look(&tcp, silence).await {
@@ -218,7 +264,7 @@ impl Inbound {
         met: Met,
         world: &World,
         mut attempt: Attempt,
-        place: Place,
+        place: Option<Place>,
     ) {
         let acceptor = match self.acceptor(world, met.at) {
             Ok(acceptor) => acceptor,
@@ -570,6 +616,7 @@ impl From<Refused> for Why {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Decided(reason) => Self::Decided(reason),
+            Refused::MustProve => Self::MustProve,
             Refused::NoLongerProven => Self::NoLongerProven,
             Refused::SvidEnded => Self::SvidEnded,
         }

@@ -43,6 +43,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Refused {
     /// Intentions say so.
     Decided(Reason),
+    /// Nobody has proven anything, at the address of a pod of the mesh.
+    MustProve,
     /// The bundle of the caller's trust domain stands behind it no more.
     NoLongerProven,
     /// The caller's SVID has ended, and this is something new.
@@ -68,6 +70,10 @@ impl Call {
     /// Judges it by what decides at this moment.
     pub(crate) fn judge(&self, world: &World, stage: Stage, now: Timestamp) -> Judgement {
         let refused = |why| Judgement { outcome: Outcome::Deny(why), told: None };
+        // Who is denied by its identity does not shed it.
+        if self.peer.is_none() && world.directory.is_of_mesh(self.address) {
+            return refused(Refused::MustProve);
+        }
         if let Some(peer) = &self.peer {
             // An SVID may end while a connection lives; nothing new begins with it.
             if stage == Stage::Begins && now >= peer.not_after {

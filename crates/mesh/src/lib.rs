@@ -45,7 +45,7 @@ pub use config::{
     AccessLogTo, Config, ConfigError, ConfigFault, IdentityFiles, Listener, Port, Ports, Upstream,
     Wire, WorkloadName,
 };
-pub use directory::Directory;
+pub use directory::{Directory, GONE, Who};
 pub use hello::{Beginning, HELLO_MAX};
 pub use host::HostSockets;
 pub use proxy::{Proxy, StartError, Stopped};

@@ -19,7 +19,11 @@ use nullius_tls::{
     tcp::{prepare, reset_on_close},
 };
 use socket2::SockRef;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use crate::{
     Upstream, Wire, World,
@@ -37,8 +41,12 @@ use crate::{
 
 /// How long a destination may take to answer a CONNECT: it reaches its application meanwhile.
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long who is not in the mesh may take to accept: about as long as the application itself would wait.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long who is not in the mesh may take to accept.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections of one workload that are open at once.
+const OPEN: usize = 4_096;
+/// Of those, which have not reached their destination yet: each may take as long as that lets it.
+const DIALLED: usize = 512;
 /// Connectors that are kept; where there are more destinations, they are made again.
 const CONNECTORS: usize = 1_024;
 
@@ -48,6 +56,8 @@ pub(crate) struct Outbound {
     shared: Arc<Shared>,
     connectors: Mutex<Connectors>,
     calls: Arc<Calls>,
+    open: Arc<Semaphore>,
+    dialled: Semaphore,
 }
 
 /// What differs between an upstream that somebody wrote and where a pod's connections are led to.
@@ -75,13 +85,15 @@ enum Opened {
 enum Refused {
     /// The destination said no.
     Denied(Option<String>),
+    /// It is not known who is there.
+    Unclear,
     Failed(DialError),
 }
 
 impl Refused {
     /// Whether it may be another matter with another endpoint of the same Service.
     fn is_of_one_endpoint(&self) -> bool {
-        matches!(self, Self::Failed(_))
+        matches!(self, Self::Unclear | Self::Failed(_))
     }
 
     fn tell(self, attempt: &mut Attempt) {
@@ -90,6 +102,7 @@ impl Refused {
                 attempt.denied(Why::RefusedByDestination);
                 attempt.say(why);
             }
+            Self::Unclear => attempt.denied(Why::Unclear),
             Self::Failed(DialError { why, detail }) => attempt.failed(why, Some(detail)),
         }
     }
@@ -109,7 +122,14 @@ impl From<TlsError> for Refused {
 
 impl Outbound {
     pub(crate) fn new(front: Front, shared: Arc<Shared>) -> Arc<Self> {
-        Arc::new(Self { front, shared, connectors: Mutex::default(), calls: Arc::default() })
+        Arc::new(Self {
+            front,
+            shared,
+            connectors: Mutex::default(),
+            calls: Arc::default(),
+            open: Arc::new(Semaphore::new(OPEN)),
+            dialled: Semaphore::new(DIALLED),
+        })
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -119,15 +139,34 @@ impl Outbound {
         }
     }
 
-    /// Takes a connection of the workload.
+    /// Takes a connection of the workload; where it has too many, it is turned away.
     pub(crate) fn accepted(self: &Arc<Self>, local: TcpStream, client: SocketAddr) {
-        self.shared.spawn(Arc::clone(self).connection(local, client));
+        match Arc::clone(&self.open).try_acquire_owned() {
+            Ok(place) => self.shared.spawn(Arc::clone(self).connection(local, client, place)),
+            Err(_) => {
+                reset_on_close(&local);
+                self.attempt(client).failed(Why::Overloaded, None);
+            }
+        }
     }
 
-    async fn connection(self: Arc<Self>, local: TcpStream, client: SocketAddr) {
+    fn attempt(&self, client: SocketAddr) -> Attempt {
+        Attempt::begin(&self.shared.log, Direction::Outbound, self.name(), client)
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        local: TcpStream,
+        client: SocketAddr,
+        _place: OwnedSemaphorePermit,
+    ) {
         prepare(&local);
-        let log = &self.shared.log;
-        let mut attempt = Attempt::begin(log, Direction::Outbound, self.name(), client);
+        let mut attempt = self.attempt(client);
+        // Many at once wait for each other as long as one would wait for its destination.
+        let Ok(Ok(dialled)) = timeout(PATIENCE, self.dialled.acquire()).await else {
+            reset_on_close(&local);
+            return attempt.failed(Why::Overloaded, None);
+        };
         let mut view = self.shared.view();
         let Some(world) = view.borrow_and_update().clone() else {
             reset_on_close(&local);
@@ -152,7 +191,7 @@ impl Outbound {
                     None => attempt.failed(Why::NoEndpoint, None),
                 };
             };
-            attempt.wire = Some(hop.over.as_str());
+            attempt.wire = hop.over.as_str();
             attempt.address = Some(hop.destination);
             let call = self.calls.begin(hop.destination);
             match self.open(&world, &hop, patience).await {
@@ -164,6 +203,7 @@ impl Outbound {
                 }
             }
         };
+        drop(dialled);
         self.carry(local, attempt, &mut view, &world, &hop, opened).await;
     }
 
@@ -184,6 +224,7 @@ impl Outbound {
     async fn open(&self, world: &World, hop: &Hop, patience: Duration) -> Result<Opened, Refused> {
         let sockets = &*self.shared.sockets;
         match &hop.over {
+            Over::Unclear => Err(Refused::Unclear),
             Over::Plain => {
                 let opened = go_out(sockets, hop.dial, hop.from, patience).await;
                 Ok(Opened::Plain(opened.map_err(DialError::unreachable)?))
@@ -245,7 +286,12 @@ impl Outbound {
                 attempt.allowed(Why::NotInMesh);
                 let ended = {
                     let copy = PlainCopy::new(&mut local, &mut stream, out, into);
-                    while_allowed(copy, view, None, |_| Ok(None)).await
+                    let again = |now: &World| match Over::to(hop.dial.ip(), now) {
+                        Over::Plain => Ok(None),
+                        Over::Mesh(..) => Err(Why::OtherPod),
+                        Over::Unclear => Err(Why::Unclear),
+                    };
+                    while_allowed(copy, view, None, again).await
                 };
                 if ended != Ended::Closed {
                     reset_on_close(&stream);

@@ -1,6 +1,7 @@
-//! Places for those who have connected and not proven yet who they are.
+//! Places for those who connect: to prove who they are, to stay, or to ask whether a pod lives.
 //!
-//! Whoever is slow there, or says nothing, keeps a place for ten seconds; so that one address cannot keep all, it has a share.
+//! Whoever is slow to prove anything, or says nothing, keeps a place for ten seconds. So that one address cannot keep all, it has a
+//! share; and those of whom the cluster says nothing cannot keep more than some together, so that pods of the mesh find a place.
 
 use std::{
     collections::HashMap,
@@ -8,18 +9,34 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Places of one side.
-const ALL: usize = 1_024;
-/// Places that one address has.
-const EACH: usize = 256;
+/// How many places there are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) all: usize,
+    /// Those that one address has.
+    pub(crate) each: usize,
+    /// Those that strangers have together.
+    pub(crate) strangers: usize,
+}
+
+/// Whether the cluster says of an address that a pod of the mesh has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Mesh,
+    Stranger,
+}
 
 /// Places of one side.
-#[derive(Debug, Default)]
-pub(crate) struct Places(Mutex<Taken>);
+#[derive(Debug)]
+pub(crate) struct Places {
+    limits: Limits,
+    taken: Mutex<Taken>,
+}
 
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
+    strangers: usize,
     by: HashMap<IpAddr, usize>,
 }
 
@@ -28,22 +45,31 @@ struct Taken {
 pub(crate) struct Place {
     places: Arc<Places>,
     address: IpAddr,
+    from: Origin,
 }
 
 impl Places {
-    /// A place for an address; none where it has its share, or nobody finds one.
-    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub(crate) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self { limits, taken: Mutex::default() })
+    }
+
+    /// A place for an address; none where it has its share, or nobody like it finds one.
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr, from: Origin) -> Option<Place> {
+        let Limits { all, each, strangers } = self.limits;
         let mut taken = self.lock();
-        if taken.all >= ALL || taken.by.get(&address).is_some_and(|count| *count >= EACH) {
+        let is_full =
+            taken.all >= all || (from == Origin::Stranger && taken.strangers >= strangers);
+        if is_full || taken.by.get(&address).is_some_and(|count| *count >= each) {
             return None;
         }
         taken.all += 1;
+        taken.strangers += usize::from(from == Origin::Stranger);
         *taken.by.entry(address).or_default() += 1;
-        Some(Place { places: Arc::clone(self), address })
+        Some(Place { places: Arc::clone(self), address, from })
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,6 +77,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
         taken.all -= 1;
+        taken.strangers -= usize::from(self.from == Origin::Stranger);
         if let Some(count) = taken.by.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -65,18 +92,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_has_a_share_and_all_have_a_limit() {
-        let places = Arc::new(Places::default());
+    fn one_address_has_a_share_strangers_have_one_and_all_have_a_limit() {
+        let places = Places::new(Limits { all: 100, each: 20, strangers: 50 });
         let address = |last: u8| IpAddr::from([10, 0, 0, last]);
-        let take = |last: u8| (0..2 * ALL).map_while(|_| places.take(address(last))).collect();
-        let mut taken: Vec<Vec<Place>> = (0..6).map(take).collect();
+        let take = |last: u8, from: Origin| -> Vec<Place> {
+            (0..200).map_while(|_| places.take(address(last), from)).collect()
+        };
+        let mut taken: Vec<Vec<Place>> = (0..4).map(|last| take(last, Origin::Stranger)).collect();
+        taken.extend((4..8).map(|last| take(last, Origin::Mesh)));
         let counts: Vec<usize> = taken.iter().map(Vec::len).collect();
-        assert_eq!(counts, [EACH, EACH, EACH, EACH, 0, 0]);
+        assert_eq!(counts, [20, 20, 10, 0, 20, 20, 10, 0]);
         taken.remove(0);
-        let next: Vec<Place> = take(5);
-        assert_eq!(next.len(), EACH);
+        let next = take(9, Origin::Stranger);
+        assert_eq!(next.len(), 20);
         drop((taken, next));
         let left = places.lock();
-        assert!(left.all == 0 && left.by.is_empty());
+        assert!(left.all == 0 && left.strangers == 0 && left.by.is_empty());
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use nullius_model::SpiffeId;
@@ -11,7 +12,7 @@ use nullius_model::SpiffeId;
 use crate::{
     Upstream, Wire, World,
     access_log::{PLAIN, Why},
-    directory::{ServicePort, is_metadata},
+    directory::{ServicePort, Who, is_metadata},
     reach::random,
 };
 
@@ -36,13 +37,29 @@ pub(crate) enum Over {
     Mesh(Wire, Arc<[SpiffeId]>),
     /// Bytes as they are: nobody there is in the mesh.
     Plain,
+    /// Nothing: somebody there may be of the mesh, and it is not known who.
+    Unclear,
 }
 
 impl Over {
-    pub(crate) fn as_str(&self) -> &'static str {
+    /// What is expected at an address by what is known of who has it. What a pod says to itself leaves it for nobody.
+    pub(crate) fn to(address: IpAddr, world: &World) -> Self {
+        if world.here.addresses.contains(&address) {
+            return Self::Plain;
+        }
+        match world.directory.who(address, Instant::now()) {
+            Who::Pod(expected) => Self::Mesh(Wire::Hbone, Arc::clone(expected)),
+            Who::Outside => Self::Plain,
+            Who::Unclear => Self::Unclear,
+        }
+    }
+
+    /// The word of it; none where nothing is sent.
+    pub(crate) fn as_str(&self) -> Option<&'static str> {
         match self {
-            Self::Mesh(wire, _) => wire.as_str(),
-            Self::Plain => PLAIN,
+            Self::Mesh(wire, _) => Some(wire.as_str()),
+            Self::Plain => Some(PLAIN),
+            Self::Unclear => None,
         }
     }
 }
@@ -54,14 +71,9 @@ impl Hop {
         Self { destination, dial, from: source, over }
     }
 
-    /// An address, by what is known of who has it. What a pod says to itself leaves it for nobody.
+    /// An address, by what is known of who has it.
     fn to(address: SocketAddr, world: &World) -> Self {
-        let over = match world.directory.expected(address.ip()) {
-            Some(expected) if !world.here.addresses.contains(&address.ip()) => {
-                Over::Mesh(Wire::Hbone, Arc::clone(expected))
-            }
-            Some(_) | None => Over::Plain,
-        };
+        let over = Over::to(address.ip(), world);
         Self { destination: address, dial: address, from: None, over }
     }
 }

@@ -3,13 +3,14 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use nullius_mesh::Directory;
 use serde_json::{Value as Json, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     task::JoinSet,
 };
 
@@ -264,4 +265,171 @@ async fn hellos_that_never_end_take_a_place_each_and_no_more() {
     let count = |reason: &str| text.lines().filter(|line| line.contains(reason)).count();
     assert!(count("\"overloaded\"") >= 1_100 - 256, "{}", count("\"overloaded\""));
     assert!(count("\"handshake-timeout\"") <= 256);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_where_it_is_not_known_who_has_the_address() {
+    if !can_run() {
+        return;
+    }
+    let node = Node::new();
+    let (front, orders) = (node.pod("front").await, node.pod("orders").await);
+    front.knows(&[&orders]);
+    orders.allow(json!([{ "serviceAccount": "front", "action": "allow" }]));
+    let _orders = echo(&orders.host, PORT).await;
+    let thief = node.host();
+    let stolen = echo(&thief, PORT).await;
+    let to = SocketAddr::from((thief.v4, PORT));
+    let mut plain = front.host.connect(to).await.unwrap();
+    ping(&mut plain, b"hello").await.unwrap();
+    // It says to have the address of a pod of the mesh: what is open in the clear is cut, and nothing new is sent.
+    front.tell(|facts| facts.directory.put_claimed(thief.v4));
+    read_end(&mut plain).await.expect_err("it is cut");
+    front.line(|line| line["cutBecause"] == "unclear").await;
+    is_refused(&front.host, to).await;
+    let line = front.reason("unclear").await;
+    assert_eq!((&line["verdict"], &line["address"]), (&"denied".into(), &to.to_string().into()));
+    assert_eq!(line.get("wire"), None, "{line}");
+    // A pod of the mesh had the address until now.
+    let mut before = Directory::default();
+    before.put_pod(thief.v4, orders.id.clone());
+    let now = Instant::now();
+    front.tell(|facts| {
+        facts.directory.remove_pod(thief.v4);
+        facts.directory.keep_gone(&before, now);
+    });
+    is_refused(&front.host, to).await;
+    // Of a Service the other endpoints are called.
+    let service = SocketAddr::from(([10, 96, 0, 7], 80));
+    let good = SocketAddr::from((orders.host.v4, PORT));
+    let lead = |endpoints: Vec<SocketAddr>| {
+        front.tell(|facts| facts.directory.put_service(service, "shop/orders".into(), endpoints));
+    };
+    lead(vec![to, good]);
+    for _ in 0..8 {
+        let mut stream = front.host.connect(service).await.unwrap();
+        ping(&mut stream, b"hello").await.unwrap();
+    }
+    lead(vec![to]);
+    is_refused(&front.host, service).await;
+    front.line(|line| line["reason"] == "unclear" && line["service"] == "shop/orders").await;
+    assert_eq!(stolen.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_denied_by_its_identity_does_not_shed_it() {
+    if !can_run() {
+        return;
+    }
+    let node = Node::new();
+    let (orders, caller) = (node.pod("orders").await, node.host());
+    let application = echo(&orders.host, PORT).await;
+    orders.allow(json!([
+        { "serviceAccount": "front", "action": "deny" },
+        { "ipBlock": "10.0.0.0/8", "action": "allow" },
+    ]));
+    let to = SocketAddr::from((orders.host.v4, PORT));
+    let mut live = caller.connect(to).await.unwrap();
+    ping(&mut live, b"hello").await.unwrap();
+    let front = node.domain.id("shop", "front");
+    orders.tell(|facts| facts.directory.put_pod(caller.v4, front));
+    read_end(&mut live).await.expect_err("it is cut");
+    orders.line(|line| line["cutBecause"] == "must-prove").await;
+    is_refused(&caller, to).await;
+    let line = orders.reason("must-prove").await;
+    assert_eq!((&line["verdict"], &line["wire"]), (&"denied".into(), &"plain".into()));
+    // Nor where everything is let pass, or two say to have the address.
+    orders.intend(permissive());
+    is_refused(&caller, to).await;
+    orders.tell(|facts| facts.directory.put_claimed(caller.v4));
+    is_refused(&caller, to).await;
+    assert_eq!(application.count(), 1);
+    orders.tell(|facts| facts.directory.remove_pod(caller.v4));
+    let mut stream = caller.connect(to).await.unwrap();
+    ping(&mut stream, b"hello").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_strangers_keep_neither_the_kubelet_nor_pods_of_the_mesh_away() {
+    if !can_run() {
+        return;
+    }
+    let node = Node::new();
+    let (orders, front) = (node.pod("orders").await, node.pod("front").await);
+    front.knows(&[&orders]);
+    orders.knows(&[&front]);
+    orders.allow(json!([{ "serviceAccount": "front", "action": "allow" }]));
+    orders.tell(|facts| facts.here.probe_ports = [8081].into());
+    let (_application, _probed) = (echo(&orders.host, PORT).await, echo(&orders.host, 8081).await);
+    let to = SocketAddr::from((orders.host.v4, PORT));
+    let mut silent = Vec::new();
+    let strangers = [node.host(), node.host(), node.host(), node.host()];
+    for stranger in &strangers {
+        let all = stranger.run(async move {
+            let mut all = Vec::new();
+            for _ in 0..300 {
+                all.push(TcpStream::connect(to).await);
+            }
+            all
+        });
+        silent.push(all.await);
+    }
+    // All places of strangers are taken, whoever comes next of them; others are served at once.
+    let begun = Instant::now();
+    orders.line(|it| is_of(it, &strangers[3]) && it["reason"] == "overloaded").await;
+    let mut probe = node.host.connect((orders.host.v4, 8081)).await.unwrap();
+    ping(&mut probe, b"alive?").await.unwrap();
+    let mut call = front.host.connect(to).await.unwrap();
+    ping(&mut call, b"hello").await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(8), "while the silent ones are there");
+}
+
+fn is_of(line: &Json, host: &Host) -> bool {
+    line["client"].as_str().is_some_and(|client| client.starts_with(&format!("{}:", host.v4)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_calls_without_end_is_turned_away_and_recovers() {
+    if !can_run() {
+        return;
+    }
+    let node = Node::new();
+    let (front, outside) = (node.pod("front").await, node.host());
+    front.tell(|_| {});
+    let application = echo(&outside, PORT).await;
+    let to = SocketAddr::from((outside.v4, PORT));
+    // It listens, and never accepts: once its queue is full, it answers nobody.
+    let full = SocketAddr::from((outside.v4, 9));
+    let _listener = outside
+        .run(async move {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(full).unwrap();
+            socket.listen(1).unwrap()
+        })
+        .await;
+    let flood = front.host.run(async move {
+        let mut all = Vec::new();
+        for _ in 0..1_200 {
+            all.push(TcpStream::connect(full).await);
+        }
+        all
+    });
+    let flood = flood.await;
+    front.reason("overloaded").await;
+    drop(flood);
+    // Each of those had its time, and then there is room again.
+    let served = async {
+        loop {
+            if said_plain(&front.host, to).await.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(4 * PATIENCE, served).await.expect("there is room again");
+    assert!(application.count() >= 1);
+}
+
+async fn said_plain(host: &Host, to: SocketAddr) -> std::io::Result<()> {
+    let mut stream = host.connect(to).await?;
+    ping(&mut stream, b"hello").await
 }

@@ -195,7 +195,7 @@ impl Knowing {
     fn know(&mut self, picture: Arc<Picture>, registered: &Registered) -> Arc<Known> {
         let before = self.known.borrow().clone();
         let before = before.or_else(|| self.said.known(MEMORY, registered).map(Arc::new));
-        let after = Arc::new(Known::new(picture, registered, before.as_deref()));
+        let after = Arc::new(Known::new(picture, registered, before.as_deref(), Instant::now()));
         self.known.send_replace(Some(Arc::clone(&after)));
         self.said.hear(&after);
         let said = self.said.beside(&after.picture);

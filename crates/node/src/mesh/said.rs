@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Instant,
 };
 
 use nullius_mesh::news::{IntentionObject, News, Picture, Uid};
@@ -57,6 +58,7 @@ impl Said {
     pub(crate) fn known(&self, stream: &str, registered: &Registered) -> Option<Known> {
         let mut picture = Picture::default();
         picture.hear(self.news(stream)).ok()??;
-        (!self.0.is_empty()).then(|| Known::new(Arc::new(picture), registered, None))
+        (!self.0.is_empty())
+            .then(|| Known::new(Arc::new(picture), registered, None, Instant::now()))
     }
 }
