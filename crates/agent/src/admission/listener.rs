@@ -47,6 +47,9 @@ const AGE_STOPPING: Duration = Duration::from_secs(1);
 const DRAIN: Duration = Duration::from_secs(12);
 /// A stranger's goodbye takes no longer.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Over HTTP/1.1 only an answer can say that no request may follow: a connection that just ends may end while one is on its way, and
+/// that request would fail. So who is sent away has so long to ask once more, which API servers do that are busy.
+const PARTING: Duration = Duration::from_secs(5);
 
 /// Whoever sends the requests of one connection.
 pub(super) struct Caller(Arc<Place>);
@@ -109,7 +112,7 @@ pub(super) async fn serve(
     drop(listener);
     end.cancel();
     connections.close();
-    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
+    if tokio::time::timeout(PARTING + DRAIN, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "leave connections that do not end");
     }
 }
@@ -213,9 +216,9 @@ impl Connection {
         });
         let limits =
             PublicLimits { idle_timeout: IDLE, streams: MOST_STREAMS, ..PublicLimits::default() };
-        let leave = self.place.leave.clone();
+        let (leave, close) = (self.place.leave.clone(), CancellationToken::new());
         let serving =
-            serve_public_connection(stream, alpn.as_deref(), service, &limits, leave.clone());
+            serve_public_connection(stream, alpn.as_deref(), service, &limits, close.clone());
         let mut serving = std::pin::pin!(serving);
         tokio::select! {
             // Who goes away in the middle has nothing to be told.
@@ -224,6 +227,12 @@ impl Connection {
             () = self.outstay(known_by) => {}
         }
         leave.cancel();
+        // HTTP/2 has a word of its own for it.
+        let is_told_by_answers = alpn.as_deref() != Some(b"h2") && self.place.is_known();
+        if is_told_by_answers && tokio::time::timeout(PARTING, &mut serving).await.is_ok() {
+            return;
+        }
+        close.cancel();
         if tokio::time::timeout(FAREWELL, &mut serving).await.is_err() && self.place.is_known() {
             let _ = tokio::time::timeout(DRAIN - FAREWELL, serving).await;
         }

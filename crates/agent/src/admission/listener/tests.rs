@@ -12,7 +12,7 @@ use nullius_telemetry::Metrics;
 use nullius_tls::{ClientIdentity, HttpVersions, LiveCertificate, WebConnector, WebRoots};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpSocket,
     task::JoinSet,
 };
@@ -98,49 +98,27 @@ impl Hook {
 
     /// Sends a request over HTTP/1.1 as somebody at this address; `None` where the connection ends without an answer.
     async fn post(&self, last: u8, path: &str, body: &str) -> Option<(u16, String)> {
+        let mut stream = self.shake(last).await?;
+        let (head, body) = ask(&mut stream, path, body).await?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body))
+    }
+
+    /// A connection for HTTP/1.1.
+    async fn shake(&self, last: u8) -> Option<impl AsyncRead + AsyncWrite + Unpin + use<>> {
         let tcp = self.dial(last).await.ok()?;
-        let (mut stream, _) = self.connector.connect(tcp, HOST, HttpVersions::Http1).await.ok()?;
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(format!("{head}{body}").as_bytes()).await.ok()?;
-        let mut heard = Vec::new();
-        loop {
-            let text = String::from_utf8_lossy(&heard).into_owned();
-            if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-                if body.len() >= length.and_then(|length| length.parse().ok()).unwrap_or(0) {
-                    let status = head.split(' ').nth(1)?.parse().ok()?;
-                    return Some((status, body.to_owned()));
-                }
-            }
-            if stream.read_buf(&mut heard).await.ok()? == 0 {
-                return None;
-            }
-        }
+        let shaken = self.connector.connect(tcp, HOST, HttpVersions::Http1).await;
+        shaken.ok().map(|(stream, _)| stream)
     }
 
     /// A review as an API server sends it; gives whether it was allowed.
     async fn review(&self, last: u8, labels: Value) -> Option<bool> {
-        let review = json!({
-            "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-            "request": {
-                "uid": "u-1", "operation": "CREATE", "name": "c",
-                "kind": { "group": "", "version": "v1", "kind": "ConfigMap" },
-                "resource": { "group": "", "version": "v1", "resource": "configmaps" },
-                "userInfo": { "username": "ada", "groups": ["dev"] },
-                "object": { "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "c", "labels": labels } },
-            },
-        });
-        let path = format!("/{PATH}/validate-ignore?timeout=5s");
-        let (status, body) = self.post(last, &path, &review.to_string()).await?;
+        let (status, body) = self.post(last, &asked_at(), &review(labels)).await?;
         assert_eq!(status, 200, "{body}");
         serde_json::from_str::<Value>(&body).unwrap()["response"]["allowed"].as_bool()
     }
 
     /// Whether the other end closes a connection that says nothing.
-    async fn ends(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
+    async fn ends(stream: &mut (impl AsyncRead + Unpin)) {
         let mut rest = Vec::new();
         let _ = stream.read_to_end(&mut rest).await;
     }
@@ -155,6 +133,50 @@ impl Hook {
     async fn end(self) {
         self.stop.cancel();
         self.serving.await.unwrap();
+    }
+}
+
+/// Where reviews are asked for.
+fn asked_at() -> String {
+    format!("/{PATH}/validate-ignore?timeout=5s")
+}
+
+/// A review as an API server sends it.
+fn review(labels: Value) -> String {
+    json!({
+        "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+        "request": {
+            "uid": "u-1", "operation": "CREATE", "name": "c",
+            "kind": { "group": "", "version": "v1", "kind": "ConfigMap" },
+            "resource": { "group": "", "version": "v1", "resource": "configmaps" },
+            "userInfo": { "username": "ada", "groups": ["dev"] },
+            "object": { "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "c", "labels": labels } },
+        },
+    })
+    .to_string()
+}
+
+/// Sends a request over a connection; gives head and body of the answer, or nothing where the connection ends before it.
+async fn ask(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    path: &str,
+    body: &str,
+) -> Option<(String, String)> {
+    let length = body.len();
+    let head = format!("POST {path} HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(format!("{head}{body}").as_bytes()).await.ok()?;
+    let mut heard = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&heard).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() >= length.and_then(|length| length.parse().ok()).unwrap_or(0) {
+                return Some((head.to_owned(), body.to_owned()));
+            }
+        }
+        if stream.read_buf(&mut heard).await.ok()? == 0 {
+            return None;
+        }
     }
 }
 
@@ -250,15 +272,12 @@ async fn a_wrong_path_ends_the_connection_and_a_right_one_does_not() {
 #[tokio::test]
 async fn a_replica_that_stops_answers_who_still_comes_and_goes_when_nobody_does() {
     let hook = Hook::listens().await;
-    // One that is there already is sent away, so that it comes again elsewhere.
-    let tcp = hook.dial(2).await.unwrap();
-    let (mut stream, _) = hook.connector.connect(tcp, HOST, HttpVersions::Http1).await.unwrap();
-    let request = format!(
-        "POST /{PATH}/validate-ignore HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 2\r\n\r\n{{}}"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    assert!(stream.read_buf(&mut Vec::new()).await.unwrap() > 0);
+    // One that is there already is sent away with its next answer, so that it comes again elsewhere.
+    let mut stream = hook.shake(2).await.unwrap();
+    let (at, wrong) = (asked_at(), "{}");
+    ask(&mut stream, &at, wrong).await.unwrap();
     hook.stop.cancel();
+    while !ask(&mut stream, &at, wrong).await.expect("an answer").0.contains("connection: close") {}
     Hook::ends(&mut stream).await;
     // Each that comes puts the end off: together they take longer than it waits for one.
     let mut came = Instant::now();
@@ -280,4 +299,29 @@ async fn a_replica_that_stops_is_not_held_up_by_who_comes_without_end() {
     stop.latest = began;
     assert!(!stop.put_off(), "it is too late");
     tokio::time::timeout(QUIET, Stop::over(Some(&stop))).await.expect("it is over already");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_sent_away_over_http1_hears_it_with_an_answer_and_loses_no_request() {
+    let hook = Hook::listens().await;
+    let mut stream = hook.shake(1).await.unwrap();
+    let (head, _) = ask(&mut stream, &asked_at(), &review(json!({}))).await.unwrap();
+    assert!(!head.to_ascii_lowercase().contains("connection: close"), "{head}");
+    hook.stop.cancel();
+    // It is not just ended: a request may be on its way.
+    let ended = tokio::time::timeout(FAREWELL, stream.read_u8()).await;
+    assert!(ended.is_err(), "{ended:?}");
+    // Each request is answered, until an answer says that no other may follow.
+    let (at, review) = (asked_at(), review(json!({})));
+    loop {
+        let asked = tokio::time::timeout(PARTING, ask(&mut stream, &at, &review)).await.unwrap();
+        let (head, body) = asked.expect("an answer");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(body.contains("\"allowed\":false"), "{body}");
+        if head.to_ascii_lowercase().contains("connection: close") {
+            break;
+        }
+    }
+    Hook::ends(&mut stream).await;
+    hook.end().await;
 }
