@@ -12,6 +12,7 @@ mod admission;
 mod alarm;
 mod backoff;
 mod beside;
+mod condition;
 mod control;
 mod error;
 mod health;

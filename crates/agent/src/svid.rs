@@ -23,7 +23,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 mod callers;
-mod condition;
 mod enrolment;
 mod lead;
 mod listener;

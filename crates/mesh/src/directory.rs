@@ -59,11 +59,6 @@ impl Directory {
         self.services.insert(at, Arc::new(ServicePort { name, endpoints }));
     }
 
-    /// No Service has an address and a port any more.
-    pub fn remove_service(&mut self, at: SocketAddr) {
-        self.services.remove(&at);
-    }
-
     /// A pod of the mesh has an address, in place of the pod that had it.
     pub fn put_pod(&mut self, address: IpAddr, id: SpiffeId) {
         self.pods.insert(address, Told::Pod([id].into()));
@@ -212,7 +207,5 @@ mod tests {
         directory.put_service(at, "shop/orders".into(), endpoints.into_iter().map(read).collect());
         let kept = directory.service(at).map(|it| it.endpoints.clone()).unwrap_or_default();
         assert_eq!(kept, [read("10.0.0.5:80"), read("[fd77::5]:80")]);
-        directory.remove_service(at);
-        assert!(directory.service(at).is_none());
     }
 }

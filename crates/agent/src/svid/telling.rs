@@ -11,7 +11,8 @@ use nullius_model::Timestamp;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
-use super::{condition::Condition, service::Issuing};
+use super::service::Issuing;
+use crate::condition::Condition;
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(2);
@@ -81,7 +82,7 @@ fn status_of(news: &ObjectNews, standing: &Result<usize, String>, now: Timestamp
     let status = json!({
         "observedGeneration": news.generation,
         "pods": standing.as_ref().copied().unwrap_or_default(),
-        "conditions": [accepted.write(news, now)],
+        "conditions": [accepted.write(&news.status, news.generation, now)],
     });
     (!news.says(&status)).then_some(status)
 }

@@ -14,6 +14,7 @@ use super::{
     rights::{
         account, cluster_role, cluster_role_binding, group_and_version, part_of, role, role_binding,
     },
+    schema::{Kind, condition_path},
 };
 use crate::names::{ADMISSION, BASELINE, BASELINE_ROLES, SYSTEM_NAMESPACE};
 
@@ -176,36 +177,24 @@ fn never() -> String {
 }
 
 fn definition() -> Value {
-    let (group, version) = group_and_version();
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": { "name": format!("{PLURAL}.{group}"), "labels": part_of() },
-        "spec": {
-            "group": group,
-            "scope": "Cluster",
-            "names": {
-                "kind": "NamespaceBaseline", "listKind": "NamespaceBaselineList",
-                "plural": PLURAL, "singular": "namespacebaseline", "shortNames": ["nsbase"],
-            },
-            "versions": [{
-                "name": version, "served": true, "storage": true,
-                "subresources": { "status": {} },
-                "additionalPrinterColumns": [
-                    { "name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status" },
-                    { "name": "Namespaces", "type": "integer", "jsonPath": ".status.namespaces" },
-                    { "name": "Standing", "type": "integer", "jsonPath": ".status.standing" },
-                    { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
-                ],
-                "schema": { "openAPIV3Schema": {
-                    "type": "object",
-                    "description": "What the namespaces that it chooses get from the moment they are there, and keep.",
-                    "required": ["spec"],
-                    "properties": { "spec": spec(), "status": status() },
-                } },
-            }],
-        },
-    })
+    let columns = json!([
+        { "name": "Ready", "type": "string", "jsonPath": condition_path("Ready") },
+        { "name": "Namespaces", "type": "integer", "jsonPath": ".status.namespaces" },
+        { "name": "Standing", "type": "integer", "jsonPath": ".status.standing" },
+        { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
+    ]);
+    Kind {
+        name: "NamespaceBaseline",
+        plural: PLURAL,
+        scope: "Cluster",
+        short_names: &["nsbase"],
+        categories: &[],
+        about: "What the namespaces that it chooses get from the moment they are there, and keep.",
+        columns,
+        spec: spec(),
+        status: status(),
+    }
+    .definition()
 }
 
 fn spec() -> Value {

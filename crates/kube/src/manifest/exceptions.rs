@@ -5,7 +5,10 @@
 
 use serde_json::{Value, json};
 
-use super::rights::{group_and_version, part_of};
+use super::{
+    rights::{group_and_version, part_of},
+    schema::Kind,
+};
 
 /// How long an exception lasts at most, in the unit of expressions.
 const MOST: &str = "2160h";
@@ -17,35 +20,23 @@ pub(super) fn objects() -> Vec<Value> {
 }
 
 fn definition() -> Value {
-    let (group, version) = group_and_version();
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": { "name": format!("{PLURAL}.{group}"), "labels": part_of() },
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {
-                "kind": "PolicyException", "listKind": "PolicyExceptionList",
-                "plural": PLURAL, "singular": "policyexception", "shortNames": ["polex"],
-            },
-            "versions": [{
-                "name": version, "served": true, "storage": true,
-                "subresources": { "status": {} },
-                "additionalPrinterColumns": [
-                    { "name": "Owner", "type": "string", "jsonPath": ".spec.owner" },
-                    { "name": "Expires", "type": "string", "jsonPath": ".spec.expires" },
-                    { "name": "Reason", "type": "string", "jsonPath": ".spec.reason", "priority": 1 },
-                ],
-                "schema": { "openAPIV3Schema": {
-                    "type": "object",
-                    "description": "Accepts what policies find wrong with some objects: somebody answers for it, with a reason, until an end.",
-                    "required": ["spec"],
-                    "properties": { "spec": spec(), "status": status() },
-                } },
-            }],
-        },
-    })
+    let columns = json!([
+        { "name": "Owner", "type": "string", "jsonPath": ".spec.owner" },
+        { "name": "Expires", "type": "string", "jsonPath": ".spec.expires" },
+        { "name": "Reason", "type": "string", "jsonPath": ".spec.reason", "priority": 1 },
+    ]);
+    Kind {
+        name: "PolicyException",
+        plural: PLURAL,
+        scope: "Namespaced",
+        short_names: &["polex"],
+        categories: &[],
+        about: "Accepts what policies find wrong with some objects: somebody answers for it, with a reason, until an end.",
+        columns,
+        spec: spec(),
+        status: status(),
+    }
+    .definition()
 }
 
 fn spec() -> Value {

@@ -1,16 +1,15 @@
 //! Our kind `Intention` as a cluster knows it, who writes it, and the policy that refuses what a schema cannot.
 //!
 //! Fields that nobody knows are kept by the API server and refused by the policy: dropped in silence they would make an intention say
-//! more than was meant. What only the program knows, such as whether an expression can be read, the status says; until it can be read the
-//! intention counts nowhere.
+//! more than was meant. What only the program knows, such as whether an expression can be read, the status says; a
+//! node then keeps what the intention said when it could read it last.
 
 use serde_json::{Value, json};
 
 use super::{
     guards::binding_of,
-    rights::{group_and_version, part_of},
     schema::{
-        KEEP, condition_path, conditions, fields, for_people, list, nothing_unknown, number,
+        KEEP, Kind, condition_path, conditions, fields, for_people, list, nothing_unknown, number,
         of_ours, said, text, texts, truth, words,
     },
 };
@@ -27,37 +26,25 @@ pub(super) fn objects() -> Vec<Value> {
 }
 
 fn definition() -> Value {
-    let (group, version) = group_and_version();
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": { "name": format!("{PLURAL}.{group}"), "labels": part_of() },
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {
-                "kind": "Intention", "listKind": "IntentionList",
-                "plural": PLURAL, "singular": "intention", "categories": ["nullius"],
-            },
-            "versions": [{
-                "name": version, "served": true, "storage": true,
-                "subresources": { "status": {} },
-                "additionalPrinterColumns": [
-                    { "name": "Destination", "type": "string", "jsonPath": ".spec.destination.serviceAccount" },
-                    { "name": "Accepted", "type": "string", "jsonPath": condition_path("Accepted") },
-                    { "name": "InForce", "type": "string", "jsonPath": condition_path("InForce") },
-                    { "name": "Mode", "type": "string", "jsonPath": ".spec.mode", "priority": 1 },
-                    { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
-                ],
-                "schema": { "openAPIV3Schema": {
-                    "type": "object",
-                    "description": "Who may call a workload, and with what requests; what no intention allows is denied.",
-                    "required": ["spec"],
-                    "properties": { "spec": spec(), "status": status() },
-                } },
-            }],
-        },
-    })
+    let columns = json!([
+        { "name": "Destination", "type": "string", "jsonPath": ".spec.destination.serviceAccount" },
+        { "name": "Accepted", "type": "string", "jsonPath": condition_path("Accepted") },
+        { "name": "InForce", "type": "string", "jsonPath": condition_path("InForce") },
+        { "name": "Mode", "type": "string", "jsonPath": ".spec.mode", "priority": 1 },
+        { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
+    ]);
+    Kind {
+        name: "Intention",
+        plural: PLURAL,
+        scope: "Namespaced",
+        short_names: &[],
+        categories: &["nullius"],
+        about: "Who may call a workload, and with what requests; what no intention allows is denied.",
+        columns,
+        spec: spec(),
+        status: status(),
+    }
+    .definition()
 }
 
 fn ports(about: &str) -> Value {

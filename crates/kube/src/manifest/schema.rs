@@ -1,4 +1,4 @@
-//! Parts of the schemas of our kinds, and what no schema can say of them.
+//! Our kinds as a cluster knows them: parts of their schemas, and what no schema can say of them.
 //!
 //! Fields that nobody knows are kept by the API server and refused by a policy: dropped in silence they would make an object say something
 //! else than was meant.
@@ -7,8 +7,60 @@ use serde_json::{Map, Value, json};
 
 use super::{
     guards::policy,
-    rights::{cluster_role, group_and_version},
+    rights::{cluster_role, group_and_version, part_of},
 };
+
+/// One of our kinds as a cluster knows it.
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    pub(super) plural: &'static str,
+    /// `Namespaced` or `Cluster`.
+    pub(super) scope: &'static str,
+    pub(super) short_names: &'static [&'static str],
+    pub(super) categories: &'static [&'static str],
+    pub(super) about: &'static str,
+    pub(super) columns: Value,
+    pub(super) spec: Value,
+    pub(super) status: Value,
+}
+
+impl Kind {
+    pub(super) fn definition(self) -> Value {
+        let Self { name, plural, scope, short_names, categories, about, columns, spec, status } =
+            self;
+        let (group, version) = group_and_version();
+        let mut names = json!({
+            "kind": name, "listKind": format!("{name}List"),
+            "plural": plural, "singular": name.to_lowercase(),
+        });
+        for (field, all) in [("shortNames", short_names), ("categories", categories)] {
+            if !all.is_empty() {
+                names[field] = all.into();
+            }
+        }
+        json!({
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": { "name": format!("{plural}.{group}"), "labels": part_of() },
+            "spec": {
+                "group": group,
+                "scope": scope,
+                "names": names,
+                "versions": [{
+                    "name": version, "served": true, "storage": true,
+                    "subresources": { "status": {} },
+                    "additionalPrinterColumns": columns,
+                    "schema": { "openAPIV3Schema": {
+                        "type": "object",
+                        "description": about,
+                        "required": ["spec"],
+                        "properties": { "spec": spec, "status": status },
+                    } },
+                }],
+            },
+        })
+    }
+}
 
 /// Keys of the schema in which there is no field.
 pub(super) const KEEP: &str = "x-kubernetes-preserve-unknown-fields";

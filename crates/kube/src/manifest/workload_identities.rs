@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 
 use super::{
     guards::binding_of,
-    rights::{group_and_version, part_of},
     schema::{
-        condition_path, conditions, fields, for_people, list, nothing_unknown, number, of_ours,
-        text, texts, truth,
+        Kind, condition_path, conditions, fields, for_people, list, nothing_unknown, number,
+        of_ours, text, texts, truth,
     },
 };
 
@@ -22,36 +21,24 @@ pub(super) fn objects() -> Vec<Value> {
 }
 
 fn definition() -> Value {
-    let (group, version) = group_and_version();
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": { "name": format!("{PLURAL}.{group}"), "labels": part_of() },
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {
-                "kind": "WorkloadIdentity", "listKind": "WorkloadIdentityList",
-                "plural": PLURAL, "singular": "workloadidentity", "categories": ["nullius"],
-            },
-            "versions": [{
-                "name": version, "served": true, "storage": true,
-                "subresources": { "status": {} },
-                "additionalPrinterColumns": [
-                    { "name": "Path", "type": "string", "jsonPath": ".spec.path" },
-                    { "name": "Accepted", "type": "string", "jsonPath": condition_path("Accepted") },
-                    { "name": "Pods", "type": "integer", "jsonPath": ".status.pods" },
-                    { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
-                ],
-                "schema": { "openAPIV3Schema": {
-                    "type": "object",
-                    "description": "An identity of pods beside their default one, or more about that.",
-                    "required": ["spec"],
-                    "properties": { "spec": spec(), "status": status() },
-                } },
-            }],
-        },
-    })
+    let columns = json!([
+        { "name": "Path", "type": "string", "jsonPath": ".spec.path" },
+        { "name": "Accepted", "type": "string", "jsonPath": condition_path("Accepted") },
+        { "name": "Pods", "type": "integer", "jsonPath": ".status.pods" },
+        { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp" },
+    ]);
+    Kind {
+        name: "WorkloadIdentity",
+        plural: PLURAL,
+        scope: "Namespaced",
+        short_names: &[],
+        categories: &["nullius"],
+        about: "An identity of pods beside their default one, or more about that.",
+        columns,
+        spec: spec(),
+        status: status(),
+    }
+    .definition()
 }
 
 fn spec() -> Value {

@@ -4,6 +4,8 @@ use nullius_kube::{BaselineStore, KubeError};
 use nullius_model::Timestamp;
 use serde_json::{Value, json};
 
+use crate::condition::{Condition, shortened};
+
 /// Troubles that are told at most.
 const MOST: usize = 20;
 /// How long one is at most, in letters.
@@ -30,14 +32,14 @@ impl How {
     }
 
     pub(super) fn unreadable(generation: i64, told: &str) -> Self {
-        Self { unreadable: Some(shortened(told)), ..Self::of(generation) }
+        Self { unreadable: Some(shortened(told, LONGEST)), ..Self::of(generation) }
     }
 
     /// One more namespace that it is for, with what is wrong there.
     pub(super) fn add(&mut self, namespace: &str, troubles: &[String]) {
         self.namespaces += 1;
         self.standing += usize::from(troubles.is_empty());
-        let troubles = troubles.iter().map(|told| (namespace.to_owned(), shortened(told)));
+        let troubles = troubles.iter().map(|told| (namespace.to_owned(), shortened(told, LONGEST)));
         self.troubles.extend(troubles);
     }
 
@@ -67,11 +69,8 @@ impl How {
     fn status(&self, standing: Option<&Value>, now: Timestamp) -> Option<Value> {
         let (reason, message) = self.summary();
         let word = if self.is_ready() { "True" } else { "False" };
-        let before = standing.and_then(|status| status.pointer("/conditions/0"));
-        let since = before
-            .filter(|before| before.get("status").and_then(Value::as_str) == Some(word))
-            .and_then(|before| before.get("lastTransitionTime")?.as_str().map(str::to_owned));
-        let second = now.round(jiff::Unit::Second).unwrap_or(now);
+        let ready = Condition::new("Ready", word, reason, &message);
+        let ready = ready.write(standing.unwrap_or(&Value::Null), self.generation, now);
         let troubles: Vec<Value> = self
             .troubles
             .iter()
@@ -83,11 +82,7 @@ impl How {
             "namespaces": self.namespaces,
             "standing": self.standing,
             "troubles": troubles,
-            "conditions": [{
-                "type": "Ready", "status": word, "reason": reason, "message": message,
-                "observedGeneration": self.generation,
-                "lastTransitionTime": since.unwrap_or_else(|| second.to_string()),
-            }],
+            "conditions": [ready],
         });
         (standing != Some(&status)).then_some(status)
     }
@@ -110,13 +105,6 @@ impl Telling {
             Some(status) => self.store.tell(baseline, &status).await,
             None => Ok(()),
         }
-    }
-}
-
-fn shortened(told: &str) -> String {
-    match told.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", told.get(..end).unwrap_or_default()),
-        None => told.to_owned(),
     }
 }
 

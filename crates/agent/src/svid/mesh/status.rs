@@ -16,7 +16,8 @@ use nullius_model::Timestamp;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
-use super::{super::condition::Condition, Mesh, streams::Here};
+use super::{Mesh, streams::Here};
+use crate::condition::Condition;
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(2);
@@ -242,7 +243,12 @@ fn whole(
         Err(faults) => ("False", "Refused", faults.clone()),
     };
     let is_in_force = match (reading, refusal) {
-        (Err(_), _) => ("False", "Refused", "it counts nowhere until it can be read".to_owned()),
+        (Err(_), _) => (
+            "False",
+            "Refused",
+            "nodes that could read it before keep what it said then; others know nothing of it"
+                .to_owned(),
+        ),
         (Ok(_), _) if nodes == 0 => {
             ("False", "NoWorkloads", "no pod in the mesh is its destination".to_owned())
         }
@@ -256,7 +262,7 @@ fn whole(
         (Ok(_), None) => ("False", "Pending", format!("on {in_force} of {nodes} nodes")),
     };
     let condition = |kind, (status, reason, message): (&'static str, &'static str, String)| {
-        Condition::new(kind, status, reason, &message).write(news, now)
+        Condition::new(kind, status, reason, &message).write(&news.status, news.generation, now)
     };
     let status = json!({
         "observedGeneration": news.generation,
