@@ -11,8 +11,8 @@ use std::{sync::Arc, time::Duration};
 use nullius_proto::{
     VERSION,
     agent_v1::{
-        AdmissionBatch, AdmissionDecision, AdmissionHello, AdmissionReceipt, AdmissionReport,
-        ScanWord, admission_client::AdmissionClient, admission_report::Kind,
+        AdmissionDecision, Report, ReportBatch, ReportHello, ReportReceipt, ScanWord, report::Kind,
+        reporting_client::ReportingClient,
     },
 };
 use nullius_tls::Protocol;
@@ -170,15 +170,15 @@ struct Link {
     /// Of the last batch that was made.
     number: u64,
     /// The batch that is not receipted yet.
-    pending: Option<AdmissionBatch>,
+    pending: Option<ReportBatch>,
     uses_due: Instant,
     stop: CancellationToken,
 }
 
 /// A connection that was greeted.
 struct Talk {
-    to_hub: mpsc::Sender<AdmissionReport>,
-    receipts: Streaming<AdmissionReceipt>,
+    to_hub: mpsc::Sender<Report>,
+    receipts: Streaming<ReportReceipt>,
 }
 
 impl Link {
@@ -268,10 +268,10 @@ impl Link {
         let (address, dialling) = (address.clone(), Arc::clone(&self.hub.dialling));
         let channel = channel(move || dialling(&address));
         let (to_hub, reports) = mpsc::channel(2);
-        let hello = AdmissionHello { version: VERSION, epoch: self.epoch };
+        let hello = ReportHello { version: VERSION, epoch: self.epoch };
         // The channel is new and empty.
-        let _ = to_hub.try_send(AdmissionReport { kind: Some(Kind::Hello(hello)) });
-        let mut client = AdmissionClient::new(channel);
+        let _ = to_hub.try_send(Report { kind: Some(Kind::Hello(hello)) });
+        let mut client = ReportingClient::new(channel);
         let receipts = client.report(ReceiverStream::new(reports)).await?.into_inner();
         tracing::info!("tell the hub what is decided or heard");
         Ok(Talk { to_hub, receipts })
@@ -302,7 +302,7 @@ impl Link {
         }
         if let Some(batch) = batch {
             self.number += 1;
-            self.pending = Some(AdmissionBatch { number: self.number, ..batch });
+            self.pending = Some(ReportBatch { number: self.number, ..batch });
         }
     }
 
@@ -310,7 +310,7 @@ impl Link {
     async fn deliver(&mut self, talk: &mut Talk) -> Result<(), Ended> {
         let Some(batch) = self.pending.clone() else { return Ok(()) };
         let number = batch.number;
-        let report = AdmissionReport { kind: Some(Kind::Batch(batch)) };
+        let report = Report { kind: Some(Kind::Batch(batch)) };
         let told = async {
             talk.to_hub.send(report).await.map_err(|_| Ended::Closed)?;
             match talk.receipts.message().await {
@@ -336,7 +336,7 @@ impl Link {
 }
 
 /// What came of a connection on which nothing was told.
-fn unasked(end: Result<Option<AdmissionReceipt>, Status>) -> Ended {
+fn unasked(end: Result<Option<ReportReceipt>, Status>) -> Ended {
     match end {
         Ok(Some(receipt)) => Ended::OtherBatch(receipt.number),
         Ok(None) => Ended::Closed,
@@ -347,7 +347,7 @@ fn unasked(end: Result<Option<AdmissionReceipt>, Status>) -> Ended {
 #[cfg(test)]
 impl Waiting {
     /// What would be told next, with all uses.
-    pub(crate) fn next(&self) -> Option<AdmissionBatch> {
+    pub(crate) fn next(&self) -> Option<ReportBatch> {
         self.spool.take(spool::Uses::Told)
     }
 }

@@ -1,8 +1,8 @@
 //! Protobuf: the versioned seam between hub and agents, what workloads, Envoy and the kubelet ask a node, all generated from
 //! `proto/`, and Kubernetes' own form of the few objects that the hub reads itself.
 
-pub mod admission;
 pub mod kubernetes;
+pub mod report;
 
 /// `Debug` of messages in which secrets stand: their name alone.
 macro_rules! opaque {

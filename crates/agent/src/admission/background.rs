@@ -16,11 +16,11 @@ use nullius_admission::background::{Background, Found, Measures, Standards, Told
 use nullius_kube::{Inventory, KubeError, ObjectNews, ObjectPage, ServedKind};
 use nullius_model::{FoundObject, FoundPart, Timestamp};
 use nullius_proto::{
-    admission::STANDING,
     agent_v1::{
         FoundByScan, ObjectFindings, ObjectKey, ObjectPart, ScanDone, ScanId, ScanStanding,
         ScanWord, scan_word::Kind,
     },
+    report::STANDING,
 };
 use serde_json::Value;
 use tokio::{

@@ -10,11 +10,11 @@ use std::{
 };
 
 use nullius_proto::{
-    admission::{
+    agent_v1::{AdmissionDecision, AdmissionUse, ReportBatch, ScanWord, ServerWord, scan_word},
+    encoded_len,
+    report::{
         DECISIONS, FINDINGS_OF_OBJECT, SCAN_WORDS, SERVER_MARKS, SERVER_WORDS, STANDING, USES,
     },
-    agent_v1::{AdmissionBatch, AdmissionDecision, AdmissionUse, ScanWord, ServerWord, scan_word},
-    encoded_len,
 };
 use tokio::sync::Notify;
 
@@ -308,9 +308,9 @@ impl Spool {
     }
 
     /// A batch of what waits, without a number; none where nothing does.
-    pub(super) fn take(&self, uses: Uses) -> Option<AdmissionBatch> {
+    pub(super) fn take(&self, uses: Uses) -> Option<ReportBatch> {
         let mut state = self.lock();
-        let mut batch = AdmissionBatch::default();
+        let mut batch = ReportBatch::default();
         let mut bytes = 0;
         while batch.decisions.len() < DECISIONS
             && bytes < BATCH_BYTES
@@ -337,7 +337,7 @@ impl Spool {
         }
         batch.lost_decisions = std::mem::take(&mut state.lost_decisions);
         batch.lost_uses = std::mem::take(&mut state.lost_uses);
-        (batch != AdmissionBatch::default()).then_some(batch)
+        (batch != ReportBatch::default()).then_some(batch)
     }
 
     /// Whether uses wait that found no place in the last batch.
@@ -347,7 +347,7 @@ impl Spool {
     }
 
     /// Counts a batch that the hub will never take.
-    pub(super) fn lose(&self, batch: &AdmissionBatch) {
+    pub(super) fn lose(&self, batch: &ReportBatch) {
         let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
         let mut state = self.lock();
         state.lost_decisions += batch.lost_decisions + count(batch.decisions.len());
@@ -383,7 +383,7 @@ impl ServerState {
         self.uses.different > KEPT_SERVER_USES / 2 || self.uses.marks > SERVER_MARKS / 2
     }
 
-    fn take_words(&mut self, batch: &mut AdmissionBatch, bytes: &mut usize) {
+    fn take_words(&mut self, batch: &mut ReportBatch, bytes: &mut usize) {
         while batch.server_words.len() < SERVER_WORDS
             && *bytes < BATCH_BYTES
             && let Some(word) = self.words.pop_front()

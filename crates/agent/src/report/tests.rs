@@ -4,7 +4,7 @@ use std::{io, pin::Pin, sync::Mutex};
 use futures::Stream;
 use nullius_proto::agent_v1::{
     AdmissionUse,
-    admission_server::{Admission, AdmissionServer},
+    reporting_server::{Reporting, ReportingServer},
 };
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tonic::{Request, Response};
@@ -14,7 +14,7 @@ use super::*;
 /// A hub that receipts a batch for each permit it was given.
 #[derive(Clone)]
 struct Hub {
-    batches: Arc<Mutex<Vec<AdmissionBatch>>>,
+    batches: Arc<Mutex<Vec<ReportBatch>>>,
     came: mpsc::UnboundedSender<()>,
     permits: Arc<Semaphore>,
     dials: mpsc::UnboundedSender<()>,
@@ -28,15 +28,15 @@ struct Ears {
     dials: mpsc::UnboundedReceiver<()>,
 }
 
-type Receipts = Pin<Box<dyn Stream<Item = Result<AdmissionReceipt, Status>> + Send>>;
+type Receipts = Pin<Box<dyn Stream<Item = Result<ReportReceipt, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl Admission for Hub {
+impl Reporting for Hub {
     type ReportStream = Receipts;
 
     async fn report(
         &self,
-        request: Request<Streaming<AdmissionReport>>,
+        request: Request<Streaming<Report>>,
     ) -> Result<Response<Receipts>, Status> {
         let mut reports = request.into_inner();
         let (receipts, outgoing) = mpsc::channel(1);
@@ -48,7 +48,7 @@ impl Admission for Hub {
                 hub.batches.lock().unwrap().push(batch);
                 hub.came.send(()).unwrap();
                 hub.permits.acquire().await.unwrap().forget();
-                if receipts.send(Ok(AdmissionReceipt { number })).await.is_err() {
+                if receipts.send(Ok(ReportReceipt { number })).await.is_err() {
                     break;
                 }
             }
@@ -83,7 +83,7 @@ impl Hub {
                 let (here, there) = tokio::io::duplex(1 << 16);
                 let incoming = tokio_stream::once(Ok::<_, io::Error>(there));
                 let server = tonic::transport::Server::builder()
-                    .add_service(AdmissionServer::new(hub))
+                    .add_service(ReportingServer::new(hub))
                     .serve_with_incoming(incoming);
                 tokio::spawn(server);
                 Ok(Box::new(here) as BoxIo)

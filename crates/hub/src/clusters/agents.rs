@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use super::{
-    admission, authority,
+    authority,
     control::{agent_event, service_for},
+    reports,
 };
 use crate::Hub;
 
@@ -171,8 +172,8 @@ async fn control(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {
 }
 
 async fn admission(hub: &Arc<Hub>, stream: impl Io, id: &InfraId) {
-    let Some(service) = admission::service_for(hub, id) else {
-        tracing::warn!(agent = %id, "refuse admission reports of an agent that is no admission");
+    let Some(service) = reports::service_for(hub, id, Protocol::Admission) else {
+        tracing::warn!(agent = %id, "refuse reports of an agent that is no admission and no control");
         return;
     };
     serve(stream, id, Routes::new(service)).await;
@@ -183,7 +184,12 @@ async fn authority(hub: &Arc<Hub>, stream: impl Io, id: &InfraId, uid: Option<St
         tracing::warn!(agent = %id, "refuse to certify an authority of an agent that keeps none");
         return;
     };
-    serve(stream, id, Routes::new(service)).await;
+    let routes = Routes::new(service);
+    let routes = match reports::service_for(hub, id, Protocol::Identity) {
+        Some(reports) => routes.add_service(reports),
+        None => routes,
+    };
+    serve(stream, id, routes).await;
 }
 
 /// Serves a gRPC service on a proven connection to its end.

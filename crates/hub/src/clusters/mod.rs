@@ -9,7 +9,6 @@
 //! * [`agents`]: a connection of an agent, by its protocol.
 //! * [`live`]: long requests that run, judged again when something changes.
 
-mod admission;
 pub(crate) mod agents;
 mod authority;
 mod commands;
@@ -20,6 +19,7 @@ pub(crate) mod kube;
 mod live;
 mod plans;
 mod provision;
+mod reports;
 mod reviews;
 mod seen;
 mod status;
@@ -49,8 +49,8 @@ pub struct Clusters {
     plans: Plans,
     live: LiveRequests,
     seen: Mutex<seen::Seen>,
-    pace: admission::Pace,
-    counted: admission::Counted,
+    pace: reports::Pace,
+    counted: reports::Counted,
     connections: agents::Connections,
     asking: authority::Asking,
     turns: Mutex<HashMap<ClusterName, Arc<RwLock<()>>>>,
@@ -65,8 +65,8 @@ impl Clusters {
             plans: Plans::default(),
             live: LiveRequests::default(),
             seen: Mutex::default(),
-            pace: admission::Pace::default(),
-            counted: admission::Counted::default(),
+            pace: reports::Pace::default(),
+            counted: reports::Counted::default(),
             connections: agents::Connections::default(),
             asking: authority::Asking::default(),
             turns: Mutex::default(),

@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use nullius_audit::api_server::LIST_BYTES;
 use nullius_model::{Timestamp, Ttl};
 use nullius_pki::{CallerCertificate, ServingAuthority};
-use nullius_proto::agent_v1::{AdmissionBatch, ServerWeight};
+use nullius_proto::agent_v1::{ReportBatch, ServerWeight};
 use nullius_telemetry::Metrics;
 use nullius_tls::{
     ClientIdentity, HttpVersions, LiveCertificate, WebConnector, WebRoots, WebhookAcceptor,
@@ -95,7 +95,7 @@ impl Webhook {
     }
 
     /// All that would be told now.
-    fn told(&self) -> Vec<AdmissionBatch> {
+    fn told(&self) -> Vec<ReportBatch> {
         std::iter::from_fn(|| self.waiting.next()).collect()
     }
 
@@ -281,7 +281,7 @@ async fn two_replicas_mark_the_same_request_alike_and_no_two_requests() {
     assert_eq!(uses().map(|used| used.count).sum::<u64>(), 50_000);
     assert_eq!(
         uses().map(|used| used.marks.len()).sum::<usize>(),
-        nullius_proto::admission::SERVER_MARKS
+        nullius_proto::report::SERVER_MARKS
     );
 }
 
@@ -353,7 +353,7 @@ async fn a_flood_is_turned_away_and_one_account_does_not_crowd_out_the_others() 
     let words: Vec<_> = told.iter().flat_map(|batch| &batch.server_words).collect();
     let of = |name: &str| words.iter().filter(|word| word.username == name).count();
     assert_eq!((of("loud"), of("a"), of("b"), of("c")), (5_000, 5_000, 5_000, 5_000));
-    let sum = |of: fn(&AdmissionBatch) -> u64| told.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&ReportBatch) -> u64| told.iter().map(of).sum::<u64>();
     assert_eq!(
         (sum(|batch| batch.lost_server_words), sum(|batch| batch.turned_away_lists)),
         (5_000, 1)

@@ -7,10 +7,10 @@ use hyper_util::rt::TokioIo;
 use nullius_model::{FindingState, Plane, Principal};
 use nullius_pki::{IssuedCertificate, PrivateKey};
 use nullius_proto::agent_v1::{
-    AdmissionDecision, AdmissionEffect, AdmissionHello, AdmissionRemark, AdmissionUse, AgentRole,
+    AdmissionDecision, AdmissionEffect, AdmissionRemark, AdmissionUse, AgentRole,
     AgentShape as Shape, EnrolRequest, FoundByScan, JoinRequest, ObjectFindings, ObjectKey,
-    ObjectPart, ScanDone, ScanId, ScanWord, admission_client::AdmissionClient,
-    control_client::ControlClient, scan_word,
+    ObjectPart, ReportHello, ScanDone, ScanId, ScanWord, control_client::ControlClient,
+    reporting_client::ReportingClient, scan_word,
 };
 use nullius_store::{FindingFilter, NewSession, UseFilter};
 use nullius_tls::{InfraRoots, LiveCertificate, PartConnector, PeerRule, Protocol};
@@ -22,6 +22,7 @@ use crate::clusters::tests::lab::{Issuer, Lab};
 const CONTROL: &str = "nullius-system/nullius-provisioner";
 const ADMISSION: &str = "nullius-system/nullius-admission";
 const PROXY: &str = "nullius-system/nullius-agent-proxy";
+const IDENTITY: &str = "nullius-system/nullius-identity";
 
 /// A cluster that has joined, with the keys of its ServiceAccounts.
 struct Joined {
@@ -37,8 +38,8 @@ struct TestAgent {
 
 /// One connection that reports.
 struct Reporter {
-    to_hub: mpsc::Sender<AdmissionReport>,
-    receipts: Streaming<AdmissionReceipt>,
+    to_hub: mpsc::Sender<Report>,
+    receipts: Streaming<ReportReceipt>,
 }
 
 impl Joined {
@@ -102,12 +103,21 @@ impl Joined {
     }
 
     async fn report(&self, agent: &TestAgent, epoch: u64) -> Result<Reporter, Status> {
-        let channel = self.channel(agent, Protocol::Admission).await;
+        self.report_by(agent, epoch, Protocol::Admission).await
+    }
+
+    async fn report_by(
+        &self,
+        agent: &TestAgent,
+        epoch: u64,
+        protocol: Protocol,
+    ) -> Result<Reporter, Status> {
+        let channel = self.channel(agent, protocol).await;
         let channel = channel.map_err(|error| Status::unavailable(error.to_string()))?;
         let (to_hub, reports) = mpsc::channel(8);
-        let hello = AdmissionHello { version: VERSION, epoch };
-        to_hub.send(AdmissionReport { kind: Some(Kind::Hello(hello)) }).await.unwrap();
-        let mut client = AdmissionClient::new(channel);
+        let hello = ReportHello { version: VERSION, epoch };
+        to_hub.send(Report { kind: Some(Kind::Hello(hello)) }).await.unwrap();
+        let mut client = ReportingClient::new(channel);
         let receipts = client.report(ReceiverStream::new(reports)).await?.into_inner();
         Ok(Reporter { to_hub, receipts })
     }
@@ -126,9 +136,9 @@ impl Joined {
 }
 
 impl Reporter {
-    async fn tell(&mut self, batch: AdmissionBatch) -> Result<u64, Status> {
+    async fn tell(&mut self, batch: ReportBatch) -> Result<u64, Status> {
         // Whether the hub still listens is told by what it answers.
-        let _ = self.to_hub.send(AdmissionReport { kind: Some(Kind::Batch(batch)) }).await;
+        let _ = self.to_hub.send(Report { kind: Some(Kind::Batch(batch)) }).await;
         let answer = tokio::time::timeout(Duration::from_secs(120), self.receipts.message());
         match answer.await.unwrap()? {
             Some(receipt) => Ok(receipt.number),
@@ -212,7 +222,7 @@ async fn a_decision_reaches_the_audit_with_policy_and_reason_and_uses_are_counte
     let agent = joined.admission().await;
     let mut reporter = joined.report(&agent, 1).await.unwrap();
     let account = "system:serviceaccount:shop:deployer";
-    let batch = AdmissionBatch {
+    let batch = ReportBatch {
         number: 1,
         decisions: vec![denial(account)],
         uses: vec![a_use(account, 3)],
@@ -256,7 +266,7 @@ async fn a_decision_reaches_the_audit_with_policy_and_reason_and_uses_are_counte
 async fn a_batch_that_comes_again_is_receipted_and_counted_once() {
     let joined = Joined::start().await;
     let agent = joined.admission().await;
-    let batch = |number| AdmissionBatch {
+    let batch = |number| ReportBatch {
         number,
         decisions: vec![denial("ada")],
         uses: vec![a_use("ada", 1)],
@@ -282,8 +292,8 @@ async fn what_was_lost_stands_in_the_audit() {
     let joined = Joined::start().await;
     let agent = joined.admission().await;
     let mut reporter = joined.report(&agent, 1).await.unwrap();
-    reporter.tell(AdmissionBatch { number: 1, ..Default::default() }).await.unwrap();
-    let batch = AdmissionBatch { number: 4, lost_decisions: 9, ..Default::default() };
+    reporter.tell(ReportBatch { number: 1, ..Default::default() }).await.unwrap();
+    let batch = ReportBatch { number: 4, lost_decisions: 9, ..Default::default() };
     reporter.tell(batch).await.unwrap();
     let events = joined.events(AuditKind::Admission).await;
     let [event] = events.as_slice() else { panic!("{events:?}") };
@@ -313,7 +323,7 @@ async fn a_session_is_joined_to_its_person_only_in_a_cluster_where_it_has_someth
     let agent = joined.admission().await;
     let mut reporter = joined.report(&agent, 1).await.unwrap();
     let account = |id| format!("{}session-{id}", "system:serviceaccount:nullius-sessions:");
-    let batch = AdmissionBatch {
+    let batch = ReportBatch {
         number: 1,
         decisions: vec![denial(&account(&known)), denial(&account(&elsewhere))],
         ..Default::default()
@@ -367,26 +377,22 @@ async fn more_than_a_batch_may_hold_is_refused_and_raises_an_alarm() {
     let joined = Joined::start().await;
     let agent = joined.admission().await;
     let too_many = [
-        AdmissionBatch { decisions: vec![denial("ada"); DECISIONS + 1], ..Default::default() },
-        AdmissionBatch { uses: vec![a_use("ada", 1); USES + 1], ..Default::default() },
-        AdmissionBatch { scan: vec![ScanWord::default()], ..Default::default() },
-        AdmissionBatch {
-            scan: vec![found(
-                1,
-                "web",
-                &vec!["c"; nullius_proto::admission::FINDINGS_OF_OBJECT + 1],
-            )],
+        ReportBatch { decisions: vec![denial("ada"); DECISIONS + 1], ..Default::default() },
+        ReportBatch { uses: vec![a_use("ada", 1); USES + 1], ..Default::default() },
+        ReportBatch { scan: vec![ScanWord::default()], ..Default::default() },
+        ReportBatch {
+            scan: vec![found(1, "web", &vec!["c"; nullius_proto::report::FINDINGS_OF_OBJECT + 1])],
             ..Default::default()
         },
     ];
     for (epoch, batch) in (1..).zip(too_many) {
         let mut reporter = joined.report(&agent, epoch).await.unwrap();
-        let refused = reporter.tell(AdmissionBatch { number: 1, ..batch }).await.unwrap_err();
+        let refused = reporter.tell(ReportBatch { number: 1, ..batch }).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidArgument);
     }
     let mut reporter = joined.report(&agent, 9).await.unwrap();
     let huge = AdmissionDecision { sentence: "x".repeat(REPORT_BYTES), ..denial("ada") };
-    let batch = AdmissionBatch { number: 1, decisions: vec![huge], ..Default::default() };
+    let batch = ReportBatch { number: 1, decisions: vec![huge], ..Default::default() };
     assert!(reporter.tell(batch).await.is_err());
     assert!(joined.events(AuditKind::Admission).await.is_empty());
     assert!(!joined.events(AuditKind::Alarm).await.is_empty());
@@ -400,7 +406,7 @@ async fn findings_open_stand_and_are_resolved_as_scans_see_them() {
     let mut number = 0;
     let mut scan = async |words: Vec<ScanWord>| {
         number += 1;
-        let batch = AdmissionBatch { number, scan: words, ..Default::default() };
+        let batch = ReportBatch { number, scan: words, ..Default::default() };
         reporter.tell(batch).await.unwrap();
     };
     let done =
@@ -420,4 +426,36 @@ async fn findings_open_stand_and_are_resolved_as_scans_see_them() {
     // A leader of before tells too late.
     scan(vec![found(1, "late", &["a"]), done(1)]).await;
     assert_eq!(joined.findings(FindingState::Open).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_the_mesh_decides_is_heard_of_the_agent_of_identities_alone() {
+    let joined = Joined::start().await;
+    let agent = joined.enrol(AgentRole::Identity, IDENTITY).await;
+    let denials = ReportBatch {
+        number: 1,
+        mesh_denials: vec![nullius_proto::agent_v1::MeshDenial::default()],
+        ..Default::default()
+    };
+    let mut reporter = joined.report_by(&agent, 1, Protocol::Identity).await.unwrap();
+    assert_eq!(reporter.tell(denials.clone()).await.unwrap(), 1);
+    let lost = ReportBatch {
+        number: 2,
+        lost_mesh_flows: 7,
+        disbelieved_nodes: [("worker-1".to_owned(), 3)].into(),
+        ..Default::default()
+    };
+    assert_eq!(reporter.tell(lost).await.unwrap(), 2);
+    let alarms = joined.events(AuditKind::Alarm).await;
+    let [event] = alarms.as_slice() else { panic!("{alarms:?}") };
+    assert_eq!(event.facts["lost-mesh-flows"], "7");
+    assert_eq!(event.facts["disbelieved-mesh-words"], "3");
+    let decisions = ReportBatch { number: 3, decisions: vec![denial("ada")], ..Default::default() };
+    assert_eq!(reporter.tell(decisions).await.unwrap_err().code(), Code::InvalidArgument);
+
+    assert!(joined.report_by(&agent, 2, Protocol::Admission).await.is_err());
+    let other = joined.admission().await;
+    assert!(joined.report_by(&other, 1, Protocol::Identity).await.is_err());
+    let mut reporter = joined.report(&other, 1).await.unwrap();
+    assert_eq!(reporter.tell(denials).await.unwrap_err().code(), Code::InvalidArgument);
 }

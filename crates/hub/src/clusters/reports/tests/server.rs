@@ -69,8 +69,8 @@ fn denied(username: &str, audit_id: &str) -> ServerWord {
     }
 }
 
-fn batch(number: u64, words: Vec<ServerWord>) -> AdmissionBatch {
-    AdmissionBatch { number, server_words: words, ..Default::default() }
+fn batch(number: u64, words: Vec<ServerWord>) -> ReportBatch {
+    ReportBatch { number, server_words: words, ..Default::default() }
 }
 
 fn fact<'a>(event: &'a AuditEvent, name: &str) -> &'a str {
@@ -104,7 +104,7 @@ async fn a_denial_of_the_api_server_reaches_the_audit_and_uses_are_counted_exact
         permission: format!("{:032x}", 5),
         ..a_use(DEPLOYER, 7)
     };
-    let told = AdmissionBatch {
+    let told = ReportBatch {
         server_uses: vec![of("pods", "shop"), of("/metrics", "")],
         ..batch(1, vec![denied(DEPLOYER, "a-1"), by_rbac, noted])
     };
@@ -178,10 +178,8 @@ async fn a_request_that_two_replicas_tell_is_counted_once() {
         marks: marks.to_vec(),
         ..a_use(DEPLOYER, marks.len() as u64)
     };
-    let told = |number, marks| AdmissionBatch {
-        server_uses: vec![of(marks)],
-        ..batch(number, Vec::new())
-    };
+    let told =
+        |number, marks| ReportBatch { server_uses: vec![of(marks)], ..batch(number, Vec::new()) };
     let mut reporter = joined.report(&first, 1).await.unwrap();
     for _ in 0..2 {
         reporter.tell(told(1, &[1, 2, 3])).await.unwrap();
@@ -252,7 +250,7 @@ async fn each_agent_tells_its_own_words_alone_and_what_was_lost_is_told() {
     let joined = Joined::start().await;
     let (control, admission) = (joined.control().await, joined.admission().await);
     let of_policies =
-        AdmissionBatch { number: 1, decisions: vec![denial("ada")], ..Default::default() };
+        ReportBatch { number: 1, decisions: vec![denial("ada")], ..Default::default() };
     let of_server = batch(1, vec![denied(DEPLOYER, "a-1")]);
     for (agent, batch) in [(&control, of_policies), (&admission, of_server)] {
         let mut reporter = joined.report(agent, 1).await.unwrap();
@@ -265,7 +263,7 @@ async fn each_agent_tells_its_own_words_alone_and_what_was_lost_is_told() {
     let too_many = batch(1, vec![denied(DEPLOYER, "a-1"); SERVER_WORDS + 1]);
     assert_eq!(reporter.tell(too_many).await.unwrap_err().code(), Code::InvalidArgument);
     let mut reporter = joined.report(&control, 3).await.unwrap();
-    let lost = AdmissionBatch {
+    let lost = ReportBatch {
         turned_away_lists: 2,
         unreadable_events: 3,
         unreadable_lists: 4,

@@ -1,5 +1,5 @@
 //! What agents tell of their cluster: `agent admission` its decisions, merged uses and what its background scan finds, `agent control`
-//! what the API server tells it.
+//! what the API server tells it, `agent identity` what the mesh decides.
 //!
 //! The cluster is the certificate's, never a message's. A batch is receipted once all of it is durable, in one
 //! transaction with its number, so that one that comes again is counted once. Whoever tells too fast waits for its
@@ -18,14 +18,18 @@ use futures::Stream;
 use nullius_model::{AuditKind, AuditOutcome, ClusterName, InfraId, InstanceId};
 use nullius_proto::{
     VERSION,
-    admission::{DECISIONS, REPORT_BYTES, SCAN_WORDS, SERVER_MARKS, SERVER_WORDS, USES},
     agent_v1::{
-        AdmissionBatch, AdmissionReceipt, AdmissionReport,
-        admission_report::Kind,
-        admission_server::{Admission, AdmissionServer},
+        Report, ReportBatch, ReportReceipt,
+        report::Kind,
+        reporting_server::{Reporting, ReportingServer},
+    },
+    report::{
+        DECISIONS, DISBELIEVED_NODES, MESH_DENIALS, MESH_FLOWS, REPORT_BYTES, SCAN_WORDS,
+        SERVER_MARKS, SERVER_WORDS, USES,
     },
 };
 use nullius_store::{BatchTurn, StoreError};
+use nullius_tls::Protocol;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -41,9 +45,9 @@ const RECEIPTS: usize = 8;
 /// The first word of a connection comes at once.
 const HELLO: Duration = Duration::from_secs(10);
 
-/// The admission service for one connection, whose peer the TLS handshake has proven.
+/// The service for one connection, whose peer the TLS handshake has proven.
 #[derive(Clone)]
-pub(super) struct AdmissionService {
+pub(super) struct ReportingService {
     pub(super) hub: Arc<Hub>,
     pub(super) cluster: ClusterName,
     pub(super) instance: InstanceId,
@@ -57,34 +61,42 @@ pub(super) enum Teller {
     Policies,
     /// `agent control`, of what the API server says.
     ApiServer,
+    /// `agent identity`, of what the mesh decides.
+    Mesh,
 }
 
-/// The service that the proven peer may use; none where it has nothing to tell.
+/// The service that the proven peer may use on a connection of this protocol; none where it has nothing to tell there.
 pub(super) fn service_for(
     hub: &Arc<Hub>,
     id: &InfraId,
-) -> Option<AdmissionServer<AdmissionService>> {
-    let (cluster, instance, teller) = match id {
-        InfraId::AgentAdmission { cluster, instance } => (cluster, instance, Teller::Policies),
-        InfraId::AgentControl { cluster, instance } => (cluster, instance, Teller::ApiServer),
-        InfraId::AgentProxy { .. } | InfraId::AgentIdentity { .. } | InfraId::Hub { .. } => {
-            return None;
+    protocol: Protocol,
+) -> Option<ReportingServer<ReportingService>> {
+    let (cluster, instance, teller) = match (protocol, id) {
+        (Protocol::Admission, InfraId::AgentAdmission { cluster, instance }) => {
+            (cluster, instance, Teller::Policies)
         }
+        (Protocol::Admission, InfraId::AgentControl { cluster, instance }) => {
+            (cluster, instance, Teller::ApiServer)
+        }
+        (Protocol::Identity, InfraId::AgentIdentity { cluster, instance }) => {
+            (cluster, instance, Teller::Mesh)
+        }
+        _ => return None,
     };
     let (cluster, instance) = (cluster.clone(), instance.clone());
-    let service = AdmissionService { hub: Arc::clone(hub), cluster, instance, teller };
-    Some(AdmissionServer::new(service).max_decoding_message_size(REPORT_BYTES))
+    let service = ReportingService { hub: Arc::clone(hub), cluster, instance, teller };
+    Some(ReportingServer::new(service).max_decoding_message_size(REPORT_BYTES))
 }
 
-type Receipts = Pin<Box<dyn Stream<Item = Result<AdmissionReceipt, Status>> + Send>>;
+type Receipts = Pin<Box<dyn Stream<Item = Result<ReportReceipt, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl Admission for AdmissionService {
+impl Reporting for ReportingService {
     type ReportStream = Receipts;
 
     async fn report(
         &self,
-        request: Request<Streaming<AdmissionReport>>,
+        request: Request<Streaming<Report>>,
     ) -> Result<Response<Receipts>, Status> {
         let mut reports = request.into_inner();
         let epoch = self.greet(&mut reports).await?;
@@ -92,7 +104,7 @@ impl Admission for AdmissionService {
         let service = self.clone();
         tokio::spawn(async move {
             if let Err(status) = service.hear(epoch, &mut reports, &receipts).await {
-                tracing::info!(cluster = %service.cluster, why = status.message(), "end admission reports");
+                tracing::info!(cluster = %service.cluster, why = status.message(), "end the reports of an agent");
                 // Nobody reads it where the agent has gone.
                 let _ = receipts.send(Err(status)).await;
             }
@@ -101,8 +113,8 @@ impl Admission for AdmissionService {
     }
 }
 
-impl AdmissionService {
-    async fn greet(&self, reports: &mut Streaming<AdmissionReport>) -> Result<u64, Status> {
+impl ReportingService {
+    async fn greet(&self, reports: &mut Streaming<Report>) -> Result<u64, Status> {
         let first = tokio::time::timeout(HELLO, reports.message());
         let first = first.await.map_err(|_| Status::deadline_exceeded("no hello"))??;
         let Some(Kind::Hello(hello)) = first.and_then(|report| report.kind) else {
@@ -125,15 +137,15 @@ impl AdmissionService {
         if begun.await.map_err(|error| unavailable(&error))? {
             return Ok(hello.epoch);
         }
-        self.alarm("stale or replayed epoch of admission reports").await;
+        self.alarm("stale or replayed epoch of reports").await;
         Err(Status::aborted("a newer connection of this agent is known"))
     }
 
     async fn hear(
         &self,
         epoch: u64,
-        reports: &mut Streaming<AdmissionReport>,
-        receipts: &mpsc::Sender<Result<AdmissionReceipt, Status>>,
+        reports: &mut Streaming<Report>,
+        receipts: &mpsc::Sender<Result<ReportReceipt, Status>>,
     ) -> Result<(), Status> {
         while let Some(report) = reports.message().await? {
             let Some(Kind::Batch(batch)) = report.kind else {
@@ -143,7 +155,7 @@ impl AdmissionService {
             };
             self.known()?;
             if let Some(why) = beyond_bounds(&batch, self.teller) {
-                self.alarm(&format!("admission report refused: {why}")).await;
+                self.alarm(&format!("report refused: {why}")).await;
                 return Err(Status::invalid_argument(why));
             }
             tokio::time::sleep(self.hub.clusters().pace.take(&self.cluster, self.teller, &batch))
@@ -153,7 +165,7 @@ impl AdmissionService {
             if turn == BatchTurn::Stale {
                 return Err(Status::aborted("a newer connection of this agent tells now"));
             }
-            if receipts.send(Ok(AdmissionReceipt { number })).await.is_err() {
+            if receipts.send(Ok(ReportReceipt { number })).await.is_err() {
                 return Ok(());
             }
         }
@@ -161,7 +173,7 @@ impl AdmissionService {
     }
 
     /// Makes a batch durable, all of it or nothing.
-    async fn write(&self, epoch: u64, batch: AdmissionBatch) -> Result<BatchTurn, StoreError> {
+    async fn write(&self, epoch: u64, batch: ReportBatch) -> Result<BatchTurn, StoreError> {
         let (hub, cluster, instance) = (&self.hub, &self.cluster, &self.instance);
         let now = hub.now();
         let names = batch.decisions.iter().map(|decision| decision.username.as_str());
@@ -224,7 +236,7 @@ impl AdmissionService {
     }
 
     /// What was lost on the way, where something was.
-    fn gap(&self, batch: &AdmissionBatch, missing: u64) -> Option<nullius_model::AuditEvent> {
+    fn gap(&self, batch: &ReportBatch, missing: u64) -> Option<nullius_model::AuditEvent> {
         let lost = [
             ("lost-decisions", batch.lost_decisions),
             ("lost-uses", batch.lost_uses),
@@ -232,6 +244,9 @@ impl AdmissionService {
             ("turned-away-lists", batch.turned_away_lists),
             ("unreadable-lists", batch.unreadable_lists),
             ("unreadable-events", batch.unreadable_events),
+            ("lost-mesh-denials", batch.lost_mesh_denials),
+            ("lost-mesh-flows", batch.lost_mesh_flows),
+            ("disbelieved-mesh-words", batch.disbelieved_nodes.values().sum()),
             ("lost-batches", missing),
         ];
         if lost.iter().all(|(_, count)| *count == 0) {
@@ -244,6 +259,7 @@ impl AdmissionService {
             Teller::ApiServer => {
                 (AuditKind::ApiServer, "not all that the api server said was taken or told")
             }
+            Teller::Mesh => (AuditKind::Alarm, "not all that the mesh decided was taken or told"),
         };
         let failed = AuditOutcome::Failed;
         let mut event = agent_event(&self.hub, kind, failed, &self.cluster, &self.instance, what);
@@ -271,15 +287,21 @@ impl AdmissionService {
 }
 
 /// Why a batch is more than an agent may tell at once.
-fn beyond_bounds(batch: &AdmissionBatch, teller: Teller) -> Option<&'static str> {
+fn beyond_bounds(batch: &ReportBatch, teller: Teller) -> Option<&'static str> {
     if batch.number == 0 {
         return Some("a batch without a number");
     }
     let of_policies = batch.decisions.len() + batch.uses.len() + batch.scan.len();
     let of_server = batch.server_words.len() + batch.server_uses.len();
+    let of_mesh = batch.mesh_denials.len() + batch.mesh_flows.len() + batch.disbelieved_nodes.len();
     let (others, why) = match teller {
-        Teller::Policies => (of_server, "words of an api server from an agent that hears none"),
-        Teller::ApiServer => (of_policies, "words of policies from an agent that has none"),
+        Teller::Policies => {
+            (of_server + of_mesh, "words of an api server or a mesh from an agent that hears none")
+        }
+        Teller::ApiServer => {
+            (of_policies + of_mesh, "words of policies or a mesh from an agent that has none")
+        }
+        Teller::Mesh => (of_policies + of_server, "words of others from an agent of the mesh"),
     };
     if others > 0 {
         return Some(why);
@@ -290,6 +312,9 @@ fn beyond_bounds(batch: &AdmissionBatch, teller: Teller) -> Option<&'static str>
         (batch.decisions.len(), DECISIONS, "too many decisions in one batch"),
         (batch.uses.len(), USES, "too many uses in one batch"),
         (batch.scan.len(), SCAN_WORDS, "too many words of a scan in one batch"),
+        (batch.mesh_denials.len(), MESH_DENIALS, "too many denials of the mesh in one batch"),
+        (batch.mesh_flows.len(), MESH_FLOWS, "too many flows of the mesh in one batch"),
+        (batch.disbelieved_nodes.len(), DISBELIEVED_NODES, "too many nodes in one batch"),
     ];
     if let Some((.., why)) = counts.iter().find(|(count, most, _)| count > most) {
         return Some(why);
@@ -302,7 +327,7 @@ fn beyond_bounds(batch: &AdmissionBatch, teller: Teller) -> Option<&'static str>
 }
 
 fn unavailable(error: &StoreError) -> Status {
-    tracing::warn!(error = %chain(error), "cannot write admission reports down");
+    tracing::warn!(error = %chain(error), "cannot write the reports of an agent down");
     Status::unavailable("the hub cannot write this down now; try again")
 }
 

@@ -4,8 +4,8 @@ use nullius_model::{
     ClusterName, Enforcement, FindingId, FindingSource, FoundObject, FoundPart, Severity, Timestamp,
 };
 use nullius_proto::{
-    admission::{FINDINGS_OF_OBJECT, STANDING},
     agent_v1::{FoundByScan, ObjectFindings, ObjectPart, ScanWord, scan_word::Kind},
+    report::{FINDINGS_OF_OBJECT, STANDING},
 };
 use nullius_store::{Looked, NewFinding, ScanEnd, ScanMark, StoreError, Tx};
 use sha2::{Digest, Sha256};

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use nullius_model::ClusterName;
-use nullius_proto::agent_v1::AdmissionBatch;
+use nullius_proto::agent_v1::ReportBatch;
 use tokio::time::Instant;
 
 use super::Teller;
@@ -24,7 +24,7 @@ impl Pace {
         &self,
         cluster: &ClusterName,
         teller: Teller,
-        batch: &AdmissionBatch,
+        batch: &ReportBatch,
     ) -> Duration {
         let now = Instant::now();
         let mut paid = lock(&self.0);
@@ -35,7 +35,7 @@ impl Pace {
 }
 
 /// 500 decisions a second, and of the rest as much as the store takes beside people's requests.
-fn cost(batch: &AdmissionBatch) -> Duration {
+fn cost(batch: &ReportBatch) -> Duration {
     let each = |count: usize, micros: u64| {
         Duration::from_micros(micros.saturating_mul(u64::try_from(count).unwrap_or(u64::MAX)))
     };
@@ -44,6 +44,8 @@ fn cost(batch: &AdmissionBatch) -> Duration {
         + each(batch.uses.len() + batch.server_uses.len(), 300)
         + each(batch.server_words.len(), 2_000)
         + each(batch.scan.len(), 1_000)
+        + each(batch.mesh_denials.len(), 2_000)
+        + each(batch.mesh_flows.len(), 300)
 }
 
 #[cfg(test)]
@@ -56,8 +58,7 @@ mod tests {
         let pace = Pace::default();
         let (dev, prod): (ClusterName, ClusterName) =
             ("dev".parse().unwrap(), "prod".parse().unwrap());
-        let batch =
-            AdmissionBatch { decisions: vec![Default::default(); 500], ..Default::default() };
+        let batch = ReportBatch { decisions: vec![Default::default(); 500], ..Default::default() };
         let waits: Vec<_> = (0..20).map(|_| pace.take(&dev, Teller::Policies, &batch)).collect();
         assert_eq!(waits[0], Duration::ZERO);
         assert!(waits[19] > Duration::from_secs(9), "{:?}", waits[19]);
