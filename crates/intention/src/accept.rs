@@ -11,6 +11,7 @@ use crate::{
     destination::Workload,
     intention::{Audit, Reach, Rule, Tier, Verb},
     path::Reads,
+    permission::Permission,
     set::{Bucket, RuleSet},
 };
 
@@ -192,17 +193,24 @@ impl Accept {
 
     /// Whether any rule that is left looks at paths, those that are only watched too.
     pub fn reads(&self) -> Reads {
+        match self.left().any(|permission| permission.reads() == Reads::Paths) {
+            true => Reads::Paths,
+            false => Reads::NoPaths,
+        }
+    }
+
+    /// Whether any rule that is left looks at tokens, those that are only watched too.
+    pub fn reads_tokens(&self) -> bool {
+        self.left().any(Permission::reads_tokens)
+    }
+
+    fn left(&self) -> impl Iterator<Item = &Permission> {
         let standings = [Some(&self.enforced), self.shadow.as_ref()];
         let layers = standings.into_iter().flatten().flat_map(|standing| match standing {
             Standing::Decided(_) => [].iter(),
             Standing::Open(layers) => layers.iter(),
         });
-        let mut permissions =
-            layers.flat_map(|layer| &layer.lists).flat_map(|rule| rule.permissions());
-        match permissions.any(|permission| permission.reads() == Reads::Paths) {
-            true => Reads::Paths,
-            false => Reads::NoPaths,
-        }
+        layers.flat_map(|layer| &layer.lists).flat_map(|rule| rule.permissions())
     }
 }
 

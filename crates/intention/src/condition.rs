@@ -82,6 +82,11 @@ impl Condition {
         }
     }
 
+    /// Whether it looks at the claims of a token.
+    pub(crate) fn reads_tokens(&self) -> bool {
+        self.program.variables().any(|name| name == "jwt")
+    }
+
     pub(crate) fn holds(
         &self,
         facts: &Facts,

@@ -120,6 +120,11 @@ impl Permission {
         }
     }
 
+    /// Whether it looks at the token of a request.
+    pub(crate) fn reads_tokens(&self) -> bool {
+        self.jwt.is_some() || self.when.as_ref().is_some_and(|when| when.reads_tokens())
+    }
+
     /// Whether it is for a request.
     pub(crate) fn fit(&self, facts: &Facts, request: &Request<'_>, tokens: &[Token]) -> Fit {
         let action = self.action;

@@ -251,6 +251,8 @@ pub(crate) struct Asked {
     method: String,
     path: String,
     pub(crate) status: Option<u16>,
+    /// Why its token proves nothing, where it shows one and that matters.
+    pub(crate) token: Option<&'static str>,
 }
 
 impl Asked {
@@ -258,7 +260,7 @@ impl Asked {
     pub(crate) fn new(method: &http::Method, target: &[u8]) -> Self {
         let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
         let path = String::from_utf8_lossy(path).into_owned();
-        Self { method: method.as_str().to_owned(), path, status: None }
+        Self { method: method.as_str().to_owned(), path, status: None, token: None }
     }
 }
 
@@ -385,6 +387,7 @@ impl Attempt {
             method: self.asked.as_ref().map(|asked| Plain(&asked.method)),
             path: self.asked.as_ref().map(|asked| Plain(&asked.path)),
             status: self.asked.as_ref().and_then(|asked| asked.status),
+            token: self.asked.as_ref().and_then(|asked| asked.token),
             verdict: self.outcome,
             reason: self.why.as_str(),
             rule: explanation.and_then(|it| it.rule.as_deref()).map(Plain),
@@ -436,6 +439,8 @@ struct Line<'a> {
     path: Option<Plain<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'static str>,
     verdict: Outcome,
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -34,6 +34,8 @@ pub struct Config {
     pub intentions: Vec<PathBuf>,
     /// Files and folders with intentions of the fleet.
     pub fleet: Vec<PathBuf>,
+    /// Whose tokens count beside identities.
+    pub issuers: BTreeMap<Box<str>, KeysFrom>,
     /// Where others reach the workload.
     pub listeners: Vec<Listener>,
     /// Whom the workload reaches through the proxy.
@@ -51,6 +53,20 @@ pub struct IdentityFiles {
     pub key: PathBuf,
     /// Bundles (SPIFFE's JSON, or CA certificates in PEM) by trust domain.
     pub bundles: BTreeMap<TrustDomain, PathBuf>,
+}
+
+/// Keys of an issuer (JWKS).
+#[derive(Debug, Clone)]
+pub enum KeysFrom {
+    /// In a file, which is read again when it changes.
+    File(PathBuf),
+    /// At an `https` address.
+    Url {
+        /// The address.
+        url: Box<str>,
+        /// A file with the authorities in PEM that stand behind its server; without, those that browsers believe.
+        authorities: Option<PathBuf>,
+    },
 }
 
 /// Whom intentions know a workload as.

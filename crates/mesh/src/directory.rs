@@ -127,7 +127,7 @@ pub(crate) fn is_metadata(address: IpAddr) -> bool {
 }
 
 /// Whether somebody else may be at an address.
-fn is_elsewhere(address: IpAddr) -> bool {
+pub(crate) fn is_elsewhere(address: IpAddr) -> bool {
     let is_link_local = match address {
         IpAddr::V4(four) => four.is_link_local() || four.is_broadcast(),
         IpAddr::V6(six) => six.is_unicast_link_local() || six.to_ipv4_mapped().is_some(),

@@ -13,7 +13,7 @@ use std::{
 use nullius_model::Timestamp;
 use tokio::sync::watch;
 
-use crate::{Config, ConfigError, Here, World, load};
+use crate::{Config, ConfigError, Here, KeyAsks, KeyRing, KeysFrom, World, load};
 
 /// Between two looks at the files. Kubernetes swaps links, which no watch of a file sees.
 const LOOK: Duration = Duration::from_millis(250);
@@ -24,6 +24,9 @@ const DEPTH: usize = 8;
 pub(crate) struct Reader {
     config: Arc<Config>,
     seen: Stamps,
+    /// Keys that are fetched.
+    ring: watch::Receiver<KeyRing>,
+    asks: Arc<KeyAsks>,
     /// What was told last of files that cannot be used.
     told: String,
 }
@@ -32,6 +35,7 @@ pub(crate) struct Reader {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Stamps {
     identity: Vec<Stamp>,
+    issuers: Vec<Stamp>,
     intentions: Vec<Stamp>,
 }
 
@@ -39,13 +43,18 @@ type Stamp = (PathBuf, Option<[i128; 5]>);
 
 impl Reader {
     /// Reads everything for the first time.
-    pub(crate) fn first(config: &Arc<Config>) -> Result<(Self, World), ConfigError> {
+    pub(crate) fn first(
+        config: &Arc<Config>,
+        ring: watch::Receiver<KeyRing>,
+        asks: Arc<KeyAsks>,
+    ) -> Result<(Self, World), ConfigError> {
         let seen = Stamps::take(config);
         let tls = Arc::new(load::identity(config, Timestamp::now())?);
         let rules = Arc::new(load::rules(config, tls.id())?);
-        let reader = Self { config: Arc::clone(config), seen, told: String::new() };
+        let issuers = Arc::new(load::issuers(config, &ring.borrow(), &asks)?);
+        let reader = Self { config: Arc::clone(config), seen, ring, asks, told: String::new() };
         let (here, directory) = (Arc::<Here>::default(), Arc::default());
-        Ok((reader, World { generation: 0, tls, rules, here, directory }))
+        Ok((reader, World { generation: 0, tls, rules, here, directory, issuers }))
     }
 
     /// Looks again and again, for as long as anybody cares for what it finds.
@@ -75,11 +84,13 @@ impl Reader {
         let stamps = Stamps::take(&self.config);
         let is_retry = !self.told.is_empty();
         let identity = stamps.identity != self.seen.identity || is_retry;
-        if !identity && stamps.intentions == self.seen.intentions {
+        let is_fetched = self.ring.has_changed().unwrap_or(false);
+        let issuers = stamps.issuers != self.seen.issuers || is_fetched || is_retry;
+        if !identity && !issuers && stamps.intentions == self.seen.intentions {
             return None;
         }
         self.seen = stamps;
-        match self.read(before, identity) {
+        match self.read(before, identity, issuers) {
             Ok(after) => {
                 self.told.clear();
                 tracing::info!(
@@ -101,7 +112,12 @@ impl Reader {
         }
     }
 
-    fn read(&self, before: &World, identity: bool) -> Result<World, ConfigError> {
+    fn read(
+        &mut self,
+        before: &World,
+        identity: bool,
+        issuers: bool,
+    ) -> Result<World, ConfigError> {
         let (tls, generation) = match identity {
             true => {
                 (Arc::new(load::identity(&self.config, Timestamp::now())?), before.generation + 1)
@@ -109,7 +125,14 @@ impl Reader {
             false => (Arc::clone(&before.tls), before.generation),
         };
         let rules = Arc::new(load::rules(&self.config, tls.id())?);
-        Ok(World { generation, tls, rules, ..before.clone() })
+        let issuers = match issuers {
+            true => {
+                let ring = self.ring.borrow_and_update().clone();
+                Arc::new(load::issuers(&self.config, &ring, &self.asks)?)
+            }
+            false => Arc::clone(&before.issuers),
+        };
+        Ok(World { generation, tls, rules, issuers, ..before.clone() })
     }
 }
 
@@ -119,6 +142,11 @@ impl Stamps {
         let files = &config.identity;
         for file in [&files.certificate, &files.key].into_iter().chain(files.bundles.values()) {
             add(&mut stamps.identity, file, 0);
+        }
+        for keys in config.issuers.values() {
+            if let KeysFrom::File(file) = keys {
+                add(&mut stamps.issuers, file, 0);
+            }
         }
         for path in config.intentions.iter().chain(&config.fleet) {
             add(&mut stamps.intentions, path, DEPTH);

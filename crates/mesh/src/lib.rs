@@ -22,7 +22,9 @@ mod front;
 mod hello;
 mod host;
 mod inbound;
+mod issuers;
 mod judge;
+mod keys;
 mod live;
 mod load;
 pub mod news;
@@ -42,12 +44,17 @@ mod world;
 pub use access_log::{AccessLog, AccessLogWriter, End, Why};
 pub use captured::{Captured, CapturedParts};
 pub use config::{
-    AccessLogTo, Config, ConfigError, ConfigFault, IdentityFiles, Listener, Port, Ports, Upstream,
-    Wire, WorkloadName,
+    AccessLogTo, Config, ConfigError, ConfigFault, IdentityFiles, KeysFrom, Listener, Port, Ports,
+    Upstream, Wire, WorkloadName,
 };
 pub use directory::{Directory, GONE, Who};
 pub use hello::{Beginning, HELLO_MAX};
 pub use host::HostSockets;
+pub use issuers::{IssuerKeys, Issuers, KeyAsks};
+pub use keys::{
+    FetchError, FetchedKeys, KEYS_LIFE, KeyRing, KeySource, KeySources, Reach, SOURCES_MAX,
+    keep_keys,
+};
 pub use proxy::{Proxy, StartError, Stopped};
 pub use sockets::{Caller, Sockets};
 pub use world::{Here, PortProtocol, World};

@@ -1,16 +1,22 @@
 //! Reads what the configuration names: SVID, key, bundles, intentions.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, sync::Arc};
 
 use nullius_intention::{Home, Intention, Intentions, Origin, RuleSet, Workload};
 use nullius_manifest::{Found, Manifest, Source, Unreadable, objects, walk};
 use nullius_model::{API_VERSION, SpiffeId, Timestamp, TrustDomain};
-use nullius_pki::workload::{BUNDLE_MAX, TrustBundle};
+use nullius_pki::{
+    JWKS_MAX, TokenIssuer,
+    workload::{BUNDLE_MAX, TrustBundle},
+};
 use nullius_tls::WorkloadTls;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use zeroize::Zeroizing;
 
-use crate::{Config, ConfigError, ConfigFault, config::WorkloadName};
+use crate::{
+    Config, ConfigError, ConfigFault, IssuerKeys, Issuers, KeyAsks, KeyRing, KeySource, KeySources,
+    KeysFrom, Reach, config::WorkloadName,
+};
 
 /// Bytes of a certificate or key file that are read.
 const PEM_MAX: usize = 1024 * 1024;
@@ -56,8 +62,7 @@ pub(crate) fn rules(config: &Config, id: &SpiffeId) -> Result<RuleSet, ConfigErr
     let home = Home {
         trust_domain: domain,
         federated: Some(config.identity.bundles.keys().cloned().collect()),
-        // Tokens are not verified here: a rule that wants one denies.
-        issuers: Some(Default::default()),
+        issuers: Some(config.issuers.keys().map(ToString::to_string).collect()),
     };
     let mut gathered = Gathered { intentions: Intentions::default(), faults: Vec::new() };
     for (origin, paths) in [(Origin::Cluster, &config.intentions), (Origin::Fleet, &config.fleet)] {
@@ -72,6 +77,43 @@ pub(crate) fn rules(config: &Config, id: &SpiffeId) -> Result<RuleSet, ConfigErr
         true => Ok(gathered.intentions.rules_for(workload)),
         false => Err(ConfigError(gathered.faults)),
     }
+}
+
+/// Reads the keys that are in files, and takes the others as they were fetched.
+pub(crate) fn issuers(
+    config: &Config,
+    ring: &KeyRing,
+    asks: &Arc<KeyAsks>,
+) -> Result<Issuers, ConfigError> {
+    let of = |issuer: &str, from: &KeysFrom| match from {
+        KeysFrom::Url { .. } => Ok(ring.get(issuer).map(|fetched| fetched.keys.clone())),
+        KeysFrom::File(file) => {
+            let keys = TokenIssuer::read(issuer, &read(file, JWKS_MAX)?)
+                .map_err(|error| wrong(file, error.to_string()))?;
+            Ok(Some(IssuerKeys { keys: Arc::new(keys), until: None }))
+        }
+    };
+    let all = config.issuers.iter().map(|(issuer, from)| Ok((issuer.clone(), of(issuer, from)?)));
+    Ok(Issuers::new(all.collect::<Result<Vec<_>, ConfigError>>()?, Arc::clone(asks)))
+}
+
+/// Where keys are fetched from.
+pub(crate) fn key_sources(config: &Config) -> Result<KeySources, ConfigError> {
+    let mut sources = KeySources::new();
+    for (issuer, from) in &config.issuers {
+        let KeysFrom::Url { url, authorities } = from else { continue };
+        let pem = authorities.as_ref().map(|file| -> Result<Arc<str>, ConfigError> {
+            let pem = read(file, PEM_MAX)?;
+            let pem = std::str::from_utf8(&pem).map_err(|error| wrong(file, error.to_string()))?;
+            Ok(pem.into())
+        });
+        let source =
+            KeySource { url: url.clone(), authorities: pem.transpose()?, reach: Reach::All };
+        let file = authorities.as_deref().unwrap_or(Path::new("proxy"));
+        source.check().map_err(|error| wrong(file, error.to_string()))?;
+        sources.insert(issuer.clone(), source);
+    }
+    Ok(sources)
 }
 
 /// Whom intentions know the workload as: what its ID says, or what the configuration says where the ID does not.

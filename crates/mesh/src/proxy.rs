@@ -6,9 +6,11 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AccessLog, AccessLogWriter, Config, ConfigError, World,
+    AccessLog, AccessLogWriter, Config, ConfigError, KeyAsks, KeyRing, KeySources, World,
     files::Reader,
     inbound::{self, Inbound},
+    keys::keep_keys,
+    load,
     outbound::{self, Outbound},
     shared::{DRAIN, Shared, Side},
     sockets::OwnNetwork,
@@ -45,17 +47,29 @@ pub struct Stopped;
 pub struct Proxy {
     shared: Arc<Shared>,
     reader: Reader,
+    keys: Keys,
     sender: watch::Sender<Option<Arc<World>>>,
     listeners: Vec<(Side, TcpListener)>,
     writer: AccessLogWriter,
     addresses: BTreeMap<String, SocketAddr>,
 }
 
+/// What fetches keys of issuers.
+struct Keys {
+    sources: watch::Sender<KeySources>,
+    asks: Arc<KeyAsks>,
+    ring: watch::Sender<KeyRing>,
+}
+
 impl Proxy {
     /// Reads identity and intentions and binds everything.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let (reader, world) = Reader::first(&config).map_err(StartError::Files)?;
+        let sources = load::key_sources(&config).map_err(StartError::Files)?;
+        let (asks, (ring, fetched)) = (Arc::<KeyAsks>::default(), watch::channel(KeyRing::new()));
+        let first = Reader::first(&config, fetched, Arc::clone(&asks));
+        let (reader, world) = first.map_err(StartError::Files)?;
+        let keys = Keys { sources: watch::Sender::new(sources), asks, ring };
         let (log, writer) = AccessLog::open(&config.access_log).map_err(StartError::AccessLog)?;
         let (sender, view) = watch::channel(Some(Arc::new(world)));
         let shared = Shared::new(view, log, Arc::new(OwnNetwork));
@@ -70,7 +84,7 @@ impl Proxy {
             let front = outbound::Front::Upstream(upstream.clone());
             listeners.push((Side::Out(Outbound::new(front, Arc::clone(&shared))), socket));
         }
-        Ok(Self { shared, reader, sender, listeners, writer, addresses })
+        Ok(Self { shared, reader, keys, sender, listeners, writer, addresses })
     }
 
     /// Where listeners and upstreams listen, by name.
@@ -80,7 +94,9 @@ impl Proxy {
 
     /// Serves until it is told to end; then what is open may go on for a while.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Stopped> {
-        let Self { shared, reader, sender, listeners, writer, .. } = self;
+        let Self { shared, reader, keys, sender, listeners, writer, .. } = self;
+        let Keys { sources, asks, ring } = keys;
+        let fetching = tokio::spawn(keep_keys(sources.subscribe(), asks, ring));
         for (side, socket) in listeners {
             shared.spawn(Arc::clone(&shared).serve(socket, side));
         }
@@ -93,6 +109,8 @@ impl Proxy {
         tracing::info!("take nothing new and let what is open end");
         shared.drain().await;
         reading.abort();
+        fetching.abort();
+        drop(sources);
         drop(shared);
         let finished = tokio::task::spawn_blocking(move || writer.finish());
         // It has told by itself what it could not write.

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -25,7 +25,7 @@ use nullius_policy::{
 };
 use nullius_tls::Transport;
 use nullius_tunnel::{PublicLimits, serve_public_connection};
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -35,6 +35,7 @@ use crate::{
     bodies::{AnswerBody, RequestBody},
     copy::{Broke, PlainCopy},
     inbound::{Inbound, WHY, chain},
+    issuers::{Issuers, Shown},
     judge::{Call, Judgement, Outcome, Stage, Told},
     live::Ended,
     stream_io::{Begins, Held, see},
@@ -45,10 +46,12 @@ use crate::{
 const HEAD: Duration = Duration::from_secs(60);
 /// Without any request.
 const IDLE: Duration = Duration::from_secs(3_600);
-/// Between two looks at requests that are let pass until an end.
+/// Between two looks at requests that may go on until an end.
 const LOOK: Duration = Duration::from_secs(1);
 /// Who has called, for the application; what callers say themselves is not believed.
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+/// Why the token of a request proves nothing.
+const TOKEN: HeaderName = HeaderName::from_static("nullius-token");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
@@ -61,6 +64,10 @@ pub(crate) struct Requests {
     standing: Mutex<(Option<Arc<World>>, Standing)>,
     live: Mutex<HashMap<u64, Arc<Running>>>,
     next: AtomicU64,
+    /// A request has got an end.
+    ends: Notify,
+    /// The token that was shown last, since the next request mostly shows it too.
+    last: Mutex<Option<(HeaderValue, Checked)>>,
     /// What goes on by another protocol when HTTP has ended.
     switched: Mutex<Option<BoxFuture<'static, Result<(), Broke>>>>,
 }
@@ -73,8 +80,8 @@ pub(crate) type Template = dyn Fn() -> Attempt + Send + Sync;
 enum Standing {
     /// Each request may be.
     All(Arc<ConnectionPermit>),
-    /// Requests decide.
-    Left(Arc<Accept>),
+    /// Requests decide, beside an identity by the tokens of these issuers.
+    Left(Arc<Accept>, Arc<Issuers>),
     /// None may.
     None(Why),
 }
@@ -82,6 +89,11 @@ enum Standing {
 /// A request that runs.
 struct Running {
     kept: Kept,
+    /// When it came: a token that held then holds for it, unless it lasts.
+    began: Timestamp,
+    /// Whether it is a stream, which a token must hold for as long as it lasts.
+    is_stream: AtomicBool,
+    checked: Mutex<Option<Checked>>,
     token: CancellationToken,
     why: OnceLock<Why>,
     ends_at: Mutex<Option<Timestamp>>,
@@ -111,6 +123,9 @@ impl Drop for Registration {
     }
 }
 
+/// What a request shows, by the issuers who were asked.
+type Checked = (Arc<Issuers>, Arc<Shown>);
+
 /// The head of a request, as it came.
 struct Kept {
     method: Method,
@@ -131,6 +146,8 @@ struct Decided {
     outcome: Result<Allowed, (StatusCode, Why)>,
     told: Option<Told>,
     ends_at: Option<Timestamp>,
+    /// Why its token proves nothing.
+    token: Option<&'static str>,
 }
 
 impl Kept {
@@ -149,26 +166,29 @@ impl Kept {
         let (method, headers) = (parts.method.clone(), parts.headers.clone());
         Self { method, target: target.into(), authority, headers, is_http2 }
     }
+}
 
+impl Running {
     fn decide(&self, requests: &Requests, standing: &Standing) -> Decided {
-        let headers: Vec<(&[u8], &[u8])> = self
+        let kept = &self.kept;
+        let headers: Vec<(&[u8], &[u8])> = kept
             .headers
             .iter()
             .map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
             .collect();
         let head = Head {
-            method: self.method.as_str().as_bytes(),
-            target: &self.target,
-            authority: self.authority.as_deref(),
+            method: kept.method.as_str().as_bytes(),
+            target: &kept.target,
+            authority: kept.authority.as_deref(),
             headers: &headers,
-            version: match self.is_http2 {
+            version: match kept.is_http2 {
                 true => nullius_intention::Version::Http2,
                 false => nullius_intention::Version::Http1,
             },
         };
         let reads = match standing {
             Standing::All(_) => Reads::NoPaths,
-            Standing::Left(accept) => accept.reads(),
+            Standing::Left(accept, _) => accept.reads(),
             Standing::None(why) => return Decided::refused(StatusCode::FORBIDDEN, *why),
         };
         let request = match head.read(reads) {
@@ -177,21 +197,61 @@ impl Kept {
         };
         match standing {
             Standing::All(permit) if requests.call.is_permitted_by(permit) => Decided {
-                outcome: Ok(Allowed::Connection(Arc::clone(permit))),
-                told: None,
                 ends_at: permit.ends_at(),
+                ..Decided::new(Ok(Allowed::Connection(Arc::clone(permit))))
             },
-            Standing::Left(accept) => Decided::of(decide_request(accept, &request, &[])),
+            Standing::Left(accept, issuers) if accept.reads_tokens() => {
+                self.decide_with_token(requests, accept, issuers, &request)
+            }
+            Standing::Left(accept, _) => Decided::of(decide_request(accept, &request, &[])),
             Standing::All(_) | Standing::None(_) => {
                 Decided::refused(StatusCode::FORBIDDEN, Why::Requests)
             }
         }
     }
+
+    fn decide_with_token(
+        &self,
+        requests: &Requests,
+        accept: &Accept,
+        issuers: &Arc<Issuers>,
+        request: &nullius_intention::Request<'_>,
+    ) -> Decided {
+        let shown = self.shown(requests, issuers);
+        let is_stream = self.is_stream.load(Ordering::Acquire);
+        let when = if is_stream { Timestamp::now() } else { self.began };
+        match shown.at(when) {
+            Ok(proven) => {
+                let decided = Decided::of(decide_request(accept, request, proven.tokens()));
+                let ends = is_stream.then(|| proven.ends());
+                let ends_at = ends.into_iter().chain(decided.ends_at).min();
+                Decided { ends_at, ..decided }
+            }
+            Err(token) => Decided { token, ..Decided::of(decide_request(accept, request, &[])) },
+        }
+    }
+
+    /// What it shows, which is verified once as long as the issuers are the same.
+    fn shown(&self, requests: &Requests, issuers: &Arc<Issuers>) -> Arc<Shown> {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((by, shown)) = &*checked
+            && Arc::ptr_eq(by, issuers)
+        {
+            return Arc::clone(shown);
+        }
+        let shown = requests.verify(&self.kept.headers, issuers);
+        *checked = Some((Arc::clone(issuers), Arc::clone(&shown)));
+        shown
+    }
 }
 
 impl Decided {
+    fn new(outcome: Result<Allowed, (StatusCode, Why)>) -> Self {
+        Self { outcome, told: None, ends_at: None, token: None }
+    }
+
     fn refused(status: StatusCode, why: Why) -> Self {
-        Self { outcome: Err((status, why)), told: None, ends_at: None }
+        Self::new(Err((status, why)))
     }
 
     fn of(watched: Watched<RequestPermit>) -> Self {
@@ -212,7 +272,7 @@ impl Decided {
                 Err((status.unwrap_or(StatusCode::FORBIDDEN), Why::Decided(denial.reason())))
             }
         };
-        Self { outcome, told, ends_at }
+        Self { told, ends_at, ..Self::new(outcome) }
     }
 }
 
@@ -242,6 +302,8 @@ impl Requests {
             standing: Mutex::new((world, standing)),
             live: Mutex::default(),
             next: AtomicU64::new(0),
+            ends: Notify::new(),
+            last: Mutex::default(),
             switched: Mutex::default(),
         });
         let limits =
@@ -293,9 +355,12 @@ impl Requests {
                         return Err(Ended::Cut(why));
                     }
                 }
-                () = tokio::time::sleep(LOOK), if self.has_ends() => {
-                    let world = view.borrow().clone();
-                    self.judge_all(&Standing::of(&self.call, world.as_deref(), Stage::GoesOn));
+                () = self.look() => {
+                    let now = Timestamp::now();
+                    if self.earliest_end().is_some_and(|end| end <= now) {
+                        let world = view.borrow().clone();
+                        self.judge_all(&Standing::of(&self.call, world.as_deref(), Stage::GoesOn));
+                    }
                 }
             }
         }
@@ -312,20 +377,63 @@ impl Requests {
     fn judge_all(&self, standing: &Standing) {
         let all: Vec<Arc<Running>> = self.lock_live().values().map(Arc::clone).collect();
         for running in all {
-            let decided = running.kept.decide(self, standing);
-            match decided.outcome {
-                Ok(_) => *running.lock_end() = decided.ends_at,
-                Err((_, why)) => {
-                    // The first reason stands.
-                    let _ = running.why.set(why);
-                    running.token.cancel();
-                }
+            self.judge_again(&running, standing);
+        }
+    }
+
+    fn judge_again(&self, running: &Running, standing: &Standing) {
+        let decided = running.decide(self, standing);
+        match decided.outcome {
+            Ok(_) => self.goes_on_until(running, decided.ends_at),
+            Err((_, why)) => {
+                // The first reason stands.
+                let _ = running.why.set(why);
+                running.token.cancel();
             }
         }
     }
 
-    fn has_ends(&self) -> bool {
-        self.lock_live().values().any(|running| running.lock_end().is_some())
+    fn goes_on_until(&self, running: &Running, end: Option<Timestamp>) {
+        *running.lock_end() = end;
+        if end.is_some() {
+            self.ends.notify_one();
+        }
+    }
+
+    /// A request has become a stream: its token must hold for as long as that lasts.
+    fn lasts(&self, running: &Running) {
+        if !running.is_stream.swap(true, Ordering::AcqRel) {
+            self.judge_again(running, &self.standing());
+        }
+    }
+
+    /// Waits a while where requests have an end, and otherwise until one has.
+    async fn look(&self) {
+        while self.earliest_end().is_none() {
+            self.ends.notified().await;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+
+    fn earliest_end(&self) -> Option<Timestamp> {
+        self.lock_live().values().filter_map(|running| *running.lock_end()).min()
+    }
+
+    /// Verifies what a request shows; mostly that is what the one before has shown.
+    fn verify(&self, headers: &HeaderMap, issuers: &Arc<Issuers>) -> Arc<Shown> {
+        let value = headers.get(header::AUTHORIZATION);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some((before, (by, shown))), Some(value)) = (&*last, value)
+            && before == value
+            && Arc::ptr_eq(by, issuers)
+        {
+            return Arc::clone(shown);
+        }
+        let shown = Arc::new(issuers.verify(headers));
+        if let (Some(value), Shown::Token(_)) = (value, &*shown) {
+            *last = Some((value.clone(), (Arc::clone(issuers), Arc::clone(&shown))));
+        }
+        shown
     }
 
     /// How the connection stands now.
@@ -346,8 +454,11 @@ impl Requests {
         attempt.asked = Some(Asked::new(&kept.method, &kept.target));
         // Registered first, judged then: no change falls between.
         let registration = self.register(kept);
-        let decided = registration.running.kept.decide(&self, &self.standing());
+        let decided = registration.running.decide(&self, &self.standing());
         attempt.told = decided.told;
+        if let Some(asked) = &mut attempt.asked {
+            asked.token = decided.token;
+        }
         let allowed = match decided.outcome {
             Ok(allowed) => allowed,
             Err((status, why)) => {
@@ -355,7 +466,7 @@ impl Requests {
                 return refusal(&mut attempt, status, why);
             }
         };
-        *registration.running.lock_end() = decided.ends_at;
+        self.goes_on_until(&registration.running, decided.ends_at);
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let upgrade = match (upgrade, asks_to_switch(&parts.headers)) {
             (_, Switch::No) => None,
@@ -379,6 +490,9 @@ impl Requests {
                 None => application.send(forwarded).await,
             }
         };
+        if is_grpc(registration.running.kept.headers.get(header::CONTENT_TYPE)) {
+            self.lasts(&registration.running);
+        }
         let answered = tokio::select! {
             biased;
             () = registration.token().cancelled() => {
@@ -396,6 +510,7 @@ impl Requests {
                 if let Some(upgrade) = upgrade
                     && response.status() == StatusCode::SWITCHING_PROTOCOLS
                 {
+                    self.lasts(&registration.running);
                     let other = hyper::upgrade::on(&mut response);
                     let (mut parts, _) = response.into_parts();
                     take_hop_by_hop(&mut parts.headers);
@@ -406,6 +521,9 @@ impl Requests {
                     return Response::from_parts(parts, AnswerBody::own(String::new()));
                 }
                 let (mut parts, body) = response.into_parts();
+                if is_events(parts.headers.get(header::CONTENT_TYPE)) {
+                    self.lasts(&registration.running);
+                }
                 take_hop_by_hop(&mut parts.headers);
                 Response::from_parts(parts, AnswerBody::live(body, attempt, registration))
             }
@@ -434,6 +552,9 @@ impl Requests {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let running = Arc::new(Running {
             kept,
+            began: Timestamp::now(),
+            is_stream: AtomicBool::new(false),
+            checked: Mutex::default(),
             token: CancellationToken::new(),
             why: OnceLock::new(),
             ends_at: Mutex::new(None),
@@ -500,7 +621,7 @@ impl Standing {
         let Judgement { outcome, .. } = call.judge(world, stage, Timestamp::now());
         match outcome {
             Outcome::Allow(permit) => Self::All(Arc::new(permit)),
-            Outcome::Requests(accept) => Self::Left(accept.into()),
+            Outcome::Requests(accept) => Self::Left(accept.into(), Arc::clone(&world.issuers)),
             Outcome::Deny(refused) => Self::None(refused.into()),
         }
     }
@@ -517,6 +638,16 @@ impl Service<Request<Incoming>> for Judge {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         Arc::clone(&self.0).answer(request).map(Ok).boxed()
     }
+}
+
+/// Whether a body is of gRPC, whose calls may last.
+fn is_grpc(kind: Option<&HeaderValue>) -> bool {
+    kind.is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"application/grpc"))
+}
+
+/// Whether an answer is told piece by piece for as long as somebody listens.
+fn is_events(kind: Option<&HeaderValue>) -> bool {
+    kind.is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"))
 }
 
 /// Whether a request asks for another protocol.
@@ -612,5 +743,8 @@ fn refusal(attempt: &mut Attempt, status: StatusCode, why: Why) -> Response<Answ
     let headers = response.headers_mut();
     headers.insert(WHY, HeaderValue::from_static(why.as_str()));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if let Some(token) = attempt.asked.as_ref().and_then(|asked| asked.token) {
+        headers.insert(TOKEN, HeaderValue::from_static(token));
+    }
     response
 }

@@ -12,7 +12,7 @@ use nullius_intention::{Protocol, RuleSet};
 use nullius_tls::WorkloadTls;
 use tokio::sync::watch;
 
-use crate::Directory;
+use crate::{Directory, issuers::Issuers};
 
 /// What decides at this moment, for one workload.
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub struct World {
     pub(crate) rules: Arc<RuleSet>,
     pub(crate) here: Arc<Here>,
     pub(crate) directory: Arc<Directory>,
+    pub(crate) issuers: Arc<Issuers>,
 }
 
 /// Who looks at what decides; as long as nothing is known, nothing is let through.
@@ -37,7 +38,13 @@ impl World {
         here: Arc<Here>,
         directory: Arc<Directory>,
     ) -> Self {
-        Self { generation, tls, rules, here, directory }
+        Self { generation, tls, rules, here, directory, issuers: Arc::default() }
+    }
+
+    /// With issuers whose tokens count; without, none does.
+    #[must_use]
+    pub fn with_issuers(self, issuers: Arc<Issuers>) -> Self {
+        Self { issuers, ..self }
     }
 }
 

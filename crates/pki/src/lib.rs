@@ -1,7 +1,7 @@
 //! Keys, certificates and tokens of our own parts.
 //!
 //! The infrastructure root and its certificates, authorities of single services, what workloads prove themselves with, the Ed25519 JWS that hub and agents exchange, access tokens of
-//! people, the check of Kubernetes service account tokens, keys sealed at rest, and randomness. AWS-LC is the only
+//! people, the check of Kubernetes service account tokens and of those that others issue to callers, keys sealed at rest, and randomness. AWS-LC is the only
 //! cryptographic provider. Nothing here reads a clock: each function that needs the time takes it.
 
 mod access_token;
@@ -9,6 +9,7 @@ mod assertion;
 mod certificate;
 mod command;
 mod detached;
+mod issued;
 mod jwk;
 mod jws;
 mod keyset;
@@ -33,6 +34,9 @@ pub use certificate::{
 };
 pub use command::{COMMAND_MAX, CommandError, CommandVerifier};
 pub use detached::DetachedSigner;
+pub use issued::{
+    ISSUED_TOKEN_MAX, IssuedToken, IssuedTokenError, JWKS_MAX, TokenIssuer, TokenTimes,
+};
 pub use jws::{CLOCK_SKEW, KeyError, PublicKey, VerifyError};
 pub use keyset::{Installed, KeySetError, KeySetSigner, Signer, Verifier};
 pub use offline::{OfflineKeyError, OfflineKeyFile};

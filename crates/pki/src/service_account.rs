@@ -20,14 +20,14 @@ const ALGORITHMS: [&str; 2] = ["RS256", "ES256"];
 /// How far the clock of an API server may be ahead or behind, in seconds.
 const SKEW_SECS: i64 = 30;
 
-/// Why a key set of a cluster cannot be used.
+/// Why a key set of an issuer cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JwksError {
     /// Not a JWK set.
-    #[error("the service account keys are not a json web key set: {0}")]
+    #[error("the keys are no json web key set: {0}")]
     Malformed(String),
-    /// No key for RS256 or ES256.
-    #[error("the service account keys hold no usable RSA (2048 bits or more) or P-256 key")]
+    /// No key of a kind that may sign.
+    #[error("the keys hold no usable RSA key (2048 bits or more) and none of an elliptic curve")]
     NoUsableKey,
     /// No issuer.
     #[error("the service account issuer is empty; set --service-account-issuer on the api server")]

@@ -16,6 +16,7 @@ pub use authority::{
 };
 pub use bundle::{BUNDLE_MAX, BundleError, TrustBundle};
 pub use jwt::{JWT_SVID_MAX, JwtAuthority, JwtError, JwtSigner, JwtSvid, JwtVerifier};
+pub(crate) use jwt::{missing, read_claims, second};
 pub use root::WorkloadRoot;
 pub use x509::{SvidError, X509Svid, read_x509_svid, split_certificates, verify_x509_svid};
 

@@ -1,6 +1,6 @@
 //! Which authorities are believed: the pinned infrastructure root, or those of an ordinary server.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use nullius_pki::check_root;
 use rustls::RootCertStore;
@@ -46,6 +46,18 @@ impl WebRoots {
     /// Reads one or more authorities in PEM.
     pub fn from_pem(pem: &[u8]) -> Result<Self, TlsError> {
         Ok(Self { store: store(read(pem)?)? })
+    }
+
+    /// The authorities that browsers believe (Mozilla's list, as it was when this was built).
+    pub fn public() -> Self {
+        static PUBLIC: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(
+                webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned(),
+            );
+            Arc::new(store)
+        });
+        Self { store: Arc::clone(&PUBLIC) }
     }
 
     pub(crate) fn store(&self) -> &Arc<RootCertStore> {

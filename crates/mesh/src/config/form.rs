@@ -12,8 +12,11 @@ use nullius_intention::Protocol;
 use nullius_model::{Namespace, SpiffeId, TrustDomain};
 use serde::Deserialize;
 
+use crate::{KeySource, Reach, SOURCES_MAX};
+
 use super::{
-    AccessLogTo, Config, IdentityFiles, Listener, Port, Ports, Upstream, Wire, WorkloadName,
+    AccessLogTo, Config, IdentityFiles, KeysFrom, Listener, Port, Ports, Upstream, Wire,
+    WorkloadName,
 };
 
 /// The port at which Istio's ambient proxies are reached.
@@ -33,6 +36,8 @@ pub(super) struct File {
     intentions: Vec<PathBuf>,
     #[serde(default)]
     fleet_intentions: Vec<PathBuf>,
+    #[serde(default)]
+    issuers: Vec<IssuerForm>,
     #[serde(default)]
     listeners: Vec<ListenerForm>,
     #[serde(default)]
@@ -65,6 +70,18 @@ struct Workload {
     service_account: Option<String>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct IssuerForm {
+    issuer: String,
+    #[serde(default)]
+    jwks_file: Option<PathBuf>,
+    #[serde(default)]
+    jwks_url: Option<String>,
+    #[serde(default)]
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -201,6 +218,7 @@ impl File {
             bundles,
         };
         let (workload, labels) = check_workload(self.workload, &mut faults);
+        let issuers = check_issuers(self.issuers, folder, &mut faults);
         let mut names = BTreeSet::new();
         let listeners: Vec<Listener> = self
             .listeners
@@ -249,6 +267,7 @@ impl File {
             labels,
             intentions: self.intentions.iter().map(below).collect(),
             fleet: self.fleet_intentions.iter().map(below).collect(),
+            issuers,
             listeners,
             upstreams,
             access_log,
@@ -275,6 +294,49 @@ fn check_workload(
         }
     };
     (name, labels)
+}
+
+fn check_issuers(
+    forms: Vec<IssuerForm>,
+    folder: &Path,
+    faults: &mut Faults,
+) -> BTreeMap<Box<str>, KeysFrom> {
+    if forms.len() > SOURCES_MAX {
+        faults.add(
+            "issuers",
+            format!("these are {}, and at most {SOURCES_MAX} are taken", forms.len()),
+        );
+    }
+    let mut issuers = BTreeMap::new();
+    for (index, form) in forms.into_iter().enumerate() {
+        let at = |field: &str| format!("issuers[{index}].{field}");
+        if form.issuer.is_empty() {
+            faults.add(at("issuer"), "say who issues the tokens: their claim `iss`");
+        }
+        if form.ca_file.is_some() && form.jwks_url.is_none() {
+            faults.add(at("caFile"), "it is for `jwksUrl` alone: leave it out");
+        }
+        let keys = match (form.jwks_file, form.jwks_url) {
+            (Some(file), None) => KeysFrom::File(folder.join(file)),
+            (None, Some(url)) => {
+                let authorities = form.ca_file.map(|file| folder.join(file));
+                let url: Box<str> = url.into();
+                let source = KeySource { url: url.clone(), authorities: None, reach: Reach::All };
+                if let Err(error) = source.check() {
+                    faults.add(at("jwksUrl"), error.to_string());
+                }
+                KeysFrom::Url { url, authorities }
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                faults.add(at("issuer"), "say where its keys are: `jwksFile` or `jwksUrl`");
+                continue;
+            }
+        };
+        if issuers.insert(form.issuer.into(), keys).is_some() {
+            faults.add(at("issuer"), "this issuer stands already: keep one");
+        }
+    }
+    issuers
 }
 
 fn check_name(name: &str, field: &str, names: &mut BTreeSet<String>, faults: &mut Faults) {

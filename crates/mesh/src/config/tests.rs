@@ -4,6 +4,7 @@ use std::path::Path;
 use nullius_intention::Protocol;
 
 use super::*;
+use crate::SOURCES_MAX;
 
 const GOOD: &str = "\
 apiVersion: nullius.dev/v1alpha1
@@ -123,4 +124,33 @@ fn every_fault_is_told_at_once() {
     let text =
         GOOD.replace("listen: 10.0.0.5:8080", "listen: here").replace("name: far", "name: F");
     assert_eq!(read(&text).unwrap_err().0.len(), 2);
+}
+
+#[test]
+fn an_issuer_has_its_keys_in_one_place() {
+    let with = |issuers: &str| read(&format!("{GOOD}issuers: [{issuers}]\n"));
+    let good = "{issuer: 'https://a', jwksFile: a.json}, {issuer: b, jwksUrl: 'https://b/keys', caFile: ca.pem}";
+    let config = with(good).unwrap();
+    let KeysFrom::File(file) = &config.issuers["https://a"] else { unreachable!() };
+    assert_eq!(file, Path::new("/etc/nullius/a.json"));
+    let KeysFrom::Url { authorities, .. } = &config.issuers["b"] else { unreachable!() };
+    assert_eq!(authorities.as_deref(), Some(Path::new("/etc/nullius/ca.pem")));
+    for (issuers, words) in [
+        ("{issuer: a}", "issuers[0].issuer: say where its keys are"),
+        ("{issuer: a, jwksFile: f, jwksUrl: 'https://b/'}", "say where its keys are"),
+        ("{issuer: '', jwksFile: f}", "say who issues the tokens"),
+        ("{issuer: a, jwksFile: f, caFile: c}", "it is for `jwksUrl` alone"),
+        (
+            "{issuer: a, jwksUrl: 'http://b/'}",
+            "issuers[0].jwksUrl: `http://b/` is no address of keys",
+        ),
+        ("{issuer: a, jwksFile: f}, {issuer: a, jwksFile: g}", "this issuer stands already"),
+        ("{issuer: a, jwks: f}", "unknown field"),
+    ] {
+        let told = with(issuers).unwrap_err().to_string();
+        assert!(told.contains(words), "{issuers}: {told}");
+    }
+    let many: Vec<_> =
+        (0..=SOURCES_MAX).map(|number| format!("{{issuer: i{number}, jwksFile: f}}")).collect();
+    assert!(with(&many.join(", ")).unwrap_err().to_string().contains("at most 64 are taken"));
 }

@@ -11,6 +11,7 @@ use nullius_pki::{
 use jiff::SignedDuration;
 
 use super::*;
+use crate::KeyRing;
 
 const HOUR: Ttl = Ttl::from_secs(3_600);
 
@@ -80,7 +81,9 @@ impl Files {
     }
 
     fn first(&self, workload: &str) -> Result<(Reader, World), String> {
-        Reader::first(&self.config(workload)).map_err(|error| error.to_string())
+        let (_, ring) = watch::channel(KeyRing::new());
+        Reader::first(&self.config(workload), ring, Arc::default())
+            .map_err(|error| error.to_string())
     }
 }
 

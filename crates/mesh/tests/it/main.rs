@@ -9,4 +9,5 @@ mod changes;
 mod fuzz;
 mod pods;
 mod requests;
+mod tokens;
 mod world;

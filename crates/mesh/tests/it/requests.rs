@@ -36,7 +36,7 @@ const PERMISSIONS: &str = "{serviceAccount: front, permissions: [\
 type Body = BoxBody<Bytes, Infallible>;
 
 /// An HTTP application, which tells what it was asked.
-async fn http() -> (Application, Arc<Mutex<Vec<String>>>) {
+pub(crate) async fn http() -> (Application, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     (Application::new(serves(Arc::clone(&asked))).await, asked)
 }
@@ -67,11 +67,16 @@ async fn answer(
     let client = parts.headers.get_all("x-forwarded-client-cert").iter();
     let client: Vec<_> = client.map(|value| value.to_str().unwrap().to_owned()).collect();
     seen.lock().unwrap().push(format!("{} {target} {}", parts.method, client.join(" and ")));
-    if target == "/events" {
+    if target == "/events" || target == "/feed" {
         // One piece, and then nothing for as long as somebody listens.
         let first = futures::stream::iter([Ok(Frame::data(Bytes::from_static(b"first")))]);
         let stream = first.chain(futures::stream::pending());
-        return Ok(Response::new(BodyExt::boxed(StreamBody::new(stream))));
+        let mut response = Response::new(BodyExt::boxed(StreamBody::new(stream)));
+        if target == "/feed" {
+            let kind = http::HeaderValue::from_static("text/event-stream; charset=utf-8");
+            response.headers_mut().insert("content-type", kind);
+        }
+        return Ok(response);
     }
     let sent = body.collect().await?;
     if let Some(trailers) = sent.trailers() {
@@ -416,7 +421,7 @@ async fn a_list_of_denials_allows_nothing() {
 }
 
 /// An application that switches to a WebSocket, whose bytes it gives back.
-async fn websocket() -> Application {
+pub(crate) async fn websocket() -> Application {
     Application::new(|mut stream| async move {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -438,14 +443,14 @@ async fn websocket() -> Application {
     .await
 }
 
-fn upgrade(target: &str, protocol: &str) -> String {
+pub(crate) fn upgrade(target: &str, protocol: &str) -> String {
     format!(
         "GET {target} HTTP/1.1\r\nHost: orders\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nSec-WebSocket-Key: abc\r\n\r\n"
     )
 }
 
 /// Reads a head alone.
-async fn read_head(stream: &mut TcpStream) -> String {
+pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = tokio::time::timeout(PATIENCE, stream.read_u8()).await.unwrap();

@@ -266,12 +266,14 @@ impl Header {
     }
 }
 
-fn read_claims(token: &Compact<'_>) -> Result<serde_json::Map<String, Json>, VerifyError> {
+pub(crate) fn read_claims(
+    token: &Compact<'_>,
+) -> Result<serde_json::Map<String, Json>, VerifyError> {
     serde_json::from_slice(&token.payload_json()?)
         .map_err(|error| VerifyError::Payload(shown(&error.to_string())))
 }
 
-fn missing(claim: &str) -> VerifyError {
+pub(crate) fn missing(claim: &str) -> VerifyError {
     VerifyError::Payload(format!("`{claim}` is missing"))
 }
 
@@ -288,7 +290,10 @@ fn audiences(claims: &serde_json::Map<String, Json>) -> Result<Vec<String>, Veri
 }
 
 /// A NumericDate (RFC 7519, section 2), whole seconds of it.
-fn second(claims: &serde_json::Map<String, Json>, claim: &str) -> Result<Option<i64>, VerifyError> {
+pub(crate) fn second(
+    claims: &serde_json::Map<String, Json>,
+    claim: &str,
+) -> Result<Option<i64>, VerifyError> {
     let Some(value) = claims.get(claim) else { return Ok(None) };
     let whole = value.as_i64().or_else(|| {
         let number = value.as_f64()?.floor();
