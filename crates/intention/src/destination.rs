@@ -38,6 +38,11 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// The namespace that it is of; none where it may be of any.
+    pub fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
+    }
+
     /// Reads it for an intention of a namespace and a tier.
     pub(crate) fn read(value: &Json, own: &Namespace, tier: Tier, faults: &Faults) -> Option<Self> {
         let before = faults.count();

@@ -17,7 +17,8 @@ pub const GONE: Duration = Duration::from_secs(300);
 /// says gives nobody one.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
-    services: HashMap<SocketAddr, Arc<ServicePort>>,
+    /// Usually one at an address and port.
+    services: HashMap<SocketAddr, Vec<Arc<ServicePort>>>,
     pods: HashMap<IpAddr, Told>,
 }
 
@@ -43,6 +44,17 @@ pub enum Who<'a> {
     Unclear,
 }
 
+/// Who says to have an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim<'a> {
+    /// One pod of the mesh, and nobody else: its ID.
+    One(&'a SpiffeId),
+    /// More than one, and one of them is of the mesh.
+    Many,
+    /// Nobody of the mesh.
+    Nobody,
+}
+
 /// A port of a Service at one of its addresses.
 #[derive(Debug)]
 pub(crate) struct ServicePort {
@@ -53,10 +65,47 @@ pub(crate) struct ServicePort {
 
 impl Directory {
     /// A Service (`NAMESPACE/NAME`) has an address and a port, and behind it these endpoints that are ready; it stands in place of
-    /// what was there. An endpoint that stands for no pod's address, as loopback or what clouds tell machines, is none.
+    /// what was there of its name. An endpoint that stands for no pod's address, as loopback or what clouds tell machines, is none.
     pub fn put_service(&mut self, at: SocketAddr, name: Arc<str>, mut endpoints: Vec<SocketAddr>) {
         endpoints.retain(|endpoint| endpoint.port() != 0 && is_elsewhere(endpoint.ip()));
-        self.services.insert(at, Arc::new(ServicePort { name, endpoints }));
+        let all = self.services.entry(at).or_default();
+        let service = Arc::new(ServicePort { name, endpoints });
+        all.retain(|it| it.name != service.name);
+        all.push(service);
+        all.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    }
+
+    /// A Service has an address and a port no more.
+    pub fn remove_service(&mut self, at: SocketAddr, name: &str) {
+        if let Some(all) = self.services.get_mut(&at) {
+            all.retain(|it| *it.name != *name);
+            if all.is_empty() {
+                self.services.remove(&at);
+            }
+        }
+    }
+
+    /// Whether that is what is told of an address already.
+    pub fn is_told(&self, address: IpAddr, claim: Claim<'_>) -> bool {
+        match (self.pods.get(&address), claim) {
+            (Some(Told::Pod(id)), Claim::One(now)) => **id == [now.clone()],
+            (Some(Told::Claimed), Claim::Many) => true,
+            (Some(Told::Gone { .. }) | None, Claim::Nobody) => true,
+            _ => false,
+        }
+    }
+
+    /// Tells who says to have an address. Where that is nobody of the mesh any more, it is unclear for [`GONE`] who is there.
+    pub fn tell(&mut self, address: IpAddr, claim: Claim<'_>, now: Instant) {
+        match claim {
+            Claim::One(id) => drop(self.pods.insert(address, Told::Pod([id.clone()].into()))),
+            Claim::Many => drop(self.pods.insert(address, Told::Claimed)),
+            Claim::Nobody => {
+                if let Some(told @ (Told::Pod(_) | Told::Claimed)) = self.pods.get_mut(&address) {
+                    *told = Told::Gone { until: now + GONE };
+                }
+            }
+        }
     }
 
     /// A pod of the mesh has an address, in place of the pod that had it.
@@ -64,31 +113,26 @@ impl Directory {
         self.pods.insert(address, Told::Pod([id].into()));
     }
 
-    /// More than one says to have an address, and one of them is of the mesh: it is not known who is there.
-    pub fn put_claimed(&mut self, address: IpAddr) {
-        self.pods.insert(address, Told::Claimed);
+    /// Whether there is something to forget.
+    pub fn has_gone(&self, now: Instant) -> bool {
+        self.pods.values().any(|told| matches!(told, Told::Gone { until } if *until <= now))
     }
 
-    /// Keeps addresses that pods of the mesh had in a directory of before, and that nobody of the mesh has now, for [`GONE`].
-    pub fn keep_gone(&mut self, before: &Self, now: Instant) {
-        for (address, told) in &before.pods {
-            let until = match told {
-                Told::Pod(_) | Told::Claimed => now + GONE,
-                Told::Gone { until } => *until,
-            };
-            if until > now {
-                self.pods.entry(*address).or_insert(Told::Gone { until });
+    /// Forgets addresses that were left long ago.
+    pub fn forget_gone(&mut self, now: Instant) {
+        self.pods.retain(|_, told| !matches!(told, Told::Gone { until } if *until <= now));
+    }
+
+    /// The Service that has an address and a port. Where two say so, it leads nowhere: which one is meant is not known.
+    pub(crate) fn service(&self, at: SocketAddr) -> Option<Arc<ServicePort>> {
+        match self.services.get(&at)?.as_slice() {
+            [] => None,
+            [one] => Some(Arc::clone(one)),
+            [first, second, ..] => {
+                let name = format!("{} and {}", first.name, second.name).into();
+                Some(Arc::new(ServicePort { name, endpoints: Vec::new() }))
             }
         }
-    }
-
-    /// No pod of the mesh has an address any more.
-    pub fn remove_pod(&mut self, address: IpAddr) {
-        self.pods.remove(&address);
-    }
-
-    pub(crate) fn service(&self, at: SocketAddr) -> Option<&Arc<ServicePort>> {
-        self.services.get(&at)
     }
 
     /// Who is at an address.
@@ -152,15 +196,17 @@ mod tests {
         let mut first = Directory::default();
         first.put_pod(address(1), id("front"));
         first.put_pod(address(2), id("orders"));
-        first.put_claimed(address(3));
+        first.tell(address(3), Claim::Many, begun);
         assert_eq!(first.who(address(1), begun), Who::Pod(&[id("front")].into()));
         assert_eq!(first.who(address(3), begun), Who::Unclear);
         assert_eq!(first.expected(address(3)), None);
         assert_eq!(first.who(address(4), begun), Who::Outside);
 
-        let mut second = Directory::default();
+        let mut second = first.clone();
+        for gone in [1, 3] {
+            second.tell(address(gone), Claim::Nobody, begun);
+        }
         second.put_pod(address(2), id("bank"));
-        second.keep_gone(&first, begun);
         let of_mesh =
             |directory: &Directory| [1, 2, 3, 4].map(|it| directory.is_of_mesh(address(it)));
         assert_eq!(of_mesh(&first), [true, true, true, false]);
@@ -169,17 +215,37 @@ mod tests {
         assert_eq!(second.who(address(2), begun), Who::Pod(&[id("bank")].into()));
         let (soon, late) = (begun + GONE / 2, begun + GONE);
         // The time does not begin anew with each news.
-        let mut third = Directory::default();
-        third.keep_gone(&second, soon);
+        let mut third = second.clone();
+        for gone in [1, 2, 3, 4] {
+            third.tell(address(gone), Claim::Nobody, soon);
+        }
         for gone in [1, 3] {
             assert_eq!(second.who(address(gone), begun), Who::Unclear);
             assert_eq!(third.who(address(gone), soon), Who::Unclear);
             assert_eq!(third.who(address(gone), late), Who::Outside);
         }
         assert_eq!(third.who(address(2), late), Who::Unclear);
-        let mut fourth = Directory::default();
-        fourth.keep_gone(&third, late);
-        assert_eq!(fourth.pods.len(), 1, "what is over is forgotten");
+        assert_eq!(third.who(address(4), soon), Who::Outside);
+        third.forget_gone(late);
+        assert_eq!(third.pods.len(), 1, "what is over is forgotten");
+    }
+
+    #[test]
+    fn where_two_services_say_to_have_an_address_neither_is_dialled() {
+        let at = SocketAddr::from(([10, 96, 0, 1], 80));
+        let end = |last: u8| SocketAddr::from(([10, 0, 0, last], 80));
+        let mut directory = Directory::default();
+        directory.put_service(at, "shop/orders".into(), vec![end(1)]);
+        directory.put_service(at, "bank/ledger".into(), vec![end(2)]);
+        let there = |directory: &Directory| {
+            let found = directory.service(at).unwrap();
+            (found.name.to_string(), found.endpoints.clone())
+        };
+        assert_eq!(there(&directory), ("bank/ledger and shop/orders".to_owned(), Vec::new()));
+        directory.remove_service(at, "bank/ledger");
+        assert_eq!(there(&directory), ("shop/orders".to_owned(), vec![end(1)]));
+        directory.put_service(at, "shop/orders".into(), vec![end(3)]);
+        assert_eq!(there(&directory), ("shop/orders".to_owned(), vec![end(3)]));
     }
 
     #[test]
@@ -207,5 +273,7 @@ mod tests {
         directory.put_service(at, "shop/orders".into(), endpoints.into_iter().map(read).collect());
         let kept = directory.service(at).map(|it| it.endpoints.clone()).unwrap_or_default();
         assert_eq!(kept, [read("10.0.0.5:80"), read("[fd77::5]:80")]);
+        directory.remove_service(at, "shop/orders");
+        assert!(directory.service(at).is_none());
     }
 }

@@ -57,6 +57,11 @@ pub(crate) struct Proven {
 }
 
 impl Issuers {
+    /// Whether they are the same ones, or none at all.
+    pub(crate) fn are(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other) || (self.all.is_empty() && other.all.is_empty())
+    }
+
     /// These, some perhaps without keys yet; who cannot verify a token for want of a key tells it to `asks`.
     pub fn new(
         all: impl IntoIterator<Item = (Box<str>, Option<IssuerKeys>)>,

@@ -47,7 +47,7 @@ pub use config::{
     AccessLogTo, Config, ConfigError, ConfigFault, IdentityFiles, KeysFrom, Listener, Port, Ports,
     Upstream, Wire, WorkloadName,
 };
-pub use directory::{Directory, GONE, Who};
+pub use directory::{Claim, Directory, GONE, Who};
 pub use hello::{Beginning, HELLO_MAX};
 pub use host::HostSockets;
 pub use issuers::{IssuerKeys, Issuers, KeyAsks};

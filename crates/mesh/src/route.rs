@@ -107,7 +107,7 @@ impl Route {
         if is_metadata(to.ip()) {
             return Err(Why::MetadataAddress);
         }
-        let service = world.directory.service(to).cloned();
+        let service = world.directory.service(to);
         let next = service.is_none().then(|| Hop::to(to, world));
         Ok(Self { service, tried: Vec::new(), next })
     }

@@ -46,6 +46,17 @@ impl World {
     pub fn with_issuers(self, issuers: Arc<Issuers>) -> Self {
         Self { issuers, ..self }
     }
+
+    /// Whether it was put together of the same: then nothing has to be judged again.
+    #[must_use]
+    pub fn is_of_the_same(&self, other: &Self) -> bool {
+        self.generation == other.generation
+            && Arc::ptr_eq(&self.tls, &other.tls)
+            && Arc::ptr_eq(&self.rules, &other.rules)
+            && Arc::ptr_eq(&self.here, &other.here)
+            && Arc::ptr_eq(&self.directory, &other.directory)
+            && self.issuers.are(&other.issuers)
+    }
 }
 
 /// The pod itself, as its cluster describes it.

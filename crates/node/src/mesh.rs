@@ -1,13 +1,19 @@
 //! Pods of the mesh on this node: their traffic is led through this process.
 //!
-//! `follow` hears what stands in the cluster, `known` makes of it what decides, `pods` leads each pod's traffic as soon as its network is
+//! `follow` hears what stands in the cluster (`heard` is what waits of it), `known` makes of it what decides (`rules`, and `said` for what cannot
+//! be read any more), `report` and `remember` tell that to the agent and the disk, `pods` leads each pod's traffic as soon as its network is
 //! there (from the plugin, or found by its processes: `find`), `world` keeps what decides about one pod. `desk` answers the plugin.
 
+mod addresses;
 mod desk;
 mod find;
 mod follow;
+mod heard;
 mod known;
 mod pods;
+mod remember;
+mod report;
+mod rules;
 mod said;
 mod sockets;
 mod world;
@@ -56,7 +62,14 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
     let (attach, attachments) = watch::channel(Attachments::new());
     let (tell, known) = watch::channel(None);
     let (lead, led) = watch::channel(Default::default());
-    let follower = Follower::new(link.clone(), settings.state.clone(), registered, tell);
+    let (tell_addresses, addresses) = watch::channel(addresses::now());
+    let follower = Follower {
+        node: settings.node.clone(),
+        link: link.clone(),
+        state: settings.state.clone(),
+        registered,
+        known: tell,
+    };
     let (log, writer) = AccessLog::open(&AccessLogTo::Stdout)
         .map_err(|source| NodeError::State { path: PathBuf::from("standard output"), source })?;
     // Of this thread's network, which is the host's.
@@ -72,12 +85,12 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
         }
     };
     let leader = Leader::new(pods::Parts {
-        node: settings.node.clone(),
         cgroups: settings.cgroup_root.clone(),
         secret,
         known: known.clone(),
         attachments,
         holdings,
+        addresses,
         host,
         log,
         led: lead,
@@ -85,6 +98,7 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
     let desk = Arc::new(FrontDesk::new(settings.node.clone(), known.clone(), led));
     let stop = tasks.stop();
     tasks.spawn_loop("mesh news", follower.run());
+    tasks.spawn_loop("node addresses", addresses::follow(tell_addresses));
     tasks.spawn("CNI", serve(listener, attach, desk, stop.clone()));
     tasks.spawn_loop("CNI plugin", keep_installed(mesh.cni.clone(), "/proc/self/exe".into()));
     tasks.spawn("mesh", async move {

@@ -47,6 +47,13 @@ impl Changed {
     pub fn is_empty(&self) -> bool {
         self.workloads.is_empty() && self.services.is_empty() && self.intentions.is_empty()
     }
+
+    /// Adds what has changed after it.
+    pub fn extend(&mut self, mut later: Self) {
+        self.workloads.append(&mut later.workloads);
+        self.services.append(&mut later.services);
+        self.intentions.append(&mut later.intentions);
+    }
 }
 
 /// A message that does not go on from those before.
@@ -142,6 +149,12 @@ impl Picture {
             (Some(one), None) => self.workloads.get(one),
             _ => None,
         }
+    }
+
+    /// Pods that say to have an address.
+    pub fn all_at(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Workload>> {
+        let all = self.addresses.get(&address).into_iter().flatten();
+        all.filter_map(|uid| self.workloads.get(uid))
     }
 
     /// Services by name.

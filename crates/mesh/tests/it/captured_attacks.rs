@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nullius_mesh::Directory;
+use nullius_mesh::Claim;
 use serde_json::{Value as Json, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -283,7 +283,7 @@ async fn nothing_is_sent_where_it_is_not_known_who_has_the_address() {
     let mut plain = front.host.connect(to).await.unwrap();
     ping(&mut plain, b"hello").await.unwrap();
     // It says to have the address of a pod of the mesh: what is open in the clear is cut, and nothing new is sent.
-    front.tell(|facts| facts.directory.put_claimed(thief.v4));
+    front.tell(|facts| facts.directory.tell(thief.v4, Claim::Many, Instant::now()));
     read_end(&mut plain).await.expect_err("it is cut");
     front.line(|line| line["cutBecause"] == "unclear").await;
     is_refused(&front.host, to).await;
@@ -291,12 +291,10 @@ async fn nothing_is_sent_where_it_is_not_known_who_has_the_address() {
     assert_eq!((&line["verdict"], &line["address"]), (&"denied".into(), &to.to_string().into()));
     assert_eq!(line.get("wire"), None, "{line}");
     // A pod of the mesh had the address until now.
-    let mut before = Directory::default();
-    before.put_pod(thief.v4, orders.id.clone());
     let now = Instant::now();
     front.tell(|facts| {
-        facts.directory.remove_pod(thief.v4);
-        facts.directory.keep_gone(&before, now);
+        facts.directory.put_pod(thief.v4, orders.id.clone());
+        facts.directory.tell(thief.v4, Claim::Nobody, now);
     });
     is_refused(&front.host, to).await;
     // Of a Service the other endpoints are called.
@@ -341,10 +339,10 @@ async fn who_is_denied_by_its_identity_does_not_shed_it() {
     // Nor where everything is let pass, or two say to have the address.
     orders.intend(permissive());
     is_refused(&caller, to).await;
-    orders.tell(|facts| facts.directory.put_claimed(caller.v4));
+    orders.tell(|facts| facts.directory.tell(caller.v4, Claim::Many, Instant::now()));
     is_refused(&caller, to).await;
     assert_eq!(application.count(), 1);
-    orders.tell(|facts| facts.directory.remove_pod(caller.v4));
+    orders.tell(|facts| facts.directory.tell(caller.v4, Claim::Nobody, Instant::now()));
     let mut stream = caller.connect(to).await.unwrap();
     ping(&mut stream, b"hello").await.unwrap();
 }

@@ -18,17 +18,20 @@ use nullius_mesh::{
 use nullius_redirect::{Listeners, Mark, Network, NetworkId, RedirectError};
 use nullius_workload::{CgroupRoot, Holdings, PodUid};
 use sha2::{Digest as _, Sha256};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{KnownView, find, known::Known, sockets::PodSockets, world::WorldMaker};
+use super::{
+    KnownView, addresses::Addresses, find, known::Known, sockets::PodSockets, world::WorldMaker,
+};
 use crate::cni::Attachments;
 
 /// Pods whose traffic is led, and in which network.
 pub(crate) type Led = BTreeMap<Uid, NetworkId>;
 
-/// How often networks are looked for that nobody handed over.
+/// Networks that nobody handed over are looked for again after so long, and each time twice as long, to the longest.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const LOOK_SELDOM: Duration = Duration::from_secs(60);
 /// Between two tries to lead a pod.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// How long open calls have when a pod is led no more, or the node ends.
@@ -36,12 +39,12 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// What it works with.
 pub(crate) struct Parts {
-    pub(crate) node: String,
     pub(crate) cgroups: CgroupRoot,
     pub(crate) secret: Secret,
     pub(crate) known: KnownView,
     pub(crate) attachments: watch::Receiver<Attachments>,
     pub(crate) holdings: watch::Receiver<Option<Arc<Holdings>>>,
+    pub(crate) addresses: watch::Receiver<Addresses>,
     /// By which probes are told from calls of others; without, there are none.
     pub(crate) host: Option<Arc<HostSockets>>,
     pub(crate) log: AccessLog,
@@ -92,6 +95,41 @@ pub(crate) struct Leader {
     tasks: JoinSet<Uid>,
     /// Networks that were found, of pods that nobody handed over.
     found: BTreeMap<Uid, Arc<Network>>,
+    missing: Missing,
+}
+
+/// Pods whose networks are looked for: all processes of the node are read for that.
+#[derive(Debug, Default)]
+struct Missing(BTreeMap<Uid, (Instant, Duration)>);
+
+impl Missing {
+    /// When it is to be looked again.
+    fn due(&self) -> Option<Instant> {
+        self.0.values().map(|(due, _)| *due).min()
+    }
+
+    /// Whether it is to be looked for one of these; others are not looked for any more.
+    fn is_time<'u>(&mut self, all: impl Iterator<Item = &'u Uid>, now: Instant) -> bool {
+        let all: BTreeSet<&Uid> = all.collect();
+        self.0.retain(|uid, _| all.contains(uid));
+        all.into_iter().any(|uid| self.0.get(uid).is_none_or(|(due, _)| *due <= now))
+    }
+
+    /// It was looked, and these were not found.
+    fn looked<'u>(&mut self, still: impl Iterator<Item = &'u Uid>, now: Instant) {
+        let mut before = std::mem::take(&mut self.0);
+        for uid in still {
+            let wait = match before.remove(uid) {
+                Some((due, wait)) if due > now => (due, wait),
+                Some((_, wait)) => {
+                    let wait = (wait * 2).min(LOOK_SELDOM);
+                    (now + wait, wait)
+                }
+                None => (now + LOOK_AGAIN, LOOK_AGAIN),
+            };
+            self.0.insert(uid.clone(), wait);
+        }
+    }
 }
 
 /// A pod that is led, or soon.
@@ -111,7 +149,13 @@ enum Why {
 
 impl Leader {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self { parts, running: BTreeMap::new(), tasks: JoinSet::new(), found: BTreeMap::new() }
+        Self {
+            parts,
+            running: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            found: BTreeMap::new(),
+            missing: Missing::default(),
+        }
     }
 
     pub(crate) async fn run(mut self, stop: CancellationToken) {
@@ -120,14 +164,14 @@ impl Leader {
         loop {
             let now = known.borrow_and_update().clone();
             attachments.mark_unchanged();
-            let mut is_missing = false;
             if let Some(now) = now {
-                is_missing = self.reconcile(&now).await;
+                self.reconcile(&now).await;
             }
+            let look_again = self.missing.due();
             let look_again = async {
-                match is_missing {
-                    true => tokio::time::sleep(LOOK_AGAIN).await,
-                    false => std::future::pending().await,
+                match look_again {
+                    Some(due) => tokio::time::sleep_until(due).await,
+                    None => std::future::pending().await,
                 }
             };
             tokio::select! {
@@ -163,13 +207,12 @@ impl Leader {
         }
     }
 
-    /// Begins and ends what is to be; says whether a network is still looked for.
-    async fn reconcile(&mut self, known: &Known) -> bool {
+    /// Begins and ends what is to be.
+    async fn reconcile(&mut self, known: &Known) {
         let all = known.picture.workloads();
-        let wanted: BTreeMap<&Uid, &Arc<Workload>> = all
-            .iter()
-            .filter(|(_, pod)| pod.mode == Mode::Node && *pod.node == *self.parts.node)
-            .collect();
+        let own = known.own.iter();
+        let wanted: BTreeMap<&Uid, &Arc<Workload>> =
+            own.filter(|(_, pod)| pod.mode == Mode::Node).collect();
         self.found.retain(|uid, _| wanted.contains_key(uid));
         for (uid, running) in &self.running {
             if !wanted.contains_key(uid) {
@@ -193,15 +236,15 @@ impl Leader {
             .filter(|(uid, pod)| is_nowhere(uid) && !pod.addresses.is_empty())
             .filter_map(|(uid, _)| Some((uid.parse().ok()?, Arc::clone(uid))))
             .collect();
-        let mut is_missing = !missing.is_empty();
-        if is_missing {
+        let now = Instant::now();
+        if self.missing.is_time(missing.values(), now) {
             let (pods, root) =
                 (missing.keys().cloned().collect::<BTreeSet<_>>(), self.parts.cgroups.clone());
             let found = tokio::task::spawn_blocking(move || find::networks(&pods, &root)).await;
-            let found = found.unwrap_or_default();
-            is_missing = found.len() < missing.len();
-            let found = found.into_iter();
+            let found = found.unwrap_or_default().into_iter();
             self.found.extend(found.filter_map(|(pod, it)| Some((missing.get(&pod)?.clone(), it))));
+            let still = missing.values().filter(|uid| !self.found.contains_key(*uid));
+            self.missing.looked(still, Instant::now());
         }
         for (uid, pod) in wanted {
             let given = handed.get(&**uid).cloned();
@@ -210,7 +253,6 @@ impl Leader {
                 self.lead(uid, pod, network, addresses);
             }
         }
-        is_missing
     }
 
     fn lead(&mut self, uid: &Uid, pod: &Workload, network: Arc<Network>, addresses: Vec<IpAddr>) {
@@ -234,6 +276,7 @@ impl Leader {
             maker: WorldMaker::new(pod_uid, addresses),
             known: self.parts.known.clone(),
             holdings: self.parts.holdings.clone(),
+            addresses: self.parts.addresses.clone(),
             host: self.parts.host.clone(),
             log: self.parts.log.clone(),
             led: self.parts.led.clone(),
@@ -252,6 +295,7 @@ struct Pod {
     maker: WorldMaker,
     known: KnownView,
     holdings: watch::Receiver<Option<Arc<Holdings>>>,
+    addresses: watch::Receiver<Addresses>,
     host: Option<Arc<HostSockets>>,
     log: AccessLog,
     led: watch::Sender<Led>,
@@ -352,16 +396,27 @@ impl Pod {
                 why = ended(&mut self.end) => return why,
                 changed = self.known.changed() => if changed.is_err() { return Why::Gone },
                 changed = self.holdings.changed() => if changed.is_err() { return Why::Gone },
+                changed = self.addresses.changed() => if changed.is_err() { return Why::Gone },
             }
-            tell.send_replace(self.world());
+            let world = self.world();
+            tell.send_if_modified(|before| {
+                let is_same = match (&*before, &world) {
+                    (Some(before), Some(world)) => Arc::ptr_eq(before, world),
+                    (None, None) => true,
+                    _ => false,
+                };
+                *before = world;
+                !is_same
+            });
         }
     }
 
     fn world(&mut self) -> Option<Arc<World>> {
         let known = self.known.borrow_and_update().clone()?;
         let holdings = self.holdings.borrow_and_update().clone()?;
-        let workload = known.picture.workloads().get(&self.uid)?;
-        self.maker.make(&known, workload, &holdings).map(Arc::new)
+        let addresses = self.addresses.borrow_and_update().clone();
+        let workload = known.own.get(&self.uid)?;
+        self.maker.make(&known, workload, &holdings, &addresses)
     }
 }
 
@@ -369,5 +424,32 @@ async fn ended(end: &mut watch::Receiver<Option<Why>>) -> Why {
     match end.wait_for(Option::is_some).await {
         Ok(why) => (*why).unwrap_or(Why::Gone),
         Err(_) => Why::Gone,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_found_is_looked_for_ever_more_seldom() {
+        let (one, other): (Uid, Uid) = ("one".into(), "other".into());
+        let mut missing = Missing::default();
+        let begun = Instant::now();
+        let mut looks = 0;
+        while begun.elapsed() < Duration::from_secs(3_600) {
+            assert!(missing.is_time([&one].into_iter(), Instant::now()));
+            looks += 1;
+            missing.looked([&one].into_iter(), Instant::now());
+            // News of others in between bring no look.
+            assert!(!missing.is_time([&one].into_iter(), Instant::now()));
+            tokio::time::sleep_until(missing.due().unwrap()).await;
+        }
+        assert!((60..=70).contains(&looks), "{looks}");
+        // One that comes anew is looked for at once.
+        assert!(missing.is_time([&one, &other].into_iter(), begun));
+        assert!(!missing.is_time([].into_iter(), begun));
+        assert_eq!(missing.due(), None);
     }
 }

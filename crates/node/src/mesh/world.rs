@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use nullius_intention::Workload as Destination;
+use nullius_intention::{RuleSet, Workload as Destination};
 use nullius_mesh::{
     Here, PortProtocol, World,
     news::{self, Workload},
@@ -12,14 +12,17 @@ use nullius_tls::WorkloadTls;
 use nullius_workload::{Entry, Held, Holdings, PodUid, Selector};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::known::Known;
+use super::{addresses::Addresses, known::Known, rules::Within};
 
-/// Makes it, and makes it anew when something of it changes.
+/// Makes it, and makes anew what of it has changed.
 pub(crate) struct WorldMaker {
     pod: PodUid,
     addresses: Vec<IpAddr>,
     generation: u64,
     tls: Option<Proof>,
+    rules: Option<(Within, Arc<RuleSet>)>,
+    here: Arc<Here>,
+    last: Option<Arc<World>>,
 }
 
 /// What the pod proves itself by, and of what it was made.
@@ -32,40 +35,71 @@ struct Proof {
 impl WorldMaker {
     /// For a pod that has got these addresses.
     pub(crate) fn new(pod: PodUid, addresses: Vec<IpAddr>) -> Self {
-        Self { pod, addresses, generation: 0, tls: None }
+        let here = Arc::default();
+        Self { pod, addresses, generation: 0, tls: None, rules: None, here, last: None }
     }
 
-    /// What decides now; nothing while the pod cannot prove itself.
+    /// What decides now, the same value as before where nothing has changed; nothing while the pod cannot prove itself.
     pub(crate) fn make(
         &mut self,
         known: &Known,
         workload: &Workload,
         holdings: &Holdings,
-    ) -> Option<World> {
-        let tls = self.prove(workload, holdings)?;
-        let local = workload.local.clone().unwrap_or_default();
-        let rules = known.intentions.rules_for(Destination {
+        of_node: &Addresses,
+    ) -> Option<Arc<World>> {
+        let Some(tls) = self.prove(workload, holdings) else {
+            self.last = None;
+            return None;
+        };
+        let rules = self.rules(known, workload);
+        let here = self.here(workload, of_node);
+        let directory = Arc::clone(&known.directory);
+        let world = World::new(self.generation, tls, rules, here, directory);
+        if let Some(last) = self.last.as_ref().filter(|last| last.is_of_the_same(&world)) {
+            return Some(Arc::clone(last));
+        }
+        Some(Arc::clone(self.last.insert(Arc::new(world))))
+    }
+
+    fn rules(&mut self, known: &Known, workload: &Workload) -> Arc<RuleSet> {
+        let within = known.rules.within(&workload.namespace);
+        let labels = workload.local.as_ref().map(|local| &local.labels);
+        let called = Destination {
             namespace: workload.namespace.clone(),
             service_account: workload.service_account.to_string(),
-            labels: local.labels,
-        });
-        let ports = local.ports.into_iter().map(|(port, protocol)| (port, spoken(protocol)));
+            labels: labels.cloned().unwrap_or_default(),
+        };
+        if let Some((before, rules)) = &self.rules
+            && before.is(&within)
+            && **rules.workload() == called
+        {
+            return Arc::clone(rules);
+        }
+        let rules = Arc::new(within.rules_for(called));
+        self.rules = Some((within, Arc::clone(&rules)));
+        rules
+    }
+
+    fn here(&mut self, workload: &Workload, of_node: &Addresses) -> Arc<Here> {
+        let local = workload.local.as_ref();
+        let ports = local.into_iter().flat_map(|local| &local.ports);
         let here = Here {
             addresses: self.addresses.iter().chain(&workload.addresses).copied().collect(),
-            ports: ports.collect(),
-            probe_ports: local.probe_ports.into_iter().collect(),
-            node_addresses: node_addresses(),
+            ports: ports.map(|(port, protocol)| (*port, spoken(*protocol))).collect(),
+            probe_ports: local.into_iter().flat_map(|local| &local.probe_ports).copied().collect(),
+            node_addresses: BTreeSet::clone(of_node),
         };
-        let directory = Arc::clone(&known.directory);
-        Some(World::new(self.generation, tls, Arc::new(rules), Arc::new(here), directory))
+        if *self.here != here {
+            self.here = Arc::new(here);
+        }
+        Arc::clone(&self.here)
     }
 
     fn prove(&mut self, workload: &Workload, holdings: &Holdings) -> Option<Arc<WorkloadTls>> {
-        let found =
-            holdings.registered.entries.iter().find(|(_, entry)| self.is_default(entry, workload));
-        let Some((held, entry)) =
-            found.and_then(|(id, entry)| Some((holdings.held.get(id)?, entry)))
-        else {
+        let of_pod = holdings.registered.entries.iter();
+        let mut of_pod = of_pod.filter(|(_, entry)| self.is_default(entry, workload));
+        let found = of_pod.find_map(|(id, entry)| Some((holdings.held.get(id)?, entry)));
+        let Some((held, entry)) = found else {
             self.tls = None;
             return None;
         };
@@ -98,9 +132,10 @@ impl WorldMaker {
         }
     }
 
-    /// The entry that says of the pod what the mesh is told it is.
+    /// The entry that says of the whole pod, and not of a part of it, what the mesh is told it is.
     fn is_default(&self, entry: &Entry, workload: &Workload) -> bool {
         workload.spiffe_id.as_ref() == Some(&entry.spiffe_id)
+            && entry.selectors.len() == 1
             && entry.selectors.contains(&Selector::Pod(self.pod.clone()))
     }
 }
@@ -111,15 +146,4 @@ fn spoken(protocol: news::PortProtocol) -> PortProtocol {
         news::PortProtocol::Tcp => PortProtocol::Tcp,
         news::PortProtocol::Http | news::PortProtocol::Http2 => PortProtocol::Http,
     }
-}
-
-/// Addresses of this node, by one of which the kubelet calls. They come and go with interfaces.
-fn node_addresses() -> BTreeSet<IpAddr> {
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let address = |interface: nix::ifaddrs::InterfaceAddress| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
-    };
-    interfaces.filter_map(address).filter(|address| !address.is_loopback()).collect()
 }

@@ -15,7 +15,15 @@ pub(super) struct Ledger {
     /// Intentions of messages that are not reported yet: generations, and none where it is gone.
     waiting: VecDeque<(u64, BTreeMap<Uid, Option<i64>>)>,
     reported: HashMap<Uid, i64>,
-    refused: HashMap<Uid, (i64, String)>,
+    refused: Refused,
+}
+
+/// What a node refuses: which generation, and why.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    pub(super) named: HashMap<Uid, (i64, String)>,
+    /// It refuses more than it names.
+    pub(super) more: bool,
 }
 
 /// How an intention stands on a node.
@@ -49,11 +57,7 @@ impl Ledger {
     }
 
     /// What the node reports: all up to a message is in force, but for what it refuses.
-    pub(super) fn report(
-        &mut self,
-        sequence: u64,
-        refused: HashMap<Uid, (i64, String)>,
-    ) -> Result<(), NotSent> {
+    pub(super) fn report(&mut self, sequence: u64, refused: Refused) -> Result<(), NotSent> {
         if sequence > self.sent {
             return Err(NotSent);
         }
@@ -66,7 +70,7 @@ impl Ledger {
             }
         }
         self.refused = refused;
-        self.refused.retain(|uid, (at, _)| self.reported.get(uid) == Some(at));
+        self.refused.named.retain(|uid, (at, _)| self.reported.get(uid) == Some(at));
         Ok(())
     }
 
@@ -75,8 +79,10 @@ impl Ledger {
         if self.reported.get(uid) != Some(&generation) {
             return Stands::Pending;
         }
-        match self.refused.get(uid) {
+        match self.refused.named.get(uid) {
             Some((_, why)) => Stands::Refused(why),
+            // It may be one of those that are not named.
+            None if self.refused.more => Stands::Pending,
             None => Stands::InForce,
         }
     }
@@ -96,23 +102,26 @@ mod tests {
         let mut ledger = Ledger::default();
         ledger.sent(2, told([("a", Some(1)), ("b", Some(4))]));
         assert_eq!(ledger.stands("a", 1), Stands::Pending);
-        ledger.report(1, HashMap::new()).unwrap();
+        ledger.report(1, Refused::default()).unwrap();
         assert_eq!(ledger.stands("a", 1), Stands::Pending, "the first message was not all of it");
-        let refused = HashMap::from([
+        let named = HashMap::from([
             (Uid::from("b"), (4, "it is odd".to_owned())),
             (Uid::from("a"), (7, "of another version".to_owned())),
             (Uid::from("never"), (1, "never told".to_owned())),
         ]);
-        ledger.report(2, refused).unwrap();
+        ledger.report(2, Refused { named: named.clone(), more: true }).unwrap();
+        assert_eq!(ledger.stands("a", 1), Stands::Pending, "it may be refused");
+        assert_eq!(ledger.stands("b", 4), Stands::Refused("it is odd"));
+        ledger.report(2, Refused { named, more: false }).unwrap();
         assert_eq!(ledger.stands("a", 1), Stands::InForce);
         assert_eq!(ledger.stands("a", 2), Stands::Pending);
         assert_eq!(ledger.stands("b", 4), Stands::Refused("it is odd"));
         assert_eq!(ledger.stands("never", 1), Stands::Pending);
         ledger.sent(3, told([("a", None), ("b", Some(5))]));
-        ledger.report(3, HashMap::new()).unwrap();
+        ledger.report(3, Refused::default()).unwrap();
         assert_eq!(ledger.stands("a", 1), Stands::Pending);
         assert_eq!(ledger.stands("b", 5), Stands::InForce);
-        assert_eq!(ledger.report(4, HashMap::new()), Err(NotSent));
+        assert_eq!(ledger.report(4, Refused::default()), Err(NotSent));
     }
 
     #[test]
@@ -123,13 +132,13 @@ mod tests {
             ledger.sent(sequence, told([("a", Some(generation)), ("b", None)]));
         }
         assert!(ledger.waiting.len() <= APART);
-        ledger.report(5_000, HashMap::new()).unwrap();
+        ledger.report(5_000, Refused::default()).unwrap();
         assert_eq!(
             ledger.stands("a", 5_000),
             Stands::Pending,
             "it is told together with later ones"
         );
-        ledger.report(10_000, HashMap::new()).unwrap();
+        ledger.report(10_000, Refused::default()).unwrap();
         assert_eq!(ledger.stands("a", 10_000), Stands::InForce);
     }
 }

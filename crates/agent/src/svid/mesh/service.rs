@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::{Mesh, book::Key, streams::Joined};
+use super::{Mesh, book::Key, ledger::Refused, streams::Joined};
 use crate::svid::{
     callers::Caller,
     meters::Refusal,
@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of a message, about; one thing may be longer.
 const ABOUT: usize = 256 * 1024;
 /// Refusals of one report.
-const REFUSED_MAX: usize = 256;
+const REFUSED_MAX: usize = 1_000;
 /// Letters of why an intention is refused.
 const WHY_MAX: usize = 512;
 
@@ -73,9 +73,9 @@ impl mesh_server::Mesh for MeshService {
 
     async fn report(&self, request: Request<MeshReport>) -> Result<Response<MeshReported>, Status> {
         let caller = self.identity.prove(request.metadata(), request.get_ref().version).await?;
-        let MeshReport { stream, sequence, refused, .. } = request.into_inner();
+        let MeshReport { stream, sequence, refused, refuses_more, .. } = request.into_inner();
         if refused.len() > REFUSED_MAX {
-            return Err(Status::invalid_argument("a report refuses 256 intentions at most"));
+            return Err(Status::invalid_argument("a report refuses 1,000 intentions at most"));
         }
         let short =
             |text: String| text.chars().take(WHY_MAX).flat_map(char::escape_debug).collect();
@@ -84,6 +84,7 @@ impl mesh_server::Mesh for MeshService {
             .map(|it| (Uid::from(it.uid.as_str()), (it.generation, short(it.message))))
             .collect();
         let streams = &self.mesh.streams;
+        let refused = Refused { named: refused, more: refuses_more };
         match streams.report(&caller.node.name, &stream, sequence, refused) {
             None => {
                 Err(Status::not_found("this node has no such stream here; report the one it has"))

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::{
     book::{Key, Name, Touched},
-    ledger::{Ledger, NotSent, Stands},
+    ledger::{Ledger, NotSent, Refused, Stands},
 };
 
 /// Streams of one node: the part that runs and the one that replaces it, and what they left half open.
@@ -93,7 +93,7 @@ impl Streams {
         node: &str,
         stream: &str,
         sequence: u64,
-        refused: HashMap<Uid, (i64, String)>,
+        refused: Refused,
     ) -> Option<Result<(), NotSent>> {
         let all = self.lock();
         let stream = all.get(node)?.iter().find(|it| *it.name == *stream)?;
@@ -240,7 +240,7 @@ mod tests {
             stream.sent(1, BTreeMap::from([("i".into(), Some(3))]));
         }
         let report = |node, stream: &Joined, refused: HashMap<_, _>| {
-            streams.report(node, &stream.name, 1, refused)
+            streams.report(node, &stream.name, 1, Refused { named: refused, more: false })
         };
         let odd = HashMap::from([(Uid::from("i"), (3, "odd".to_owned()))]);
         assert_eq!(report("a", &again, HashMap::new()), Some(Ok(())));
