@@ -306,8 +306,12 @@ impl Requests {
             last: Mutex::default(),
             switched: Mutex::default(),
         });
-        let limits =
-            PublicLimits { head_timeout: HEAD, idle_timeout: IDLE, ..PublicLimits::default() };
+        let limits = PublicLimits {
+            head_timeout: HEAD,
+            idle_timeout: IDLE,
+            half_close: true,
+            ..PublicLimits::default()
+        };
         let alpn = (begins == Begins::Http2).then_some(&b"h2"[..]);
         let service = Judge(Arc::clone(&requests));
         let served = serve_public_connection(io, alpn, service, &limits, stop);

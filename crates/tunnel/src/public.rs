@@ -45,6 +45,8 @@ pub struct PublicLimits {
     pub headers: usize,
     /// Streams of one HTTP/2 connection at the same time.
     pub streams: u32,
+    /// Whether who has sent all its requests of HTTP/1.1 may end its side and is still answered; else that ends what it asked for.
+    pub half_close: bool,
 }
 
 impl Default for PublicLimits {
@@ -55,6 +57,7 @@ impl Default for PublicLimits {
             head_bytes: 32 * 1024,
             headers: 100,
             streams: 250,
+            half_close: false,
         }
     }
 }
@@ -119,6 +122,7 @@ where
         let io = TokioIo::new(Guard::http1(io, verdict, cut_short, limits));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
+            .half_close(limits.half_close)
             .header_read_timeout(limits.idle_timeout)
             .max_headers(limits.headers)
             .max_header_size(limits.head_bytes)

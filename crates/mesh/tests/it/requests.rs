@@ -506,6 +506,30 @@ async fn a_websocket_ends_as_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_sent_all_and_ends_its_side_is_answered() {
+    for wire in ["hbone", "tls"] {
+        let pair = pair(wire).await;
+        for (request, answer) in [
+            ("GET /orders/half HTTP/1.0\r\nHost: orders\r\n\r\n", "/orders/half "),
+            (
+                "POST /orders HTTP/1.1\r\nHost: orders\r\nContent-Length: 4\r\n\r\nhalf",
+                "/orders half",
+            ),
+        ] {
+            let mut stream = pair.dial().await;
+            stream.write_all(request.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let answered = crate::world::read_end(&mut stream).await.unwrap();
+            let answered = String::from_utf8(answered).unwrap();
+            assert!(answered.contains(" 200 OK\r\n"), "{wire}: {answered}");
+            assert!(answered.contains(answer), "{wire}: {answered}");
+        }
+        let line = pair.inbound.line(|line| line["path"] == "/orders/half").await;
+        assert_eq!((&line["status"], &line["end"]), (&200.into(), &"closed".into()), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_upgrade_is_refused_by_name_and_a_websocket_that_is_denied_is_none() {
     for wire in ["hbone", "tls"] {
         let pair = pair(wire).await;
