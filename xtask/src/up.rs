@@ -139,7 +139,8 @@ fn start(root: &Path, state: &StateDir, arguments: &Arguments) -> Result<(Enviro
     };
     let first = clusters.first().context("at least one cluster is started")?;
     let kubectl = first.kubectl()?.program().to_owned();
-    let config = EnvironmentConfig::new(state.path(), binary(root));
+    let mut config = EnvironmentConfig::new(state.path(), binary(root));
+    config.mesh = true;
     Ok((Environment::start(config, clusters, Progress::Lines)?, kubectl))
 }
 
@@ -204,6 +205,10 @@ fn show(
     if environment.clusters.iter().all(|cluster| cluster.agent == AgentPlace::InCluster) {
         writeln!(out, "  try         kubectl -n shop get pods")?;
         writeln!(out, "              kubectl -n shop exec deploy/web -- id")?;
+        writeln!(
+            out,
+            "              kubectl -n shop logs -f deploy/orders # delete the intention `ledger` beside it"
+        )?;
     } else {
         writeln!(out, "  try         kubectl -n shop get configmaps,services")?;
         writeln!(out, "              kubectl -n shop create configmap mine --from-literal=a=b")?;

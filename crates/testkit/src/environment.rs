@@ -6,6 +6,7 @@
 //! `cargo xtask up -o json` prints it and end-to-end tests read it.
 
 mod hub;
+mod nodes;
 mod people;
 
 use std::{
@@ -46,6 +47,7 @@ pub(crate) const DIRECTORY: &str = "nullius";
 const IMAGE: &str = "localhost/nullius:dev";
 const OBJECTS: &str = include_str!("../../../dev/environment/objects.yaml");
 const SAMPLE: &str = include_str!("../../../dev/cluster/sample.yaml");
+const MESH: &str = include_str!("../../../dev/environment/mesh.yaml");
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How long an agent beside its cluster may take to give back what sessions have there.
 const FAREWELL: Duration = Duration::from_secs(60);
@@ -65,6 +67,8 @@ pub struct EnvironmentConfig {
     nullius: PathBuf,
     /// The port of the hub; 0 takes a free one.
     pub port: u16,
+    /// Whether nodes prove who their pods are, lead the calls of those in the mesh, and the sample has some.
+    pub mesh: bool,
 }
 
 /// A running environment, as written to `environment.json` in its state directory.
@@ -119,7 +123,7 @@ pub enum AgentPlace {
 impl EnvironmentConfig {
     /// An environment in this state directory, of this `nullius` binary.
     pub fn new(state: &Path, nullius: PathBuf) -> Self {
-        Self { state: state.to_owned(), nullius, port: 0 }
+        Self { state: state.to_owned(), nullius, port: 0, mesh: false }
     }
 }
 
@@ -267,7 +271,7 @@ impl Start<'_> {
         })?;
         for (cluster, joined) in self.clusters.iter().zip(&environment.clusters) {
             go_on()?;
-            environment.join(cluster, joined)?;
+            environment.join(cluster, joined, self.has_mesh())?;
         }
         for (name, groups, _) in PEOPLE {
             go_on()?;
@@ -279,8 +283,19 @@ impl Start<'_> {
         environment.nullius_ok("dora", &["kubeconfig", "--file", &file])?;
         environment.wait_for_agents(self.clusters)?;
         self.progress.done("agents", began);
+        if self.has_mesh() {
+            for cluster in self.clusters {
+                nodes::wait_and_furnish(cluster, MESH)?;
+            }
+            self.progress.done("nodes and the sample's mesh", began);
+        }
         environment.write(self.directory)?;
         Ok(environment)
+    }
+
+    /// Who runs beside a cluster runs on none of its nodes.
+    fn has_mesh(&self) -> bool {
+        self.config.mesh && self.agents == AgentPlace::InCluster
     }
 
     /// One address that people on this machine and pods both reach.
@@ -361,7 +376,7 @@ impl Environment {
     }
 
     /// Makes the cluster known with its label; where the agent runs in it, starts it there.
-    fn join(&self, cluster: &Cluster, joined: &EnvironmentCluster) -> Result<()> {
+    fn join(&self, cluster: &Cluster, joined: &EnvironmentCluster, mesh: bool) -> Result<()> {
         let name = joined.name.as_str();
         if joined.agent == AgentPlace::Beside {
             let object = format!(
@@ -370,24 +385,14 @@ impl Environment {
             );
             return self.nullius_ok_with_input("admin", &["apply", "-f", "-"], &object).map(drop);
         }
-        let args = [
-            "cluster",
-            "add",
-            name,
-            "--label",
-            "env=dev",
-            "--ceiling",
-            "cluster-admin",
-            "--manifest",
-            "--identity",
-            "--image",
-            IMAGE,
-        ];
-        let manifest = self.nullius_ok("admin", &args)?;
-        // Nodes of one machine share its folders: what runs on each is told where those of its own kubelet are.
-        let anywhere = |object: &&str| !object.contains("\nkind: DaemonSet\n");
-        let manifest: Vec<&str> = manifest.split("---\n").filter(anywhere).collect();
-        let manifest = manifest.join("---\n");
+        let mut args = vec!["cluster", "add", name, "--label", "env=dev"];
+        args.extend(["--ceiling", "cluster-admin"]);
+        args.extend(["--manifest", "--identity", "--image", IMAGE]);
+        if mesh {
+            args.push("--mesh");
+            args.extend(nodes::arguments());
+        }
+        let manifest = nodes::of_each(cluster, mesh, &self.nullius_ok("admin", &args)?)?;
         cluster.kubectl()?.apply(&manifest).with_context(|| format!("joining `{name}`")).map(drop)
     }
 

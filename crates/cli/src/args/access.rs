@@ -14,7 +14,7 @@ pub(crate) enum ClusterCommand {
     /// Make a cluster known and print a single-use join token with the command that starts the agent
     ///
     /// For a cluster that is known but has not joined, a new token is printed.
-    Add(ClusterAdd),
+    Add(Box<ClusterAdd>),
     /// List clusters
     List,
     /// Show a cluster
@@ -74,6 +74,35 @@ pub(crate) struct ClusterAdd {
     /// Also lead the traffic of pods whose namespaces are labelled for the mesh: adds a plugin to the network of each node
     #[arg(long, requires = "identity")]
     pub(crate) mesh: bool,
+    #[command(flatten)]
+    pub(crate) hosts: Hosts,
+}
+
+/// Where things are on the hosts of a cluster, for those whose distribution has them elsewhere.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Hosts")]
+pub(crate) struct Hosts {
+    /// The kubelet's root directory [default: /var/lib/kubelet]
+    #[arg(long, value_name = "DIR", requires = "identity", value_parser = directory)]
+    pub(crate) kubelet_root: Option<String>,
+    /// The cgroup below which the kubelet keeps its pods [default: /]
+    #[arg(long, value_name = "CGROUP", requires = "identity", value_parser = directory)]
+    pub(crate) cgroup_root: Option<String>,
+    /// Where the node puts its socket for workloads [default: /run/nullius/workload]
+    #[arg(long, value_name = "DIR", requires = "identity", value_parser = directory)]
+    pub(crate) socket_dir: Option<String>,
+    /// Where the node keeps what it remembers [default: /var/lib/nullius/node]
+    #[arg(long, value_name = "DIR", requires = "identity", value_parser = directory)]
+    pub(crate) state_dir: Option<String>,
+    /// Where the container runtime looks for network plugins [default: /opt/cni/bin]
+    #[arg(long, value_name = "DIR", requires = "mesh", value_parser = directory)]
+    pub(crate) cni_programs: Option<String>,
+    /// Where it looks for networks [default: /etc/cni/net.d]
+    #[arg(long, value_name = "DIR", requires = "mesh", value_parser = directory)]
+    pub(crate) cni_networks: Option<String>,
+    /// Where the network plugin finds the node's socket [default: /run/nullius/node]
+    #[arg(long, value_name = "DIR", requires = "mesh", value_parser = directory)]
+    pub(crate) cni_socket_dir: Option<String>,
 }
 
 /// When an image is pulled.
@@ -89,6 +118,17 @@ fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         Some(_) | None => Err("write `KEY=VALUE`".to_owned()),
+    }
+}
+
+/// A path of a host as `hostPath` takes it.
+fn directory(text: &str) -> Result<String, String> {
+    match std::path::Path::new(text) {
+        path if !path.is_absolute() => Err("write the whole path, from `/` on".to_owned()),
+        path if path.components().any(|part| part == std::path::Component::ParentDir) => {
+            Err("write it without `..`, which no `hostPath` may have".to_owned())
+        }
+        _ => Ok(text.to_owned()),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
 /// Runs a command on clusters.
 pub(crate) async fn run(stage: &mut Stage, command: ClusterCommand) -> Result<Exit, Failure> {
     match command {
-        ClusterCommand::Add(args) => add(stage, args).await,
+        ClusterCommand::Add(args) => add(stage, *args).await,
         ClusterCommand::List => objects::list(stage, Kind::Cluster, None).await,
         ClusterCommand::Show { name } => {
             objects::show(stage, Kind::Cluster, &[object_name(&name)?]).await
@@ -144,10 +144,9 @@ fn manifest(
         true => Some(IdentityParts::of_domain(trust_domain(&args.name, &spec)?)),
         false => None,
     };
-    let host = NodeHost { mesh: args.mesh.then(MeshHost::default), ..NodeHost::default() };
     let deployments = Deployments {
         identity,
-        host: Box::new(host),
+        host: Box::new(host(args)),
         pull_policy: match args.pull {
             Pull::IfNotPresent => PullPolicy::IfNotPresent,
             Pull::Never => PullPolicy::Never,
@@ -159,6 +158,27 @@ fn manifest(
     let manifest = JoinManifest { cluster: join.cluster, ceiling: spec.ceiling, shape };
     stage.environment.terminal.print(&manifest.to_yaml())?;
     Ok(Exit::Ok)
+}
+
+/// Where things are on the cluster's hosts: where they usually are, unless something else is said.
+fn host(args: &ClusterAdd) -> NodeHost {
+    let said = |place: &Option<String>, usual: String| place.clone().unwrap_or(usual);
+    let (hosts, usual) = (&args.hosts, NodeHost::default());
+    let mesh = args.mesh.then(|| {
+        let usual = MeshHost::default();
+        MeshHost {
+            cni_programs: said(&hosts.cni_programs, usual.cni_programs),
+            cni_networks: said(&hosts.cni_networks, usual.cni_networks),
+            socket_dir: said(&hosts.cni_socket_dir, usual.socket_dir),
+        }
+    });
+    NodeHost {
+        kubelet: said(&hosts.kubelet_root, usual.kubelet),
+        cgroup_root: said(&hosts.cgroup_root, usual.cgroup_root),
+        socket_dir: said(&hosts.socket_dir, usual.socket_dir),
+        state_dir: said(&hosts.state_dir, usual.state_dir),
+        mesh,
+    }
 }
 
 async fn remove(stage: &mut Stage, name: &ClusterName, asked: Asked) -> Result<Exit, Failure> {

@@ -42,6 +42,7 @@ mod identity_lab;
 mod keys;
 mod mesh;
 mod mesh_calls;
+mod mesh_sample;
 mod node;
 mod pages;
 mod people;

@@ -6,6 +6,7 @@ use nullius_testkit::{Kubectl, Output, TestNamespace, wait_until};
 use serde_json::{Value, json};
 
 use crate::{
+    mesh_sample,
     node::{Mesh, Nodes, cni},
     world::World,
 };
@@ -142,4 +143,7 @@ fn pods_of_the_mesh_call_each_other_as_intentions_say() {
     let again = begin(&shop, &nodes, &pod("later", node, "exec sleep 3600", None));
     assert!(!again.is_empty());
     assert!(!is_answered(&shop, "later", &server), "the intention is for another account");
+
+    let sample = world.cluster.namespace("sample").unwrap();
+    mesh_sample::is_as_the_readme_says(&sample);
 }
