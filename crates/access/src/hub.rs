@@ -45,6 +45,8 @@ pub enum HubAction<'a> {
     ReadUsage,
     /// Read what is not as it should be in clusters; see [`ReadScope`] for those who may read only where they have grants.
     ReadFindings,
+    /// Read who called whom in clusters; see [`ReadScope`] likewise.
+    ReadMesh,
     /// See the live sessions.
     ListSessions { of: Whose<'a> },
     /// End a session of somebody.
@@ -77,6 +79,7 @@ pub enum HubVerb {
     ReadAudit,
     ReadUsage,
     ReadFindings,
+    ReadMesh,
     ListSessions,
     EndSession,
     ExplainAccess,
@@ -86,7 +89,7 @@ pub enum HubVerb {
 
 impl HubVerb {
     /// Every verb.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Get,
         Self::List,
         Self::Create,
@@ -95,6 +98,7 @@ impl HubVerb {
         Self::ReadAudit,
         Self::ReadUsage,
         Self::ReadFindings,
+        Self::ReadMesh,
         Self::ListSessions,
         Self::EndSession,
         Self::ExplainAccess,
@@ -113,6 +117,7 @@ impl HubVerb {
             Self::ReadAudit => "read-audit",
             Self::ReadUsage => "read-usage",
             Self::ReadFindings => "read-findings",
+            Self::ReadMesh => "read-mesh",
             Self::ListSessions => "list-sessions",
             Self::EndSession => "end-session",
             Self::ExplainAccess => "explain-access",
@@ -128,6 +133,7 @@ impl HubVerb {
             Self::ReadAudit
             | Self::ReadUsage
             | Self::ReadFindings
+            | Self::ReadMesh
             | Self::ListSessions
             | Self::EndSession
             | Self::ExplainAccess
@@ -150,6 +156,7 @@ impl HubVerb {
             | Self::ReadAudit
             | Self::ReadUsage
             | Self::ReadFindings
+            | Self::ReadMesh
             | Self::ListSessions
             | Self::ExplainAccess => false,
         }
@@ -168,7 +175,7 @@ pub enum ReadScope {
     /// All of the kind.
     All,
     /// Objects that a [`HubAction::Get`] of the same caller allows, to be asked one by one; of audit and usage what
-    /// the caller did, of findings what is where the caller has grants.
+    /// the caller did, of findings and calls between workloads what is where the caller has grants.
     Own,
 }
 
@@ -184,6 +191,7 @@ impl<'a> HubAction<'a> {
             Self::ReadAudit => HubVerb::ReadAudit,
             Self::ReadUsage => HubVerb::ReadUsage,
             Self::ReadFindings => HubVerb::ReadFindings,
+            Self::ReadMesh => HubVerb::ReadMesh,
             Self::ListSessions { .. } => HubVerb::ListSessions,
             Self::EndSession { .. } => HubVerb::EndSession,
             Self::ExplainAccess { .. } => HubVerb::ExplainAccess,
@@ -201,6 +209,7 @@ impl<'a> HubAction<'a> {
             Self::ReadAudit
             | Self::ReadUsage
             | Self::ReadFindings
+            | Self::ReadMesh
             | Self::ListSessions { .. }
             | Self::EndSession { .. }
             | Self::ExplainAccess { .. }
@@ -224,6 +233,7 @@ impl<'a> HubAction<'a> {
             | Self::ReadAudit
             | Self::ReadUsage
             | Self::ReadFindings
+            | Self::ReadMesh
             | Self::ListSessions { of: Whose::Everyone } => None,
         }
     }
@@ -354,7 +364,8 @@ fn for_oneself(
         HubAction::List { .. }
         | HubAction::ReadAudit
         | HubAction::ReadUsage
-        | HubAction::ReadFindings => true,
+        | HubAction::ReadFindings
+        | HubAction::ReadMesh => true,
         HubAction::Get { kind, name } => {
             action.is_about(user) || concerns(snapshot, user, person, kind, name)
         }

@@ -3,6 +3,7 @@
 //! JSON bodies, camelCase, unknown fields refused in requests and ignored in answers (answers only grow).
 //! Every route is listed in [`route`]; errors are [`ApiError`] with the status code of HTTP.
 
+mod mesh;
 pub mod route;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use nullius_model::{
     PolicyRule, RoleName, SessionId, Severity, Timestamp, Use, UserName,
 };
 use serde::{Deserialize, Serialize};
+
+pub use mesh::{MeshEdge, MeshGraph, MeshGraphQuery, MeshNode, MeshTelling};
 
 /// What every failed call answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -52,6 +52,8 @@ pub const USAGE: &str = "/v1/usage";
 pub const FINDINGS: &str = "/v1/findings";
 /// One finding.
 pub const FINDING: &str = "/v1/findings/{id}";
+/// Who called whom in a cluster's mesh.
+pub const MESH_GRAPH: &str = "/v1/clusters/{name}/mesh/graph";
 /// Alive.
 pub const HEALTHZ: &str = "/healthz";
 /// Able to serve.

@@ -5,6 +5,8 @@ use std::str::FromStr;
 use nullius_model::{AuditEvent, AuditId, AuditKind, AuditOutcome, Principal, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::fact::NAMESPACE;
+
 /// What to look for; an absent field matches all, present ones must all match.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -65,7 +67,7 @@ pub struct Facets {
     pub session: Option<String>,
     /// The cluster.
     pub cluster: Option<String>,
-    /// The Kubernetes namespace.
+    /// The Kubernetes namespace, of a call between workloads that of who was called.
     pub namespace: Option<String>,
     /// The Kubernetes resource.
     pub resource: Option<String>,
@@ -92,7 +94,10 @@ impl Facets {
             Principal::Person { user } => Some(user.to_string()),
             Principal::Unproven { claimed } => Some(claimed.clone()),
             // The name of a cluster's user could be that of a person; whoever reads only their own must not see it.
-            Principal::Agent { .. } | Principal::Kubernetes { .. } | Principal::Hub => None,
+            Principal::Agent { .. }
+            | Principal::Kubernetes { .. }
+            | Principal::Workload { .. }
+            | Principal::Hub => None,
         };
         let kube = |field: fn(&nullius_model::KubeCall) -> &String| {
             event.kube.as_ref().map(field).filter(|text| !text.is_empty()).cloned()
@@ -104,7 +109,10 @@ impl Facets {
             user,
             session: event.session.as_ref().map(ToString::to_string),
             cluster: event.cluster.as_ref().map(ToString::to_string),
-            namespace: kube(|call| &call.namespace),
+            namespace: kube(|call| &call.namespace).or_else(|| {
+                let of_mesh = event.kind == AuditKind::Mesh;
+                event.facts.get(NAMESPACE).filter(|_| of_mesh).cloned()
+            }),
             resource: kube(|call| &call.resource),
             subresource: kube(|call| &call.subresource),
             verb: kube(|call| &call.verb),

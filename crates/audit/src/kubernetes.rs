@@ -21,6 +21,8 @@ pub mod fact {
     pub const IMPERSONATED: &str = "impersonated";
     /// With which groups, joined by `,`.
     pub const IMPERSONATED_GROUPS: &str = "impersonated-groups";
+    /// Of a call between workloads: the namespace of who was called, or else of who called.
+    pub const NAMESPACE: &str = "namespace";
     /// Set on an entry that could not be written at once; its caller was told so and refused.
     pub const WRITTEN_LATE: &str = "written-late";
 }
@@ -77,6 +79,7 @@ fn user_info(event: &AuditEvent) -> Value {
         Principal::Person { user } => user.to_string(),
         Principal::Agent { cluster, .. } => format!("nullius:agent:{cluster}"),
         Principal::Kubernetes { username, .. } => username.clone(),
+        Principal::Workload { id, .. } => id.to_string(),
         Principal::Hub => "nullius:hub".to_owned(),
         Principal::Unproven { .. } => "system:anonymous".to_owned(),
     };

@@ -21,7 +21,8 @@ use crate::{
     failure::{Exit, Failure, file_failure},
     home::private_file::write_private,
     output::{
-        Format, Printed, json_text, only_differences, only_exports, only_findings, yaml_text,
+        Format, Printed, json_text, only_differences, only_exports, only_findings, only_graphs,
+        yaml_text,
     },
     stage::Stage,
 };
@@ -70,6 +71,7 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Kubeconfig) -> Result<Exi
                 | Format::Codequality => return Err(only_findings()),
                 Format::Markdown => return Err(only_differences()),
                 Format::Native | Format::Manifest => return Err(only_exports()),
+                Format::Dot | Format::Svg => return Err(only_graphs()),
             };
             return stage.print(&Printed { out, err: String::new() });
         }

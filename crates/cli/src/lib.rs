@@ -198,6 +198,11 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
     if of_exports.contains(&stage.global.output) && !is_export {
         return Err(output::only_exports());
     }
+    let is_graph = matches!(wanted, Command::Mesh(args::MeshCommand::Graph(_)));
+    let of_graphs = [output::Format::Dot, output::Format::Svg];
+    if of_graphs.contains(&stage.global.output) && !is_graph {
+        return Err(output::only_graphs());
+    }
     match wanted {
         Command::Login(args) => command::sign::login(stage, args).await,
         Command::Logout(args) => command::sign::logout(stage, args).await,
@@ -230,6 +235,7 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
         Command::Svid(command) => command::svid::run(stage, &command).await,
         Command::Exception(command) => command::exception::run(stage, command).await,
         Command::Findings(command) => command::findings::run(stage, command).await,
+        Command::Mesh(command) => command::mesh::run(stage, command).await,
         Command::Usage(command) => command::audit::run_usage(stage, command).await,
         Command::Audit(command) => command::audit::run(stage, command).await,
         Command::Hub(_)
@@ -276,7 +282,7 @@ const FRONT_PAGE: &[(&str, &[&str])] = &[
     ("Access", &["cluster", "access", "session", "lock", "user"]),
     ("Objects", &["apply", "get", "describe", "delete", "diff", "edit"]),
     ("Identity", &["svid"]),
-    ("Mesh", &["intention", "import"]),
+    ("Mesh", &["intention", "mesh", "import"]),
     ("Policy", &["scan", "test", "record", "policy", "exception", "cel", "findings"]),
     ("The loop", &["usage"]),
     ("Audit", &["audit"]),

@@ -148,6 +148,7 @@ impl Hub {
         tx.usage().prune(keep_uses.before(now)).await?;
         tx.findings().prune(keep_resolved.before(now)).await?;
         tx.reports().prune(keep_agents.before(now)).await?;
+        tx.mesh().prune(now).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -5,6 +5,7 @@ mod audit;
 mod call;
 mod findings;
 mod guard;
+mod mesh;
 mod objects;
 mod pages;
 mod problem;
@@ -61,6 +62,7 @@ pub(crate) fn router(hub: &Arc<Hub>) -> Router {
         .route(route::USAGE, get(audit::usage))
         .route(route::FINDINGS, get(findings::list))
         .route(route::FINDING, get(findings::read))
+        .route(route::MESH_GRAPH, get(mesh::graph))
         .route(route::HEALTHZ, get(async || "ok\n"))
         .route(route::READYZ, get(ready))
         .route(route::METRICS, get(metrics))

@@ -44,6 +44,8 @@ pub enum AuditKind {
     ApiServer,
     /// A cluster's authority for its workloads was certified, or was not.
     Certify,
+    /// A call between workloads was denied, or allowed by an intention of which every call is to be audited.
+    Mesh,
     /// Something that must not happen: a replayed assertion, a forged header, a refresh token used twice.
     Alarm,
 }
@@ -69,6 +71,7 @@ impl AuditKind {
             Self::Admission => "admission",
             Self::ApiServer => "api-server",
             Self::Certify => "certify",
+            Self::Mesh => "mesh",
             Self::Alarm => "alarm",
         }
     }

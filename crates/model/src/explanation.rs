@@ -64,6 +64,8 @@ pub enum Reason {
     UnknownReference,
     /// The condition of a rule could not be evaluated.
     ConditionFailed,
+    /// The mesh refuses the connection by itself, whatever intentions say.
+    MeshRefused,
 }
 
 impl Reason {
@@ -98,6 +100,7 @@ impl Reason {
             Self::Permissive => "permissive",
             Self::UnknownReference => "unknown-reference",
             Self::ConditionFailed => "condition-failed",
+            Self::MeshRefused => "mesh-refused",
         }
     }
 }

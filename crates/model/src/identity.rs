@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterName, GroupName, InstanceId, SessionId, Timestamp, UserName};
+use crate::{ClusterName, GroupName, InstanceId, SessionId, SpiffeId, Timestamp, UserName};
 
 /// Somebody or something that can act.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub enum Principal {
     Agent { cluster: ClusterName, instance: InstanceId },
     /// A name that a cluster's API server has proven: a ServiceAccount, a node, a client certificate.
     Kubernetes { cluster: ClusterName, username: String },
+    /// A workload that has proven its SPIFFE ID in a cluster's mesh, as the cluster tells.
+    Workload { cluster: ClusterName, id: SpiffeId },
     /// The hub itself (clean-up, expiry, first start).
     Hub,
     /// Nobody that could be proven; `claimed` is what was said, cut and escaped.
@@ -24,12 +26,13 @@ pub enum Principal {
 
 impl Principal {
     /// The principal as one word for tables and keys: `person:ada`, `agent:dev`, `kubernetes:dev/system:node:n1`,
-    /// `hub`, `unproven:…`.
+    /// `workload:dev/spiffe://dev.example/ns/shop/sa/web`, `hub`, `unproven:…`.
     pub fn label(&self) -> String {
         match self {
             Self::Person { user } => format!("person:{user}"),
             Self::Agent { cluster, .. } => format!("agent:{cluster}"),
             Self::Kubernetes { cluster, username } => format!("kubernetes:{cluster}/{username}"),
+            Self::Workload { cluster, id } => format!("workload:{cluster}/{id}"),
             Self::Hub => "hub".to_owned(),
             Self::Unproven { claimed } => format!("unproven:{claimed}"),
         }

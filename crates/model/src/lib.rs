@@ -16,6 +16,7 @@ mod ids;
 mod infra;
 mod intention;
 mod kind_home;
+mod mesh;
 mod object;
 mod spiffe;
 mod status;
@@ -56,6 +57,7 @@ pub use intention::{
     IntentionSpec, Permissive,
 };
 pub use kind_home::KindHome;
+pub use mesh::{CallKey, Calls, MeshParty, MeshShadow, MeshSide, MeshVerdict, PartyKind};
 pub use object::{API_VERSION, AnyObject, Kind, Object, ObjectMeta, UnknownKind};
 pub use spiffe::{ParseSpiffeError, SpiffeId, TrustDomain};
 pub use status::KubeStatus;

@@ -16,6 +16,8 @@ pub enum Plane {
     Admission,
     /// What a cluster's own authorizers let anybody do.
     Rbac,
+    /// Calls between workloads.
+    Mesh,
 }
 
 impl Plane {
@@ -26,6 +28,7 @@ impl Plane {
             Self::Hub => "hub",
             Self::Admission => "admission",
             Self::Rbac => "rbac",
+            Self::Mesh => "mesh",
         }
     }
 }

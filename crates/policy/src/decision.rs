@@ -114,7 +114,8 @@ impl Denial {
             | Reason::NotHttp
             | Reason::Unauthenticated
             | Reason::UnknownReference
-            | Reason::ConditionFailed => 403,
+            | Reason::ConditionFailed
+            | Reason::MeshRefused => 403,
             // Reasons of an allowed request; a denial never carries one.
             Reason::GrantMatched
             | Reason::HubRoleMatched

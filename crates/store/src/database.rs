@@ -15,8 +15,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::{
     Attempts, AttemptsMut, Audit, Clusters, ClustersMut, Credentials, CredentialsMut, Findings,
-    FindingsMut, Keys, KeysMut, Logins, LoginsMut, Objects, ObjectsMut, OpenError, Position,
-    ReportsMut, Sessions, SessionsMut, StoreError, Tokens, TokensMut, Usage, UsageMut,
+    FindingsMut, Keys, KeysMut, Logins, LoginsMut, Mesh, MeshMut, Objects, ObjectsMut, OpenError,
+    Position, ReportsMut, Sessions, SessionsMut, StoreError, Tokens, TokensMut, Usage, UsageMut,
     audit::{Encoded, Shared, Trail},
     directory::{self, Held},
     error::{DatabaseError, During as _},
@@ -389,6 +389,11 @@ impl Tx {
         FindingsMut::new(&mut self.side.conn)
     }
 
+    /// Calls between workloads.
+    pub fn mesh(&mut self) -> MeshMut<'_> {
+        MeshMut::new(&mut self.side.conn)
+    }
+
     /// Merged uses.
     pub fn usage(&mut self) -> UsageMut<'_> {
         UsageMut::new(&mut self.side.conn)
@@ -439,6 +444,11 @@ impl Reader {
     /// Findings.
     pub fn findings(&mut self) -> Findings<'_> {
         Findings { conn: &mut self.conn }
+    }
+
+    /// Calls between workloads.
+    pub fn mesh(&mut self) -> Mesh<'_> {
+        Mesh { conn: &mut self.conn }
     }
 
     /// Merged uses.

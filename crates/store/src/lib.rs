@@ -14,6 +14,7 @@ mod error;
 mod findings;
 mod keys;
 mod logins;
+mod mesh;
 mod objects;
 mod reports;
 mod row;
@@ -42,6 +43,7 @@ pub use findings::{
 };
 pub use keys::{Keys, KeysMut};
 pub use logins::{Approval, DevicePoll, LoginCode, LoginKind, Logins, LoginsMut};
+pub use mesh::{CallFilter, Mesh, MeshLosses, MeshMut, MeshTold};
 pub use objects::{Objects, ObjectsMut, Precondition, StoredChange};
 pub use reports::{BatchTurn, Reports, ReportsMut};
 pub use sessions::{

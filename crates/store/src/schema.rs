@@ -13,6 +13,7 @@ const STEPS: &[(i64, &str)] = &[
     (5, include_str!("../migrations/0005_uses_of_principal.sql")),
     (6, include_str!("../migrations/0006_findings.sql")),
     (7, include_str!("../migrations/0007_workload_authorities.sql")),
+    (8, include_str!("../migrations/0008_mesh.sql")),
 ];
 
 /// The schema that this binary writes.

@@ -83,7 +83,7 @@ impl UsageMut<'_> {
                 self.add(&it.key, it).await?;
                 continue;
             }
-            if matches!(it.key.plane, Plane::Admission | Plane::Rbac) {
+            if matches!(it.key.plane, Plane::Admission | Plane::Rbac | Plane::Mesh) {
                 let cluster = it.key.cluster.as_str();
                 let known = match rows_in.get(cluster) {
                     Some(known) => *known,

@@ -28,6 +28,7 @@ pub fn matrix_allows(role: HubRole, verb: HubVerb, kind: Option<Kind>) -> bool {
             | HubVerb::Update
             | HubVerb::Delete
             | HubVerb::ReadFindings
+            | HubVerb::ReadMesh
             | HubVerb::ListSessions
             | HubVerb::EndSession
             | HubVerb::IssueJoinToken
@@ -41,6 +42,7 @@ pub fn matrix_allows(role: HubRole, verb: HubVerb, kind: Option<Kind>) -> bool {
             | HubVerb::ReadAudit
             | HubVerb::ReadUsage
             | HubVerb::ReadFindings
+            | HubVerb::ReadMesh
             | HubVerb::ListSessions
             | HubVerb::EndSession
             | HubVerb::IssueJoinToken
@@ -49,7 +51,11 @@ pub fn matrix_allows(role: HubRole, verb: HubVerb, kind: Option<Kind>) -> bool {
 
         (
             HubRole::Auditor,
-            HubVerb::ReadAudit | HubVerb::ReadUsage | HubVerb::ReadFindings | HubVerb::ListSessions,
+            HubVerb::ReadAudit
+            | HubVerb::ReadUsage
+            | HubVerb::ReadFindings
+            | HubVerb::ReadMesh
+            | HubVerb::ListSessions,
         ) => true,
         (
             HubRole::Auditor,

@@ -104,7 +104,7 @@ fn the_table_is_what_is_judged() {
         }
         let other = person("dana");
         let dev = cluster("dev");
-        for action in [HubAction::ReadAudit, HubAction::ReadUsage, HubAction::ReadFindings] {
+        for action in READS {
             let all = matrix_allows(role, action.verb(), None);
             let scope = if all { ReadScope::All } else { ReadScope::Own };
             let seen = judge_hub(&fleet, &Caller::new(&signed_in(who)), &action, now());
@@ -122,6 +122,9 @@ fn the_table_is_what_is_judged() {
         }
     }
 }
+
+const READS: [HubAction<'static>; 4] =
+    [HubAction::ReadAudit, HubAction::ReadUsage, HubAction::ReadFindings, HubAction::ReadMesh];
 
 #[test]
 fn everyone_reads_and_ends_what_is_their_own() {
@@ -154,7 +157,7 @@ fn everyone_reads_and_ends_what_is_their_own() {
     ] {
         assert_eq!(judge(&fleet, &dana, action).reason(), Reason::NoHubRole, "{action}");
     }
-    for action in [HubAction::ReadAudit, HubAction::ReadUsage, HubAction::ReadFindings] {
+    for action in READS {
         let seen = |who: &str| judge_hub(&fleet, &Caller::new(&signed_in(who)), &action, now());
         assert_eq!(seen("dana").1, ReadScope::Own, "{action}");
         assert!(seen("dana").0.is_allowed(), "{action}");

@@ -101,7 +101,7 @@ pub(crate) struct AuditFilter {
     /// Kubernetes requests on this resource, `pods` or `pods/exec`
     #[arg(long, value_name = "RESOURCE")]
     pub(crate) resource: Option<String>,
-    /// Kubernetes requests in this namespace
+    /// Kubernetes requests in this namespace, and calls between workloads to it
     #[arg(short, long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
 }
@@ -163,7 +163,7 @@ impl std::str::FromStr for Moment {
     }
 }
 
-const KINDS: [AuditKind; 18] = [
+const KINDS: [AuditKind; 19] = [
     AuditKind::SignIn,
     AuditKind::StepUp,
     AuditKind::Refresh,
@@ -181,6 +181,7 @@ const KINDS: [AuditKind; 18] = [
     AuditKind::Admission,
     AuditKind::ApiServer,
     AuditKind::Certify,
+    AuditKind::Mesh,
     AuditKind::Alarm,
 ];
 

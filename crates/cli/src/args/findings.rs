@@ -64,7 +64,7 @@ fn states() -> impl clap::builder::TypedValueParser<Value = FindingState> {
 }
 
 /// One of some words; clap lists them and suggests the near one.
-fn words<T: Copy + Send + Sync + 'static>(
+pub(super) fn words<T: Copy + Send + Sync + 'static>(
     all: &'static [T],
     word_of: fn(T) -> &'static str,
 ) -> impl clap::builder::TypedValueParser<Value = T> {

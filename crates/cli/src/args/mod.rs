@@ -10,6 +10,7 @@ mod exception;
 mod findings;
 mod import;
 mod intention;
+mod mesh;
 mod object;
 mod policy;
 mod record;
@@ -38,6 +39,7 @@ pub(crate) use exception::{ExceptionCommand, ExceptionList};
 pub(crate) use findings::{FindingsCommand, FindingsList};
 pub(crate) use import::{ImportCommand, ImportConsul, ImportIstio, ImportSpire};
 pub(crate) use intention::{IntentionCommand, IntentionExplain, IntentionTest};
+pub(crate) use mesh::{MeshCommand, MeshGraphArgs, OfCluster};
 pub(crate) use object::Selector;
 pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
 pub(crate) use policy::{Judged, PolicyCommand, PolicyEval, PolicyExport};
@@ -249,6 +251,9 @@ pub(crate) enum Command {
     /// Who may call which workload, with what requests
     #[command(subcommand, arg_required_else_help = true)]
     Intention(IntentionCommand),
+    /// Who called whom in a cluster's mesh
+    #[command(subcommand, arg_required_else_help = true)]
+    Mesh(MeshCommand),
     /// Expressions in CEL, as the API server of a version understands them
     #[command(subcommand, arg_required_else_help = true)]
     Cel(CelCommand),

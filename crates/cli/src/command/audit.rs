@@ -21,7 +21,7 @@ use crate::{
     failure::{Exit, Failure},
     output::{
         Format, Listing, Printed, Single, Table, Titles, escape, json_text, json_value,
-        only_differences, only_exports, only_findings, properties, relative,
+        only_differences, only_exports, only_findings, only_graphs, properties, relative,
     },
     stage::Stage,
 };
@@ -317,6 +317,7 @@ async fn tail(stage: &mut Stage, filter: AuditFilter) -> Result<Exit, Failure> {
             | Format::Codequality => return Err(only_findings()),
             Format::Markdown => return Err(only_differences()),
             Format::Native | Format::Manifest => return Err(only_exports()),
+            Format::Dot | Format::Svg => return Err(only_graphs()),
         };
         stage.environment.terminal.print(&text)?;
     }

@@ -9,6 +9,7 @@ pub(crate) mod exception;
 pub(crate) mod findings;
 pub(crate) mod import;
 pub(crate) mod intention;
+pub(crate) mod mesh;
 pub(crate) mod objects;
 pub(crate) mod people;
 pub(crate) mod policy;

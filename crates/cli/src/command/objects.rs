@@ -22,7 +22,7 @@ use crate::{
     },
     output::{
         Format, Listing, Printed, escape, json_text, json_value, only_differences, only_exports,
-        only_findings, yaml_text,
+        only_findings, only_graphs, yaml_text,
     },
     stage::{Asked, Stage, declined},
 };
@@ -230,6 +230,7 @@ fn print_objects(objects: &[AnyObject], format: Format) -> Result<Printed, Failu
         | Format::Codequality => return Err(only_findings()),
         Format::Markdown => return Err(only_differences()),
         Format::Native | Format::Manifest => return Err(only_exports()),
+        Format::Dot | Format::Svg => return Err(only_graphs()),
     };
     Ok(Printed { out, err: String::new() })
 }

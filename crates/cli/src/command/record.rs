@@ -16,7 +16,7 @@ use crate::{
     failure::{Exit, Failure, file_failure},
     output::{
         Format, Printed, escape, json_text, only_differences, only_exports, only_findings,
-        yaml_text,
+        only_graphs, yaml_text,
     },
     stage::Stage,
 };
@@ -36,6 +36,7 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Record) -> Result<Exit, F
         Format::Table | Format::Wide | Format::Yaml | Format::Json | Format::Name => {}
         Format::Markdown => return Err(only_differences()),
         Format::Native | Format::Manifest => return Err(only_exports()),
+        Format::Dot | Format::Svg => return Err(only_graphs()),
         _ => return Err(only_findings()),
     }
     let policies = policies(&args.policies)?;

@@ -24,7 +24,8 @@ use crate::{
     args,
     failure::{Exit, Failure, file_failure},
     output::{
-        Format, Printed, json_text, only_differences, only_exports, only_findings, yaml_text,
+        Format, Printed, json_text, only_differences, only_exports, only_findings, only_graphs,
+        yaml_text,
     },
     stage::Stage,
 };
@@ -93,6 +94,7 @@ pub(crate) async fn run(stage: &mut Stage, args: args::Scan) -> Result<Exit, Fai
         | Format::Csv
         | Format::Policyreport
         | Format::Openreports => return Err(only_findings()),
+        Format::Dot | Format::Svg => return Err(only_graphs()),
     };
     stage.print(&Printed { out, err: text::beside(&report) })?;
     Ok(match (report.is_denied(), report.errors.is_empty()) {
@@ -107,6 +109,7 @@ fn refuse_form(form: Format) -> Result<(), Failure> {
     match form {
         Format::Markdown => Err(only_differences()),
         Format::Native | Format::Manifest => Err(only_exports()),
+        Format::Dot | Format::Svg => Err(only_graphs()),
         Format::Csv | Format::Policyreport | Format::Openreports => Err(only_findings()),
         Format::Table
         | Format::Wide

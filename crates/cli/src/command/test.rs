@@ -16,7 +16,8 @@ use crate::{
     args,
     failure::{Exit, Failure},
     output::{
-        Format, Printed, json_text, only_differences, only_exports, only_findings, yaml_text,
+        Format, Printed, json_text, only_differences, only_exports, only_findings, only_graphs,
+        yaml_text,
     },
     stage::Stage,
 };
@@ -46,6 +47,7 @@ pub(crate) fn run(stage: &mut Stage, args: &args::Test) -> Result<Exit, Failure>
         }
         Format::Markdown => return Err(only_differences()),
         Format::Native | Format::Manifest => return Err(only_exports()),
+        Format::Dot | Format::Svg => return Err(only_graphs()),
         _ => {}
     }
     let depth = if args.explain { Depth::Traces } else { Depth::Findings };

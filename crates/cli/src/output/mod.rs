@@ -47,6 +47,10 @@ pub(crate) enum Format {
     Native,
     /// Files for an API server, of exported policies only.
     Manifest,
+    /// Graphviz' language, of graphs only.
+    Dot,
+    /// A picture, of graphs only.
+    Svg,
     /// Events of the audit as audit.k8s.io/v1 has them; other things have no such form.
     Kubernetes,
 }
@@ -106,6 +110,7 @@ impl Listing {
             | Format::Codequality => return Err(only_findings()),
             Format::Markdown => return Err(only_differences()),
             Format::Native | Format::Manifest => return Err(only_exports()),
+            Format::Dot | Format::Svg => return Err(only_graphs()),
         };
         Ok(Printed { out, err: String::new() })
     }
@@ -137,6 +142,7 @@ impl Single {
             | Format::Codequality => return Err(only_findings()),
             Format::Markdown => return Err(only_differences()),
             Format::Native | Format::Manifest => return Err(only_exports()),
+            Format::Dot | Format::Svg => return Err(only_graphs()),
         };
         Ok(Printed { out, err: String::new() })
     }
@@ -144,6 +150,7 @@ impl Single {
 
 const OF_FINDINGS: &str = "`sarif`, `junit` and `codequality` are forms of `nullius scan`; `junit` of `nullius test` too; `csv`, `policyreport` and `openreports` of `nullius findings list`";
 const OF_DIFFERENCES: &str = "`markdown` is a form of `nullius diff BASE HEAD`";
+const OF_GRAPHS: &str = "`dot` and `svg` are forms of `nullius mesh graph`";
 const OF_EXPORTS: &str = "`native` and `manifest` are forms of `nullius policy export`";
 
 /// The failure of a command that has no findings.
@@ -161,11 +168,17 @@ pub(crate) fn only_exports() -> Failure {
     no_form(Format::Native, &[])
 }
 
+/// The failure of a command that draws nothing.
+pub(crate) fn only_graphs() -> Failure {
+    no_form(Format::Dot, &[])
+}
+
 /// The failure of a command that has results in these forms beside those that all have.
 pub(crate) fn no_form(form: Format, own: &[&str]) -> Failure {
     let why = match form {
         Format::Markdown => OF_DIFFERENCES,
         Format::Native | Format::Manifest => OF_EXPORTS,
+        Format::Dot | Format::Svg => OF_GRAPHS,
         _ => OF_FINDINGS,
     };
     let forms = ["table", "wide", "json", "yaml", "name"].iter().chain(own);

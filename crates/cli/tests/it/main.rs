@@ -12,6 +12,7 @@ mod findings;
 mod hub;
 mod intention;
 mod kubeconfig;
+mod mesh;
 mod objects;
 mod person;
 mod policy;

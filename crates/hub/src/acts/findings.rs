@@ -22,7 +22,7 @@ impl Hub {
         query: FindingsQuery,
         occasion: &Occasion,
     ) -> Result<FindingList, ReadRefusal> {
-        let places = self.places_of(identity, occasion).await?;
+        let places = self.places_of(identity, &HubAction::ReadFindings, occasion).await?;
         let skip: u32 = match &query.after {
             None => 0,
             Some(after) => after.parse().map_err(|_| ReadRefusal::After)?,
@@ -65,20 +65,21 @@ impl Hub {
         beginning: &str,
         occasion: &Occasion,
     ) -> Result<Vec<Finding>, Refusal> {
-        let places = self.places_of(identity, occasion).await?;
+        let places = self.places_of(identity, &HubAction::ReadFindings, occasion).await?;
         let mut reader = self.store.read().await?;
         let mut found = reader.findings().find(beginning).await?;
         found.retain(|finding| places.as_ref().is_none_or(|places| covers(places, finding)));
         Ok(found)
     }
 
-    /// Where somebody may see findings; everywhere when absent.
-    async fn places_of(
+    /// Where somebody may see what an action reads; everywhere when absent.
+    pub(super) async fn places_of(
         &self,
         identity: &Identity,
+        action: &HubAction<'_>,
         occasion: &Occasion,
     ) -> Result<Option<Vec<FindingPlace>>, Refusal> {
-        let permit = self.allow(identity, &HubAction::ReadFindings, occasion).await?;
+        let permit = self.allow(identity, action, occasion).await?;
         if permit.scope() == ReadScope::All {
             return Ok(None);
         }

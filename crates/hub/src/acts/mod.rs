@@ -11,6 +11,7 @@
 //! * [`access`]: what somebody may do where, and why.
 //! * [`trail`]: reading and proving the audit, and the uses.
 //! * [`findings`]: what is not as it should be, for those who may see it.
+//! * [`mesh`]: who called whom, likewise.
 //! * [`rotation`]: changes of the hub's own keys.
 //!
 //! Arrows among them point up this list only.
@@ -20,6 +21,7 @@ pub(crate) mod enrol;
 mod findings;
 pub(crate) mod joins;
 pub(crate) mod logins;
+pub(crate) mod mesh;
 pub(crate) mod objects;
 pub(crate) mod people;
 mod rotation;

@@ -300,6 +300,7 @@ impl Clusters {
             let records = tx.clusters().forget_provisioned(cluster).await?;
             tx.clusters().delete_trust(cluster).await?;
             tx.findings().forget(cluster).await?;
+            tx.mesh().forget(cluster).await?;
             let mut event = cluster_event(hub, AuditKind::Flush, cluster);
             event.facts.insert("sessions".to_owned(), records.to_string());
             if let Err(error) = &answer {

@@ -7,6 +7,7 @@
 
 mod counted;
 mod decisions;
+mod mesh;
 mod pace;
 mod scan;
 mod server;
@@ -38,6 +39,7 @@ use super::control::agent_event;
 use crate::{Hub, record::chain};
 
 pub(super) use counted::Counted;
+pub(super) use mesh::Budget;
 pub(super) use pace::Pace;
 
 /// Receipts that wait for an agent which does not read them.
@@ -181,6 +183,7 @@ impl ReportingService {
         let names = names.chain(batch.server_words.iter().map(|word| word.username.as_str()));
         let people = self.people(names).await?;
         let joined = server::join(hub, cluster, &batch.server_words).await?;
+        let known = mesh::Known::of(hub, &batch.mesh_denials).await?;
         let mut tx = hub.store().begin().await?;
         let turn = tx.reports().take(cluster, instance, epoch, batch.number, now).await?;
         let BatchTurn::New { missing } = turn else {
@@ -193,7 +196,11 @@ impl ReportingService {
         for word in &joined {
             tx.audit(&word.event(hub, cluster, &people))?;
         }
-        if let Some(gap) = self.gap(&batch, missing) {
+        let heard = (self.teller == Teller::Mesh).then(|| mesh::hear(hub, cluster, &batch, &known));
+        if let Some(heard) = &heard {
+            heard.write(&mut tx, cluster, now).await?;
+        }
+        if let Some(gap) = self.gap(&batch, missing, heard.as_ref()) {
             tx.audit(&gap)?;
         }
         let told = batch.uses.iter().filter_map(|used| uses::of(cluster, used, &people, now));
@@ -201,7 +208,8 @@ impl ReportingService {
         let of_server = batch.server_uses.iter().zip(claim.counts());
         let of_server =
             of_server.filter_map(|(used, count)| server::used(cluster, used, *count, &people, now));
-        let used: Vec<_> = told.chain(of_server).collect();
+        let of_mesh = heard.iter().flat_map(|heard| heard.uses().iter().cloned());
+        let used: Vec<_> = told.chain(of_server).chain(of_mesh).collect();
         tx.usage().merge(&used).await?;
         scan::write(&mut tx, cluster, &batch.scan, now).await?;
         tx.commit().await?;
@@ -236,7 +244,13 @@ impl ReportingService {
     }
 
     /// What was lost on the way, where something was.
-    fn gap(&self, batch: &ReportBatch, missing: u64) -> Option<nullius_model::AuditEvent> {
+    fn gap(
+        &self,
+        batch: &ReportBatch,
+        missing: u64,
+        heard: Option<&mesh::Heard>,
+    ) -> Option<nullius_model::AuditEvent> {
+        let unwritten = heard.and_then(|heard| heard.unwritten);
         let lost = [
             ("lost-decisions", batch.lost_decisions),
             ("lost-uses", batch.lost_uses),
@@ -246,7 +260,8 @@ impl ReportingService {
             ("unreadable-events", batch.unreadable_events),
             ("lost-mesh-denials", batch.lost_mesh_denials),
             ("lost-mesh-flows", batch.lost_mesh_flows),
-            ("disbelieved-mesh-words", batch.disbelieved_nodes.values().sum()),
+            ("disbelieved-mesh-words", heard.map_or(0, mesh::Heard::disbelieved)),
+            ("unwritten-mesh-denials", unwritten.map_or(0, |mesh::Unwritten(count)| count)),
             ("lost-batches", missing),
         ];
         if lost.iter().all(|(_, count)| *count == 0) {
@@ -259,7 +274,9 @@ impl ReportingService {
             Teller::ApiServer => {
                 (AuditKind::ApiServer, "not all that the api server said was taken or told")
             }
-            Teller::Mesh => (AuditKind::Alarm, "not all that the mesh decided was taken or told"),
+            Teller::Mesh => {
+                (AuditKind::Mesh, "not all that the mesh decided was taken, told or written down")
+            }
         };
         let failed = AuditOutcome::Failed;
         let mut event = agent_event(&self.hub, kind, failed, &self.cluster, &self.instance, what);

@@ -11,6 +11,7 @@ mod findings;
 mod floods;
 mod harness;
 mod keys;
+mod mesh;
 mod objects;
 mod pages;
 mod process;

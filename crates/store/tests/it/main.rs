@@ -8,6 +8,7 @@ mod crash;
 mod faults;
 mod files;
 mod findings;
+mod mesh;
 mod objects;
 mod people;
 mod search;

@@ -40,6 +40,8 @@ impl ReportKind {
             | Format::Markdown
             | Format::Native
             | Format::Manifest
+            | Format::Dot
+            | Format::Svg
             | Format::Kubernetes => None,
         }
     }

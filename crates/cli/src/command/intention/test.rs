@@ -30,7 +30,7 @@ use crate::{
     failure::{Exit, Failure},
     output::{
         Format, Layout, Printed, Table, escape, json_text, only_differences, only_exports,
-        only_findings, yaml_text,
+        only_findings, only_graphs, yaml_text,
     },
     stage::Stage,
 };
@@ -48,6 +48,7 @@ pub(super) fn run(stage: &mut Stage, args: &args::IntentionTest) -> Result<Exit,
         | Format::Codequality => return Err(only_findings()),
         Format::Markdown => return Err(only_differences()),
         Format::Native | Format::Manifest => return Err(only_exports()),
+        Format::Dot | Format::Svg => return Err(only_graphs()),
         Format::Table
         | Format::Wide
         | Format::Json

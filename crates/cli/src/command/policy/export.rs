@@ -19,7 +19,7 @@ use crate::{
     failure::{Exit, Failure, file_failure},
     output::{
         Format, Printed, escape, json_text, only_differences, only_exports, only_findings,
-        yaml_text,
+        only_graphs, yaml_text,
     },
     stage::Stage,
 };
@@ -62,6 +62,7 @@ fn form(format: Format, out: Option<&Path>, args: &PolicyExport) -> Result<Expor
         Format::Json | Format::Yaml | Format::Name if out.is_none() => ExportForm::Native,
         Format::Json | Format::Yaml | Format::Name => return Err(only_exports()),
         Format::Markdown => return Err(only_differences()),
+        Format::Dot | Format::Svg => return Err(only_graphs()),
         Format::Sarif
         | Format::Junit
         | Format::Csv

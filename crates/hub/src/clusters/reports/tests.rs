@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
+mod mesh;
 mod server;
 
 use std::time::Duration;
@@ -446,8 +447,9 @@ async fn what_the_mesh_decides_is_heard_of_the_agent_of_identities_alone() {
         ..Default::default()
     };
     assert_eq!(reporter.tell(lost).await.unwrap(), 2);
-    let alarms = joined.events(AuditKind::Alarm).await;
-    let [event] = alarms.as_slice() else { panic!("{alarms:?}") };
+    let events = joined.events(AuditKind::Mesh).await;
+    let [unread, event] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!(unread.facts["disbelieved-mesh-words"], "1", "a denial of nothing");
     assert_eq!(event.facts["lost-mesh-flows"], "7");
     assert_eq!(event.facts["disbelieved-mesh-words"], "3");
     let decisions = ReportBatch { number: 3, decisions: vec![denial("ada")], ..Default::default() };
