@@ -13,7 +13,7 @@ use nullius_kube::{
 use nullius_model::{ClusterName, Namespace};
 use nullius_pki::Verifier;
 use nullius_proto::agent_v1::AgentRole;
-use nullius_tls::{WebRoots, WebhookAcceptor};
+use nullius_tls::{Protocol, WebRoots, WebhookAcceptor};
 use tokio_util::sync::CancellationToken;
 
 mod authority;
@@ -203,7 +203,7 @@ impl Hub {
             }
         };
         tokio::select! {
-            told = self.waiting.tell(identity, stop) => told,
+            told = self.waiting.tell(identity, Protocol::Admission, stop) => told,
             () = renewal.run() => Err(AgentError::Ended("certificate")),
         }
     }

@@ -1,9 +1,11 @@
-//! What the hub is told of admission (decisions, merged uses and findings) and of what the API server says, in numbered batches.
+//! What the hub is told of admission (decisions, merged uses and findings), of what the API server says and of what the mesh decides, in
+//! numbered batches.
 //!
 //! Whoever decides puts its words into a spool and goes on; nothing waits for the hub but the background scan. A batch
 //! is kept until the hub has written it down, also over connections. What finds no room in the spool is counted, and
 //! the next batch says so.
 
+mod mesh;
 mod spool;
 
 use std::{sync::Arc, time::Duration};
@@ -11,8 +13,8 @@ use std::{sync::Arc, time::Duration};
 use nullius_proto::{
     VERSION,
     agent_v1::{
-        AdmissionDecision, Report, ReportBatch, ReportHello, ReportReceipt, ScanWord, report::Kind,
-        reporting_client::ReportingClient,
+        AdmissionDecision, MeshDenial, MeshFlow, Report, ReportBatch, ReportHello, ReportReceipt,
+        ScanWord, report::Kind, reporting_client::ReportingClient,
     },
 };
 use nullius_tls::Protocol;
@@ -39,6 +41,10 @@ const SCAN_QUEUE: usize = 500;
 const GATHER: Duration = Duration::from_millis(200);
 /// Merged uses are told this often.
 const USES_EVERY: Duration = Duration::from_secs(5 * 60);
+/// Flows of the mesh this often, where they are few.
+const FEW_EVERY: Duration = Duration::from_secs(60);
+/// Bytes of one batch, below what the hub takes.
+const BATCH_BYTES: usize = 1 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The hub lets an agent wait that tells too much.
 const RECEIPT_TIMEOUT: Duration = Duration::from_secs(120);
@@ -75,6 +81,18 @@ impl Reports {
         self.spool.unreadable_list();
     }
 
+    /// Tells what a node said of the mesh. Never waits.
+    pub(crate) fn hear_mesh(&self, node: &str, heard: MeshHeard) {
+        self.spool.of_mesh(|mesh| {
+            heard.denials.into_iter().for_each(|denial| mesh.denied(node, denial));
+            heard.flows.into_iter().for_each(|flow| mesh.flowed(node, flow));
+            mesh.lost(heard.lost_denials, heard.lost_flows);
+            if heard.disbelieved > 0 {
+                mesh.disbelieved(node, heard.disbelieved);
+            }
+        });
+    }
+
     /// Tells a word of the background scan; waits while the hub takes none.
     pub(crate) async fn found(&self, word: ScanWord) {
         // The other end goes with the process.
@@ -85,6 +103,18 @@ impl Reports {
     pub(crate) fn refused_words(&self) -> u64 {
         self.spool.refused_words()
     }
+}
+
+/// What a node said of the mesh.
+#[derive(Debug, Default)]
+pub(crate) struct MeshHeard {
+    pub(crate) denials: Vec<MeshDenial>,
+    pub(crate) flows: Vec<MeshFlow>,
+    /// Attempts, connections and requests that it could not tell.
+    pub(crate) lost_denials: u64,
+    pub(crate) lost_flows: u64,
+    /// Words of pods that are not on it.
+    pub(crate) disbelieved: u64,
 }
 
 /// Begins to take words; they wait for a way to the hub.
@@ -101,13 +131,14 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// Tells the hub until it is told to stop.
+    /// Tells the hub, on connections of a protocol, until it is told to stop.
     pub(crate) async fn tell(
         self,
         identity: Identity,
+        protocol: Protocol,
         stop: CancellationToken,
     ) -> Result<(), AgentError> {
-        let connector = identity.to_hub(Protocol::Admission)?;
+        let connector = identity.to_hub(protocol)?;
         let dialling = move |address: &Address| -> Connecting {
             let (address, connector) = (address.clone(), connector.clone());
             Box::pin(async move {
@@ -132,6 +163,7 @@ impl Waiting {
             number: 0,
             pending: None,
             uses_due: Instant::now() + USES_EVERY,
+            few_due: Instant::now() + FEW_EVERY,
             stop,
         }
     }
@@ -172,6 +204,7 @@ struct Link {
     /// The batch that is not receipted yet.
     pending: Option<ReportBatch>,
     uses_due: Instant,
+    few_due: Instant,
     stop: CancellationToken,
 }
 
@@ -282,7 +315,7 @@ impl Link {
         let first = tokio::select! {
             () = self.spool.news() => None,
             word = self.words.recv() => word,
-            () = tokio::time::sleep_until(self.uses_due) => None,
+            () = tokio::time::sleep_until(self.uses_due.min(self.few_due)) => None,
         };
         self.spool.keep_word(first);
         tokio::time::sleep(GATHER).await;
@@ -295,8 +328,16 @@ impl Link {
         {
             self.spool.keep_word(Some(word));
         }
-        let uses = Instant::now() >= self.uses_due;
-        let batch = self.spool.take(if uses { spool::Uses::Told } else { spool::Uses::Kept });
+        let now = Instant::now();
+        let (uses, few) = (now >= self.uses_due, now >= self.few_due);
+        let batch = self.spool.take(match (uses, few) {
+            (true, _) => spool::Uses::Told,
+            (false, true) => spool::Uses::Few,
+            (false, false) => spool::Uses::Kept,
+        });
+        if few {
+            self.few_due = now + FEW_EVERY;
+        }
         if uses && !self.spool.has_uses() {
             self.uses_due = Instant::now() + USES_EVERY;
         }

@@ -19,6 +19,7 @@ use nullius_kube::{
 use nullius_model::{ClusterName, TrustDomain};
 use nullius_pki::Verifier;
 use nullius_proto::agent_v1::AgentRole;
+use nullius_tls::Protocol;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,7 @@ mod mesh;
 mod meters;
 mod pace;
 mod registry;
+mod seen;
 mod service;
 mod standing;
 mod telling;
@@ -40,6 +42,7 @@ use crate::{
     Address, AgentError, HubSettings, health,
     identity::{EnrolError, Enroller, Identity, OnRefusal, TokenSource},
     meters::Meters,
+    report::{self, Waiting},
     tasks::Tasks,
 };
 use callers::Callers;
@@ -47,6 +50,7 @@ use lead::{Asking, Leader};
 use listener::Shown;
 use mesh::{Mesh, Telling};
 use registry::{Registry, Touched};
+use seen::Sightings;
 use service::Issuing;
 
 const STOP_PATIENCE: Duration = Duration::from_secs(8);
@@ -96,9 +100,12 @@ pub async fn run_identity(
     let registry = Arc::new(RwLock::new(Registry::new(domain.clone())));
     let reviewer = Reviewer::new(&api, account.clone())?;
     let callers = Callers::new(&settings.cluster, reviewer, Arc::clone(&registry));
+    let (reports, waiting) = report::open();
+    let sightings = Arc::new(Sightings::new(domain.clone(), reports));
     let (issuing, mesh) = follow(
         &fleet,
         domain.clone(),
+        Arc::clone(&sightings),
         |hears| {
             let hears = move || hears() && hears_secret();
             Issuing::new(registry, callers, standing.clone(), counted.clone(), hears)
@@ -117,6 +124,7 @@ pub async fn run_identity(
         enrolled,
     };
     tasks.spawn("hub", enrolment.keep(shutdown.clone(), tasks.stop()));
+    tasks.spawn("reports of the mesh", tell(waiting, hub.clone(), tasks.stop()));
     let (leads, led) = watch::channel(false);
     let identities = telling::Telling {
         issuing: Arc::clone(&issuing),
@@ -161,7 +169,7 @@ pub async fn run_identity(
     tracing::info!(cluster = %settings.cluster, trust_domain = %domain, address = %settings.listen, "issue identities to nodes");
     let stop = tasks.stop();
     tasks.spawn("nodes", async move {
-        listener::serve(tcp, shown, issuing, mesh, stop).await;
+        listener::serve(tcp, shown, issuing, mesh, sightings, stop).await;
         Ok(())
     });
     let result = tokio::select! {
@@ -179,6 +187,7 @@ type Hears = Box<dyn Fn() -> bool + Send + Sync>;
 fn follow(
     fleet: &Fleet,
     domain: TrustDomain,
+    sightings: Arc<Sightings>,
     issuing: impl FnOnce(Hears) -> Issuing,
     tasks: &mut Tasks,
 ) -> (Arc<Issuing>, Arc<Mesh>) {
@@ -197,6 +206,7 @@ fn follow(
     tasks.spawn_loop("pods", async move {
         while let Some(news) = pods.next().await {
             heard.hear(|registry| registry.hear_pods(news.clone()));
+            sightings.hear_pods(news.clone());
             also.hear(|book| book.hear_pods(news));
         }
     });
@@ -238,6 +248,23 @@ fn follow(
         }
     });
     (issuing, mesh)
+}
+
+/// Tells the hub what the mesh decided, once this agent is enrolled.
+async fn tell(
+    waiting: Waiting,
+    mut hub: watch::Receiver<Option<Identity>>,
+    stop: CancellationToken,
+) -> Result<(), AgentError> {
+    let enrolled = stop.run_until_cancelled(hub.wait_for(Option::is_some)).await;
+    let identity = enrolled.and_then(|it| it.ok()?.clone());
+    match identity {
+        Some(identity) => waiting.tell(identity, Protocol::Identity, stop).await,
+        None => {
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
 }
 
 impl Issuing {

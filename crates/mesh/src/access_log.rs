@@ -2,7 +2,7 @@
 //!
 //! Nothing that somebody sent reaches it unread: IDs and addresses are types, reasons are closed, and what is left as text is
 //! escaped to printable ASCII, so that nobody writes a line of their own. Who makes a line never waits for whoever keeps it; lines
-//! that find no room are counted.
+//! that find no room are counted. What else becomes of an attempt is for `seen`.
 
 use std::{
     fs::OpenOptions,
@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::Ordering,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -20,7 +20,12 @@ use std::{
 use nullius_model::{Reason, SpiffeId, Timestamp};
 use serde::{Serialize, Serializer};
 
-use crate::{AccessLogTo, copy::Moved, judge::Told};
+use crate::{
+    AccessLogTo,
+    copy::Moved,
+    judge::Told,
+    seen::{Alike, Generalised, Noted, Said, ShadowOf, Ticket, Witness, id},
+};
 
 /// Lines that wait at most.
 const WAITING: usize = 8 * 1024;
@@ -28,7 +33,7 @@ const WAITING: usize = 8 * 1024;
 const TEXT_MAX: usize = 400;
 
 /// Why an attempt was allowed, denied, or came to nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Why {
     /// Intentions decided.
     Decided(Reason),
@@ -89,6 +94,130 @@ pub enum Why {
 impl Why {
     /// Nothing is known yet.
     pub(crate) const STALE: Self = Self::Decided(Reason::StaleState);
+
+    /// All but those by which intentions decide.
+    pub(crate) const OWN: [Self; 26] = [
+        Self::HandshakeTimeout,
+        Self::HandshakeFailed,
+        Self::SvidRefused,
+        Self::SvidEnded,
+        Self::NoLongerProven,
+        Self::UnexpectedServer,
+        Self::NoProtocol,
+        Self::BadConnect,
+        Self::WrongDestination,
+        Self::TunnelFailed,
+        Self::Unreachable,
+        Self::RefusedByDestination,
+        Self::ApplicationUnreachable,
+        Self::Overloaded,
+        Self::Requests,
+        Self::Upgrade,
+        Self::Unforwardable,
+        Self::ApplicationBroke,
+        Self::Probe,
+        Self::NotInMesh,
+        Self::NoEndpoint,
+        Self::OtherPod,
+        Self::Unclear,
+        Self::MustProve,
+        Self::ProxyItself,
+        Self::MetadataAddress,
+    ];
+
+    /// Where it stands among those.
+    pub(crate) fn place(self) -> usize {
+        Self::OWN.iter().position(|it| *it == self).unwrap_or_default()
+    }
+
+    /// What is spoken, as far as that is known.
+    pub(crate) fn protocol(self, is_request: bool) -> &'static str {
+        if is_request || self == Self::Requests { "http" } else { "tcp" }
+    }
+
+    /// Whether somebody is to be told of it though it never came to a decision: somebody was not who they should be.
+    fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::SvidRefused
+                | Self::UnexpectedServer
+                | Self::BadConnect
+                | Self::Upgrade
+                | Self::Unforwardable
+        )
+    }
+
+    /// A sentence for people, and what they can do, where no intention has said it.
+    fn sentence(self) -> (&'static str, &'static str) {
+        match self {
+            Self::SvidRefused => (
+                "the certificate of the other side is not one that this side believes",
+                "compare the trust bundles of both, and whether its SVID has ended",
+            ),
+            Self::SvidEnded => {
+                ("the SVID of who calls has ended", "see why its node or proxy gets no new one")
+            }
+            Self::NoLongerProven => (
+                "the bundle of the trust domain stands behind the caller's SVID no more",
+                "let the caller connect again with a new SVID",
+            ),
+            Self::UnexpectedServer => (
+                "who answers at the address proves to be somebody else",
+                "see who has the address, and which ID is expected there",
+            ),
+            Self::BadConnect => (
+                "the CONNECT could be read in two ways",
+                "send it with one address and port as its authority",
+            ),
+            Self::WrongDestination => (
+                "the call is for an address or port that is not this workload's",
+                "call the address and port at which the workload was reached",
+            ),
+            Self::RefusedByDestination => (
+                "the destination said no",
+                "see what the destination's side tells of the same call",
+            ),
+            Self::MustProve => (
+                "a pod of the mesh called without proving who it is",
+                "see why its calls are not led through its proxy",
+            ),
+            Self::Unclear => (
+                "somebody of the mesh may have the address, and it is not known who",
+                "see which pods say to have it; it is clear again after some minutes",
+            ),
+            Self::OtherPod => {
+                ("another pod has the address of the one that was called", "connect again")
+            }
+            Self::ProxyItself => {
+                ("somebody called the proxy itself", "call the workload's own ports")
+            }
+            Self::MetadataAddress => (
+                "the address gives away the rights of the machine",
+                "give the workload an identity of its own",
+            ),
+            Self::Upgrade => (
+                "the request asks for a protocol that nobody would judge",
+                "upgrade to WebSockets alone",
+            ),
+            Self::Unforwardable => (
+                "the request's `Connection` header would take others away that were judged",
+                "name only `close`, `keep-alive`, `te` and `upgrade` in it",
+            ),
+            Self::Decided(_)
+            | Self::HandshakeTimeout
+            | Self::HandshakeFailed
+            | Self::NoProtocol
+            | Self::TunnelFailed
+            | Self::Unreachable
+            | Self::ApplicationUnreachable
+            | Self::Overloaded
+            | Self::Requests
+            | Self::ApplicationBroke
+            | Self::Probe
+            | Self::NotInMesh
+            | Self::NoEndpoint => ("", ""),
+        }
+    }
 
     /// The stable word.
     pub fn as_str(self) -> &'static str {
@@ -160,6 +289,15 @@ pub(crate) enum Direction {
     Outbound,
 }
 
+impl Direction {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
 /// What became of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -170,12 +308,19 @@ pub(crate) enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Where lines go.
 #[derive(Debug, Clone)]
-pub struct AccessLog {
-    sender: Option<SyncSender<String>>,
-    lost: Arc<AtomicU64>,
-}
+pub struct AccessLog(Option<SyncSender<String>>);
 
 /// Whoever writes the lines; it ends when nobody can make one any more.
 #[derive(Debug)]
@@ -185,29 +330,27 @@ impl AccessLog {
     /// Opens it.
     pub fn open(to: &AccessLogTo) -> io::Result<(Self, AccessLogWriter)> {
         let out: Box<dyn Write + Send> = match to {
-            AccessLogTo::Off => {
-                return Ok((Self { sender: None, lost: Arc::default() }, AccessLogWriter(None)));
-            }
+            AccessLogTo::Off => return Ok((Self(None), AccessLogWriter(None))),
             AccessLogTo::Stdout => Box::new(io::stdout()),
             AccessLogTo::File(file) => {
                 Box::new(OpenOptions::new().append(true).create(true).open(file)?)
             }
         };
         let (sender, lines) = sync_channel(WAITING);
-        let lost = Arc::new(AtomicU64::new(0));
-        let missing = Arc::clone(&lost);
         let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write(&lines, out, &missing))?;
-        Ok((Self { sender: Some(sender), lost }, AccessLogWriter(Some(thread))))
+            .spawn(move || write(&lines, out))?;
+        Ok((Self(Some(sender)), AccessLogWriter(Some(thread))))
     }
 
-    fn put(&self, attempt: &Attempt) {
-        let Some(sender) = &self.sender else { return };
-        let Ok(line) = serde_json::to_string(&attempt.line()) else { return };
-        if sender.try_send(line).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Whether anybody keeps lines.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether a line found room.
+    pub(crate) fn put(&self, line: String) -> bool {
+        self.0.as_ref().is_none_or(|sender| sender.try_send(line).is_ok())
     }
 }
 
@@ -221,17 +364,13 @@ impl AccessLogWriter {
     }
 }
 
-fn write(lines: &Receiver<String>, out: Box<dyn Write + Send>, lost: &AtomicU64) {
+fn write(lines: &Receiver<String>, out: Box<dyn Write + Send>) {
     let mut out = BufWriter::new(out);
     let mut failed = false;
     while let Ok(first) = lines.recv() {
         let mut wrote = writeln!(out, "{first}");
         while let Ok(line) = lines.try_recv() {
             wrote = wrote.and_then(|()| writeln!(out, "{line}"));
-        }
-        let missing = lost.swap(0, Ordering::Relaxed);
-        if missing > 0 {
-            wrote = wrote.and_then(|()| writeln!(out, "{{\"lost\":{missing}}}"));
         }
         match wrote.and_then(|()| out.flush()) {
             Ok(()) => failed = false,
@@ -262,12 +401,23 @@ impl Asked {
         let path = String::from_utf8_lossy(path).into_owned();
         Self { method: method.as_str().to_owned(), path, status: None, token: None }
     }
+
+    /// The method, where it is one of those that everybody knows.
+    fn known_method(&self) -> &'static str {
+        const KNOWN: [&str; 9] =
+            ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
+        KNOWN.iter().find(|known| **known == self.method).unwrap_or(&"(other)")
+    }
 }
 
 /// An attempt, which leaves its line when it is dropped, however that comes.
 #[derive(Debug)]
 pub(crate) struct Attempt {
-    log: AccessLog,
+    seen: Arc<Witness>,
+    number: u64,
+    /// Where it is counted as long as it lives.
+    ticket: Option<Ticket>,
+    is_forgotten: bool,
     began: Instant,
     time: Timestamp,
     direction: Direction,
@@ -294,13 +444,16 @@ pub(crate) struct Attempt {
 impl Attempt {
     /// Begins one; until something else is said, it has failed.
     pub(crate) fn begin(
-        log: &AccessLog,
+        seen: &Arc<Witness>,
         direction: Direction,
         name: &Arc<str>,
         client: SocketAddr,
     ) -> Self {
         Self {
-            log: log.clone(),
+            seen: Arc::clone(seen),
+            number: seen.next(),
+            ticket: None,
+            is_forgotten: false,
             began: Instant::now(),
             time: Timestamp::now(),
             direction,
@@ -324,11 +477,12 @@ impl Attempt {
 
     /// Makes attempts of the same connection.
     pub(crate) fn template(&self) -> Box<dyn Fn() -> Self + Send + Sync> {
-        let (log, direction, name) = (self.log.clone(), self.direction, Arc::clone(&self.name));
+        let (seen, direction, name) =
+            (Arc::clone(&self.seen), self.direction, Arc::clone(&self.name));
         let (client, wire, address) = (self.client, self.wire, self.address);
         let (source, destination) = (self.source.clone(), self.destination.clone());
         Box::new(move || {
-            let mut attempt = Self::begin(&log, direction, &name, client);
+            let mut attempt = Self::begin(&seen, direction, &name, client);
             (attempt.wire, attempt.address) = (wire, address);
             attempt.source.clone_from(&source);
             attempt.destination.clone_from(&destination);
@@ -336,9 +490,9 @@ impl Attempt {
         })
     }
 
-    /// It leaves no line: others stand for it.
+    /// It counts for nothing and leaves no line: others stand for it.
     pub(crate) fn forget(mut self) {
-        self.log.sender = None;
+        self.is_forgotten = true;
     }
 
     /// It came to nothing.
@@ -356,9 +510,15 @@ impl Attempt {
         self.detail = detail;
     }
 
-    /// It is allowed.
+    /// It is allowed, and counted from now on.
     pub(crate) fn allowed(&mut self, why: Why) {
         (self.outcome, self.why) = (Outcome::Allowed, why);
+        if self.ticket.is_none() {
+            let ticket = self.with_kind(self.outcome, why, true, |alike, noted| {
+                self.seen.allowed(alike, noted, &self.moved)
+            });
+            self.ticket = Some(ticket);
+        }
     }
 
     /// An allowed one has ended.
@@ -371,11 +531,84 @@ impl Attempt {
         (self.end, self.cut) = (Some(End::Cut), Some(why));
     }
 
+    /// What it is counted as.
+    fn with_kind<R>(
+        &self,
+        outcome: Outcome,
+        why: Why,
+        counts: bool,
+        then: impl FnOnce(&Alike<'_>, &Noted<'_>) -> R,
+    ) -> R {
+        let told = self.told.as_ref();
+        let shadow = told.and_then(|told| told.shadow.as_ref());
+        let path = self.asked.as_ref().map(|asked| Generalised::of(&asked.path));
+        let (peer, address) = match self.direction {
+            Direction::Inbound => (&self.source, Some(self.client.ip())),
+            // A Service's own address is nobody's.
+            Direction::Outbound if self.service.is_some() && self.wire.is_none() => {
+                (&self.destination, None)
+            }
+            Direction::Outbound => (&self.destination, self.address.map(|at| at.ip())),
+        };
+        let alike = Alike {
+            direction: self.direction,
+            outcome,
+            why,
+            peer: peer.as_ref().map(SpiffeId::as_str),
+            address,
+            port: self.address.map_or(0, |at| at.port()),
+            service: self.service.as_deref(),
+            wire: self.wire,
+            permission: told.and_then(|told| told.permission.as_ref()).map(AsRef::as_ref),
+            shadow: shadow.map(|shadow| ShadowOf {
+                allowed: shadow.allowed,
+                reason: shadow.explanation.reason,
+                permission: shadow.permission.as_ref().map(AsRef::as_ref),
+            }),
+            method: self.asked.as_ref().map(Asked::known_method),
+            path: path.as_ref().map(Generalised::as_str),
+        };
+        let noted = Noted {
+            millis: self.time.as_millisecond(),
+            number: self.number,
+            counts,
+            is_recorded: outcome == Outcome::Allowed && told.is_some_and(|told| told.is_recorded),
+            rule: told.and_then(|told| told.explanation.rule.as_deref()),
+            shadow_rule: shadow.and_then(|shadow| shadow.explanation.rule.as_deref()),
+            said: &|| self.said(why),
+        };
+        then(&alike, &noted)
+    }
+
+    /// What is said of it by itself, to people.
+    fn said(&self, why: Why) -> Said {
+        let explanation = self.told.as_ref().map(|told| &told.explanation);
+        let (sentence, next) = why.sentence();
+        let text = |text: Option<&str>| text.map(plain).unwrap_or_default();
+        Said {
+            path: text(self.asked.as_ref().map(|asked| asked.path.as_str())),
+            rule: text(explanation.and_then(|it| it.rule.as_deref())),
+            sentence: explanation.map_or_else(|| sentence.to_owned(), |it| plain(&it.sentence)),
+            next: explanation.map_or_else(|| next.to_owned(), |it| text(it.next.as_deref())),
+            detail: text(self.detail.as_deref()),
+        }
+    }
+
+    /// What was allowed is so no more: somebody wants to know, and it has counted.
+    fn tell_cut(&self, why: Why) {
+        self.with_kind(Outcome::Denied, why, false, |alike, noted| self.seen.cut(alike, noted));
+    }
+
+    fn text(&self) -> Option<String> {
+        serde_json::to_string(&self.line()).ok()
+    }
+
     fn line(&self) -> Line<'_> {
         let told = self.told.as_ref();
         let explanation = told.map(|told| &told.explanation);
         Line {
             time: self.time,
+            id: id(self.seen.process(), self.number),
             direction: self.direction,
             name: &self.name,
             wire: self.wire,
@@ -409,10 +642,25 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        if self.is_forgotten {
+            return;
+        }
         if self.outcome == Outcome::Allowed && self.end.is_none() {
             self.end = Some(End::Shutdown);
         }
-        self.log.put(self);
+        let Some(ticket) = self.ticket.take() else {
+            let (outcome, why) = (self.outcome, self.why);
+            let is_told = outcome == Outcome::Denied || why.is_refusal();
+            return self.with_kind(outcome, why, true, |alike, noted| {
+                self.seen.refused(alike, noted, is_told, || self.text());
+            });
+        };
+        let lived = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.seen.ended(ticket, self.time.as_millisecond().saturating_add(lived));
+        if let Some(why) = self.cut {
+            self.tell_cut(why);
+        }
+        self.seen.write(self.direction, || self.text());
     }
 }
 
@@ -420,6 +668,7 @@ impl Drop for Attempt {
 #[serde(rename_all = "camelCase")]
 struct Line<'a> {
     time: Timestamp,
+    id: String,
     direction: Direction,
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -477,39 +726,50 @@ struct Plain<'a>(&'a str);
 
 impl Serialize for Plain<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let is_plain = |c: char| c == ' ' || c.is_ascii_graphic();
         if self.0.len() <= TEXT_MAX && self.0.chars().all(is_plain) {
             return serializer.serialize_str(self.0);
         }
-        let mut text = String::new();
-        for c in self.0.chars().take(TEXT_MAX) {
-            match is_plain(c) {
-                true => text.push(c),
-                false => text.extend(c.escape_default()),
-            }
-        }
-        serializer.serialize_str(&text)
+        serializer.serialize_str(&plain(self.0))
     }
+}
+
+fn is_plain(c: char) -> bool {
+    c == ' ' || c.is_ascii_graphic()
+}
+
+fn plain(text: &str) -> String {
+    let mut kept = String::new();
+    for c in text.chars().take(TEXT_MAX) {
+        match is_plain(c) {
+            true => kept.push(c),
+            false => kept.extend(c.escape_default()),
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test")]
     use super::*;
+    use crate::{Neighbours, Seen};
 
     #[test]
     fn a_line_is_one_line_whatever_somebody_sent() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("access.log");
         let (log, writer) = AccessLog::open(&AccessLogTo::File(file.clone())).unwrap();
+        let seen = Seen::new(log, &nullius_telemetry::Metrics::new());
+        let witness = seen.workload("u-1", "orders".into(), Neighbours::None);
         let client = SocketAddr::from(([10, 0, 0, 9], 7));
         for evil in ["a\n{\"verdict\":\"allowed\"}", "\u{2028}\u{202e}x", "\r\u{1b}[31m", "\u{85}"]
         {
-            let mut attempt = Attempt::begin(&log, Direction::Inbound, &"orders".into(), client);
+            let mut attempt =
+                Attempt::begin(&witness, Direction::Inbound, &"orders".into(), client);
             attempt.failed(Why::HandshakeFailed, Some(evil.repeat(300)));
         }
-        drop(Attempt::begin(&log, Direction::Outbound, &"bank".into(), client));
-        drop(log);
+        drop(Attempt::begin(&witness, Direction::Outbound, &"bank".into(), client));
+        drop((witness, seen));
         writer.finish();
         let text = std::fs::read_to_string(file).unwrap();
         assert!(text.bytes().all(|byte| byte == b'\n' || (b' '..0x7f).contains(&byte)), "{text}");

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io, net::TcpListener, sync::Arc};
 use tokio::sync::watch;
 
 use crate::{
-    AccessLog, Sockets, World,
+    Sockets, Witness, World,
     front::{Front, Pod},
     inbound::Inbound,
     outbound::{self, Outbound},
@@ -25,8 +25,8 @@ pub struct CapturedParts {
     pub inbound: Vec<TcpListener>,
     /// What the pod sends is led there, and the system knows where it was going (`REDIRECT`).
     pub outbound: Vec<TcpListener>,
-    /// Where attempts are told.
-    pub log: AccessLog,
+    /// What is seen of its calls.
+    pub seen: Arc<Witness>,
 }
 
 /// A pod whose connections are led here, until it is stopped; when this is dropped, everything is cut at once.
@@ -37,13 +37,13 @@ pub struct Captured {
 impl Captured {
     /// Serves it, on the runtime that this is called on.
     pub fn start(parts: CapturedParts) -> io::Result<Self> {
-        let CapturedParts { name, world, sockets, inbound, outbound, log } = parts;
+        let CapturedParts { name, world, sockets, inbound, outbound, seen } = parts;
         let own_ports: BTreeSet<u16> = inbound
             .iter()
             .chain(&outbound)
             .map(|socket| Ok(socket.local_addr()?.port()))
             .collect::<io::Result<_>>()?;
-        let shared = Shared::new(world, log, sockets);
+        let shared = Shared::new(world, seen, sockets);
         let pod = Pod { name: Arc::clone(&name), own_ports: own_ports.clone() };
         let called = Inbound::new(Front::Pod(pod), Arc::clone(&shared));
         let front = outbound::Front::Pod(name, own_ports);

@@ -42,6 +42,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Where attempts are written.
     pub access_log: AccessLogTo,
+    /// Where health and metrics are asked for, without TLS.
+    pub health: Option<SocketAddr>,
 }
 
 /// The files of an identity.

@@ -149,7 +149,7 @@ impl Inbound {
     }
 
     fn attempt(&self, client: SocketAddr) -> Attempt {
-        Attempt::begin(&self.shared.log, Direction::Inbound, self.front.name(), client)
+        Attempt::begin(&self.shared.seen, Direction::Inbound, self.front.name(), client)
     }
 
     async fn connection(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, taken: Taken) {

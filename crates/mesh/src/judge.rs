@@ -4,7 +4,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use nullius_intention::{Accept, Connection, Protocol};
 use nullius_model::{Explanation, PermissionId, Reason, SpiffeId, Timestamp};
-use nullius_policy::{Accepted, ConnectionPermit, Shadow, Verdict, Watched, decide_connection};
+use nullius_policy::{
+    Accepted, ConnectionPermit, Obligation, Shadow, Verdict, Watched, decide_connection,
+};
 use nullius_tls::WorkloadPeer;
 
 use crate::World;
@@ -57,6 +59,8 @@ pub(crate) struct Told {
     pub(crate) explanation: Explanation,
     pub(crate) permission: Option<PermissionId>,
     pub(crate) shadow: Option<Shadow>,
+    /// Whether the intention wants each call known that it allows.
+    pub(crate) is_recorded: bool,
 }
 
 /// Whether something begins, or goes on.
@@ -99,6 +103,7 @@ impl Call {
                     explanation: decision.explanation,
                     permission: decision.permission,
                     shadow,
+                    is_recorded: decision.obligations.contains(&Obligation::Record),
                 };
                 let outcome = match decision.verdict {
                     Verdict::Allow(permit) => Outcome::Allow(permit),

@@ -35,6 +35,7 @@ mod proxy;
 mod reach;
 mod requests;
 mod route;
+mod seen;
 mod shared;
 mod sockets;
 mod stream_io;
@@ -56,5 +57,6 @@ pub use keys::{
     keep_keys,
 };
 pub use proxy::{Proxy, StartError, Stopped};
+pub use seen::{Hears, Neighbours, Seen, TICK, Teller, Unheard, Witness};
 pub use sockets::{Caller, Sockets};
 pub use world::{Here, PortProtocol, World};

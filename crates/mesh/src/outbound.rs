@@ -151,7 +151,7 @@ impl Outbound {
     }
 
     fn attempt(&self, client: SocketAddr) -> Attempt {
-        Attempt::begin(&self.shared.log, Direction::Outbound, self.name(), client)
+        Attempt::begin(&self.shared.seen, Direction::Outbound, self.name(), client)
     }
 
     async fn connection(

@@ -2,19 +2,25 @@
 
 use std::{collections::BTreeMap, io, net::SocketAddr, sync::Arc};
 
+use nullius_telemetry::Metrics;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    AccessLog, AccessLogWriter, Config, ConfigError, KeyAsks, KeyRing, KeySources, World,
+    AccessLog, AccessLogWriter, Config, ConfigError, KeyAsks, KeyRing, KeySources, Neighbours,
+    Seen, World,
     files::Reader,
     inbound::{self, Inbound},
     keys::keep_keys,
     load,
     outbound::{self, Outbound},
+    seen::TICK,
     shared::{DRAIN, Shared, Side},
     sockets::OwnNetwork,
 };
+
+/// So many ticks are a round of flows.
+const ROUND: u64 = 30;
 
 /// Why a proxy does not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,7 @@ pub struct Stopped;
 /// A proxy that listens.
 pub struct Proxy {
     shared: Arc<Shared>,
+    seen: Arc<Seen>,
     reader: Reader,
     keys: Keys,
     sender: watch::Sender<Option<Arc<World>>>,
@@ -63,7 +70,7 @@ struct Keys {
 
 impl Proxy {
     /// Reads identity and intentions and binds everything.
-    pub async fn start(config: Config) -> Result<Self, StartError> {
+    pub async fn start(config: Config, metrics: &Metrics) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let sources = load::key_sources(&config).map_err(StartError::Files)?;
         let (asks, (ring, fetched)) = (Arc::<KeyAsks>::default(), watch::channel(KeyRing::new()));
@@ -72,7 +79,9 @@ impl Proxy {
         let keys = Keys { sources: watch::Sender::new(sources), asks, ring };
         let (log, writer) = AccessLog::open(&config.access_log).map_err(StartError::AccessLog)?;
         let (sender, view) = watch::channel(Some(Arc::new(world)));
-        let shared = Shared::new(view, log, Arc::new(OwnNetwork));
+        let seen = Seen::new(log, metrics);
+        let witness = seen.workload("proxy", "proxy".into(), Neighbours::None);
+        let shared = Shared::new(view, witness, Arc::new(OwnNetwork));
         let (mut addresses, mut listeners) = (BTreeMap::new(), Vec::new());
         for listener in &config.listeners {
             let socket = bind(&listener.name, listener.listen, &mut addresses).await?;
@@ -84,7 +93,7 @@ impl Proxy {
             let front = outbound::Front::Upstream(upstream.clone());
             listeners.push((Side::Out(Outbound::new(front, Arc::clone(&shared))), socket));
         }
-        Ok(Self { shared, reader, keys, sender, listeners, writer, addresses })
+        Ok(Self { shared, seen, reader, keys, sender, listeners, writer, addresses })
     }
 
     /// Where listeners and upstreams listen, by name.
@@ -94,7 +103,7 @@ impl Proxy {
 
     /// Serves until it is told to end; then what is open may go on for a while.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Stopped> {
-        let Self { shared, reader, keys, sender, listeners, writer, .. } = self;
+        let Self { shared, seen, reader, keys, sender, listeners, writer, .. } = self;
         let Keys { sources, asks, ring } = keys;
         let fetching = tokio::spawn(keep_keys(sources.subscribe(), asks, ring));
         for (side, socket) in listeners {
@@ -102,6 +111,7 @@ impl Proxy {
         }
         let retire = shared.retire();
         let reading = tokio::spawn(reader.run(sender));
+        let ticking = tokio::spawn(tick(Arc::clone(&seen)));
         let ended = tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             _ = retire => Err(Stopped),
@@ -111,11 +121,29 @@ impl Proxy {
         reading.abort();
         fetching.abort();
         drop(sources);
-        drop(shared);
+        ticking.abort();
+        // What it holds of the log is gone when it has ended.
+        let _ = ticking.await;
+        seen.finish();
+        drop((shared, seen));
         let finished = tokio::task::spawn_blocking(move || writer.finish());
         // It has told by itself what it could not write.
         let _ = tokio::time::timeout(DRAIN, finished).await;
         ended
+    }
+}
+
+/// What is counted is for the metrics; nobody is told of flows.
+async fn tick(seen: Arc<Seen>) {
+    let mut rounds = 0_u64..;
+    loop {
+        tokio::time::sleep(TICK).await;
+        seen.tick();
+        seen.take_attempts(usize::MAX);
+        if rounds.next().is_some_and(|round| round % ROUND == 0) {
+            seen.begin_round();
+            seen.take_flows(usize::MAX);
+        }
     }
 }
 

@@ -264,6 +264,7 @@ impl Decided {
             explanation: decision.explanation,
             permission: decision.permission,
             shadow,
+            is_recorded: decision.obligations.contains(&Obligation::Record),
         });
         let outcome = match decision.verdict {
             Verdict::Allow(permit) => Ok(Allowed::Request(permit)),

@@ -9,11 +9,12 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    AccessLog, Sockets, World,
+    Sockets, World,
     inbound::{Inbound, canonical},
     outbound::Outbound,
     pool::Pool,
     reach::Ports,
+    seen::Witness,
     world::View,
 };
 
@@ -25,7 +26,7 @@ const BREATHER: Duration = Duration::from_millis(50);
 /// What all tasks of a proxy share.
 pub(crate) struct Shared {
     view: View,
-    pub(crate) log: AccessLog,
+    pub(crate) seen: Arc<Witness>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) sockets: Arc<dyn Sockets>,
     /// From which ports the application is reached.
@@ -38,10 +39,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(view: View, log: AccessLog, sockets: Arc<dyn Sockets>) -> Arc<Self> {
+    pub(crate) fn new(view: View, seen: Arc<Witness>, sockets: Arc<dyn Sockets>) -> Arc<Self> {
         Arc::new(Self {
             view,
-            log,
+            seen,
             pool: Arc::new(Pool::new(Arc::clone(&sockets))),
             sockets,
             ports: Ports::default(),

@@ -21,7 +21,7 @@ use nullius_proto::{
     VERSION,
     node_v1::{
         IssueJwtRequest, IssueX509Request, Registrations, WatchRequest,
-        identity_client::IdentityClient, mesh_client::MeshClient,
+        identity_client::IdentityClient, mesh_client::MeshClient, seeing_client::SeeingClient,
     },
 };
 use nullius_tls::{WorkloadConnector, WorkloadStream};
@@ -249,6 +249,11 @@ impl Link {
     /// The same connection, for what is told of the mesh.
     pub(crate) fn mesh(&self) -> MeshClient<Channel> {
         MeshClient::new(self.way.channel()).max_decoding_message_size(NEWS_MAX)
+    }
+
+    /// The same connection, for what was seen of calls.
+    pub(crate) fn seeing(&self) -> SeeingClient<Channel> {
+        SeeingClient::new(self.way.channel())
     }
 
     pub(crate) fn request<T>(&self, message: T) -> Result<Request<T>, LinkError> {

@@ -2,7 +2,8 @@
 //!
 //! `follow` hears what stands in the cluster (`heard` is what waits of it), `known` makes of it what decides (`rules`, and `said` for what cannot
 //! be read any more), `report` and `remember` tell that to the agent and the disk, `pods` leads each pod's traffic as soon as its network is
-//! there (from the plugin, or found by its processes: `find`), `world` keeps what decides about one pod. `desk` answers the plugin.
+//! there (from the plugin, or found by its processes: `find`), `world` keeps what decides about one pod. `desk` answers the plugin. `tell` says to
+//! the agent what was seen of calls.
 
 mod addresses;
 mod desk;
@@ -16,13 +17,16 @@ mod report;
 mod rules;
 mod said;
 mod sockets;
+mod tell;
 mod world;
 
 use std::{path::PathBuf, sync::Arc};
 
-use nullius_mesh::{AccessLog, AccessLogTo, HostSockets};
+use nullius_mesh::{AccessLog, AccessLogTo, HostSockets, Seen, Teller};
+use nullius_telemetry::Metrics;
 use nullius_workload::{Holdings, Registered};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     CniHost, NodeError, NodeSettings,
@@ -51,11 +55,12 @@ pub(crate) struct Parts<'p> {
     pub(crate) link: &'p Link,
     pub(crate) registered: watch::Receiver<Option<Arc<Registered>>>,
     pub(crate) holdings: watch::Receiver<Option<Arc<Holdings>>>,
+    pub(crate) metrics: &'p Metrics,
 }
 
 /// Starts all of it.
 pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, NodeError> {
-    let Parts { settings, mesh, link, registered, holdings } = parts;
+    let Parts { settings, mesh, link, registered, holdings, metrics } = parts;
     let state = |source| NodeError::State { path: settings.state.clone(), source };
     let secret = pods::Secret::of(&settings.state).map_err(state)?;
     let listener = unix::bind(&mesh.cni.socket)?;
@@ -72,6 +77,8 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
     };
     let (log, writer) = AccessLog::open(&AccessLogTo::Stdout)
         .map_err(|source| NodeError::State { path: PathBuf::from("standard output"), source })?;
+    let seen = Seen::new(log, metrics);
+    let teller = Teller::new(link.clone(), Arc::clone(&seen));
     // Of this thread's network, which is the host's.
     let host = match HostSockets::open() {
         Ok(host) => Some(Arc::new(host)),
@@ -92,7 +99,7 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
         holdings,
         addresses,
         host,
-        log,
+        seen,
         led: lead,
     });
     let desk = Arc::new(FrontDesk::new(settings.node.clone(), known.clone(), led));
@@ -102,7 +109,12 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
     tasks.spawn("CNI", serve(listener, attach, desk, stop.clone()));
     tasks.spawn_loop("CNI plugin", keep_installed(mesh.cni.clone(), "/proc/self/exe".into()));
     tasks.spawn("mesh", async move {
+        let told = CancellationToken::new();
+        let telling = tokio::spawn(teller.run(told.clone()));
         leader.run(stop).await;
+        // Everything that it led has ended, and is told.
+        told.cancel();
+        let _ = telling.await;
         // It waits for what is told to it, on a thread where that is no harm.
         let _ = tokio::task::spawn_blocking(move || writer.finish()).await;
     });

@@ -94,7 +94,9 @@ fn start(
     let is_serving = Arc::new(AtomicBool::new(true));
     let mesh = settings.mesh.as_ref().map(|mesh| {
         let (registered, holdings) = (watched.clone(), holdings.clone());
-        mesh::start(mesh::Parts { settings, mesh, link: &link, registered, holdings }, tasks)
+        let metrics = &meters.all;
+        let link = &link;
+        mesh::start(mesh::Parts { settings, mesh, link, registered, holdings, metrics }, tasks)
     });
     follow(ready, watched, known, mesh.transpose()?, Arc::clone(&is_serving));
     tasks.spawn_loop("meters", measure(holdings.clone(), meters.clone()));

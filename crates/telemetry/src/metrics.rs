@@ -1,6 +1,6 @@
 //! Counters, gauges and histograms in the text form of Prometheus.
 //!
-//! A label is a closed enum, so that the number of series is known when the program is compiled and nothing a peer
+//! Labels are closed enums, so that the number of series is known when the program is compiled and nothing a peer
 //! sends can make it grow. Recording is one atomic addition.
 
 use std::{
@@ -19,8 +19,18 @@ pub trait Label: Copy + PartialEq + 'static {
     const NAME: &'static str;
     /// Every value there is.
     const ALL: &'static [Self];
+    /// Whether series are shown that have counted nothing yet.
+    const SHOWS_ZEROS: bool = true;
     /// The value as text: lower-case letters, digits, `-` and `_`.
     fn value(self) -> &'static str;
+    /// Names and values of further labels, the same names for all.
+    fn more(self) -> Vec<(&'static str, &'static str)> {
+        Vec::new()
+    }
+    /// Where it stands among all of them.
+    fn place(self) -> Option<usize> {
+        Self::ALL.iter().position(|value| *value == self)
+    }
 }
 
 impl Label for () {
@@ -40,8 +50,9 @@ pub struct Metrics {
 struct Family {
     name: &'static str,
     help: &'static str,
-    label: &'static str,
-    values: Vec<&'static str>,
+    shows_zeros: bool,
+    /// The labels of each series, as they are written.
+    series: Vec<String>,
     cells: Cells,
 }
 
@@ -124,13 +135,14 @@ impl Metrics {
     /// about a name both work, and the first is shown.
     fn family<L: Label>(&self, name: &'static str, help: &'static str, new: Cells) -> Cells {
         let mut families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
-        let values: Vec<_> = L::ALL.iter().map(|value| value.value()).collect();
+        let series: Vec<_> = L::ALL.iter().map(|value| pairs(*value)).collect();
         if let Some(known) = families.iter().find(|family| family.name == name) {
             let same_kind = std::mem::discriminant(&known.cells) == std::mem::discriminant(&new);
-            let same = same_kind && known.label == L::NAME && known.values == values;
+            let same = same_kind && known.series == series;
             return if same { known.cells.clone() } else { new };
         }
-        families.push(Family { name, help, label: L::NAME, values, cells: new.clone() });
+        let shows_zeros = L::SHOWS_ZEROS;
+        families.push(Family { name, help, shows_zeros, series, cells: new.clone() });
         families.sort_by_key(|family| family.name);
         new
     }
@@ -153,7 +165,7 @@ impl<L: Label> Counter<L> {
 
     /// Adds under a label.
     pub fn add(&self, label: L, amount: u64) {
-        if let Some(cell) = place(label).and_then(|place| self.cells.get(place)) {
+        if let Some(cell) = label.place().and_then(|place| self.cells.get(place)) {
             cell.fetch_add(amount, Relaxed);
         }
     }
@@ -162,14 +174,14 @@ impl<L: Label> Counter<L> {
 impl<L: Label> Gauge<L> {
     /// Sets the value under a label.
     pub fn set(&self, label: L, value: i64) {
-        if let Some(cell) = place(label).and_then(|place| self.cells.get(place)) {
+        if let Some(cell) = label.place().and_then(|place| self.cells.get(place)) {
             cell.store(value, Relaxed);
         }
     }
 
     /// Adds to the value under a label, or takes away.
     pub fn add(&self, label: L, amount: i64) {
-        if let Some(cell) = place(label).and_then(|place| self.cells.get(place)) {
+        if let Some(cell) = label.place().and_then(|place| self.cells.get(place)) {
             cell.fetch_add(amount, Relaxed);
         }
     }
@@ -178,7 +190,7 @@ impl<L: Label> Gauge<L> {
 impl<L: Label> Histogram<L> {
     /// Notes that something took so long.
     pub fn observe(&self, label: L, time: Duration) {
-        let Some(cell) = place(label).and_then(|place| self.cells.get(place)) else { return };
+        let Some(cell) = label.place().and_then(|place| self.cells.get(place)) else { return };
         let seconds = time.as_secs_f64();
         if let Some(bucket) = BOUNDS.iter().position(|bound| seconds <= *bound) {
             cell.counts[bucket].fetch_add(1, Relaxed);
@@ -198,15 +210,14 @@ impl Family {
         let Self { name, help, .. } = self;
         // Writing to a string does not fail.
         let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-        for (place, value) in self.values.iter().enumerate() {
-            let pair = match self.label {
-                "" => String::new(),
-                label => format!("{label}=\"{value}\""),
-            };
+        for (place, pair) in self.series.iter().enumerate() {
             let _ = match &self.cells {
-                Cells::Counter(cells) => line(out, name, &pair, cells[place].load(Relaxed)),
-                Cells::Gauge(cells) => line(out, name, &pair, cells[place].load(Relaxed)),
-                Cells::Histogram(cells) => cells[place].render(out, name, &pair),
+                Cells::Counter(cells) => match cells[place].load(Relaxed) {
+                    0 if !self.shows_zeros => Ok(()),
+                    count => line(out, name, pair, count),
+                },
+                Cells::Gauge(cells) => line(out, name, pair, cells[place].load(Relaxed)),
+                Cells::Histogram(cells) => cells[place].render(out, name, pair),
             };
         }
     }
@@ -247,8 +258,11 @@ fn zeros<L: Label, C: Default>() -> Arc<[C]> {
     L::ALL.iter().map(|_| C::default()).collect()
 }
 
-fn place<L: Label>(label: L) -> Option<usize> {
-    L::ALL.iter().position(|value| *value == label)
+/// A label with its value, and further ones, as they are written.
+fn pairs<L: Label>(label: L) -> String {
+    let first = (!L::NAME.is_empty()).then(|| (L::NAME, label.value()));
+    let all = first.into_iter().chain(label.more());
+    all.map(|(name, value)| format!("{name}=\"{value}\"")).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod listener;
 mod meters;
 
 use nullius_kube::{AGENT_AUDIT, AuditWebhookStore, SYSTEM_NAMESPACE};
+use nullius_tls::Protocol;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +36,7 @@ pub(super) fn hear(
         let _hears = hears;
         Ear::new(hearing).serve(listener, acceptor).await;
     });
-    tasks.spawn("reports of the api server", waiting.tell(identity, deaf));
+    tasks.spawn("reports of the api server", waiting.tell(identity, Protocol::Admission, deaf));
 }
 
 /// The DNS name by which API servers know the webhook.

@@ -18,6 +18,11 @@ use nullius_proto::{
 };
 use tokio::sync::Notify;
 
+use super::{
+    BATCH_BYTES,
+    mesh::{FlowsTold, MeshState},
+};
+
 /// Decisions that are kept while the hub is away, and their bytes.
 const KEPT: usize = 10_000;
 const KEPT_BYTES: usize = 8 << 20;
@@ -29,8 +34,6 @@ const KEPT_WORD_BYTES: usize = 24 << 20;
 const KEPT_WORDS_OF_USER: usize = KEPT_WORDS / 4;
 /// Different uses of an API server that are kept apart; half of them are told at once.
 const KEPT_SERVER_USES: usize = 32_768;
-/// Bytes of one batch, below what the hub takes.
-const BATCH_BYTES: usize = 1 << 20;
 /// Bytes of one decision, or of one word of a scan; what is longer is cut.
 const ONE_BYTES: usize = 64 << 10;
 /// Remarks of a decision that is too long.
@@ -90,6 +93,8 @@ pub(crate) struct NoRoom;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Uses {
     Told,
+    /// Only flows of the mesh, where they are few.
+    Few,
     Kept,
 }
 
@@ -110,6 +115,7 @@ struct State {
     lost_uses: u64,
     words: VecDeque<ScanWord>,
     server: ServerState,
+    mesh: MeshState,
 }
 
 /// What the API server told.
@@ -274,6 +280,12 @@ impl Spool {
         Ok(())
     }
 
+    /// Changes what is to be told of the mesh.
+    pub(super) fn of_mesh(&self, change: impl FnOnce(&mut MeshState)) {
+        change(&mut self.lock().mesh);
+        self.news.notify_one();
+    }
+
     /// Counts a list that could not be read.
     pub(super) fn unreadable_list(&self) {
         self.lock().server.unreadable_lists += 1;
@@ -299,7 +311,8 @@ impl Spool {
             {
                 let state = self.lock();
                 let waits = !state.decisions.is_empty() || !state.words.is_empty();
-                if waits || state.lost_decisions > 0 || state.server.has_news() {
+                let has_news = state.server.has_news() || state.mesh.has_news();
+                if waits || state.lost_decisions > 0 || has_news {
                     return;
                 }
             }
@@ -329,6 +342,13 @@ impl Spool {
             batch.scan.push(word);
         }
         state.server.take_words(&mut batch, &mut bytes);
+        state.mesh.take(&mut batch, &mut bytes);
+        let flows = match uses {
+            Uses::Told => FlowsTold::All,
+            Uses::Few => FlowsTold::Few,
+            Uses::Kept => FlowsTold::Crowded,
+        };
+        state.mesh.take_flows(flows, &mut batch, &mut bytes);
         if uses == Uses::Told {
             batch.uses = state.uses.take(&self.hasher, &mut bytes);
         }
@@ -343,7 +363,7 @@ impl Spool {
     /// Whether uses wait that found no place in the last batch.
     pub(super) fn has_uses(&self) -> bool {
         let state = self.lock();
-        state.uses.different + state.server.uses.different > 0
+        state.uses.different + state.server.uses.different > 0 || state.mesh.has_flows()
     }
 
     /// Counts a batch that the hub will never take.
@@ -353,6 +373,7 @@ impl Spool {
         state.lost_decisions += batch.lost_decisions + count(batch.decisions.len());
         let uses = batch.uses.iter().chain(&batch.server_uses);
         state.lost_uses += batch.lost_uses + uses.map(|used| used.count).sum::<u64>();
+        state.mesh.lose(batch);
         let server = &mut state.server;
         server.lost_words += batch.lost_server_words + count(batch.server_words.len());
         server.turned_away += batch.turned_away_lists;

@@ -10,7 +10,9 @@ use hyper_util::{
 use nullius_mesh::news::NEWS_MAX;
 use nullius_model::{Clock, SpiffeId, SystemClock, Timestamp, Ttl};
 use nullius_pki::{PrivateKey, workload::SvidRequest};
-use nullius_proto::node_v1::{identity_server::IdentityServer, mesh_server::MeshServer};
+use nullius_proto::node_v1::{
+    identity_server::IdentityServer, mesh_server::MeshServer, seeing_server::SeeingServer,
+};
 use nullius_tls::{OpenAcceptor, WorkloadTls};
 use nullius_workload::{Room, Unfinished, wire::REGISTRATIONS_MAX};
 use tokio::{
@@ -22,6 +24,7 @@ use tonic::service::Routes;
 
 use super::{
     mesh::{Mesh, MeshService, REPORT_MAX},
+    seen::{SEEN_MAX, SeeingService, Sightings},
     service::{IdentityService, Issuing},
     standing::{Followed, Standing},
 };
@@ -114,6 +117,7 @@ pub(crate) async fn serve(
     shown: Shown,
     issuing: Arc<Issuing>,
     mesh: Arc<Mesh>,
+    sightings: Arc<Sightings>,
     stop: CancellationToken,
 ) {
     let connections = TaskTracker::new();
@@ -145,12 +149,12 @@ pub(crate) async fn serve(
         let Some(acceptor) = shown.0.load_full() else { continue };
         let place = Arc::new(places.take(from.ip(), leave.child_token()));
         let identity = IdentityService { issuing: Arc::clone(&issuing), place };
-        let mesh = Arc::clone(&mesh);
+        let (mesh, sightings) = (Arc::clone(&mesh), Arc::clone(&sightings));
         connections.spawn(async move {
             let cut = identity.place.cut.clone();
             tokio::select! {
                 () = cut.cancelled() => {}
-                () = talk(tcp, &acceptor, identity, mesh) => {}
+                () = talk(tcp, &acceptor, identity, mesh, sightings) => {}
             }
         });
     }
@@ -161,7 +165,13 @@ pub(crate) async fn serve(
     }
 }
 
-async fn talk(tcp: TcpStream, acceptor: &OpenAcceptor, identity: IdentityService, mesh: Arc<Mesh>) {
+async fn talk(
+    tcp: TcpStream,
+    acceptor: &OpenAcceptor,
+    identity: IdentityService,
+    mesh: Arc<Mesh>,
+    sightings: Arc<Sightings>,
+) {
     let place = Arc::clone(&identity.place);
     let known_by = Instant::now() + STRANGER;
     nullius_tls::tcp::prepare(&tcp);
@@ -175,10 +185,12 @@ async fn talk(tcp: TcpStream, acceptor: &OpenAcceptor, identity: IdentityService
     let mesh = MeshServer::new(MeshService { identity: identity.clone(), mesh })
         .max_decoding_message_size(REPORT_MAX)
         .max_encoding_message_size(NEWS_MAX);
+    let seeing = SeeingServer::new(SeeingService { identity: identity.clone(), sightings })
+        .max_decoding_message_size(SEEN_MAX);
     let server = IdentityServer::new(identity)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(REGISTRATIONS_MAX);
-    let routes = Routes::new(server).add_service(mesh);
+    let routes = Routes::new(server).add_service(mesh).add_service(seeing);
     let (stranger, known) =
         (Room::new(1, REPORT_MAX), Room::new(UNFINISHED, REPORT_MAX + UNFINISHED * MESSAGE_MAX));
     let whose = Arc::clone(&place);

@@ -44,6 +44,8 @@ pub(super) struct File {
     upstreams: Vec<UpstreamForm>,
     #[serde(default)]
     access_log: Option<String>,
+    #[serde(default)]
+    health: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -252,6 +254,7 @@ impl File {
             faults
                 .add("listeners", "there is nothing to do: name `listeners`, `upstreams` or both");
         }
+        let health = self.health.as_deref().and_then(|it| faults.address("health", it));
         let access_log = match self.access_log.as_deref() {
             None | Some("stdout") => AccessLogTo::Stdout,
             Some("off") => AccessLogTo::Off,
@@ -271,6 +274,7 @@ impl File {
             listeners,
             upstreams,
             access_log,
+            health,
         };
         if faults.0.is_empty() { Ok(config) } else { Err(faults.0) }
     }

@@ -35,6 +35,7 @@ upstreams:
   destination: '[2001:db8::7]:80'
   wire: istio
   expect: [spiffe://dev.example/ns/far/sa/away]
+health: 127.0.0.1:9090
 ";
 
 fn read(text: &str) -> Result<Config, ConfigError> {
@@ -47,6 +48,7 @@ fn a_file_becomes_settings() {
     assert_eq!(config.identity.certificate, Path::new("/etc/nullius/svid.pem"));
     assert_eq!(config.identity.key, Path::new("/run/key.pem"));
     assert_eq!(config.access_log, AccessLogTo::Stdout);
+    assert_eq!(config.health, Some(([127, 0, 0, 1], 9090).into()));
     let [orders, istio] = config.listeners.as_slice() else { unreachable!() };
     assert_eq!(orders.wires, BTreeSet::from([Wire::Hbone]));
     assert!(matches!(orders.ports, Ports::Own(Port { protocol: Protocol::Http, .. })));

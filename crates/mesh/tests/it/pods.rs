@@ -14,11 +14,12 @@ use std::{
 
 use nullius_intention::{Home, Intention, Intentions, Origin};
 use nullius_mesh::{
-    AccessLog, AccessLogTo, Caller, Captured, CapturedParts, Directory, Here, HostSockets, Sockets,
-    World,
+    AccessLog, AccessLogTo, Caller, Captured, CapturedParts, Directory, Here, HostSockets,
+    Neighbours, Seen, Sockets, World,
 };
 use nullius_model::SpiffeId;
 use nullius_redirect::{Listeners, Mark, Network};
+use nullius_telemetry::Metrics;
 use nullius_tls::WorkloadTls;
 use rustix::{
     process::Uid,
@@ -239,6 +240,8 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("access.log");
         let (access_log, _writer) = AccessLog::open(&AccessLogTo::File(log.clone())).unwrap();
+        let seen = Seen::new(access_log, &Metrics::new());
+        let seen = seen.workload(account, format!("shop/{account}-1").into(), Neighbours::Some);
         let (sender, world) = watch::channel(None);
         let pod_name: Arc<str> = format!("shop/{account}-1").into();
         let captured = Captured::start(CapturedParts {
@@ -247,7 +250,7 @@ impl Node {
             sockets: Arc::new(InPod { network, mark, host: Arc::clone(&self.sockets) }),
             inbound,
             outbound,
-            log: access_log,
+            seen,
         })
         .unwrap();
         let facts = Mutex::new(facts);

@@ -21,6 +21,7 @@ use nullius_pki::{
     PrivateKey,
     workload::{ClusterAuthority, PreparedAuthority, SvidRequest, TrustBundle, WorkloadRoot},
 };
+use nullius_telemetry::Metrics;
 use rcgen::{CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use rustls::{
     ClientConfig, DigitallySignedStruct, SignatureScheme,
@@ -183,7 +184,7 @@ impl Workload {
     pub(crate) async fn start(&self, rest: &str) -> Running {
         let text = self.configuration(rest);
         let config = Config::parse("proxy.yaml", self.folder.path(), &text).unwrap();
-        let proxy = Proxy::start(config).await.unwrap();
+        let proxy = Proxy::start(config, &Metrics::new()).await.unwrap();
         let addresses = proxy.addresses().clone();
         let stop = CancellationToken::new();
         let told = stop.clone();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use nullius_mesh::{
-    AccessLog, Captured, CapturedParts, HostSockets, World,
+    Captured, CapturedParts, HostSockets, Neighbours, Seen, World,
     news::{Mode, Uid, Workload},
 };
 use nullius_redirect::{Listeners, Mark, Network, NetworkId, RedirectError};
@@ -47,7 +47,7 @@ pub(crate) struct Parts {
     pub(crate) addresses: watch::Receiver<Addresses>,
     /// By which probes are told from calls of others; without, there are none.
     pub(crate) host: Option<Arc<HostSockets>>,
-    pub(crate) log: AccessLog,
+    pub(crate) seen: Arc<Seen>,
     pub(crate) led: watch::Sender<Led>,
 }
 
@@ -278,7 +278,7 @@ impl Leader {
             holdings: self.parts.holdings.clone(),
             addresses: self.parts.addresses.clone(),
             host: self.parts.host.clone(),
-            log: self.parts.log.clone(),
+            seen: Arc::clone(&self.parts.seen),
             led: self.parts.led.clone(),
             end: told,
         };
@@ -297,7 +297,7 @@ struct Pod {
     holdings: watch::Receiver<Option<Arc<Holdings>>>,
     addresses: watch::Receiver<Addresses>,
     host: Option<Arc<HostSockets>>,
-    log: AccessLog,
+    seen: Arc<Seen>,
     led: watch::Sender<Led>,
     end: watch::Receiver<Option<Why>>,
 }
@@ -384,7 +384,7 @@ impl Pod {
             }),
             inbound: listeners.inbound,
             outbound: listeners.outbound,
-            log: self.log.clone(),
+            seen: self.seen.workload(&self.uid, Arc::clone(&self.name), Neighbours::Some),
         })?;
         Ok((captured, tell))
     }

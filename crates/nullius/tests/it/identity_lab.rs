@@ -331,7 +331,8 @@ impl Caller<'_> {
         sequence: u64,
         refused: Vec<RefusedIntention>,
     ) -> Result<(), Status> {
-        let report = MeshReport { version: VERSION, stream, sequence, refused };
+        let report =
+            MeshReport { version: VERSION, stream, sequence, refused, refuses_more: false };
         let (request, mut client) = (self.with_token(report), self.mesh.clone());
         self.block(async move { client.report(request).await }).map(drop)
     }

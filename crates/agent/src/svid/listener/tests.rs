@@ -182,6 +182,8 @@ struct Port {
     connector: WorkloadConnector,
     issuing: Arc<Issuing>,
     deaf: Arc<AtomicBool>,
+    /// What the hub will be told.
+    waiting: crate::report::Waiting,
     _standing: watch::Sender<Option<Arc<Standing>>>,
     _tasks: JoinSet<()>,
     _folder: TempDir,
@@ -219,13 +221,17 @@ impl Port {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let mesh = Arc::new(Mesh::new(domain(), || true));
-        tasks.spawn(serve(tcp, shown, Arc::clone(&issuing), mesh, stop));
+        let (reports, waiting) = crate::report::open();
+        let sightings = Arc::new(Sightings::new(domain(), reports));
+        sightings.hear_pods(News::All(vec![part("part", POD)]));
+        tasks.spawn(serve(tcp, shown, Arc::clone(&issuing), mesh, sightings, stop));
         Self {
             address,
             reviews,
             connector,
             issuing,
             deaf,
+            waiting,
             _standing: told,
             _tasks: tasks,
             _folder: folder,
@@ -243,22 +249,30 @@ impl Port {
         Ok(told.message().await?.unwrap().entries.len())
     }
 
-    async fn stream(&self, token: &str) -> Result<Streaming<Registrations>, Status> {
+    fn channel(&self) -> tonic::transport::Channel {
         let (address, connector) = (self.address, self.connector.clone());
         let dialling = tower::service_fn(move |_: hyper::Uri| {
             let connector = connector.clone();
             async move { dial(address, connector, 1).await.map(TokioIo::new) }
         });
-        let channel = Endpoint::from_static("http://agent").connect_with_connector_lazy(dialling);
-        let mut request = tonic::Request::new(WatchRequest { version: VERSION });
-        let bearer = format!("Bearer {token}").parse().unwrap();
-        request.metadata_mut().insert("authorization", bearer);
-        Ok(IdentityClient::new(channel).watch(request).await?.into_inner())
+        Endpoint::from_static("http://agent").connect_with_connector_lazy(dialling)
+    }
+
+    async fn stream(&self, token: &str) -> Result<Streaming<Registrations>, Status> {
+        let request = with_token(WatchRequest { version: VERSION }, token);
+        Ok(IdentityClient::new(self.channel()).watch(request).await?.into_inner())
     }
 
     fn asked(&self) -> usize {
         self.reviews.asked.load(Ordering::Relaxed)
     }
+}
+
+fn with_token<T>(message: T, token: &str) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    let bearer = format!("Bearer {token}").parse().unwrap();
+    request.metadata_mut().insert("authorization", bearer);
+    request
 }
 
 async fn dial(
@@ -429,4 +443,37 @@ async fn a_replica_that_hears_no_api_server_sends_its_nodes_away_and_takes_none(
     assert!(refused.is_err(), "another replica is to be found");
     port.deaf.store(false, Ordering::Relaxed);
     port.watch(&port.reviews.good).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_seen_is_heard_of_nodes_alone_and_of_their_own_pods() {
+    use nullius_proto::node_v1::{SeenBatch, SeenFlow, seeing_client::SeeingClient};
+
+    let port = Port::listens().await;
+    let tell = async |token: &str, batch: SeenBatch| {
+        let mut client = SeeingClient::new(port.channel());
+        client.tell(with_token(batch, token)).await.map(|receipt| receipt.into_inner().number)
+    };
+    let flow = |pod: &str| SeenFlow { pod: pod.to_owned(), connections: 3, ..SeenFlow::default() };
+    let batch = SeenBatch {
+        version: VERSION,
+        process: "a".repeat(32),
+        number: 1,
+        flows: vec![flow(POD), flow("of-another-node")],
+        ..SeenBatch::default()
+    };
+    let refused = tell(&of_node(POD, "forged"), batch.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert_eq!(port.waiting.next(), None);
+    let good = &port.reviews.good;
+    assert_eq!(tell(good, batch.clone()).await.unwrap(), 1);
+    let told = port.waiting.next().unwrap();
+    assert_eq!(told.mesh_flows.iter().map(|flow| flow.connections).collect::<Vec<_>>(), [3]);
+    assert_eq!(told.disbelieved_nodes, [("near".to_owned(), 1)].into());
+    assert_eq!(tell(good, batch.clone()).await.unwrap(), 1, "its receipt may have been lost");
+    assert_eq!(port.waiting.next(), None);
+    let other = SeenBatch { version: VERSION + 1, ..batch.clone() };
+    assert_eq!(tell(good, other).await.unwrap_err().code(), Code::FailedPrecondition);
+    let long = SeenBatch { number: 2, flows: vec![flow(&"x".repeat(300_000))], ..batch };
+    assert!(tell(good, long).await.is_err());
 }
