@@ -4,6 +4,7 @@
 //! crates; no banned words, crates or exceptions; dependencies as deny.toml wants them. Every finding names the file
 //! and the way out.
 
+mod dashboards;
 mod dependencies;
 mod exceptions;
 
@@ -174,6 +175,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     rules.check_packages(&metadata, &mut findings)?;
     check_manifests(root, &mut findings)?;
     check_sources(root, &mut findings, &mut warnings)?;
+    dashboards::check(root, &product(root)?, &mut findings)?;
     for warning in &warnings {
         eprintln!("tidy: warning: {warning}");
     }
@@ -304,6 +306,20 @@ fn check_manifests(root: &Path, findings: &mut Vec<String>) -> Result<()> {
         findings.push("Cargo.toml: the workspace's lints do not forbid `unsafe_code`".to_owned());
     }
     Ok(())
+}
+
+/// Product code, a file each.
+fn product(root: &Path) -> Result<Vec<(String, String)>> {
+    let mut product = Vec::new();
+    for path in sources(root)? {
+        let place = shown(root, &path);
+        if place.starts_with("crates/") && place.contains("/src/") && !place.ends_with("tests.rs") {
+            let text = fs::read_to_string(&path)?;
+            let shipped = text.split("#[cfg(test)]").next().unwrap_or_default();
+            product.push((place, shipped.to_owned()));
+        }
+    }
+    Ok(product)
 }
 
 fn manifests(root: &Path) -> Result<Vec<PathBuf>> {

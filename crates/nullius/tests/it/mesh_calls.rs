@@ -74,6 +74,70 @@ fn label(kubectl: &Kubectl, namespace: &TestNamespace) {
     kubectl.ok(&["label", "namespace", namespace.name(), "nullius.dev/mesh=node"]).unwrap();
 }
 
+/// The hub shows who called whom, what was decided of it and by which rule; and the denial is in its audit.
+#[track_caller]
+fn is_seen(world: &World, nodes: &Nodes<'_>, shop: &TestNamespace, bank: &TestNamespace) {
+    let cluster = world.cluster_name();
+    let server = format!("Pod/{}/server", bank.name());
+    let of = ["-c", cluster, "-n", bank.name()];
+    let edge = |from: &str, verdict: &str| {
+        let graph = world.admin_json(&[&["mesh", "graph"], &of[..]].concat());
+        let is_it = |edge: &&Value| {
+            edge["source"] == format!("Pod/{}/{from}", shop.name()) && edge["verdict"] == verdict
+        };
+        let edges = graph["edges"].as_array().unwrap();
+        edges.iter().find(is_it).cloned()
+    };
+    let wait = |what: &str, from: &str, verdict: &str| {
+        let found = wait_until(LONG, what, || edge(from, verdict));
+        found.unwrap_or_else(|error| {
+            let graph = world.admin(&["mesh", "graph", "-c", cluster, "-o", "wide"]);
+            panic!("{error}\n{graph}\n{}", nodes.run(&["logs", "-l", "test-node", "--tail=200"]))
+        })
+    };
+    let id = |from: &str| format!("/ns/{}/sa/{from}", shop.name());
+
+    let allowed = wait("an edge that is allowed", "client", "allowed");
+    let rule = format!("Intention {}/server sources[0]", bank.name());
+    assert!(allowed["rule"].as_str().unwrap().starts_with(&rule), "{allowed:#}");
+    assert_eq!(
+        (&allowed["destination"], &allowed["seenBy"]),
+        (&json!(server), &json!("destination"))
+    );
+    assert!(allowed["sourceId"].as_str().unwrap().ends_with(&id("client")), "{allowed:#}");
+    assert!(allowed["connections"].as_u64().unwrap() > 0, "{allowed:#}");
+    assert!(allowed["bytesToSource"].as_u64().unwrap() > 0, "{allowed:#}");
+
+    let denied = wait("an edge that is denied", "later", "denied");
+    assert_eq!((&denied["destination"], &denied["port"]), (&json!(server), &json!(8080)));
+    assert_eq!(denied["explain"]["reason"], "no-intention", "{denied:#}");
+    let next = denied["explain"]["next"].as_str().unwrap();
+    assert!(next.contains(&format!("an Intention of namespace `{}`", bank.name())), "{next}");
+
+    let denials = wait_until(LONG, "the denial in the audit", || {
+        let listed = world.admin_json(&[&["audit", "list", "--kind", "mesh"], &of[..]].concat());
+        let rows = listed["items"].as_array().unwrap();
+        let events = rows.iter().map(|row| &row["event"]);
+        let of_later = |event: &&Value| {
+            let whose = event["principal"]["id"].as_str().unwrap_or_default();
+            event["outcome"] == "denied" && whose.ends_with(&id("later"))
+        };
+        let found: Vec<_> = events.filter(of_later).cloned().collect();
+        (!found.is_empty()).then_some(found)
+    });
+    let denials = denials.unwrap();
+    let [denial] = denials.as_slice() else { panic!("it stands there once: {denials:#?}") };
+    assert_eq!(denial["target"], format!("{server}:8080"));
+    assert_eq!(denial["explanation"]["reason"], "no-intention");
+    assert_eq!(
+        (&denial["facts"]["source-pod"], &denial["facts"]["seen-by"]),
+        (&json!("later"), &json!("destination"))
+    );
+
+    let picture = world.admin(&["mesh", "graph", "-c", cluster, "-n", bank.name(), "-o", "svg"]);
+    assert!(picture.starts_with("<svg") && picture.contains("server"), "{picture}");
+}
+
 #[test]
 fn pods_of_the_mesh_call_each_other_as_intentions_say() {
     // Alone: the network of its nodes is changed.
@@ -143,6 +207,8 @@ fn pods_of_the_mesh_call_each_other_as_intentions_say() {
     let again = begin(&shop, &nodes, &pod("later", node, "exec sleep 3600", None));
     assert!(!again.is_empty());
     assert!(!is_answered(&shop, "later", &server), "the intention is for another account");
+
+    is_seen(&world, &nodes, &shop, &bank);
 
     let sample = world.cluster.namespace("sample").unwrap();
     mesh_sample::is_as_the_readme_says(&sample);

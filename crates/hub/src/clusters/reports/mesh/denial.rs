@@ -79,7 +79,8 @@ pub(super) fn event(
 /// Whether the destination's own proxy tells of the same denial.
 pub(super) fn is_seen_twice(denial: &MeshDenial, domain: &TrustDomain) -> bool {
     denial.reason == "refused-by-destination"
-        && ends(denial, domain).is_some_and(|ends| ends.is_seen_by_destination(domain))
+        && ends(denial, domain)
+            .is_some_and(|ends| ends.is_seen_by_destination(&denial.wire, domain))
 }
 
 fn ends(denial: &MeshDenial, domain: &TrustDomain) -> Option<Ends> {

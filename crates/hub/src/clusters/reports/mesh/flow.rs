@@ -81,7 +81,7 @@ pub(super) fn used(
     let ends =
         Ends { source: key.source.clone(), destination: key.destination.clone(), side: key.side };
     let of_destination = allowed || key.reason == "refused-by-destination";
-    if of_destination && ends.is_seen_by_destination(domain) {
+    if of_destination && ends.is_seen_by_destination(&key.wire, domain) {
         return None;
     }
     let (action, path, count) = match flow.method.as_str() {

@@ -11,6 +11,8 @@ use super::super::cut;
 /// Characters of names of Kubernetes, and of closed words.
 const NAME: usize = 253;
 const WORD: usize = 40;
+/// The wire that proxies of ours speak with each other.
+const OUR_WIRE: &str = "hbone";
 /// Characters of what rules and proxies say.
 const TEXT: usize = 1_000;
 
@@ -49,11 +51,14 @@ impl Ends {
         is_own.then_some(ends)
     }
 
-    /// Whether the destination's own proxy tells of the call too, since it is a pod of the mesh of the same cluster.
-    pub(super) fn is_seen_by_destination(&self, domain: &TrustDomain) -> bool {
+    /// Whether the destination's own proxy tells of the call too: it is a pod of the same cluster, and was reached in a tunnel of ours. Who is
+    /// refused in it does not always know as whom the destination has proven itself.
+    pub(super) fn is_seen_by_destination(&self, wire: &str, domain: &TrustDomain) -> bool {
+        let id = &self.destination.spiffe_id;
         self.side == MeshSide::Source
+            && wire == OUR_WIRE
             && self.destination.kind == PartyKind::Workload
-            && is_of(&self.destination.spiffe_id, domain)
+            && (id.is_empty() || is_of(id, domain))
     }
 }
 

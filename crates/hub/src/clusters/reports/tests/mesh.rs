@@ -116,6 +116,8 @@ async fn flows_are_calls_and_uses_and_denials_events_each_once() {
     };
     let mut outward = by_source(flow(WireVerdict::Allowed, "not-in-mesh", 2));
     outward.destination = Some(outside());
+    let mut refused = by_source(flow(WireVerdict::Denied, "refused-by-destination", 3));
+    refused.destination = Some(MeshParty { spiffe_id: String::new(), ..pod("orders") });
     let asked = MeshFlow {
         method: "GET".into(),
         path: "/v1/items/{}".into(),
@@ -127,7 +129,7 @@ async fn flows_are_calls_and_uses_and_denials_events_each_once() {
         by_source(flow(WireVerdict::Allowed, "intention-matched", 5)),
         MeshFlow { shadow: Some(shadow), ..flow(WireVerdict::Allowed, "permissive", 4) },
         flow(WireVerdict::Denied, "no-intention", 3),
-        by_source(flow(WireVerdict::Denied, "refused-by-destination", 3)),
+        refused,
         flow(WireVerdict::Failed, "handshake-failed", 1),
         flow(WireVerdict::Allowed, "requests", 6),
         asked,
@@ -141,8 +143,10 @@ async fn flows_are_calls_and_uses_and_denials_events_each_once() {
             reason: "intention-matched".into(),
             ..denied("allowed-1")
         },
+        // Who is refused does not always know as whom the destination has proven itself.
         MeshDenial {
             side: MeshSide::Source.into(),
+            destination: Some(MeshParty { spiffe_id: String::new(), ..pod("orders") }),
             reason: "refused-by-destination".into(),
             ..denied("seen-by-both")
         },
