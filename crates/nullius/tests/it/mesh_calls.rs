@@ -179,6 +179,21 @@ fn pods_of_the_mesh_call_each_other_as_intentions_say() {
     bank.apply(&intention.to_string()).unwrap();
     until(&nodes, "a call that an intention allows", || is_answered(&shop, "client", &server));
     assert!(!is_answered(&outside, "stranger", &server), "it is for the client alone");
+    // The hub hears of it: of a denial at once, of who calls whom within about a minute and a half.
+    let (ours, of_server) = (world.cluster_name(), format!("{}/server", bank.name()));
+    until(&nodes, "the denial in the audit", || {
+        let told = world.admin_json(&["audit", "list", "-c", ours, "--kind", "mesh"]);
+        let told = told.to_string();
+        told.contains(&of_server) && told.contains(&format!("{}/client", shop.name()))
+    });
+    until(&nodes, "the call in the service graph", || {
+        let graph = world.admin_json(&["mesh", "graph", "-c", ours, "-n", bank.name()]);
+        let edges = graph["edges"].as_array().unwrap();
+        edges.iter().any(|edge| {
+            edge["verdict"] == "allowed"
+                && edge.to_string().contains(&format!("{}/client", shop.name()))
+        })
+    });
 
     // A call that lives is cut when its intention goes.
     let script = format!(
