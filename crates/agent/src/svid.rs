@@ -135,9 +135,9 @@ pub async fn run_identity(
     let told = StatusStore::intentions(&api, account.clone())?;
     let home = Home {
         trust_domain: domain.clone(),
-        // Nodes know no other trust domain, and verify no tokens.
+        // Nodes know no other trust domain.
         federated: Some(Default::default()),
-        issuers: Some(Default::default()),
+        issuers: None,
     };
     let telling = Telling::new(Arc::clone(&mesh), told, settings.pod, led, home);
     tasks.spawn_loop("status of intentions", telling.run());
@@ -244,9 +244,10 @@ fn follow(
     let heard = Arc::clone(&mesh);
     tasks.spawn_loop("intentions", async move {
         while let Some(news) = intentions.next().await {
-            heard.hear(|book| book.hear_intentions(news));
+            heard.hear_intentions(news);
         }
     });
+    tasks.spawn_loop("keys of issuers", mesh::keep_issuers(Arc::clone(&mesh)));
     (issuing, mesh)
 }
 

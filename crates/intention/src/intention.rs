@@ -4,7 +4,9 @@ use std::{fmt, sync::Arc};
 
 use nullius_model::{IntentionMode, PermissionId, Timestamp};
 
-use crate::{destination::Destination, permission::Permission, source::Subject};
+use crate::{
+    declared::DeclaredIssuer, destination::Destination, permission::Permission, source::Subject,
+};
 
 /// Whose intentions they are; the first is the highest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +113,7 @@ impl Origins {
 pub struct Intention {
     pub(crate) origins: Arc<Origins>,
     pub(crate) rules: Vec<Arc<Rule>>,
+    pub(crate) issuers: Arc<[DeclaredIssuer]>,
 }
 
 impl Intention {
@@ -137,6 +140,11 @@ impl Intention {
     /// A rule for each source, in the order in which they stand.
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
+    }
+
+    /// Issuers of tokens that it declares, for the whole cluster.
+    pub fn issuers(&self) -> &[DeclaredIssuer] {
+        &self.issuers
     }
 
     /// When it no longer lets pass what no rule decides, where it does so at all.

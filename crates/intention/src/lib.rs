@@ -9,6 +9,7 @@
 mod accept;
 mod condition;
 mod consul;
+mod declared;
 mod destination;
 mod explain;
 mod imported;
@@ -30,6 +31,7 @@ pub use nullius_fields::{Fault, nearest};
 
 pub use accept::{Accept, By, Connection, Protocol, Ruling, Stand, Verdict, View};
 pub use consul::{Services, import_consul};
+pub use declared::{DeclaredIssuer, DeclaredKeys};
 pub use destination::{Destination, Workload};
 pub use explain::{explain_connection, explain_request};
 pub use imported::{Imported, ImportedIntention, Remark};

@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    declared::{self, DeclaredIssuer},
     destination::{Destination, ports},
     intention::{Audit, Intention, Origins, Permissive, Rule, Tier, Verb},
     later,
@@ -46,6 +47,13 @@ struct Identity<'a> {
     key: String,
 }
 
+/// What a spec says, with sources that are still to be read.
+struct Spec<'a> {
+    origins: Arc<Origins>,
+    sources: Vec<Item<'a>>,
+    issuers: Arc<[DeclaredIssuer]>,
+}
+
 fn read(object: &Json, origin: Origin, home: &Home, faults: &Faults) -> Option<Intention> {
     let mut fields = Fields::of(object, "", faults)?;
     let (version, kind) = (fields.text("apiVersion"), fields.text("kind"));
@@ -77,13 +85,13 @@ fn read(object: &Json, origin: Origin, home: &Home, faults: &Faults) -> Option<I
         Origin::Cluster => Tier::Namespace,
     };
     let key = identity.as_ref().map_or("", |it| it.key.as_str());
-    let (origins, sources) = read_spec(spec, &own, tier, &identity, faults)?;
+    let Spec { origins, sources, issuers } = read_spec(spec, &own, tier, &identity, faults)?;
     let rules = sources
         .into_iter()
         .enumerate()
         .filter_map(|(index, item)| read_rule(&item, index, key, &own, &origins, home, faults));
     let rules: Vec<Arc<Rule>> = rules.map(Arc::new).collect();
-    identity.map(|_| Intention { origins, rules })
+    identity.map(|_| Intention { origins, rules, issuers })
 }
 
 fn identity<'a>(metadata: &'a Json, faults: &Faults) -> Option<Identity<'a>> {
@@ -112,7 +120,7 @@ fn read_spec<'a>(
     tier: Tier,
     identity: &Option<Identity<'_>>,
     faults: &'a Faults,
-) -> Option<(Arc<Origins>, Vec<Item<'a>>)> {
+) -> Option<Spec<'a>> {
     let mut fields = Fields::of(spec, "spec", faults)?;
     let destination = fields.value("destination");
     if destination.is_none() {
@@ -132,8 +140,10 @@ fn read_spec<'a>(
         let told = "an intention in `mode: shadow` decides nothing: leave one of both out";
         fields.wrong("permissive", told);
     }
+    let issuers = declared::read(&mut fields, tier, destination.as_ref(), faults);
     let sources = fields.items("sources");
-    if !fields.has("sources") && !fields.has("permissive") {
+    let says = ["sources", "permissive", "issuers"];
+    if !says.iter().any(|name| fields.has(name)) {
         let told = "it is missing: say who calls; without any intention nobody may";
         fields.wrong("sources", told);
     }
@@ -149,7 +159,7 @@ fn read_spec<'a>(
     let reach = destination.reach();
     let name = name.unwrap_or_default().into();
     let origins = Origins { name, tier, destination, reach, mode, audit, permissive };
-    Some((Arc::new(origins), sources))
+    Some(Spec { origins: Arc::new(origins), sources, issuers })
 }
 
 fn read_permissive(

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
 use nullius_intention::Origin;
-use nullius_model::{Namespace, SpiffeId};
+use nullius_model::{Namespace, SpiffeId, Timestamp};
 
 mod picture;
 mod wire;
@@ -24,6 +24,8 @@ pub const SERVICES_MAX: usize = 50_000;
 pub const ENDPOINTS_MAX: usize = 65_536;
 /// Intentions that a node is told of.
 pub const INTENTIONS_MAX: usize = 50_000;
+/// Issuers of tokens that a node is told of.
+pub const ISSUERS_MAX: usize = 64;
 /// Bytes of one intention.
 pub const INTENTION_MAX: usize = 2 * 1024 * 1024;
 /// Addresses of a pod or a Service.
@@ -53,6 +55,10 @@ pub struct News {
     pub put_intentions: Vec<IntentionObject>,
     /// Intentions that are gone.
     pub gone_intentions: Vec<Uid>,
+    /// Issuers of tokens that are new, or have other keys than before.
+    pub put_issuers: Vec<IssuerNews>,
+    /// Issuers that are gone.
+    pub gone_issuers: Vec<Box<str>>,
 }
 
 /// Who leads the calls of a pod.
@@ -167,6 +173,19 @@ pub struct Endpoint {
     pub port: u16,
     /// The pod in the mesh that has the address.
     pub workload: Option<Uid>,
+}
+
+/// An issuer of tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerNews {
+    /// Who it is.
+    pub issuer: Box<str>,
+    /// Where its keys come from.
+    pub source: Box<str>,
+    /// Its keys; empty where who tells has none.
+    pub jwks: Arc<[u8]>,
+    /// Until when they count.
+    pub until: Option<Timestamp>,
 }
 
 /// An intention as it stands.

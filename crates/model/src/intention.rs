@@ -27,6 +27,26 @@ pub struct IntentionSpec {
     /// What is recorded beside denials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<IntentionAudit>,
+    /// Whose tokens count in the whole cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub issuers: Vec<IntentionIssuer>,
+}
+
+/// An issuer of tokens, with its keys in one of two ways.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IntentionIssuer {
+    /// Who it is: the claim `iss` of its tokens.
+    pub issuer: String,
+    /// The `https` address at which it publishes its keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks_url: Option<String>,
+    /// Authorities in PEM that stand behind that address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
+    /// The keys themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<String>,
 }
 
 /// Workloads that are called.

@@ -1,23 +1,29 @@
 //! What nodes are told of the mesh: pods, Services, intentions; and what is said of intentions in their status.
 
 use std::sync::{
-    PoisonError, RwLock,
+    Arc, PoisonError, RwLock,
     atomic::{AtomicBool, Ordering},
 };
 
+use nullius_kube::identity::{News as Heard, ObjectNews};
+use nullius_mesh::KeyAsks;
 use nullius_model::TrustDomain;
+use tokio::sync::watch;
 
 mod book;
+mod issuers;
 mod ledger;
 mod protocols;
 mod service;
 mod status;
 mod streams;
 
+pub(super) use issuers::keep_issuers;
 pub(super) use service::{MeshService, REPORT_MAX};
 pub(super) use status::Telling;
 
 use book::{Book, Touched};
+use issuers::Declared;
 use streams::Streams;
 
 /// What all connections share.
@@ -26,6 +32,10 @@ pub(crate) struct Mesh {
     streams: Streams,
     /// Whether intentions may stand otherwise than was said last.
     restless: AtomicBool,
+    /// Issuers that intentions declare.
+    declared: watch::Sender<Declared>,
+    /// Nodes want keys of issuers.
+    asks: Arc<KeyAsks>,
     /// Whether what is known is true.
     hears: Box<dyn Fn() -> bool + Send + Sync>,
 }
@@ -39,6 +49,8 @@ impl Mesh {
             book: RwLock::new(Book::new(domain)),
             streams: Streams::default(),
             restless: AtomicBool::new(true),
+            declared: watch::Sender::default(),
+            asks: Arc::default(),
             hears: Box::new(hears),
         }
     }
@@ -52,6 +64,23 @@ impl Mesh {
             self.note_standing();
         }
         self.streams.tell(&touched);
+    }
+
+    /// Takes what is heard of intentions, and the issuers that they declare.
+    pub(crate) fn hear_intentions(&self, news: Heard<ObjectNews>) {
+        self.hear(|book| book.hear_intentions(news));
+        let declared = issuers::declared(&self.book());
+        self.declared.send_if_modified(|before| {
+            let is_other = *before != declared;
+            *before = declared;
+            is_other
+        });
+    }
+
+    /// Tokens name keys of these issuers that a node does not know.
+    fn want_keys<'n>(&self, issuers: impl Iterator<Item = &'n String>) {
+        let book = self.book();
+        issuers.filter(|name| book.has_issuer(name)).for_each(|name| self.asks.ask(name));
     }
 
     fn is_ready(&self) -> Result<(), &'static str> {

@@ -313,3 +313,82 @@ fn a_home_of_which_more_is_known_still_reads_the_same() {
     );
     assert!(Intention::read(&object, Origin::Cluster, &known).is_ok());
 }
+
+/// The faults of an intention of the system.
+fn wrong_system(spec: Json) -> Vec<String> {
+    faults(&object("nullius-system/login", spec))
+}
+
+#[test]
+fn issuers_are_declared_for_the_cluster_and_by_nobody_else() {
+    let issuers = json!([
+        { "issuer": "https://a", "jwksUrl": "https://a/keys" },
+        { "issuer": "b", "jwks": "{\"keys\":[]}" },
+    ]);
+    let any = json!({ "any": true });
+    let spec = json!({ "destination": any, "issuers": issuers });
+    let read = intention("nullius-system/login", spec.clone());
+    let model: IntentionSpec = serde_json::from_value(spec).unwrap();
+    let written = serde_json::to_value(&model).unwrap();
+    assert_eq!(intention("nullius-system/login", written).issuers(), read.issuers());
+    let names: Vec<&str> = read.issuers().iter().map(|it| &*it.issuer).collect();
+    assert_eq!((names, read.rules().len()), (vec!["https://a", "b"], 0));
+    // Who owns a namespace names no issuer, neither for others nor for itself.
+    let own = json!({ "destination": { "serviceAccount": "orders" }, "issuers": issuers });
+    told(&wrong(own), "spec.issuers", "in `nullius-system`");
+    let narrow = json!({ "destination": { "namespace": "shop" }, "issuers": issuers });
+    told(&wrong_system(narrow), "spec.issuers", "say `destination: {any: true}`");
+    let fleet = of_fleet("shop/login", json!({ "destination": any, "issuers": issuers }));
+    assert_eq!(fleet.issuers().len(), 2);
+}
+
+#[test]
+fn an_issuer_says_in_one_way_where_its_keys_are() {
+    let of =
+        |issuers: Json| wrong_system(json!({ "destination": { "any": true }, "issuers": issuers }));
+    let one = |issuer: Json| of(json!([issuer]));
+    let url = "https://a/keys";
+    let at = "spec.issuers[0]";
+    told(&one(json!({ "jwksUrl": url })), &format!("{at}.issuer"), "say who issues");
+    told(&one(json!({ "issuer": "a" })), at, "in one way");
+    told(&one(json!({ "issuer": "a", "jwksUrl": url, "jwks": "{\"keys\":[]}" })), at, "in one way");
+    told(
+        &one(json!({ "issuer": "a", "jwks": "keys" })),
+        &format!("{at}.jwks"),
+        "no JSON web key set",
+    );
+    told(
+        &one(json!({ "issuer": "a", "jwks": "{\"keys\":[]}", "ca": "x" })),
+        &format!("{at}.ca"),
+        "leave it out",
+    );
+    told(
+        &one(json!({ "issuer": "a", "jwksUrl": url, "ca": "x" })),
+        &format!("{at}.ca"),
+        "no certificate",
+    );
+    told(
+        &one(json!({ "issuer": "a", "jwksUrl": url, "keys": [] })),
+        &format!("{at}.keys"),
+        "unknown field",
+    );
+    for bad in [
+        "http://a/keys",
+        "a/keys",
+        "https://",
+        "https:///keys",
+        "https://u:p@a/keys",
+        "https://a/keys#x",
+        "https://a/ keys",
+        "https://a/\r\nX: y",
+        "file:///etc/passwd",
+    ] {
+        told(
+            &one(json!({ "issuer": "a", "jwksUrl": bad })),
+            &format!("{at}.jwksUrl"),
+            "write `https://",
+        );
+    }
+    let twice = json!([{ "issuer": "a", "jwksUrl": url }, { "issuer": "a", "jwksUrl": url }]);
+    told(&of(twice), "spec.issuers[1].issuer", "stands already");
+}

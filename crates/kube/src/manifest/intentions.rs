@@ -74,6 +74,7 @@ fn spec() -> Value {
                 json!({ "until": until, "ports": ports("Ports for which that is; none stands for those of the destination.") }),
             ),
             "audit": words("What is recorded beside denials: all stands for each call that is allowed.", &["all"]),
+            "issuers": list("Whose tokens count in the whole cluster: only in nullius-system, for any destination.", issuer()),
         }),
     )
 }
@@ -91,6 +92,19 @@ fn destination() -> Value {
             "namespace": text("Their namespace, where it is not the intention's own: only in nullius-system."),
             "any": truth("All pods of the cluster: only in nullius-system."),
             "ports": ports("Ports of the pods; none stands for all."),
+        }),
+    )
+}
+
+fn issuer() -> Value {
+    fields(
+        "An issuer of tokens, with its keys in one of two ways.",
+        &["issuer"],
+        json!({
+            "issuer": text("Who it is: the claim iss of its tokens."),
+            "jwksUrl": text("The https address at which it publishes its keys; agents fetch them."),
+            "ca": text("Authorities in PEM that stand behind that address; without them those that browsers believe."),
+            "jwks": text("The keys themselves, a JSON web key set."),
         }),
     )
 }
@@ -215,7 +229,14 @@ fn strict() -> Value {
             || object.spec.destination.namespace == object.metadata.namespace \
                 && (has(object.spec.destination.serviceAccount) || has(object.spec.destination.labels)))"
     );
-    let mut validations = vec![(wide, format!("spec.destination: {elsewhere}"))];
+    let issuers =
+        format!("object.metadata.namespace == '{SYSTEM_NAMESPACE}' || !has(object.spec.issuers)");
+    let none_elsewhere =
+        "issuers count for the whole cluster; only intentions in `nullius-system` name them";
+    let mut validations = vec![
+        (wide, format!("spec.destination: {elsewhere}")),
+        (issuers, format!("spec.issuers: {none_elsewhere}")),
+    ];
     validations.extend(nothing_unknown(&spec()));
     of_ours(NAME, PLURAL, &validations)
 }
@@ -235,7 +256,7 @@ mod tests {
             Intention::read(object, Origin::Cluster, &home).unwrap_err()
         });
         let schema = fields_of_a_schema(&spec());
-        assert_eq!(schema.len(), 9);
+        assert_eq!(schema.len(), 10);
         assert_eq!(read, schema);
     }
 
@@ -283,7 +304,7 @@ mod tests {
             .iter()
             .map(|rule| rule["expression"].as_str().unwrap())
             .collect();
-        assert_eq!(rules.len(), 10);
+        assert_eq!(rules.len(), 12);
         let claims = rules.iter().find(|rule| rule.contains("['path', 'values']")).unwrap();
         assert_eq!(
             *claims,

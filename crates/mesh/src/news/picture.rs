@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    INTENTIONS_MAX, IntentionObject, News, SERVICES_MAX, Service, ServiceName, Uid, WORKLOADS_MAX,
-    Workload,
+    INTENTIONS_MAX, ISSUERS_MAX, IntentionObject, IssuerNews, News, SERVICES_MAX, Service,
+    ServiceName, Uid, WORKLOADS_MAX, Workload,
 };
 
 /// Messages of which nothing is applied yet hold at most so many things that are put or gone.
@@ -27,6 +27,7 @@ pub struct Picture {
     addresses: HashMap<IpAddr, BTreeSet<Uid>>,
     services: BTreeMap<ServiceName, Arc<Service>>,
     intentions: BTreeMap<Uid, Arc<IntentionObject>>,
+    issuers: BTreeMap<Box<str>, IssuerNews>,
     gathered: Vec<News>,
     gathered_items: usize,
 }
@@ -40,12 +41,17 @@ pub struct Changed {
     pub services: BTreeSet<ServiceName>,
     /// Intentions.
     pub intentions: BTreeSet<Uid>,
+    /// Issuers of tokens.
+    pub issuers: BTreeSet<Box<str>>,
 }
 
 impl Changed {
     /// Whether nothing is.
     pub fn is_empty(&self) -> bool {
-        self.workloads.is_empty() && self.services.is_empty() && self.intentions.is_empty()
+        self.workloads.is_empty()
+            && self.services.is_empty()
+            && self.intentions.is_empty()
+            && self.issuers.is_empty()
     }
 
     /// Adds what has changed after it.
@@ -53,6 +59,7 @@ impl Changed {
         self.workloads.append(&mut later.workloads);
         self.services.append(&mut later.services);
         self.intentions.append(&mut later.intentions);
+        self.issuers.append(&mut later.issuers);
     }
 }
 
@@ -113,6 +120,7 @@ impl Picture {
             ("pods", self.workloads.len(), WORKLOADS_MAX),
             ("Services", self.services.len(), SERVICES_MAX),
             ("intentions", self.intentions.len(), INTENTIONS_MAX),
+            ("issuers", self.issuers.len(), ISSUERS_MAX),
         ];
         for (what, count, most) in counts {
             if count > most {
@@ -167,12 +175,31 @@ impl Picture {
         &self.intentions
     }
 
+    /// Issuers of tokens by name.
+    pub fn issuers(&self) -> &BTreeMap<Box<str>, IssuerNews> {
+        &self.issuers
+    }
+
+    /// Takes the keys of before of issuers of whom who tells has none, where they come from the same place.
+    pub fn keep_keys(&mut self, before: &Self) {
+        for (name, issuer) in &mut self.issuers {
+            if let Some(known) = before.issuers.get(name)
+                && issuer.jwks.is_empty()
+                && issuer.source == known.source
+                && !issuer.source.is_empty()
+            {
+                issuer.clone_from(known);
+            }
+        }
+    }
+
     /// What is other than in a picture of before, as of another stream.
     pub fn changed_since(&self, before: &Self) -> Changed {
         Changed {
             workloads: differing(&before.workloads, &self.workloads),
             services: differing(&before.services, &self.services),
             intentions: differing(&before.intentions, &self.intentions),
+            issuers: differing(&before.issuers, &self.issuers),
         }
     }
 
@@ -213,6 +240,17 @@ impl Picture {
                 changed.intentions.insert(uid);
             }
         }
+        for issuer in news.put_issuers {
+            let name = issuer.issuer.clone();
+            if self.issuers.insert(name.clone(), issuer.clone()).as_ref() != Some(&issuer) {
+                changed.issuers.insert(name);
+            }
+        }
+        for name in news.gone_issuers {
+            if self.issuers.remove(&name).is_some() {
+                changed.issuers.insert(name);
+            }
+        }
         for uid in news.gone_intentions {
             if self.intentions.remove(&uid).is_some() {
                 changed.intentions.insert(uid);
@@ -240,11 +278,13 @@ fn items(news: &News) -> usize {
         + news.gone_services.len()
         + news.put_intentions.len()
         + news.gone_intentions.len()
+        + news.put_issuers.len()
+        + news.gone_issuers.len()
 }
 
 fn differing<K: Ord + Clone, V: PartialEq>(
-    before: &BTreeMap<K, Arc<V>>,
-    now: &BTreeMap<K, Arc<V>>,
+    before: &BTreeMap<K, V>,
+    now: &BTreeMap<K, V>,
 ) -> BTreeSet<K> {
     let all = before.keys().chain(now.keys());
     all.filter(|key| before.get(*key) != now.get(*key)).cloned().collect()

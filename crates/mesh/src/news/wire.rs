@@ -3,16 +3,19 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use nullius_intention::Origin;
-use nullius_model::{Namespace, ParseSpiffeError};
+use nullius_model::{Namespace, ParseSpiffeError, Timestamp};
+use nullius_pki::JWKS_MAX;
 use nullius_proto::node_v1;
 
 use super::{
-    ADDRESSES_MAX, ENDPOINTS_MAX, Endpoint, INTENTION_MAX, IntentionObject, Local, Mode, News,
-    PortProtocol, Service, ServiceName, ServicePort, Uid, Workload,
+    ADDRESSES_MAX, ENDPOINTS_MAX, Endpoint, INTENTION_MAX, IntentionObject, IssuerNews, Local,
+    Mode, News, PortProtocol, Service, ServiceName, ServicePort, Uid, Workload,
 };
 
 /// The longest UID or name of a stream, in bytes.
 const UID_MAX: usize = 128;
+/// The longest name of an issuer, in bytes.
+const ISSUER_MAX: usize = 2_048;
 /// The longest name, in bytes.
 const NAME_MAX: usize = 253;
 
@@ -34,6 +37,15 @@ pub enum NewsError {
     /// A Service.
     #[error("the Service `{id}` is refused")]
     Service {
+        /// Which one, cut and escaped.
+        id: String,
+        /// Why.
+        #[source]
+        source: ItemError,
+    },
+    /// An issuer of tokens.
+    #[error("the issuer `{id}` is refused")]
+    Issuer {
         /// Which one, cut and escaped.
         id: String,
         /// Why.
@@ -99,6 +111,12 @@ pub enum ItemError {
         /// How many may be.
         most: usize,
     },
+    /// A name of an issuer that is none, or the source of its keys.
+    #[error("its name has 1 to 2048 bytes, and the source of its keys at most so many")]
+    Issuer,
+    /// A time that is none.
+    #[error("{0} is no time")]
+    Time(i64),
     /// A generation before the first.
     #[error("its generation is {0}")]
     Generation(i64),
@@ -116,9 +134,12 @@ pub fn read_news(message: node_v1::MeshNews) -> Result<News, NewsError> {
         gone_services,
         put_intentions,
         gone_intentions,
+        put_issuers,
+        gone_issuers,
     } = message;
     let workload = |id: &str, source| NewsError::Workload { id: shown(id), source };
     let service = |id: &str, source| NewsError::Service { id: shown(id), source };
+    let issuer = |id: &str, source| NewsError::Issuer { id: shown(id), source };
     let intention = |id: &str, source| NewsError::Intention { id: shown(id), source };
     Ok(News {
         stream: uid(&stream).map_err(NewsError::Stream)?.as_ref().into(),
@@ -139,6 +160,11 @@ pub fn read_news(message: node_v1::MeshNews) -> Result<News, NewsError> {
             read_intention(it).map_err(|source| intention(&id, source))
         })?,
         gone_intentions: each(gone_intentions, |it| uid(&it).map_err(|why| intention(&it, why)))?,
+        put_issuers: each(put_issuers, |it| {
+            let id = it.issuer.clone();
+            read_issuer(it).map_err(|source| issuer(&id, source))
+        })?,
+        gone_issuers: each(gone_issuers, |it| text(&it).map_err(|why| issuer(&it, why)))?,
     })
 }
 
@@ -155,6 +181,8 @@ pub fn write_news(news: &News) -> node_v1::MeshNews {
         gone_services: news.gone_services.iter().map(ToString::to_string).collect(),
         put_intentions: news.put_intentions.iter().map(write_intention).collect(),
         gone_intentions: uids(&news.gone_intentions),
+        put_issuers: news.put_issuers.iter().map(write_issuer).collect(),
+        gone_issuers: news.gone_issuers.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -262,6 +290,33 @@ fn read_intention(message: node_v1::IntentionObject) -> Result<IntentionObject, 
     }
     most("bytes", json.len(), INTENTION_MAX)?;
     Ok(IntentionObject { uid: uid(&id)?, origin, generation, json: json.into() })
+}
+
+fn read_issuer(message: node_v1::IssuerKeys) -> Result<IssuerNews, ItemError> {
+    let node_v1::IssuerKeys { issuer, source, jwks, until } = message;
+    most("bytes", jwks.len(), JWKS_MAX)?;
+    if source.len() > ISSUER_MAX {
+        return Err(ItemError::Issuer);
+    }
+    let until = match until {
+        0 => None,
+        second => Some(Timestamp::from_second(second).map_err(|_| ItemError::Time(second))?),
+    };
+    Ok(IssuerNews { issuer: text(&issuer)?, source: source.into(), jwks: jwks.into(), until })
+}
+
+fn text(issuer: &str) -> Result<Box<str>, ItemError> {
+    let is_one = (1..=ISSUER_MAX).contains(&issuer.len());
+    if is_one { Ok(issuer.into()) } else { Err(ItemError::Issuer) }
+}
+
+fn write_issuer(issuer: &IssuerNews) -> node_v1::IssuerKeys {
+    node_v1::IssuerKeys {
+        issuer: issuer.issuer.to_string(),
+        source: issuer.source.to_string(),
+        jwks: issuer.jwks.to_vec(),
+        until: issuer.until.map_or(0, Timestamp::as_second),
+    }
 }
 
 fn write_workload(workload: &Workload) -> node_v1::Workload {

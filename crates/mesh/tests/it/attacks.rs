@@ -14,11 +14,11 @@ use crate::world::{
 };
 
 const FRONT: &str = "{namespace: shop, serviceAccount: front, action: allow}";
-const HBONE: &[u8] = b"nullius-hbone";
+pub(crate) const HBONE: &[u8] = b"nullius-hbone";
 
 /// `shop/orders`, which `shop/front` may call, and who believes also in another trust domain.
-struct Target {
-    domain: Domain,
+pub(crate) struct Target {
+    pub(crate) domain: Domain,
     other: Domain,
     orders: Workload,
     application: Application,
@@ -26,7 +26,7 @@ struct Target {
 }
 
 impl Target {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let (domain, other) = (Domain::new("dev.example"), Domain::new("other.example"));
         let orders = Workload::new(&domain, "shop", "orders", &[&domain, &other]);
         orders.allow(FRONT);
@@ -35,11 +35,11 @@ impl Target {
         Self { domain, other, orders, application, inbound }
     }
 
-    fn at(&self) -> SocketAddr {
+    pub(crate) fn at(&self) -> SocketAddr {
         self.inbound.at("in")
     }
 
-    async fn tunnel(&self, who: &str) -> Tunnel {
+    pub(crate) async fn tunnel(&self, who: &str) -> Tunnel {
         let svid = self.domain.svid(&self.domain.id("shop", who));
         Tunnel::open(svid, HBONE, self.at()).await
     }
@@ -247,7 +247,7 @@ async fn bytes_behind_a_connect_that_is_denied_reach_nobody() {
 }
 
 /// A HEADERS frame of literal fields, as no library would send it.
-fn headers_frame(stream: u8, fields: &[(&[u8], &[u8])]) -> Vec<u8> {
+pub(crate) fn headers_frame(stream: u8, fields: &[(&[u8], &[u8])]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);

@@ -6,6 +6,7 @@ mod calls;
 mod captured;
 mod captured_attacks;
 mod changes;
+mod floods;
 mod fuzz;
 mod pods;
 mod requests;

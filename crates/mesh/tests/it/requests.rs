@@ -94,7 +94,7 @@ async fn answer(
     Ok(response.body(body).unwrap())
 }
 
-struct Pair {
+pub(crate) struct Pair {
     front: Workload,
     orders: Workload,
     inbound: Running,
@@ -103,7 +103,7 @@ struct Pair {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-async fn pair(wire: &str) -> Pair {
+pub(crate) async fn pair(wire: &str) -> Pair {
     let (application, asked) = http().await;
     Pair { asked, ..pair_for(wire, application).await }
 }
@@ -125,7 +125,7 @@ async fn pair_for(wire: &str, application: Application) -> Pair {
 }
 
 impl Pair {
-    async fn dial(&self) -> TcpStream {
+    pub(crate) async fn dial(&self) -> TcpStream {
         TcpStream::connect(self.outbound.at("out")).await.unwrap()
     }
 

@@ -53,15 +53,17 @@ impl Follower {
         });
         let (stand, stands) = watch::channel(None);
         let (report, reports) = watch::channel(None);
+        let knowledge = Knowledge::new(self.node, said);
+        let asks = Arc::clone(knowledge.asks());
         let knowing = Knowing {
-            knowledge: Knowledge::new(self.node, said),
+            knowledge,
             registered: self.registered,
             heard: Arc::clone(&heard),
             known: self.known,
             stand,
             report,
         };
-        let reporting = Reporting { link: self.link.clone(), reports };
+        let reporting = Reporting { link: self.link.clone(), reports, asks };
         let keep = remember::keep(self.state, domain, stands);
         tokio::join!(hear_on(self.link, heard), knowing.run(), reporting.run(), keep);
     }

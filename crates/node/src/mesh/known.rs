@@ -9,10 +9,11 @@ use std::{
 
 use nullius_intention::{Home, Intention};
 use nullius_mesh::{
-    Claim, Directory,
+    Claim, Directory, IssuerKeys, Issuers, KeyAsks,
     news::{Changed, IntentionObject, Mode, Picture, Service, ServiceName, Uid, Workload},
 };
 use nullius_model::SpiffeId;
+use nullius_pki::TokenIssuer;
 use nullius_proto::node_v1::RefusedIntention;
 use nullius_workload::Registered;
 
@@ -38,6 +39,8 @@ pub(crate) struct Known {
     pub(crate) refused: Arc<BTreeMap<Uid, RefusedIntention>>,
     /// Where others are.
     pub(crate) directory: Arc<Directory>,
+    /// Whose tokens count.
+    pub(crate) issuers: Arc<Issuers>,
 }
 
 /// Makes it of what is heard.
@@ -51,6 +54,8 @@ pub(crate) struct Knowledge {
     refused: Arc<BTreeMap<Uid, RefusedIntention>>,
     own: Arc<BTreeMap<Uid, Arc<Workload>>>,
     directory: Arc<Directory>,
+    issuers: Arc<Issuers>,
+    asks: Arc<KeyAsks>,
     last: Option<Arc<Known>>,
     /// How many intentions were read.
     read: u64,
@@ -67,14 +72,22 @@ impl Knowledge {
             refused: Arc::default(),
             own: Arc::default(),
             directory: Arc::default(),
+            issuers: Arc::default(),
+            asks: Arc::default(),
             last: None,
             read: 0,
         }
     }
 
+    /// Who wants keys of issuers.
+    pub(crate) fn asks(&self) -> &Arc<KeyAsks> {
+        &self.asks
+    }
+
     /// Whether what is registered makes no difference to what decides.
     pub(crate) fn is_at_home(&self, registered: &Registered) -> bool {
-        self.home.as_ref() == Some(&home(registered))
+        let picture = self.last.as_ref().map(|last| &*last.picture);
+        self.home.as_ref() == Some(&home(registered, picture))
     }
 
     /// Takes what was heard; gives what is known then, where that is not what was known.
@@ -90,13 +103,15 @@ impl Knowledge {
             (None, None) => return None,
         };
         let before = self.last.as_ref().map(|last| Arc::clone(&last.picture));
+        let picture = with_keys(picture, before.as_deref());
         let mut changed = match (scope, &before) {
             (Scope::Only(changed), Some(_)) => changed,
             (_, Some(before)) => picture.changed_since(before),
             (_, None) => picture.changed_since(&Picture::default()),
         };
-        if !self.is_at_home(registered) {
-            let is_first = self.home.replace(home(registered)).is_none();
+        let home = home(registered, Some(&picture));
+        if self.home.as_ref() != Some(&home) {
+            let is_first = self.home.replace(home).is_none();
             if is_first {
                 self.remember();
             }
@@ -109,12 +124,17 @@ impl Knowledge {
         self.read_intentions(&picture, &changed.intentions);
         self.place_pods(&picture, before, &changed.workloads, now);
         self.place_services(&picture, before, &changed.services);
+        // The same as before where nothing of them is new, so that what they verified stays verified.
+        if before.is_none_or(|before| before.issuers() != picture.issuers()) {
+            self.issuers = Arc::new(issuers(&picture, &self.asks));
+        }
         let known = Arc::new(Known {
             picture,
             own: Arc::clone(&self.own),
             rules: self.shelf.rules().clone(),
             refused: Arc::clone(&self.refused),
             directory: Arc::clone(&self.directory),
+            issuers: Arc::clone(&self.issuers),
         });
         self.last = Some(Arc::clone(&known));
         Some(known)
@@ -247,13 +267,45 @@ impl Knowledge {
     }
 }
 
-fn home(registered: &Registered) -> Home {
+/// An agent that has just begun has no keys of issuers yet: those of before go on.
+fn with_keys(mut picture: Arc<Picture>, before: Option<&Picture>) -> Arc<Picture> {
+    if let Some(before) = before
+        && picture.issuers().values().any(|it| it.jwks.is_empty())
+    {
+        Arc::make_mut(&mut picture).keep_keys(before);
+    }
+    picture
+}
+
+/// Issuers with their keys.
+fn issuers(picture: &Picture, asks: &Arc<KeyAsks>) -> Issuers {
+    let all = picture.issuers().iter().map(|(name, news)| {
+        let keys = match news.jwks.is_empty() {
+            true => None,
+            false => TokenIssuer::read(name, &news.jwks)
+                .inspect_err(|error| {
+                    tracing::warn!(issuer = %name, %error, "believe no token of an issuer");
+                })
+                .ok(),
+        };
+        let until = news.until;
+        (name.clone(), keys.map(|keys| IssuerKeys { keys: Arc::new(keys), until }))
+    });
+    Issuers::new(all, Arc::clone(asks))
+}
+
+fn home(registered: &Registered, picture: Option<&Picture>) -> Home {
     let others = registered.bundles.keys().filter(|it| **it != registered.trust_domain);
     Home {
         trust_domain: registered.trust_domain.clone(),
         federated: Some(others.cloned().collect()),
-        // Tokens are not verified here: a rule that wants one denies.
-        issuers: Some(Default::default()),
+        issuers: Some(
+            picture
+                .into_iter()
+                .flat_map(|it| it.issuers().keys())
+                .map(ToString::to_string)
+                .collect(),
+        ),
     }
 }
 

@@ -91,6 +91,7 @@ fn remember(
         put_workloads: picture.workloads().values().map(|it| (**it).clone()).collect(),
         put_services: picture.services().values().map(|it| (**it).clone()).collect(),
         put_intentions: picture.intentions().values().map(|it| (**it).clone()).collect(),
+        put_issuers: picture.issuers().values().cloned().collect(),
         ..News::default()
     };
     write(state, domain, NAME, &news, &mut written.picture)

@@ -1,7 +1,8 @@
 //! What a node says to the agent of what is in force: the newest of it, beside what decides and never before it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use nullius_mesh::KeyAsks;
 use nullius_proto::{
     VERSION,
     node_v1::{MeshReport, RefusedIntention},
@@ -17,6 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const REFUSED_MAX: usize = 1_000;
 /// Bytes of refusals in one report: the agent takes 64 KiB.
 const REFUSALS_MAX: usize = 60 * 1024;
+/// So many issuers whose keys are wanted.
+const WANTED_MAX: usize = 16;
+/// Keys that are wanted are asked for at most so often; the agent fetches them as often as it thinks right.
+const WANTED_EVERY: Duration = Duration::from_secs(1);
 /// What a refusal costs beside its texts.
 const BESIDE: usize = 24;
 
@@ -24,12 +29,30 @@ const BESIDE: usize = 24;
 pub(crate) struct Reporting {
     pub(crate) link: Link,
     pub(crate) reports: watch::Receiver<Option<MeshReport>>,
+    /// Keys of issuers that proxies want.
+    pub(crate) asks: Arc<KeyAsks>,
 }
 
 impl Reporting {
     pub(crate) async fn run(mut self) {
-        while self.reports.changed().await.is_ok() {
+        let mut next_ask = tokio::time::Instant::now();
+        loop {
+            let wanted = async {
+                tokio::time::sleep_until(next_ask).await;
+                self.asks.asked().await
+            };
+            let wanted_issuers: Vec<String> = tokio::select! {
+                changed = self.reports.changed() => match changed {
+                    Ok(()) => Vec::new(),
+                    Err(_) => return,
+                },
+                wanted = wanted => {
+                    next_ask = tokio::time::Instant::now() + WANTED_EVERY;
+                    wanted.iter().take(WANTED_MAX).map(ToString::to_string).collect()
+                }
+            };
             let Some(report) = self.reports.borrow_and_update().clone() else { continue };
+            let report = MeshReport { wanted_issuers, ..report };
             let told = async {
                 let request = self.link.request(report)?;
                 self.link.mesh().report(request).await.map_err(LinkError::told)
@@ -52,6 +75,7 @@ pub(crate) fn of(known: &Known) -> Option<MeshReport> {
         refused: fitting(known.refused.values().take(REFUSED_MAX).cloned().collect()),
         stream: stream.to_owned(),
         refuses_more: known.refused.len() > REFUSED_MAX,
+        wanted_issuers: Vec::new(),
     })
 }
 

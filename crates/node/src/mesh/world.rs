@@ -54,7 +54,8 @@ impl WorldMaker {
         let rules = self.rules(known, workload);
         let here = self.here(workload, of_node);
         let directory = Arc::clone(&known.directory);
-        let world = World::new(self.generation, tls, rules, here, directory);
+        let world = World::new(self.generation, tls, rules, here, directory)
+            .with_issuers(Arc::clone(&known.issuers));
         if let Some(last) = self.last.as_ref().filter(|last| last.is_of_the_same(&world)) {
             return Some(Arc::clone(last));
         }

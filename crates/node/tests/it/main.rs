@@ -6,4 +6,5 @@ mod agent;
 mod csi;
 mod identity;
 mod mesh;
+mod mesh_tokens;
 mod node;

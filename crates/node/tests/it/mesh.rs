@@ -25,20 +25,20 @@ use crate::{
     node::{Host, serve_agent},
 };
 
-const LONG: Duration = Duration::from_secs(60);
-const SHORT: Duration = Duration::from_millis(20);
-const FRONT: &str = "0a1b2c3d-0000-4111-8222-00000000000f";
-const BACK: &str = "0a1b2c3d-0000-4111-8222-00000000000b";
-const PORT: u16 = 8080;
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const SHORT: Duration = Duration::from_millis(20);
+pub(crate) const FRONT: &str = "0a1b2c3d-0000-4111-8222-00000000000f";
+pub(crate) const BACK: &str = "0a1b2c3d-0000-4111-8222-00000000000b";
+pub(crate) const PORT: u16 = 8080;
 
 /// A pod's network.
-struct Place {
+pub(crate) struct Place {
     network: File,
-    address: IpAddr,
+    pub(crate) address: IpAddr,
 }
 
 impl Place {
-    fn pair() -> Option<[Self; 2]> {
+    pub(crate) fn pair() -> Option<[Self; 2]> {
         if !rustix::process::geteuid().is_root() {
             nullius_skip::skip("network namespaces take root");
             return None;
@@ -67,7 +67,7 @@ impl Place {
         format!("/proc/{}/fd/{}", std::process::id(), self.network.as_raw_fd())
     }
 
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let entered = scope.spawn(|| {
                 setns(self.network.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
@@ -84,7 +84,7 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+    pub(crate) fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         let stream = self.inside(|| TcpStream::connect_timeout(&to, LONG))?;
         stream.set_read_timeout(Some(LONG))?;
         Ok(stream)
@@ -131,7 +131,7 @@ impl Place {
     }
 }
 
-fn workload(uid: &str, name: &str, place: &Place, mode: MeshMode) -> Workload {
+pub(crate) fn workload(uid: &str, name: &str, place: &Place, mode: MeshMode) -> Workload {
     Workload {
         uid: uid.to_owned(),
         namespace: "shop".to_owned(),
@@ -163,7 +163,7 @@ fn intention() -> MeshNews {
     MeshNews { is_complete: true, put_intentions: vec![put], ..MeshNews::default() }
 }
 
-fn tell(agent: &Agent, news: MeshNews) {
+pub(crate) fn tell(agent: &Agent, news: MeshNews) {
     agent.news.send_modify(|all| all.push(news));
 }
 
@@ -193,7 +193,7 @@ fn plugin(host: &Host, command: &str, uid: &str, place: &Place) -> (bool, String
     (output.is_success, output.text)
 }
 
-fn add(host: &Host, uid: &str, place: &Place) {
+pub(crate) fn add(host: &Host, uid: &str, place: &Place) {
     let begun = Instant::now();
     loop {
         // As kubelets do: again and again.

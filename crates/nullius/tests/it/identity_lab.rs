@@ -332,7 +332,7 @@ impl Caller<'_> {
         refused: Vec<RefusedIntention>,
     ) -> Result<(), Status> {
         let report =
-            MeshReport { version: VERSION, stream, sequence, refused, refuses_more: false };
+            MeshReport { version: VERSION, stream, sequence, refused, ..MeshReport::default() };
         let (request, mut client) = (self.with_token(report), self.mesh.clone());
         self.block(async move { client.report(request).await }).map(drop)
     }

@@ -15,8 +15,8 @@ use nullius_kube::{
     identity::{NamespaceNews, News as Heard, ObjectNews, PodNews, ServiceNews, SliceNews},
 };
 use nullius_mesh::news::{
-    ADDRESSES_MAX, ENDPOINTS_MAX, Endpoint, INTENTION_MAX, IntentionObject, Local, Mode, News,
-    PortProtocol, Service, ServiceName, ServicePort, Uid, Workload, is_address,
+    ADDRESSES_MAX, ENDPOINTS_MAX, Endpoint, INTENTION_MAX, IntentionObject, IssuerNews, Local,
+    Mode, News, PortProtocol, Service, ServiceName, ServicePort, Uid, Workload, is_address,
 };
 use nullius_model::{Namespace, SpiffeId, TrustDomain};
 
@@ -31,6 +31,7 @@ pub(crate) enum Key {
     Workload(Uid),
     Service(Arc<ServiceName>),
     Intention(Uid),
+    Issuer(Box<str>),
 }
 
 /// What is other than before, and for whom.
@@ -72,6 +73,8 @@ pub(crate) struct Book {
     groups: HashMap<Name, HashMap<Arc<Called>, BTreeMap<Name, usize>>>,
     /// Pods in the mesh, by namespace and node.
     enrolled: HashMap<Name, BTreeMap<Name, usize>>,
+    /// Issuers of tokens, as nodes are told of them.
+    issuers: BTreeMap<Box<str>, Arc<IssuerNews>>,
     listed: Listed,
 }
 
@@ -132,6 +135,7 @@ impl Book {
             within: HashMap::new(),
             groups: HashMap::new(),
             enrolled: HashMap::new(),
+            issuers: BTreeMap::new(),
             listed: Listed::default(),
         }
     }
@@ -150,7 +154,8 @@ impl Book {
         let services = services.map(|(name, _)| Key::Service(Arc::clone(name)));
         let intentions = self.within.iter().filter(|(namespace, _)| self.hears_of(node, namespace));
         let intentions = intentions.flat_map(|(_, uids)| uids).cloned().map(Key::Intention);
-        pods.chain(services).chain(intentions).collect()
+        let issuers = self.issuers.keys().cloned().map(Key::Issuer);
+        pods.chain(services).chain(intentions).chain(issuers).collect()
     }
 
     /// Tells a node how something stands now.
@@ -172,7 +177,16 @@ impl Book {
                     None => news.gone_intentions.push(uid.clone()),
                 }
             }
+            Key::Issuer(name) => match self.issuers.get(name) {
+                Some(issuer) => news.put_issuers.push(IssuerNews::clone(issuer)),
+                None => news.gone_issuers.push(name.clone()),
+            },
         }
+    }
+
+    /// Who speaks for the cluster's workloads.
+    pub(crate) fn domain(&self) -> &TrustDomain {
+        &self.domain
     }
 
     /// All intentions.
@@ -298,6 +312,24 @@ impl Book {
             }
         }
         touched
+    }
+
+    /// Takes all issuers as they stand now.
+    pub(crate) fn hear_issuers(&mut self, now: BTreeMap<Box<str>, IssuerNews>) -> Touched {
+        let mut touched = Touched::default();
+        let all: BTreeSet<Box<str>> = self.issuers.keys().chain(now.keys()).cloned().collect();
+        touched.all = all
+            .into_iter()
+            .filter(|name| self.issuers.get(name).map(|it| &**it) != now.get(name))
+            .map(Key::Issuer)
+            .collect();
+        self.issuers = now.into_iter().map(|(name, news)| (name, Arc::new(news))).collect();
+        touched
+    }
+
+    /// Whether somebody declares an issuer.
+    pub(crate) fn has_issuer(&self, name: &str) -> bool {
+        self.issuers.contains_key(name)
     }
 
     /// Whether intentions of a namespace can be for pods of a node.

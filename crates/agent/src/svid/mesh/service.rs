@@ -32,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ABOUT: usize = 256 * 1024;
 /// Refusals of one report.
 const REFUSED_MAX: usize = 1_000;
+/// Issuers of one report whose keys are wanted.
+const WANTED_MAX: usize = 16;
 /// Letters of why an intention is refused.
 const WHY_MAX: usize = 512;
 
@@ -73,7 +75,9 @@ impl mesh_server::Mesh for MeshService {
 
     async fn report(&self, request: Request<MeshReport>) -> Result<Response<MeshReported>, Status> {
         let caller = self.identity.prove(request.metadata(), request.get_ref().version).await?;
-        let MeshReport { stream, sequence, refused, refuses_more, .. } = request.into_inner();
+        let report = request.into_inner();
+        let MeshReport { stream, sequence, refused, refuses_more, wanted_issuers, .. } = report;
+        self.mesh.want_keys(wanted_issuers.iter().take(WANTED_MAX));
         if refused.len() > REFUSED_MAX {
             return Err(Status::invalid_argument("a report refuses 1,000 intentions at most"));
         }
@@ -200,6 +204,7 @@ fn weight(key: &Key, news: &News) -> usize {
             .last()
             .map(|service| service.ports.values().map(|port| port.endpoints.len() * LITTLE).sum()),
         Key::Intention(_) => news.put_intentions.last().map(|intention| intention.json.len()),
+        Key::Issuer(_) => news.put_issuers.last().map(|issuer| issuer.jwks.len()),
     };
     more.unwrap_or_default() + LITTLE
 }

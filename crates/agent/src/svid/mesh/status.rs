@@ -181,7 +181,7 @@ impl Telling {
     }
 }
 
-fn read(news: &ObjectNews, home: &Home) -> Result<Intention, String> {
+pub(super) fn read(news: &ObjectNews, home: &Home) -> Result<Intention, String> {
     let object: Value = serde_json::from_slice(&news.json).map_err(|error| error.to_string())?;
     Intention::read(&object, Origin::Cluster, home).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();

@@ -107,3 +107,40 @@ fn what_is_never_complete_is_not_gathered_for_ever() {
     let end = endless.take(100).find_map(Result::err);
     assert_eq!(end, Some(PictureError::Many { what: "changes at once", most: GATHERED_MAX }));
 }
+
+#[test]
+fn keys_of_before_stay_where_who_tells_has_none_of_the_same_source() {
+    let issuer = |source: &str, jwks: &str| IssuerNews {
+        issuer: "https://a".into(),
+        source: source.into(),
+        jwks: jwks.as_bytes().into(),
+        until: (!jwks.is_empty()).then_some("2027-01-01T00:00:00Z".parse().unwrap()),
+    };
+    let told = |issuer: IssuerNews| {
+        let mut picture = Picture::default();
+        let news = News { put_issuers: vec![issuer], ..news(1, true, Vec::new()) };
+        let changed = picture.hear(news).unwrap().unwrap();
+        assert_eq!(changed.issuers, [Box::from("https://a")].into());
+        picture
+    };
+    let before = told(issuer("https://a/1", "old"));
+    for (told_now, kept) in [
+        (issuer("https://a/1", ""), "old"),
+        (issuer("https://a/1", "new"), "new"),
+        // Keys of another address, and those that somebody has taken away, are not those of before.
+        (issuer("https://a/2", ""), ""),
+        (issuer("", ""), ""),
+    ] {
+        let mut picture = told(told_now);
+        picture.keep_keys(&before);
+        let known = &picture.issuers()["https://a"];
+        assert_eq!((&*known.jwks, known.until.is_some()), (kept.as_bytes(), !kept.is_empty()));
+        picture.keep_keys(&Picture::default());
+        assert_eq!(&*picture.issuers()["https://a"].jwks, kept.as_bytes());
+    }
+    let mut gone = before.clone();
+    let news = News { gone_issuers: vec!["https://a".into()], ..news(2, true, Vec::new()) };
+    assert!(!gone.hear(news).unwrap().unwrap().is_empty());
+    gone.keep_keys(&before);
+    assert!(gone.issuers().is_empty());
+}

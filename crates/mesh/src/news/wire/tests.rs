@@ -66,6 +66,13 @@ fn message() -> node_v1::MeshNews {
         gone_services: vec!["shop/back".to_owned()],
         put_intentions: vec![intention()],
         gone_intentions: vec!["another".to_owned()],
+        put_issuers: vec![node_v1::IssuerKeys {
+            issuer: "https://login.example".to_owned(),
+            source: "https://login.example/keys".to_owned(),
+            jwks: b"{ even if it is wrong".to_vec(),
+            until: 1_800_000_000,
+        }],
+        gone_issuers: vec!["https://old.example".to_owned()],
     }
 }
 
@@ -98,7 +105,11 @@ fn refused(change: &dyn Fn(&mut node_v1::MeshNews)) -> String {
 
 #[test]
 fn a_message_with_one_wrong_thing_is_refused_whole_and_says_where() {
-    let wrong: [(Change<node_v1::MeshNews>, &str); 8] = [
+    let wrong: [(Change<node_v1::MeshNews>, &str); 12] = [
+        (&|it| it.put_issuers[0].issuer = String::new(), "the issuer `` is refused: its name has"),
+        (&|it| it.put_issuers[0].jwks = vec![b' '; JWKS_MAX + 1], "bytes, and at most"),
+        (&|it| it.put_issuers[0].until = i64::MAX, "is no time"),
+        (&|it| it.gone_issuers[0] = "x".repeat(2_049), "is refused: its name has"),
         (&|it| it.stream = String::new(), "the name of the stream is refused"),
         (&|it| it.gone_workloads[0] = "a b".to_owned(), "the pod `a b` is refused: a UID"),
         (&|it| it.gone_services[0] = "front".to_owned(), "the Service `front` is refused"),
