@@ -5,7 +5,8 @@ use std::{fmt, sync::Arc};
 use nullius_model::{IntentionMode, PermissionId, Timestamp};
 
 use crate::{
-    declared::DeclaredIssuer, destination::Destination, permission::Permission, source::Subject,
+    declared::DeclaredIssuer, destination::Destination, limits::Limit, permission::Permission,
+    source::Subject,
 };
 
 /// Whose intentions they are; the first is the highest.
@@ -114,6 +115,7 @@ pub struct Intention {
     pub(crate) origins: Arc<Origins>,
     pub(crate) rules: Vec<Arc<Rule>>,
     pub(crate) issuers: Arc<[DeclaredIssuer]>,
+    pub(crate) limits: Arc<[Limit]>,
 }
 
 impl Intention {
@@ -145,6 +147,11 @@ impl Intention {
     /// Issuers of tokens that it declares, for the whole cluster.
     pub fn issuers(&self) -> &[DeclaredIssuer] {
         &self.issuers
+    }
+
+    /// How many requests each caller may send.
+    pub fn limits(&self) -> &[Limit] {
+        &self.limits
     }
 
     /// When it no longer lets pass what no rule decides, where it does so at all.

@@ -3,18 +3,18 @@
 use nullius_fields::Faults;
 
 /// Paths without indices, and what they belong to.
-const FIELDS: [(&str, &str); 17] = [
+const FIELDS: [(&str, &str); 14] = [
     ("spec.openapi", "checks of requests against the schema of an API"),
     ("spec.openApi", "checks of requests against the schema of an API"),
     ("spec.api", "checks of requests against the schema of an API"),
     ("spec.schema", "checks of requests against the schema of an API"),
-    ("spec.limits", "limits of requests for each caller"),
-    ("spec.rateLimit", "limits of requests for each caller"),
-    ("spec.rateLimits", "limits of requests for each caller"),
-    ("spec.sources.limits", "limits of requests for each caller"),
-    ("spec.sources.rateLimit", "limits of requests for each caller"),
-    ("spec.sources.permissions.limits", "limits of requests for each caller"),
-    ("spec.sources.permissions.rateLimit", "limits of requests for each caller"),
+    ("spec.sources.limits", "limits of single sources, beside those in `spec.limits`"),
+    ("spec.sources.rateLimit", "limits of single sources, beside those in `spec.limits`"),
+    ("spec.sources.permissions.limits", "limits of single sources, beside those in `spec.limits`"),
+    (
+        "spec.sources.permissions.rateLimit",
+        "limits of single sources, beside those in `spec.limits`",
+    ),
     ("spec.sources.permissions.body", "checks of requests against the schema of an API"),
     ("spec.retries", "retries in the data plane"),
     ("spec.timeout", "timeouts in the data plane"),

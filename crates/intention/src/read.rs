@@ -15,6 +15,7 @@ use crate::{
     destination::{Destination, ports},
     intention::{Audit, Intention, Origins, Permissive, Rule, Tier, Verb},
     later,
+    limits::{self, Limit},
     origin::{Home, Origin, SYSTEM_NAMESPACE},
     permission::Permission,
     source::Subject,
@@ -52,6 +53,7 @@ struct Spec<'a> {
     origins: Arc<Origins>,
     sources: Vec<Item<'a>>,
     issuers: Arc<[DeclaredIssuer]>,
+    limits: Arc<[Limit]>,
 }
 
 fn read(object: &Json, origin: Origin, home: &Home, faults: &Faults) -> Option<Intention> {
@@ -85,13 +87,14 @@ fn read(object: &Json, origin: Origin, home: &Home, faults: &Faults) -> Option<I
         Origin::Cluster => Tier::Namespace,
     };
     let key = identity.as_ref().map_or("", |it| it.key.as_str());
-    let Spec { origins, sources, issuers } = read_spec(spec, &own, tier, &identity, faults)?;
+    let Spec { origins, sources, issuers, limits } =
+        read_spec(spec, &own, tier, &identity, faults)?;
     let rules = sources
         .into_iter()
         .enumerate()
         .filter_map(|(index, item)| read_rule(&item, index, key, &own, &origins, home, faults));
     let rules: Vec<Arc<Rule>> = rules.map(Arc::new).collect();
-    identity.map(|_| Intention { origins, rules, issuers })
+    identity.map(|_| Intention { origins, rules, issuers, limits })
 }
 
 fn identity<'a>(metadata: &'a Json, faults: &Faults) -> Option<Identity<'a>> {
@@ -141,14 +144,16 @@ fn read_spec<'a>(
         fields.wrong("permissive", told);
     }
     let issuers = declared::read(&mut fields, tier, destination.as_ref(), faults);
+    let name = identity.as_ref().map(|it| format!("{}/{}", it.namespace, it.name));
+    let name = name.unwrap_or_default();
+    let limits = limits::read(&mut fields, &format!("{tier} {name}"), faults);
     let sources = fields.items("sources");
-    let says = ["sources", "permissive", "issuers"];
+    let says = ["sources", "permissive", "issuers", "limits"];
     if !says.iter().any(|name| fields.has(name)) {
         let told = "it is missing: say who calls; without any intention nobody may";
         fields.wrong("sources", told);
     }
     fields.finish();
-    let name = identity.as_ref().map(|it| format!("{}/{}", it.namespace, it.name));
     // Without a destination the sources are read all the same, so that their faults are told.
     let destination = destination.unwrap_or_else(|| Destination {
         namespace: Some(own.clone()),
@@ -157,9 +162,8 @@ fn read_spec<'a>(
         ports: Vec::new(),
     });
     let reach = destination.reach();
-    let name = name.unwrap_or_default().into();
-    let origins = Origins { name, tier, destination, reach, mode, audit, permissive };
-    Some(Spec { origins: Arc::new(origins), sources, issuers })
+    let origins = Origins { name: name.into(), tier, destination, reach, mode, audit, permissive };
+    Some(Spec { origins: Arc::new(origins), sources, issuers, limits })
 }
 
 fn read_permissive(

@@ -16,6 +16,7 @@ use crate::{
     accept::View,
     destination::Workload,
     intention::{Intention, Reach, Rule, Tier},
+    limits::Limit,
     source::Subject,
 };
 
@@ -70,6 +71,8 @@ pub struct RuleSet {
     shadows: usize,
     /// Those that let pass what no rule decides.
     permissive: Vec<Intention>,
+    /// Those that limit requests.
+    limiting: Vec<Intention>,
 }
 
 impl RuleSet {
@@ -85,6 +88,7 @@ impl RuleSet {
             six: PrefixMap::new(),
             shadows: 0,
             permissive: Vec::new(),
+            limiting: Vec::new(),
         }
     }
 
@@ -117,6 +121,9 @@ impl RuleSet {
         if intention.permissive_until().is_some() {
             self.permissive.push(intention.clone());
         }
+        if !intention.limits().is_empty() && intention.mode() == IntentionMode::Enforce {
+            self.limiting.push(intention.clone());
+        }
         self.intentions.insert(key, intention.clone());
     }
 
@@ -135,6 +142,7 @@ impl RuleSet {
             }
         }
         self.shadows -= usize::from(old.mode() == IntentionMode::Shadow);
+        self.limiting.retain(|other| !Arc::ptr_eq(&other.origins, &old.origins));
         self.permissive.retain(|other| !Arc::ptr_eq(&other.origins, &old.origins));
     }
 
@@ -180,6 +188,12 @@ impl RuleSet {
         };
         found.reverse();
         found
+    }
+
+    /// Limits of requests to a port, of all intentions: each counts.
+    pub fn limits(&self, port: u16) -> Vec<Limit> {
+        let limiting = self.limiting.iter().filter(|it| it.origins.covers(port));
+        limiting.flat_map(|it| it.limits().iter().cloned()).collect()
     }
 
     pub(crate) fn has_shadows(&self) -> bool {

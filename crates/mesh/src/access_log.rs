@@ -69,6 +69,8 @@ pub enum Why {
     Requests,
     /// A request asks for another protocol, which is not read.
     Upgrade,
+    /// The caller has sent more requests than a limit lets pass.
+    RateLimited,
     /// A request would not reach the application as it was judged.
     Unforwardable,
     /// The application broke off before it answered.
@@ -96,7 +98,7 @@ impl Why {
     pub(crate) const STALE: Self = Self::Decided(Reason::StaleState);
 
     /// All but those by which intentions decide.
-    pub(crate) const OWN: [Self; 26] = [
+    pub(crate) const OWN: [Self; 27] = [
         Self::HandshakeTimeout,
         Self::HandshakeFailed,
         Self::SvidRefused,
@@ -113,6 +115,7 @@ impl Why {
         Self::Overloaded,
         Self::Requests,
         Self::Upgrade,
+        Self::RateLimited,
         Self::Unforwardable,
         Self::ApplicationBroke,
         Self::Probe,
@@ -199,6 +202,10 @@ impl Why {
                 "the request asks for a protocol that nobody would judge",
                 "upgrade to WebSockets alone",
             ),
+            Self::RateLimited => (
+                "the caller has sent more requests than a limit lets pass",
+                "send them at the pace of the limit, or raise `limits` of the intention",
+            ),
             Self::Unforwardable => (
                 "the request's `Connection` header would take others away that were judged",
                 "name only `close`, `keep-alive`, `te` and `upgrade` in it",
@@ -239,6 +246,7 @@ impl Why {
             Self::Overloaded => "overloaded",
             Self::Requests => "requests",
             Self::Upgrade => "upgrade",
+            Self::RateLimited => "rate-limited",
             Self::Unforwardable => "unforwardable",
             Self::ApplicationBroke => "application-broke",
             Self::Probe => "probe",

@@ -133,6 +133,12 @@ impl Proven {
         std::slice::from_ref(&self.token)
     }
 
+    /// Who it is about, told from subjects of other issuers.
+    pub(crate) fn subject(&self) -> Option<String> {
+        let subject = self.token.claims.get("sub")?.as_str()?;
+        Some(format!("{}\n{subject}", self.token.issuer))
+    }
+
     /// When it counts no more.
     pub(crate) fn ends(&self) -> Timestamp {
         let ends = self.times.ends();

@@ -106,6 +106,14 @@ impl Call {
                     is_recorded: decision.obligations.contains(&Obligation::Record),
                 };
                 let outcome = match decision.verdict {
+                    // What is counted must be read, though nothing of it decides.
+                    Verdict::Allow(_)
+                        if self.protocol == Protocol::Http
+                            && !world.rules.limits(self.port).is_empty() =>
+                    {
+                        let accept = Box::new(world.rules.accept(&connection, now));
+                        return Judgement { outcome: Outcome::Requests(accept), told: None };
+                    }
                     Verdict::Allow(permit) => Outcome::Allow(permit),
                     Verdict::Deny(denial) => Outcome::Deny(Refused::Decided(denial.reason())),
                 };

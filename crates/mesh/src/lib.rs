@@ -25,6 +25,7 @@ mod inbound;
 mod issuers;
 mod judge;
 mod keys;
+mod limiter;
 mod live;
 mod load;
 pub mod news;

@@ -18,7 +18,7 @@ use http::{
 };
 use hyper::{body::Incoming, service::Service, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use nullius_intention::{Accept, Head, Reads};
+use nullius_intention::{Accept, Head, Limit, Per, Reads};
 use nullius_model::{Reason as Decision, Timestamp};
 use nullius_policy::{
     ConnectionPermit, Obligation, RequestPermit, Verdict, Watched, decide_request, refuse_request,
@@ -81,7 +81,7 @@ enum Standing {
     /// Each request may be.
     All(Arc<ConnectionPermit>),
     /// Requests decide, beside an identity by the tokens of these issuers.
-    Left(Arc<Accept>, Arc<Issuers>),
+    Left(Arc<Accept>, Arc<Issuers>, Arc<[Limit]>),
     /// None may.
     None(Why),
 }
@@ -188,7 +188,7 @@ impl Running {
         };
         let reads = match standing {
             Standing::All(_) => Reads::NoPaths,
-            Standing::Left(accept, _) => accept.reads(),
+            Standing::Left(accept, ..) => accept.reads(),
             Standing::None(why) => return Decided::refused(StatusCode::FORBIDDEN, *why),
         };
         let request = match head.read(reads) {
@@ -200,10 +200,10 @@ impl Running {
                 ends_at: permit.ends_at(),
                 ..Decided::new(Ok(Allowed::Connection(Arc::clone(permit))))
             },
-            Standing::Left(accept, issuers) if accept.reads_tokens() => {
+            Standing::Left(accept, issuers, _) if accept.reads_tokens() => {
                 self.decide_with_token(requests, accept, issuers, &request)
             }
-            Standing::Left(accept, _) => Decided::of(decide_request(accept, &request, &[])),
+            Standing::Left(accept, ..) => Decided::of(decide_request(accept, &request, &[])),
             Standing::All(_) | Standing::None(_) => {
                 Decided::refused(StatusCode::FORBIDDEN, Why::Requests)
             }
@@ -405,6 +405,23 @@ impl Requests {
         }
     }
 
+    /// Counts a request that is allowed; the error says how long it is too early.
+    fn count(&self, running: &Running, standing: &Standing) -> Result<(), Duration> {
+        let Standing::Left(_, issuers, limits) = standing else { return Ok(()) };
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let counts_subjects = limits.iter().any(|limit| limit.per == Per::Subject);
+        let shown = counts_subjects.then(|| running.shown(self, issuers));
+        let subject = shown.as_ref().and_then(|shown| shown.at(running.began).ok()?.subject());
+        let caller = match self.call.source() {
+            Some(id) => id.to_string(),
+            None => self.call.address.to_string(),
+        };
+        let now = std::time::Instant::now();
+        self.inbound.shared().limiter.take(limits, &caller, subject.as_deref(), now)
+    }
+
     /// A request has become a stream: its token must hold for as long as that lasts.
     fn lasts(&self, running: &Running) {
         if !running.is_stream.swap(true, Ordering::AcqRel) {
@@ -459,7 +476,8 @@ impl Requests {
         attempt.asked = Some(Asked::new(&kept.method, &kept.target));
         // Registered first, judged then: no change falls between.
         let registration = self.register(kept);
-        let decided = registration.running.decide(&self, &self.standing());
+        let standing = self.standing();
+        let decided = registration.running.decide(&self, &standing);
         attempt.told = decided.told;
         if let Some(asked) = &mut attempt.asked {
             asked.token = decided.token;
@@ -471,6 +489,16 @@ impl Requests {
                 return refusal(&mut attempt, status, why);
             }
         };
+        if let Err(wait) = self.count(&registration.running, &standing) {
+            // What was told is why it would be allowed.
+            attempt.told = None;
+            attempt.denied(Why::RateLimited);
+            let mut refused =
+                refusal(&mut attempt, StatusCode::TOO_MANY_REQUESTS, Why::RateLimited);
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            refused.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            return refused;
+        }
         self.goes_on_until(&registration.running, decided.ends_at);
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let upgrade = match (upgrade, asks_to_switch(&parts.headers)) {
@@ -626,7 +654,10 @@ impl Standing {
         let Judgement { outcome, .. } = call.judge(world, stage, Timestamp::now());
         match outcome {
             Outcome::Allow(permit) => Self::All(Arc::new(permit)),
-            Outcome::Requests(accept) => Self::Left(accept.into(), Arc::clone(&world.issuers)),
+            Outcome::Requests(accept) => {
+                let limits = world.rules.limits(call.port).into();
+                Self::Left(accept.into(), Arc::clone(&world.issuers), limits)
+            }
             Outcome::Deny(refused) => Self::None(refused.into()),
         }
     }

@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Sockets, World,
     inbound::{Inbound, canonical},
+    limiter::Limiter,
     outbound::Outbound,
     pool::Pool,
     reach::Ports,
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) seen: Arc<Witness>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) sockets: Arc<dyn Sockets>,
+    /// Counts requests against limits.
+    pub(crate) limiter: Limiter,
     /// From which ports the application is reached.
     pub(crate) ports: Ports,
     /// Nothing new begins.
@@ -45,6 +48,7 @@ impl Shared {
             seen,
             pool: Arc::new(Pool::new(Arc::clone(&sockets))),
             sockets,
+            limiter: Limiter::default(),
             ports: Ports::default(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),

@@ -30,6 +30,23 @@ pub struct IntentionSpec {
     /// Whose tokens count in the whole cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub issuers: Vec<IntentionIssuer>,
+    /// How many requests may be sent; each limit counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<IntentionLimit>,
+}
+
+/// How many requests may be sent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IntentionLimit {
+    /// In a second, over time.
+    pub requests_per_second: i64,
+    /// At once; without it as many as in a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<i64>,
+    /// Who is counted: `source` (each caller) or `subject` (each subject of a token).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per: Option<String>,
 }
 
 /// An issuer of tokens, with its keys in one of two ways.

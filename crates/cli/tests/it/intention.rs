@@ -171,7 +171,7 @@ async fn every_fault_of_a_file_has_its_place() {
     for line in [
         "mesh/wrong.yaml:7:13: Intention `wrong`: spec.destination.ports[0]: 70000 is no port: 1 to 65535 are",
         "mesh/wrong.yaml:9:5: Intention `wrong`: spec.sources[0].ipBlock: `10.0.0.1/8` has bits behind its length: write `10.0.0.0/8`",
-        "mesh/wrong.yaml:11:5: Intention `wrong`: spec.sources[0].rateLimit: it belongs to limits of requests for each caller, which this version does not have",
+        "mesh/wrong.yaml:11:5: Intention `wrong`: spec.sources[0].rateLimit: it belongs to limits of single sources, beside those in `spec.limits`, which this version does not have",
         "Intention `orders`: metadata.name: it stands already at mesh/orders.yaml",
     ] {
         assert!(told.contains(line), "{line}\n{told}");

@@ -1,6 +1,6 @@
 //! What is taken, and how each wrong field is told.
 
-use nullius_intention::{Home, Intention, Origin, Tier};
+use nullius_intention::{Home, Intention, Origin, Per, RuleSet, Tier, Workload};
 use nullius_model::IntentionSpec;
 use serde_json::{Value as Json, json};
 
@@ -108,7 +108,7 @@ fn every_wrong_field_is_told_at_once() {
     told(&found, "spec.sources[2].ipBlock", "is no block of addresses");
     told(&found, "spec.sources[3].trustDomain", "a trust domain is written in lower case");
     told(&found, "spec.sources[4].spiffeId", "a segment of the path is empty");
-    told(&found, "spec.sources[5].rateLimit", "it belongs to limits of requests for each caller");
+    told(&found, "spec.sources[5].rateLimit", "it belongs to limits of single sources");
     told(&found, "spec.sources[5].action", "use `allow` or `deny`");
     told(&found, "spec.sources[6]", "it names nobody");
     told(&found, "spec.sources[7]", "it says nothing");
@@ -391,4 +391,52 @@ fn an_issuer_says_in_one_way_where_its_keys_are() {
     }
     let twice = json!([{ "issuer": "a", "jwksUrl": url }, { "issuer": "a", "jwksUrl": url }]);
     told(&of(twice), "spec.issuers[1].issuer", "stands already");
+}
+
+#[test]
+fn limits_count_whole_requests_of_each_caller_or_subject() {
+    let of = |limits: Json| json!({ "destination": { "serviceAccount": "orders", "ports": [8080] }, "limits": limits });
+    let spec = of(json!([
+        { "requestsPerSecond": 50, "burst": 100 },
+        { "requestsPerSecond": 5, "per": "subject" },
+    ]));
+    let read = intention("shop/orders", spec.clone());
+    let [wide, narrow] = read.limits() else { panic!("two limits") };
+    assert_eq!((wide.per_second, wide.burst, wide.per), (50, 100, Per::Source));
+    assert_eq!((narrow.per_second, narrow.burst, narrow.per), (5, 5, Per::Subject));
+    assert_ne!(wide.name, narrow.name);
+    let model: IntentionSpec = serde_json::from_value(spec.clone()).unwrap();
+    let written = intention("shop/orders", serde_json::to_value(&model).unwrap());
+    assert_eq!(written.limits(), read.limits());
+    let rules = rules_of(&[read]);
+    assert_eq!((rules.limits(8080).len(), rules.limits(8081).len()), (2, 0));
+    // What is only watched limits nothing.
+    let mut watched = spec;
+    watched["mode"] = json!("shadow");
+    assert!(rules_of(&[intention("shop/orders", watched)]).limits(8080).is_empty());
+    let at = "spec.limits[0]";
+    for (limit, field, words) in [
+        (json!({}), "requestsPerSecond", "it is missing"),
+        (json!({ "requestsPerSecond": 0 }), "requestsPerSecond", "0 is no whole number from 1"),
+        (json!({ "requestsPerSecond": 1_000_001 }), "requestsPerSecond", "is no whole number"),
+        (json!({ "requestsPerSecond": 1.5 }), "requestsPerSecond", "1.5 is no whole number"),
+        (json!({ "requestsPerSecond": "5" }), "requestsPerSecond", "is no whole number"),
+        (json!({ "requestsPerSecond": 5, "burst": -1 }), "burst", "-1 is no whole number"),
+        (json!({ "requestsPerSecond": 5, "per": "ip" }), "per", "`source`"),
+        (json!({ "requestsPerSecond": 5, "every": 1 }), "every", "unknown field"),
+    ] {
+        told(&wrong(of(json!([limit]))), &format!("{at}.{field}"), words);
+    }
+    let many = vec![json!({ "requestsPerSecond": 5 }); 9];
+    told(&wrong(of(json!(many))), "spec.limits", "8 may be");
+}
+
+fn rules_of(intentions: &[Intention]) -> RuleSet {
+    let mut rules = RuleSet::new(Workload {
+        namespace: "shop".parse().unwrap(),
+        service_account: "orders".to_owned(),
+        labels: Default::default(),
+    });
+    intentions.iter().for_each(|it| rules.put(it));
+    rules
 }

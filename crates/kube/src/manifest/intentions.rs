@@ -75,6 +75,7 @@ fn spec() -> Value {
             ),
             "audit": words("What is recorded beside denials: all stands for each call that is allowed.", &["all"]),
             "issuers": list("Whose tokens count in the whole cluster: only in nullius-system, for any destination.", issuer()),
+            "limits": list("How many requests each caller may send; each limit counts.", limit()),
         }),
     )
 }
@@ -92,6 +93,19 @@ fn destination() -> Value {
             "namespace": text("Their namespace, where it is not the intention's own: only in nullius-system."),
             "any": truth("All pods of the cluster: only in nullius-system."),
             "ports": ports("Ports of the pods; none stands for all."),
+        }),
+    )
+}
+
+fn limit() -> Value {
+    let count = |about: &str| json!({ "type": "integer", "format": "int32", "minimum": 1.0, "maximum": 1_000_000.0, "description": about });
+    fields(
+        "How many requests may be sent; more are answered 429.",
+        &["requestsPerSecond"],
+        json!({
+            "requestsPerSecond": count("In a second, over time."),
+            "burst": count("At once; without it as many as in a second."),
+            "per": words("Who is counted: source stands for each caller, subject for each subject of a verified token.", &["source", "subject"]),
         }),
     )
 }
@@ -256,7 +270,7 @@ mod tests {
             Intention::read(object, Origin::Cluster, &home).unwrap_err()
         });
         let schema = fields_of_a_schema(&spec());
-        assert_eq!(schema.len(), 10);
+        assert_eq!(schema.len(), 11);
         assert_eq!(read, schema);
     }
 
@@ -304,7 +318,7 @@ mod tests {
             .iter()
             .map(|rule| rule["expression"].as_str().unwrap())
             .collect();
-        assert_eq!(rules.len(), 12);
+        assert_eq!(rules.len(), 13);
         let claims = rules.iter().find(|rule| rule.contains("['path', 'values']")).unwrap();
         assert_eq!(
             *claims,

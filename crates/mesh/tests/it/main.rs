@@ -8,6 +8,7 @@ mod captured_attacks;
 mod changes;
 mod floods;
 mod fuzz;
+mod limits;
 mod pods;
 mod requests;
 mod tokens;
