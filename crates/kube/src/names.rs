@@ -87,9 +87,11 @@ pub const IDENTITY_DISABLED: &str = "disabled";
 
 /// Label of namespaces and pods that says whether pods are in the mesh.
 pub const MESH_LABEL: &str = "nullius.dev/mesh";
+/// The annotation by which a namespace in the mesh leaves pods of ServiceAccounts out of it.
+pub const MESH_EXEMPT: &str = "nullius.dev/mesh-exempt";
 /// They are, and their node leads their calls.
 pub const MESH_NODE: &str = "node";
-/// They are not, whatever else says so.
+/// They are not; of a pod in a namespace that says they are, it counts nothing.
 pub const MESH_DISABLED: &str = "disabled";
 
 /// Namespace of what runs on each node.

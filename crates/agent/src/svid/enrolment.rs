@@ -1,19 +1,31 @@
-//! Which pods are in the mesh: by the label of their namespace or their own, and never those that the mesh itself or the cluster needs.
+//! Which pods are in the mesh: by what their namespace says, or else by their own label, and never those that the mesh itself or the cluster needs.
 
 use nullius_kube::{MESH_DISABLED, MESH_NODE, NODE_NAMESPACE, SYSTEM_NAMESPACE, identity::PodNews};
 
 /// Namespaces whose pods are never in the mesh: without them nothing would come up.
 const NEVER: [&str; 3] = [SYSTEM_NAMESPACE, NODE_NAMESPACE, "kube-system"];
 
-/// Whether a pod is in the mesh. `disabled` on pod or namespace wins; a word that nobody knows is as if it were not there.
-pub(crate) fn is_in_mesh(pod: &PodNews, of_namespace: Option<&str>) -> bool {
-    let labels = [of_namespace, pod.mesh.as_deref()];
-    !NEVER.contains(&&*pod.namespace)
+/// What a namespace says of the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct OfNamespace {
+    pub(crate) label: Option<Box<str>>,
+    /// ServiceAccounts whose pods are left out.
+    pub(crate) exempt: Box<[Box<str>]>,
+}
+
+/// Whether a pod is in the mesh. Where its namespace says so nothing of the pod takes it out, and where that says no nothing brings it in;
+/// where it says nothing, or a word that nobody knows, the pod's own label decides.
+pub(crate) fn is_in_mesh(pod: &PodNews, namespace: &OfNamespace) -> bool {
+    let is_wanted = match namespace.label.as_deref() {
+        Some(MESH_NODE) => !namespace.exempt.contains(&pod.account),
+        Some(MESH_DISABLED) => false,
+        Some(_) | None => pod.mesh.as_deref() == Some(MESH_NODE),
+    };
+    is_wanted
+        && !NEVER.contains(&&*pod.namespace)
         && !pod.is_on_host
         && !pod.is_ended
         && !pod.account.is_empty()
-        && labels.contains(&Some(MESH_NODE))
-        && !labels.contains(&Some(MESH_DISABLED))
 }
 
 /// Whether a label is a word that nobody knows.

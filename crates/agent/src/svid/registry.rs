@@ -16,7 +16,7 @@ use nullius_workload::{
     wire::{ENTRIES_MAX, PodName},
 };
 
-use super::enrolment;
+use super::enrolment::{self, OfNamespace};
 
 mod declared;
 mod entries;
@@ -55,12 +55,13 @@ pub(crate) struct Registry {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Labels {
     identity: Option<Name>,
-    mesh: Option<Name>,
+    mesh: OfNamespace,
 }
 
 impl From<NamespaceNews> for Labels {
     fn from(news: NamespaceNews) -> Self {
-        Self { identity: news.label, mesh: news.mesh }
+        let mesh = OfNamespace { label: news.mesh, exempt: news.exempt };
+        Self { identity: news.label, mesh }
     }
 }
 
@@ -375,10 +376,10 @@ impl Registry {
         let Some(labels) = self.namespaces.get(&pod.namespace) else { return false };
         let Labels { identity: of_namespace, mesh } = labels.clone();
         let is_refused = of_namespace.as_deref() == Some(IDENTITY_DISABLED);
-        if is_refused && mesh.as_deref() != Some(MESH_NODE) {
+        if is_refused && mesh.label.as_deref() != Some(MESH_NODE) {
             return false;
         }
-        if enrolment::is_in_mesh(pod, mesh.as_deref()) {
+        if enrolment::is_in_mesh(pod, &mesh) {
             return true;
         }
         let (label, place) = match &pod.label {

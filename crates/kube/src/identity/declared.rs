@@ -42,6 +42,16 @@ impl ObjectNews {
         fields.into_iter().all(|(name, value)| self.status.get(name) == Some(value))
     }
 
+    /// Keeps that it is there, and nothing of what it says.
+    pub fn leave_out(&mut self) {
+        self.json = Arc::default();
+    }
+
+    /// Whether what it says was not kept.
+    pub fn is_left_out(&self) -> bool {
+        self.json.is_empty()
+    }
+
     pub(super) fn intention(object: DynamicObject) -> Self {
         Self::of(object, INTENTION)
     }

@@ -1,6 +1,6 @@
 //! Objects as they change, each cut down to what identities and the mesh are made of: of ten thousand pods little is held.
 
-use std::{fmt::Debug, future::ready, sync::Arc};
+use std::{collections::HashMap, fmt::Debug, future::ready, sync::Arc};
 
 use futures::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
@@ -19,13 +19,19 @@ use super::{
     mesh::{PodParts, ServiceNews, SliceNews},
 };
 use crate::{
-    ApiServer, ConnectError, Credential, IDENTITY_LABEL, MESH_LABEL,
+    ApiServer, ConnectError, Credential, IDENTITY_LABEL, MESH_EXEMPT, MESH_LABEL, SYSTEM_NAMESPACE,
     admission::{Heard, WATCH_SECONDS, listening},
 };
 
-const PAGE: u32 = 500;
+/// Objects in one page: an object may be as long as 1.5 MiB, and a page is in memory at once.
+const PAGE: u32 = 50;
 /// Objects of our kinds in one page: each may be long, and a page is in memory at once.
 const DECLARED_PAGE: u32 = 50;
+/// Objects of one namespace of which what they say is kept while all are listed, and bytes of that: of more only that they are there.
+const OBJECTS_OF_NAMESPACE: usize = 1_000;
+const BYTES_OF_NAMESPACE: usize = 4 * 1024 * 1024;
+/// So many times as much for the namespace of the system.
+const OF_SYSTEM: usize = 8;
 
 /// A pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +67,8 @@ pub struct NamespaceNews {
     pub label: Option<Box<str>>,
     /// What its label says of the mesh.
     pub mesh: Option<Box<str>>,
+    /// ServiceAccounts whose pods it leaves out of the mesh.
+    pub exempt: Box<[Box<str>]>,
 }
 
 /// A node.
@@ -125,6 +133,7 @@ impl Fleet {
             name: namespace.name_any().into(),
             label: label(&namespace, IDENTITY_LABEL),
             mesh: label(&namespace, MESH_LABEL),
+            exempt: exempt(&namespace),
         })
     }
 
@@ -155,7 +164,24 @@ impl Fleet {
     ) -> Follower<ObjectNews> {
         let kind = resource(kind);
         let api = |client| Api::<DynamicObject>::all_with(client, &kind);
-        self.follow_as(api, DECLARED_PAGE, reduce)
+        let mut held: HashMap<Box<str>, (usize, usize)> = HashMap::new();
+        let list = move |listing: &mut Vec<ObjectNews>, mut object: ObjectNews| {
+            if listing.is_empty() {
+                held.clear();
+            }
+            let (count, bytes) = held.entry(object.namespace.clone()).or_default();
+            let times = if *object.namespace == *SYSTEM_NAMESPACE { OF_SYSTEM } else { 1 };
+            if *count >= times * OBJECTS_OF_NAMESPACE
+                || *bytes + object.json.len() > times * BYTES_OF_NAMESPACE
+            {
+                object.leave_out();
+            } else {
+                *count += 1;
+                *bytes += object.json.len();
+            }
+            listing.push(object);
+        };
+        self.follow_as(api, DECLARED_PAGE, reduce, list)
     }
 
     /// All nodes.
@@ -168,7 +194,7 @@ impl Fleet {
         K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
         T: Send + 'static,
     {
-        self.follow_as(Api::all, PAGE, reduce)
+        self.follow_as(Api::all, PAGE, reduce, Vec::push)
     }
 
     fn follow_as<K, T>(
@@ -176,6 +202,7 @@ impl Fleet {
         api: impl FnOnce(Client) -> Api<K>,
         page: u32,
         reduce: fn(K) -> T,
+        mut list: impl FnMut(&mut Vec<T>, T) + Send + 'static,
     ) -> Follower<T>
     where
         K: Resource + DeserializeOwned + Clone + Debug + Send + 'static,
@@ -192,7 +219,7 @@ impl Fleet {
                     None
                 }
                 Ok(Event::InitApply(object)) => {
-                    listing.push(reduce(object));
+                    list(&mut listing, reduce(object));
                     None
                 }
                 Ok(Event::InitDone) => Some(News::All(std::mem::take(&mut listing))),
@@ -216,6 +243,12 @@ impl Fleet {
 
 fn label(object: &impl Resource, key: &str) -> Option<Box<str>> {
     object.meta().labels.as_ref()?.get(key).map(|value| value.as_str().into())
+}
+
+/// Names behind one another, with commas between them.
+fn exempt(namespace: &Namespace) -> Box<[Box<str>]> {
+    let said = namespace.annotations().get(MESH_EXEMPT).map(String::as_str).unwrap_or_default();
+    said.split(',').map(str::trim).filter(|name| !name.is_empty()).map(Into::into).collect()
 }
 
 fn pod_news(pod: Pod) -> PodNews {

@@ -16,12 +16,20 @@ use k8s_openapi::{
 /// The label by which a slice says to which Service it belongs.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// Labels of a pod that count, the first by name, and bytes of them: more is nobody's need, and each is held for as long as the pod is there.
+const LABELS_MAX: usize = 64;
+const LABEL_BYTES_MAX: usize = 8 * 1024;
+
 /// What else is needed of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PodParts {
     /// Its addresses, as its status has them.
     pub addresses: Vec<IpAddr>,
-    /// Its labels.
+    /// When it was made, in seconds of Unix time: the API server says so, and no kubelet.
+    pub created: i64,
+    /// Whether it is being deleted.
+    pub is_leaving: bool,
+    /// Its labels: 64, and 8 KiB of them.
     pub labels: BTreeMap<String, String>,
     /// TCP ports that its containers declare.
     pub ports: BTreeSet<u16>,
@@ -69,7 +77,9 @@ impl PodParts {
         });
         let mut parts = Self {
             addresses,
-            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            created: pod.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+            is_leaving: pod.metadata.deletion_timestamp.is_some(),
+            labels: some(pod.metadata.labels.iter().flatten()),
             owner: owner.map(|it| (it.kind.as_str().into(), it.name.as_str().into())),
             containers: containers.filter_map(RunningContainer::of).collect(),
             ..Self::default()
@@ -101,6 +111,15 @@ impl PodParts {
         let hooks = container.lifecycle.iter().flat_map(|hooks| of_hooks(hooks, &named));
         self.probe_ports.extend(probes.chain(hooks));
     }
+}
+
+fn some<'l>(labels: impl Iterator<Item = (&'l String, &'l String)>) -> BTreeMap<String, String> {
+    let mut left = LABEL_BYTES_MAX;
+    let some = labels.take(LABELS_MAX).map_while(|(key, value)| {
+        left = left.checked_sub(key.len() + value.len())?;
+        Some((key.clone(), value.clone()))
+    });
+    some.collect()
 }
 
 fn of_probe(probe: &Probe, named: &impl Fn(&IntOrString) -> Option<u16>) -> Option<u16> {
@@ -194,6 +213,8 @@ pub struct SliceEndpoint {
     pub address: IpAddr,
     /// Whether it is to be called.
     pub is_ready: bool,
+    /// Whether a pod is meant, and no place outside of the cluster.
+    pub is_pod: bool,
 }
 
 impl SliceNews {
@@ -207,7 +228,9 @@ impl SliceNews {
         let endpoints = slice.endpoints.iter().flatten().filter_map(|endpoint| {
             let address = endpoint.addresses.first()?.parse().ok()?;
             let ready = endpoint.conditions.as_ref().and_then(|it| it.ready);
-            Some(SliceEndpoint { address, is_ready: ready.unwrap_or(true) })
+            let target = endpoint.target_ref.as_ref().and_then(|it| it.kind.as_deref());
+            let is_pod = target == Some("Pod");
+            Some(SliceEndpoint { address, is_ready: ready.unwrap_or(true), is_pod })
         });
         let (ports, endpoints) = (ports.collect(), endpoints.collect());
         let metadata = slice.metadata;
@@ -272,6 +295,20 @@ mod tests {
     }
 
     #[test]
+    fn of_a_pod_with_more_labels_than_anybody_needs_some_are_kept() {
+        let labelled = |count: usize, long: usize| {
+            let labels: BTreeMap<String, String> =
+                (0..count).map(|at| (format!("label-{at:06}"), "x".repeat(long))).collect();
+            let pod = json!({ "metadata": { "labels": labels } });
+            PodParts::of(&serde_json::from_value(pod).unwrap()).labels
+        };
+        assert_eq!(labelled(64, 63).len(), 64);
+        assert_eq!(labelled(16_384, 63).len(), 64);
+        let long = labelled(64, 1_000_000);
+        assert!(long.is_empty(), "{}", long.len());
+    }
+
+    #[test]
     fn of_services_and_slices_tcp_alone_is_read() {
         let service = json!({
             "metadata": { "namespace": "shop", "name": "web" },
@@ -296,7 +333,7 @@ mod tests {
             "endpoints": [
                 { "addresses": ["10.0.0.5"], "conditions": { "ready": true } },
                 { "addresses": ["10.0.0.6"], "conditions": { "ready": false } },
-                { "addresses": ["10.0.0.7"] },
+                { "addresses": ["10.0.0.7"], "targetRef": { "kind": "Pod", "name": "web-1" } },
                 { "addresses": ["name.example"] },
             ],
         });
@@ -304,5 +341,7 @@ mod tests {
         assert_eq!((&*slice.service, slice.ports.len()), ("web", 1));
         let ready: Vec<bool> = slice.endpoints.iter().map(|it| it.is_ready).collect();
         assert_eq!(ready, [true, false, true]);
+        let pods: Vec<bool> = slice.endpoints.iter().map(|it| it.is_pod).collect();
+        assert_eq!(pods, [false, false, true]);
     }
 }

@@ -28,7 +28,10 @@ use nullius_model::TrustDomain;
 use nullius_pki::{ServingAuthority, sha256, workload::WorkloadRoot};
 use nullius_proto::{
     VERSION,
-    node_v1::{Registrations, WatchRequest, identity_client::IdentityClient},
+    node_v1::{
+        MeshNews, Registrations, WatchMeshRequest, WatchRequest, identity_client::IdentityClient,
+        mesh_client::MeshClient,
+    },
 };
 use nullius_tls::{LiveCertificate, WebhookAcceptor, WorkloadConnector, WorkloadStream};
 use serde_json::{Value, json};
@@ -182,6 +185,7 @@ struct Port {
     connector: WorkloadConnector,
     issuing: Arc<Issuing>,
     deaf: Arc<AtomicBool>,
+    deaf_to_mesh: Arc<AtomicBool>,
     /// What the hub will be told.
     waiting: crate::report::Waiting,
     _standing: watch::Sender<Option<Arc<Standing>>>,
@@ -220,7 +224,13 @@ impl Port {
         let issuing = Arc::new(Issuing::new(registry, callers, followed, meters, hears(&deaf)));
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
-        let mesh = Arc::new(Mesh::new(domain(), || true));
+        let deaf_to_mesh = Arc::new(AtomicBool::new(false));
+        let mesh = Arc::new(Mesh::new(domain(), hears(&deaf_to_mesh)));
+        mesh.hear(|book| book.hear_namespaces(News::All(Vec::new())));
+        mesh.hear(|book| book.hear_pods(News::All(Vec::new())));
+        mesh.hear(|book| book.hear_services(News::All(Vec::new())));
+        mesh.hear(|book| book.hear_slices(News::All(Vec::new())));
+        mesh.hear(|book| book.hear_intentions(News::All(Vec::new())));
         let (reports, waiting) = crate::report::open();
         let sightings = Arc::new(Sightings::new(domain(), reports));
         sightings.hear_pods(News::All(vec![part("part", POD)]));
@@ -231,6 +241,7 @@ impl Port {
             connector,
             issuing,
             deaf,
+            deaf_to_mesh,
             waiting,
             _standing: told,
             _tasks: tasks,
@@ -256,6 +267,12 @@ impl Port {
             async move { dial(address, connector, 1).await.map(TokioIo::new) }
         });
         Endpoint::from_static("http://agent").connect_with_connector_lazy(dialling)
+    }
+
+    /// What a node hears of the mesh.
+    async fn mesh(&self, token: &str) -> Result<Streaming<MeshNews>, Status> {
+        let request = with_token(WatchMeshRequest { version: VERSION }, token);
+        Ok(MeshClient::new(self.channel()).watch(request).await?.into_inner())
     }
 
     async fn stream(&self, token: &str) -> Result<Streaming<Registrations>, Status> {
@@ -476,4 +493,22 @@ async fn what_was_seen_is_heard_of_nodes_alone_and_of_their_own_pods() {
     assert_eq!(tell(good, other).await.unwrap_err().code(), Code::FailedPrecondition);
     let long = SeenBatch { number: 2, flows: vec![flow(&"x".repeat(300_000))], ..batch };
     assert!(tell(good, long).await.is_err());
+}
+
+#[tokio::test]
+async fn who_hears_no_intentions_any_more_lets_nodes_go_and_until_then_says_that_it_is_there() {
+    let port = Port::listens().await;
+    let soon = Duration::from_secs(30);
+    let mut told = port.mesh(&port.reviews.good).await.unwrap();
+    for sequence in [1, 2] {
+        let news = timeout(soon, told.message()).await.unwrap().unwrap().unwrap();
+        assert_eq!((news.sequence, news.is_complete), (sequence, true));
+        assert!(news.put_workloads.is_empty() && news.put_intentions.is_empty());
+    }
+    port.deaf_to_mesh.store(true, Ordering::Relaxed);
+    let ended = timeout(soon, told.message()).await.unwrap().unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable);
+    assert_eq!(port.mesh(&port.reviews.good).await.unwrap_err().code(), Code::Unavailable);
+    // Identities do not wait for what the mesh needs beside them.
+    port.watch(&port.reviews.good).await.unwrap();
 }

@@ -9,21 +9,31 @@ use std::{
     sync::Arc,
 };
 
-use nullius_intention::{Destination, Origin, Workload as Called};
+use nullius_intention::{Destination, Workload as Called};
 use nullius_kube::{
     AGENT_IDENTITY, IDENTITY, MESH_NODE, SYSTEM_NAMESPACE,
-    identity::{NamespaceNews, News as Heard, ObjectNews, PodNews, ServiceNews, SliceNews},
+    identity::{
+        NamespaceNews, News as Heard, ObjectNews, PodNews, ServiceNews, SliceEndpoint, SliceNews,
+    },
 };
 use nullius_mesh::news::{
-    ADDRESSES_MAX, ENDPOINTS_MAX, Endpoint, INTENTION_MAX, IntentionObject, IssuerNews, Local,
-    Mode, News, PortProtocol, Service, ServiceName, ServicePort, Uid, Workload, is_address,
+    ADDRESSES_MAX, ENDPOINTS_MAX, Endpoint, IntentionObject, IssuerNews, Local, Mode, News,
+    PortProtocol, Service, ServiceName, ServicePort, Uid, Workload, is_address,
 };
 use nullius_model::{Namespace, SpiffeId, TrustDomain};
 
 use super::protocols;
-use crate::svid::enrolment;
+use crate::svid::enrolment::{self, OfNamespace};
+
+mod claims;
+mod intentions;
 
 pub(super) type Name = Box<str>;
+
+/// Services of one namespace that nodes are told of.
+const SERVICES_OF_NAMESPACE: usize = 2_000;
+/// So many times as many of the namespace of the system.
+const OF_SYSTEM: usize = 8;
 
 /// Something that nodes are told of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,18 +65,29 @@ impl Touched {
 pub(crate) struct Book {
     domain: TrustDomain,
     /// What labels of namespaces say of the mesh.
-    namespaces: HashMap<Name, Option<Name>>,
+    namespaces: HashMap<Name, OfNamespace>,
     pods: HashMap<Uid, Pod>,
     /// UIDs by namespace and name.
     names: HashMap<Name, HashMap<Name, Uid>>,
-    /// Who has an address.
+    /// Who says to have an address.
     addresses: HashMap<IpAddr, BTreeSet<Uid>>,
+    /// Who of these is believed.
+    holders: HashMap<IpAddr, Uid>,
+    /// Addresses of Services, and how many have them: no pod has one.
+    taken: BTreeMap<IpAddr, usize>,
     services: HashMap<Arc<ServiceName>, Known>,
+    /// Services that are told, by namespace, and those for which there is no room.
+    told_services: BTreeMap<Name, usize>,
+    waiting_services: BTreeSet<Arc<ServiceName>>,
     /// By namespace and name.
     slices: HashMap<(Name, Name), SliceNews>,
     /// Slices that lead to an address.
     leading: HashMap<IpAddr, BTreeSet<(Name, Name)>>,
     intentions: HashMap<Uid, Standing>,
+    /// How many intentions of a namespace are told, and how long they are.
+    told_intentions: HashMap<Name, (usize, usize)>,
+    /// Namespaces with more than is told, of which that was said.
+    crowded: BTreeSet<(&'static str, Name)>,
     /// Intentions by namespace.
     within: HashMap<Name, BTreeSet<Uid>>,
     /// Workloads in the mesh by namespace, and on which nodes how many pods of each are.
@@ -96,8 +117,8 @@ struct Pod {
     local: Option<Arc<Workload>>,
     /// As intentions know it, where it is in the mesh.
     called: Option<Arc<Called>>,
-    /// Addresses under which it is found.
-    found_at: Vec<IpAddr>,
+    /// Addresses that it says to have.
+    claims: Vec<IpAddr>,
 }
 
 #[derive(Default)]
@@ -128,6 +149,12 @@ impl Book {
             pods: HashMap::new(),
             names: HashMap::new(),
             addresses: HashMap::new(),
+            holders: HashMap::new(),
+            taken: BTreeMap::new(),
+            told_services: BTreeMap::new(),
+            waiting_services: BTreeSet::new(),
+            told_intentions: HashMap::new(),
+            crowded: BTreeSet::new(),
             services: HashMap::new(),
             slices: HashMap::new(),
             leading: HashMap::new(),
@@ -232,7 +259,7 @@ impl Book {
     pub(crate) fn hear_namespaces(&mut self, heard: Heard<NamespaceNews>) -> Touched {
         let mut dirty = Dirty::default();
         match heard {
-            Heard::Put(namespace) => self.label(namespace.name, Some(namespace.mesh), &mut dirty),
+            Heard::Put(namespace) => self.say(namespace, &mut dirty),
             Heard::Gone(namespace) => self.label(namespace.name, None, &mut dirty),
             Heard::All(namespaces) => {
                 self.listed.namespaces = true;
@@ -241,9 +268,7 @@ impl Book {
                 for name in gone.cloned().collect::<Vec<_>>() {
                     self.label(name, None, &mut dirty);
                 }
-                for namespace in namespaces {
-                    self.label(namespace.name, Some(namespace.mesh), &mut dirty);
-                }
+                namespaces.into_iter().for_each(|namespace| self.say(namespace, &mut dirty));
             }
         }
         self.settle(dirty)
@@ -376,16 +401,21 @@ impl Book {
         dirty.pods.insert(uid);
     }
 
+    fn say(&mut self, news: NamespaceNews, dirty: &mut Dirty) {
+        let says = OfNamespace { label: news.mesh, exempt: news.exempt };
+        self.label(news.name, Some(says), dirty);
+    }
+
     /// What a namespace says, or that there is none of the name.
-    fn label(&mut self, name: Name, says: Option<Option<Name>>, dirty: &mut Dirty) {
+    fn label(&mut self, name: Name, says: Option<OfNamespace>, dirty: &mut Dirty) {
         let before = match says.clone() {
-            Some(label) => self.namespaces.insert(name.clone(), label),
+            Some(says) => self.namespaces.insert(name.clone(), says),
             None => self.namespaces.remove(&name),
         };
         if before == says {
             return;
         }
-        if enrolment::is_odd(says.flatten().as_deref()) {
+        if enrolment::is_odd(says.and_then(|it| it.label).as_deref()) {
             tracing::warn!(namespace = %name, "leave pods out of the mesh: the label `nullius.dev/mesh` is neither `node` nor `disabled`");
         }
         dirty.pods.extend(self.names.get(&name).into_iter().flat_map(HashMap::values).cloned());
@@ -400,7 +430,10 @@ impl Book {
             return;
         }
         let speaks_as_before = known.news.as_ref().is_some_and(|it| it.ports == news.ports);
-        known.news = Some(news);
+        let now = news.addresses.clone();
+        let before = known.news.replace(news).map(|it| it.addresses).unwrap_or_default();
+        self.take(&before, &now, dirty);
+        let Some(known) = self.services.get(&name) else { return };
         if !speaks_as_before {
             let slices = known.slices.clone();
             self.dirty_behind(&slices, dirty);
@@ -410,9 +443,10 @@ impl Book {
 
     fn drop_service(&mut self, name: &Arc<ServiceName>, dirty: &mut Dirty) {
         let Some(known) = self.services.get_mut(name) else { return };
-        if known.news.take().is_some() {
+        if let Some(gone) = known.news.take() {
             let slices = known.slices.clone();
             self.dirty_behind(&slices, dirty);
+            self.take(&gone.addresses, &[], dirty);
         }
         dirty.services.insert(Arc::clone(name));
     }
@@ -467,76 +501,41 @@ impl Book {
         }
     }
 
-    fn put_intention(&mut self, news: ObjectNews, touched: &mut Touched) {
-        let uid = Uid::from(&*news.uid);
-        let namespace = news.namespace.clone();
-        let fits = !uid.is_empty() && news.json.len() <= INTENTION_MAX;
-        let told = fits.then(|| {
-            Arc::new(IntentionObject {
-                uid: uid.clone(),
-                origin: Origin::Cluster,
-                generation: news.generation.max(0),
-                json: Arc::clone(&news.json),
-            })
-        });
-        self.within.entry(namespace.clone()).or_default().insert(uid.clone());
-        let before = self.intentions.insert(uid.clone(), Standing { news, told: told.clone() });
-        if before.and_then(|it| it.told) != told {
-            self.touch_intention(&namespace, uid, touched);
-        }
-    }
-
-    fn drop_intention(&mut self, uid: &str, touched: &mut Touched) {
-        let Some((uid, gone)) = self.intentions.remove_entry(uid) else { return };
-        leave(&mut self.within, &gone.news.namespace, &uid);
-        self.touch_intention(&gone.news.namespace, uid, touched);
-    }
-
-    fn touch_intention(&self, namespace: &str, uid: Uid, touched: &mut Touched) {
-        let key = Key::Intention(uid);
-        if namespace == SYSTEM_NAMESPACE {
-            touched.all.insert(key);
-            return;
-        }
-        for node in self.enrolled.get(namespace).into_iter().flat_map(BTreeMap::keys) {
-            touched.node(node, key.clone());
-        }
-    }
-
     /// Makes anew what has to be, and says what is other than before.
     fn settle(&mut self, mut dirty: Dirty) -> Touched {
         let mut touched = Touched::default();
-        for uid in std::mem::take(&mut dirty.pods) {
-            self.settle_pod(&uid, &mut dirty.services, &mut touched);
+        while let Some(uid) = dirty.pods.pop_first() {
+            self.settle_pod(&uid, &mut dirty, &mut touched);
         }
-        for name in dirty.services {
-            self.settle_service(&name, &mut touched);
+        while let Some(name) = dirty.services.pop_first() {
+            self.settle_service(&name, &mut dirty, &mut touched);
         }
         touched
     }
 
-    fn settle_pod(
-        &mut self,
-        uid: &Uid,
-        services: &mut BTreeSet<Arc<ServiceName>>,
-        touched: &mut Touched,
-    ) {
-        let Some(mut pod) = self.pods.remove(uid) else { return };
+    fn settle_pod(&mut self, uid: &Uid, dirty: &mut Dirty, touched: &mut Touched) {
+        let Some(pod) = self.pods.get(uid) else { return };
         let key = Key::Workload(uid.clone());
-        let mut now = self.made_of(pod.news.clone());
+        let before = pod.claims.clone();
+        let claims = self.claims_of(&pod.news);
+        for address in before.iter().filter(|it| !claims.contains(it)) {
+            leave(&mut self.addresses, address, uid);
+        }
+        for address in &claims {
+            self.addresses.entry(*address).or_default().insert(uid.clone());
+        }
+        for address in before.iter().chain(&claims) {
+            self.settle_address(address, uid, dirty);
+        }
+        let Some(mut pod) = self.pods.remove(uid) else { return };
+        let mut now = self.made_of(pod.news.clone(), claims);
         if now.called == pod.called {
             now.called.clone_from(&pod.called);
         }
-        // Under which addresses it is found, and whether in the mesh, is for its Services to say.
-        if pod.found_at != now.found_at || pod.remote.is_some() != now.remote.is_some() {
-            for address in pod.found_at.iter().filter(|it| !now.found_at.contains(it)) {
-                leave(&mut self.addresses, address, uid);
-            }
-            for address in &now.found_at {
-                self.addresses.entry(*address).or_default().insert(uid.clone());
-            }
-            for address in pod.found_at.iter().chain(&now.found_at) {
-                services.extend(self.leading_to(address));
+        // Whether it is in the mesh is for the Services to say that lead to it.
+        if pod.remote.is_some() != now.remote.is_some() {
+            for address in before.iter().chain(&now.claims) {
+                dirty.services.extend(self.leading_to(address));
             }
         }
         self.regroup(&pod, &now, touched);
@@ -558,8 +557,9 @@ impl Book {
     }
 
     /// A pod with all that is told of it.
-    fn made_of(&self, news: PodNews) -> Pod {
-        let mut pod = Pod::new(news);
+    fn made_of(&self, news: PodNews, claims: Vec<IpAddr>) -> Pod {
+        let uid = Uid::from(&*news.uid);
+        let mut pod = Pod { claims, ..Pod::new(news) };
         let news = &pod.news;
         let (Some(node), Ok(namespace), false) =
             (news.node.clone(), news.namespace.parse::<Namespace>(), news.is_ended)
@@ -567,20 +567,16 @@ impl Book {
             return pod;
         };
         // What the namespace says is not known yet: its node waits, rather than let the pod begin outside of the mesh.
-        let Some(label) = self.namespaces.get(&news.namespace).map(Option::as_deref) else {
-            return pod;
-        };
-        let is_in_mesh = enrolment::is_in_mesh(news, label);
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        // A pod with the network of its node has no address of its own.
-        for address in news.parts.addresses.iter().filter(|it| !news.is_on_host && is_address(it)) {
-            if !addresses.contains(address) && addresses.len() < ADDRESSES_MAX {
-                addresses.push(*address);
-            }
-        }
+        let Some(says) = self.namespaces.get(&news.namespace) else { return pod };
+        let is_in_mesh = enrolment::is_in_mesh(news, says);
+        let claims = pod.claims.iter();
+        let addresses: Vec<IpAddr> = claims
+            .filter(|it| !news.is_on_host && self.holders.get(*it) == Some(&uid))
+            .copied()
+            .collect();
         let id = SpiffeId::of_service_account(&self.domain, &namespace, &news.account);
         let workload = Workload {
-            uid: Uid::from(&*news.uid),
+            uid,
             namespace: namespace.clone(),
             name: news.name.clone(),
             service_account: news.account.clone(),
@@ -604,7 +600,6 @@ impl Book {
         });
         pod.local = Some(Arc::new(Workload { local: Some(local), ..workload.clone() }));
         pod.remote = is_in_mesh.then(|| Arc::new(workload));
-        pod.found_at = addresses;
         pod
     }
 
@@ -694,15 +689,41 @@ impl Book {
         }
     }
 
-    fn settle_service(&mut self, name: &Arc<ServiceName>, touched: &mut Touched) {
+    fn settle_service(
+        &mut self,
+        name: &Arc<ServiceName>,
+        dirty: &mut Dirty,
+        touched: &mut Touched,
+    ) {
         let Some(known) = self.services.get(name) else { return };
-        let told = known.news.as_ref().and_then(|news| self.told_of(name, news, &known.slices));
+        let was_told = known.told.is_some();
+        let news = known.news.as_ref();
+        let mut told = news.and_then(|news| self.told_of(name, news, &known.slices, was_told));
         let is_unknown = known.news.is_none() && known.slices.is_empty();
+        let namespace = Name::from(name.namespace.as_str());
+        if told.is_some() && !was_told {
+            let count = self.told_services.entry(namespace.clone()).or_default();
+            let times = if *namespace == *SYSTEM_NAMESPACE { OF_SYSTEM } else { 1 };
+            if *count >= times * SERVICES_OF_NAMESPACE {
+                told = None;
+                self.waiting_services.insert(Arc::clone(name));
+                self.crowd("Service", &namespace);
+            } else {
+                *count += 1;
+                self.waiting_services.remove(name);
+            }
+        } else if told.is_none() {
+            self.waiting_services.remove(name);
+            if was_told {
+                count_down(&mut self.told_services, &namespace);
+                let mut next = self.waiting_services.iter();
+                dirty.services.extend(next.find(|it| it.namespace == name.namespace).cloned());
+            }
+        }
+        let Some(known) = self.services.get_mut(name) else { return };
         if known.told.as_deref() != told.as_ref() {
             touched.all.insert(Key::Service(Arc::clone(name)));
-            if let Some(known) = self.services.get_mut(name) {
-                known.told = told.map(Arc::new);
-            }
+            known.told = told.map(Arc::new);
         }
         if is_unknown {
             self.services.remove(name);
@@ -710,18 +731,19 @@ impl Book {
     }
 
     /// A Service, where it leads to the mesh, or is of a namespace of the mesh: one that leads to nobody at this moment is told too, so
-    /// that who calls it is refused and not let out.
+    /// that who calls it is refused and not let out; and so is one that was told before, for as long as it stands.
     fn told_of(
         &self,
         name: &ServiceName,
         news: &ServiceNews,
         slices: &BTreeSet<(Name, Name)>,
+        was_told: bool,
     ) -> Option<Service> {
         let slices: Vec<&SliceNews> =
             slices.iter().filter_map(|key| self.slices.get(key)).collect();
         let mut all = slices.iter().flat_map(|slice| &slice.endpoints);
-        let label = self.namespaces.get(&news.namespace).and_then(Option::as_deref);
-        if label != Some(MESH_NODE) {
+        let label = self.namespaces.get(&news.namespace).and_then(|it| it.label.as_deref());
+        if label != Some(MESH_NODE) && !was_told {
             all.find(|endpoint| self.in_mesh_at(&endpoint.address).is_some())?;
         }
         let mut ports = BTreeMap::new();
@@ -732,7 +754,10 @@ impl Book {
                 let Some(led) = slice.ports.iter().find(|led| led.name == port.name) else {
                     continue;
                 };
-                let ready = slice.endpoints.iter().filter(|it| it.is_ready);
+                // Of a pod that is not known it is not known either whether it is in the mesh.
+                let is_clear =
+                    |it: &SliceEndpoint| !it.is_pod || self.holders.contains_key(&it.address);
+                let ready = slice.endpoints.iter().filter(|it| it.is_ready && is_clear(it));
                 endpoints.extend(ready.filter(|it| is_address(&it.address)).map(|it| Endpoint {
                     address: it.address,
                     port: led.port,
@@ -751,17 +776,16 @@ impl Book {
         Some(Service { name: name.clone(), addresses: addresses.collect(), ports })
     }
 
-    /// The pod in the mesh that alone has an address.
+    /// The pod in the mesh that has an address.
     fn in_mesh_at(&self, address: &IpAddr) -> Option<&Uid> {
-        let mut all = self.addresses.get(address)?.iter();
-        let (Some(one), None) = (all.next(), all.next()) else { return None };
-        self.pods.get(one)?.remote.as_ref().map(|_| one)
+        let holder = self.holders.get(address)?;
+        self.pods.get(holder)?.remote.as_ref().map(|_| holder)
     }
 }
 
 impl Pod {
     fn new(news: PodNews) -> Self {
-        Self { news, remote: None, local: None, called: None, found_at: Vec::new() }
+        Self { news, remote: None, local: None, called: None, claims: Vec::new() }
     }
 
     fn node(&self) -> Option<&str> {
@@ -797,11 +821,11 @@ fn leave<K: Eq + Hash, V: Ord>(index: &mut HashMap<K, BTreeSet<V>>, key: &K, val
     }
 }
 
-fn count_down(nodes: &mut BTreeMap<Name, usize>, node: &Name) {
-    if let Some(count) = nodes.get_mut(node) {
+fn count_down<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
-            nodes.remove(node);
+            counts.remove(key);
         }
     }
 }

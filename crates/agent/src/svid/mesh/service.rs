@@ -9,7 +9,7 @@ use std::{
 
 use nullius_mesh::news::{News, Uid, write_news};
 use nullius_proto::node_v1::{MeshNews, MeshReport, MeshReported, WatchMeshRequest, mesh_server};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -26,6 +26,8 @@ pub(crate) const REPORT_MAX: usize = 64 * 1024;
 const GATHER: Duration = Duration::from_millis(50);
 /// How often it is looked at whether a caller still is who it was.
 const LOOK: Duration = Duration::from_secs(5);
+/// A node hears at least so often, so that it knows how old what it knows is.
+const BEAT: Duration = Duration::from_secs(10);
 /// A message is read within so long, or the node is let go.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of a message, about; one thing may be longer.
@@ -132,6 +134,7 @@ impl Telling {
         if let Err(status) = self.send(all).await {
             return status;
         }
+        let mut beat = Instant::now() + BEAT;
         loop {
             let has_news = tokio::time::timeout(LOOK, self.stream.news()).await.is_ok();
             if has_news {
@@ -140,12 +143,18 @@ impl Telling {
             if let Err(status) = self.service.identity.issuing.callers.still(&self.caller) {
                 return status;
             }
+            // Another replica may hear what this one does not.
+            if let Err(why) = mesh.is_ready() {
+                return Status::unavailable(why);
+            }
             let Some(keys) = self.stream.take() else { return too_slow() };
-            if !keys.is_empty()
-                && let Err(status) = self.send(keys.into_iter().collect()).await
-            {
+            if keys.is_empty() && Instant::now() < beat {
+                continue;
+            }
+            if let Err(status) = self.send(keys.into_iter().collect()).await {
                 return status;
             }
+            beat = Instant::now() + BEAT;
         }
     }
 

@@ -182,12 +182,18 @@ impl Telling {
 }
 
 pub(super) fn read(news: &ObjectNews, home: &Home) -> Result<Intention, String> {
+    if news.is_left_out() {
+        return Err(CROWDED.to_owned());
+    }
     let object: Value = serde_json::from_slice(&news.json).map_err(|error| error.to_string())?;
     Intention::read(&object, Origin::Cluster, home).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         faults.join("; ")
     })
 }
+
+/// Of an intention for which its namespace has no room.
+const CROWDED: &str = "its namespace has more than 1,000 intentions, or more than 4 MiB of them, and no node is told of this one: take others      away, then apply it again";
 
 /// As whom a replica writes.
 fn manager(replica: &str) -> String {
@@ -240,9 +246,13 @@ fn whole(
     });
     let accepted = match reading {
         Ok(_) => ("True", "Accepted", "it can be read".to_owned()),
+        Err(why) if news.is_left_out() => ("False", "Crowded", why.clone()),
         Err(faults) => ("False", "Refused", faults.clone()),
     };
     let is_in_force = match (reading, refusal) {
+        (Err(_), _) if news.is_left_out() => {
+            ("False", "Crowded", "no node is told of it".to_owned())
+        }
         (Err(_), _) => (
             "False",
             "Refused",

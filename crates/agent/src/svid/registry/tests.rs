@@ -29,7 +29,12 @@ fn pod(namespace: &str, name: &str, number: u32, node: Option<&str>) -> PodNews 
 }
 
 fn namespace(name: &str, label: Option<&str>) -> NamespaceNews {
-    NamespaceNews { name: name.into(), label: label.map(Into::into), mesh: None }
+    NamespaceNews {
+        name: name.into(),
+        label: label.map(Into::into),
+        mesh: None,
+        exempt: Box::default(),
+    }
 }
 
 fn node(name: &str, uid: &str) -> NodeNews {
@@ -134,7 +139,8 @@ fn who_is_in_the_mesh_has_an_identity_and_some_never_are() {
     };
     for (pod, has) in [
         (labelled("mesh", 1, None), true),
-        (labelled("mesh", 2, Some("disabled")), false),
+        // What the namespace says no pod lifts.
+        (labelled("mesh", 2, Some("disabled")), true),
         (labelled("mesh", 3, Some("Node")), true),
         (labelled("plain", 4, Some("node")), true),
         (labelled("plain", 5, Some("sidecar")), false),

@@ -5,7 +5,10 @@ use nullius_kube::{
 };
 use serde_json::json;
 
-use super::*;
+use super::{
+    intentions::{BYTES_OF_NAMESPACE, INTENTIONS_OF_NAMESPACE},
+    *,
+};
 
 mod model;
 
@@ -35,7 +38,12 @@ fn uid(namespace: &str, name: &str) -> Key {
 }
 
 fn namespace(name: &str, mesh: Option<&str>) -> NamespaceNews {
-    NamespaceNews { name: name.into(), label: None, mesh: mesh.map(Into::into) }
+    NamespaceNews {
+        name: name.into(),
+        label: None,
+        mesh: mesh.map(Into::into),
+        exempt: Box::default(),
+    }
 }
 
 fn service(namespace: &str, name: &str, app_protocol: Option<&str>) -> ServiceNews {
@@ -62,6 +70,7 @@ fn slice(namespace: &str, of: &str, endpoints: &[(&str, bool)]) -> SliceNews {
             .map(|(address, is_ready)| SliceEndpoint {
                 address: address.parse().unwrap(),
                 is_ready: *is_ready,
+                is_pod: false,
             })
             .collect(),
     }
@@ -214,17 +223,159 @@ fn services_lead_to_who_has_the_address_and_are_told_where_that_is_the_mesh() {
     assert_eq!(touched.all, all([web.clone()]));
     assert_eq!(touched.nodes, BTreeMap::from([("a".into(), all([uid("plain", "web")]))]));
 
-    // Two that say to have an address are nobody.
+    // Who says to have the address as well changes nothing.
     book.hear_namespaces(Heard::Put(namespace("other", None)));
     let thief = pod("other", "thief", Some("c"), "10.0.0.1");
-    assert_eq!(book.hear_pods(Heard::Put(thief.clone())).all, all([web.clone()]));
-    assert_eq!(told(&book, "b", &web).gone_services.len(), 1);
-    assert_eq!(book.hear_pods(Heard::Gone(thief)).all, all([web.clone()]));
-    assert_eq!(told(&book, "b", &web).put_services.len(), 1);
+    assert_eq!(book.hear_pods(Heard::Put(thief.clone())).all, all([]));
+    assert_eq!(book.hear_pods(Heard::Gone(thief)).all, all([]));
     let gone = Heard::Gone(service("plain", "web", None));
     assert_eq!(book.hear_services(gone).all, all([web.clone()]));
     assert_eq!(told(&book, "b", &web).gone_services.len(), 1);
     check(&book, "a");
+}
+
+#[test]
+fn of_those_that_say_to_have_an_address_one_is_believed() {
+    let made = |name: &str, namespace: &str, created: i64, is_leaving: bool| {
+        let mut pod = pod(namespace, name, Some("a"), "10.0.0.1");
+        let parts = Arc::make_mut(&mut pod.parts);
+        (parts.created, parts.is_leaving) = (created, is_leaving);
+        pod
+    };
+    let has = |book: &Book, name: &str| {
+        let put = told(book, "a", &uid("shop", name)).put_workloads;
+        !put[0].addresses.is_empty()
+    };
+    let mut book = book();
+    let put = |book: &mut Book, pod| book.hear_pods(Heard::Put(pod));
+    put(&mut book, made("ledger", "shop", 10, false));
+    // Neither a later one of the mesh nor any one outside of it takes the address away, in whatever order they are heard.
+    let touched = put(&mut book, made("thief", "shop", 20, false));
+    assert_eq!(touched.all, all([uid("shop", "thief")]));
+    put(&mut book, made("outside", "plain", 1, false));
+    assert!(has(&book, "ledger") && !has(&book, "thief"));
+    // It is being deleted, and the address is given to the next.
+    let touched = put(&mut book, made("ledger", "shop", 10, true));
+    assert_eq!(touched.all, all([uid("shop", "ledger"), uid("shop", "thief")]));
+    assert!(!has(&book, "ledger") && has(&book, "thief"));
+    put(&mut book, made("ledger", "shop", 10, false));
+    book.hear_pods(Heard::Gone(made("ledger", "shop", 10, false)));
+    assert!(has(&book, "thief"));
+    // No pod has the address of a Service.
+    let taken = ServiceNews {
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        ..service("plain", "web", None)
+    };
+    assert!(book.hear_services(Heard::Put(taken.clone())).all.contains(&uid("shop", "thief")));
+    assert!(!has(&book, "thief"));
+    book.hear_services(Heard::Gone(taken));
+    assert!(has(&book, "thief"));
+    check(&book, "a");
+}
+
+#[test]
+fn a_namespace_says_which_accounts_are_left_out_and_no_pod_does() {
+    let mut book = book();
+    let mode = |book: &Book| told(book, "a", &uid("shop", "web")).put_workloads[0].mode;
+    let web =
+        PodNews { mesh: Some("disabled".into()), ..pod("shop", "web", Some("a"), "10.0.0.1") };
+    book.hear_pods(Heard::Put(web));
+    assert_eq!(mode(&book), Mode::Node, "it says so itself");
+    let exempt = |accounts: &[&str]| NamespaceNews {
+        exempt: accounts.iter().copied().map(Into::into).collect(),
+        ..namespace("shop", Some("node"))
+    };
+    let touched = book.hear_namespaces(Heard::Put(exempt(&["front", "back"])));
+    assert!(touched.all.contains(&uid("shop", "web")));
+    assert_eq!(mode(&book), Mode::None);
+    book.hear_namespaces(Heard::Put(exempt(&["back"])));
+    assert_eq!(mode(&book), Mode::Node);
+    check(&book, "a");
+}
+
+#[test]
+fn a_service_leads_to_no_pod_that_is_not_known() {
+    let mut book = book();
+    book.hear_services(Heard::Put(service("shop", "web", None)));
+    let mut ends =
+        slice("shop", "web", &[("10.0.0.1", true), ("10.0.0.2", true), ("192.0.2.9", true)]);
+    for end in &mut ends.endpoints[..2] {
+        end.is_pod = true;
+    }
+    book.hear_slices(Heard::Put(ends));
+    let web = key_of_service("shop", "web");
+    let ends = |book: &Book| -> Vec<String> {
+        let told = told(book, "b", &web).put_services.remove(0);
+        told.ports[&80].endpoints.iter().map(|it| it.address.to_string()).collect()
+    };
+    assert_eq!(ends(&book), ["192.0.2.9"], "a place outside of the cluster");
+    book.hear_pods(Heard::Put(pod("shop", "web", Some("a"), "10.0.0.1")));
+    assert_eq!(ends(&book), ["10.0.0.1", "192.0.2.9"]);
+    // One that has the network of its node is known to be outside of the mesh.
+    let host = PodNews { is_on_host: true, ..pod("shop", "host", Some("a"), "10.0.0.2") };
+    book.hear_pods(Heard::Put(host.clone()));
+    assert_eq!(ends(&book), ["10.0.0.1", "10.0.0.2", "192.0.2.9"]);
+    book.hear_pods(Heard::Gone(host));
+    assert_eq!(ends(&book), ["10.0.0.1", "192.0.2.9"]);
+}
+
+#[test]
+fn a_service_that_was_told_stays_so_while_it_stands() {
+    let mut book = book();
+    let in_mesh =
+        PodNews { mesh: Some("node".into()), ..pod("plain", "web", Some("a"), "10.0.0.1") };
+    book.hear_services(Heard::Put(service("plain", "web", None)));
+    book.hear_slices(Heard::Put(slice("plain", "web", &[("10.0.0.1", true)])));
+    book.hear_pods(Heard::Put(in_mesh.clone()));
+    let web = key_of_service("plain", "web");
+    book.hear_slices(Heard::Put(slice("plain", "web", &[])));
+    book.hear_pods(Heard::Gone(in_mesh));
+    assert!(told(&book, "b", &web).put_services[0].ports[&80].endpoints.is_empty());
+    book.hear_services(Heard::Gone(service("plain", "web", None)));
+    assert_eq!(told(&book, "b", &web).gone_services.len(), 1);
+}
+
+#[test]
+fn a_namespace_with_too_much_of_something_takes_nothing_from_others() {
+    let mut book = book();
+    book.hear_pods(Heard::Put(pod("shop", "web", Some("a"), "10.0.0.1")));
+    let many = (0..SERVICES_OF_NAMESPACE + 2).map(|at| service("shop", &format!("s{at:05}"), None));
+    book.hear_services(Heard::All(many.collect()));
+    assert_eq!(book.keys_for("a").len(), 1 + SERVICES_OF_NAMESPACE);
+    book.hear_namespaces(Heard::Put(namespace("other", Some("node"))));
+    let touched = book.hear_services(Heard::Put(service("other", "web", None)));
+    assert_eq!(touched.all, all([key_of_service("other", "web")]));
+    // Where one goes there is room for the next.
+    let touched = book.hear_services(Heard::Gone(service("shop", "s00000", None)));
+    let next = key_of_service("shop", &format!("s{SERVICES_OF_NAMESPACE:05}"));
+    assert_eq!(touched.all, all([key_of_service("shop", "s00000"), next]));
+    book.hear_services(Heard::All(Vec::new()));
+    assert!(book.told_services.is_empty() && book.waiting_services.is_empty());
+
+    let count = |book: &Book| book.intentions().filter(|(_, it)| it.told.is_some()).count();
+    let put = |book: &mut Book, of: &str, at: usize, long: usize| {
+        let json = vec![b' '; long].into();
+        book.hear_intentions(Heard::Put(ObjectNews { json, ..intention(of, &format!("i{at}"), 1) }))
+    };
+    for at in 0..INTENTIONS_OF_NAMESPACE + 5 {
+        put(&mut book, "shop", at, 100);
+    }
+    assert_eq!(count(&book), INTENTIONS_OF_NAMESPACE);
+    let (_, over) = book.intentions().find(|(_, it)| it.told.is_none()).unwrap();
+    assert!(over.news.is_left_out(), "it is not held either");
+    assert!(!put(&mut book, SYSTEM_NAMESPACE, 0, 100).all.is_empty());
+    book.hear_intentions(Heard::All(Vec::new()));
+    assert_eq!((count(&book), book.told_intentions.len()), (0, 0));
+    // By their length.
+    for at in 0..20 {
+        put(&mut book, "shop", at, BYTES_OF_NAMESPACE / 4);
+    }
+    assert_eq!(count(&book), 4);
+    // One that was told and is too long now is told no more, and its room is free.
+    assert!(!put(&mut book, "shop", 0, BYTES_OF_NAMESPACE / 2).nodes.is_empty());
+    assert_eq!(count(&book), 3);
+    put(&mut book, "shop", 0, BYTES_OF_NAMESPACE / 4);
+    assert_eq!(count(&book), 4);
 }
 
 #[test]
@@ -252,10 +403,12 @@ fn a_service_of_a_namespace_in_the_mesh_is_told_even_where_it_leads_to_nobody() 
     let touched = book.hear_services(Heard::Put(service("shop", "web", None)));
     assert_eq!(touched.all, all([web.clone()]));
     assert!(told(&book, "b", &web).put_services[0].ports[&80].endpoints.is_empty());
+    // Who was told of it calls it in the same way for as long as it stands.
     let touched = book.hear_namespaces(Heard::Put(namespace("shop", None)));
-    assert_eq!(touched.all, all([web.clone()]));
-    let touched = book.hear_namespaces(Heard::Put(namespace("shop", Some("node"))));
+    assert_eq!(touched.all, all([]));
+    let touched = book.hear_services(Heard::Gone(service("shop", "web", None)));
     assert_eq!(touched.all, all([web]));
+    assert!(book.hear_services(Heard::Put(service("shop", "web", None))).all.is_empty());
 }
 
 #[test]
@@ -321,7 +474,9 @@ fn nodes_of_a_destination_are_those_with_such_pods_in_the_mesh() {
             "metadata": { "name": "x", "namespace": namespace },
             "spec": { "destination": destination, "sources": [{ "any": true, "action": "allow" }] },
         });
-        let read = nullius_intention::Intention::read(&object, Origin::Cluster, &home).unwrap();
+        let read =
+            nullius_intention::Intention::read(&object, nullius_intention::Origin::Cluster, &home)
+                .unwrap();
         let nodes: Vec<Name> = book.nodes_of(namespace, read.destination()).into_iter().collect();
         nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     };
