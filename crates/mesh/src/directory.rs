@@ -159,25 +159,60 @@ impl Directory {
     }
 }
 
-/// Where clouds give credentials of the machine to whoever asks.
-const METADATA: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+/// Where clouds give credentials of the machine to whoever asks, beside link-local addresses.
+const METADATA: [IpAddr; 3] = [
+    // Azure's wire server.
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+    // Alibaba Cloud.
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    // Google Cloud.
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
+/// Resolvers at such addresses: that of Kubernetes on each node, and those of clouds.
+const RESOLVERS: [Ipv4Addr; 3] = [
+    Ipv4Addr::new(169, 254, 20, 10),
+    Ipv4Addr::new(169, 254, 169, 253),
+    Ipv4Addr::new(168, 63, 129, 16),
+];
+const DNS: u16 = 53;
 
-/// Whether credentials of the machine are to be had there.
-pub(crate) fn is_metadata(address: IpAddr) -> bool {
-    METADATA.contains(&address)
+/// Whether credentials of the machine may be to be had there.
+pub(crate) fn is_metadata(at: SocketAddr) -> bool {
+    let address = plain(at.ip());
+    let is_resolver = RESOLVERS.iter().any(|it| IpAddr::V4(*it) == address);
+    let is_amazon = matches!(address, IpAddr::V6(six) if six.segments()[..2] == [0xfd00, 0xec2]);
+    let is_there = is_link_local(address) || is_amazon || METADATA.contains(&address);
+    is_there && !(is_resolver && at.port() == DNS)
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(four) => four.is_link_local(),
+        IpAddr::V6(six) => six.is_unicast_link_local(),
+    }
+}
+
+/// An address of IPv4 that is written in IPv6, for sockets or for translation (RFC 6052), as itself.
+fn plain(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(six) = address else { return address };
+    let [a, b, c, d, e, f, high, low] = six.segments();
+    match [a, b, c, d, e, f] {
+        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => {
+            let [[one, two], [three, four]] = [high.to_be_bytes(), low.to_be_bytes()];
+            Ipv4Addr::new(one, two, three, four).into()
+        }
+        _ => address,
+    }
 }
 
 /// Whether somebody else may be at an address.
 pub(crate) fn is_elsewhere(address: IpAddr) -> bool {
-    let is_link_local = match address {
-        IpAddr::V4(four) => four.is_link_local() || four.is_broadcast(),
-        IpAddr::V6(six) => six.is_unicast_link_local() || six.to_ipv4_mapped().is_some(),
+    let is_odd = match address {
+        IpAddr::V4(four) => four.is_broadcast(),
+        IpAddr::V6(six) => six.to_ipv4_mapped().is_some(),
     };
     let is_own = address.is_loopback() || address.is_unspecified() || address.is_multicast();
-    !is_own && !is_link_local && !is_metadata(address)
+    !is_own && !is_odd && !is_metadata(SocketAddr::new(address, 0))
 }
 
 #[cfg(test)]
@@ -246,6 +281,43 @@ mod tests {
         assert_eq!(there(&directory), ("shop/orders".to_owned(), vec![end(1)]));
         directory.put_service(at, "shop/orders".into(), vec![end(3)]);
         assert_eq!(there(&directory), ("shop/orders".to_owned(), vec![end(3)]));
+    }
+
+    #[test]
+    fn what_clouds_tell_machines_is_reached_in_no_form_and_resolvers_are() {
+        for refused in [
+            "169.254.169.254:80",
+            "169.254.170.2:80",
+            "169.254.170.23:80",
+            "169.254.1.1:443",
+            "168.63.129.16:80",
+            "168.63.129.16:32526",
+            "100.100.100.200:80",
+            "[fd00:ec2::254]:80",
+            "[fd00:ec2::23]:80",
+            "[fd20:ce::254]:80",
+            "[fe80::a9fe:a9fe]:80",
+            "[::ffff:169.254.169.254]:80",
+            "[64:ff9b::a9fe:a9fe]:80",
+            "[64:ff9b::169.254.170.2]:80",
+            "169.254.20.10:80",
+            "169.254.169.254:53",
+        ] {
+            assert!(is_metadata(refused.parse().unwrap()), "{refused}");
+        }
+        for reached in [
+            "169.254.20.10:53",
+            "169.254.169.253:53",
+            "168.63.129.16:53",
+            "168.63.129.17:80",
+            "100.100.100.201:80",
+            "169.253.255.255:80",
+            "[fd00:ec3::254]:80",
+            "[64:ff9b::10.0.0.1]:80",
+            "[fd77::5]:80",
+        ] {
+            assert!(!is_metadata(reached.parse().unwrap()), "{reached}");
+        }
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Route {
         if is_here && own_ports.contains(&to.port()) {
             return Err(Why::ProxyItself);
         }
-        if is_metadata(to.ip()) {
+        if is_metadata(to) {
             return Err(Why::MetadataAddress);
         }
         let service = world.directory.service(to);

@@ -225,6 +225,11 @@ impl Link {
         begun.map(Some).map_err(LinkError::told)
     }
 
+    /// Leaves a connection on which nothing comes any more.
+    pub(crate) fn leave(&self) {
+        self.way.leave();
+    }
+
     /// Changes when a connection is left: streams on it have to come along.
     pub(crate) fn left(&self) -> watch::Receiver<()> {
         self.way.left()

@@ -23,7 +23,6 @@ mod world;
 use std::{path::PathBuf, sync::Arc};
 
 use nullius_mesh::{AccessLog, AccessLogTo, HostSockets, Seen, Teller};
-use nullius_telemetry::Metrics;
 use nullius_workload::{Holdings, Registered};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +31,7 @@ use crate::{
     CniHost, NodeError, NodeSettings,
     cni::{Attachments, keep_installed, serve},
     link::Link,
+    meters::Meters,
     run::Tasks,
     unix,
 };
@@ -53,14 +53,14 @@ pub(crate) struct Parts<'p> {
     pub(crate) settings: &'p NodeSettings,
     pub(crate) mesh: &'p MeshSettings,
     pub(crate) link: &'p Link,
+    pub(crate) meters: &'p Meters,
     pub(crate) registered: watch::Receiver<Option<Arc<Registered>>>,
     pub(crate) holdings: watch::Receiver<Option<Arc<Holdings>>>,
-    pub(crate) metrics: &'p Metrics,
 }
 
 /// Starts all of it.
 pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, NodeError> {
-    let Parts { settings, mesh, link, registered, holdings, metrics } = parts;
+    let Parts { settings, mesh, link, meters, registered, holdings } = parts;
     let state = |source| NodeError::State { path: settings.state.clone(), source };
     let secret = pods::Secret::of(&settings.state).map_err(state)?;
     let listener = unix::bind(&mesh.cni.socket)?;
@@ -74,10 +74,11 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
         state: settings.state.clone(),
         registered,
         known: tell,
+        meters: meters.clone(),
     };
     let (log, writer) = AccessLog::open(&AccessLogTo::Stdout)
         .map_err(|source| NodeError::State { path: PathBuf::from("standard output"), source })?;
-    let seen = Seen::new(log, metrics);
+    let seen = Seen::new(log, &meters.all);
     let teller = Teller::new(link.clone(), Arc::clone(&seen));
     // Of this thread's network, which is the host's.
     let host = match HostSockets::open() {

@@ -71,6 +71,7 @@ pub(crate) struct Meters {
     pub(crate) unsigned: Counter<Unsigned>,
     pub(crate) asked: Histogram<Kind>,
     pub(crate) volumes: Counter<Volume>,
+    pub(crate) mesh_heard: Gauge,
 }
 
 impl Meters {
@@ -87,6 +88,10 @@ impl Meters {
             unsigned: all.counter("nullius_node_issue_failures_total", "requests that got no SVID"),
             asked: all.histogram("nullius_node_issue_seconds", "how long the agent took to sign"),
             volumes: all.counter("nullius_node_csi_volumes_total", "what came of volumes"),
+            mesh_heard: all.gauge(
+                "nullius_node_mesh_heard_timestamp_seconds",
+                "when the agent said something of the mesh last",
+            ),
             all,
         }
     }

@@ -94,9 +94,8 @@ fn start(
     let is_serving = Arc::new(AtomicBool::new(true));
     let mesh = settings.mesh.as_ref().map(|mesh| {
         let (registered, holdings) = (watched.clone(), holdings.clone());
-        let metrics = &meters.all;
-        let link = &link;
-        mesh::start(mesh::Parts { settings, mesh, link, registered, holdings, metrics }, tasks)
+        let parts = mesh::Parts { settings, mesh, link: &link, meters, registered, holdings };
+        mesh::start(parts, tasks)
     });
     follow(ready, watched, known, mesh.transpose()?, Arc::clone(&is_serving));
     tasks.spawn_loop("meters", measure(holdings.clone(), meters.clone()));

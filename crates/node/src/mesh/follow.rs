@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use nullius_mesh::news::{News, Picture, PictureError, read_news};
-use nullius_model::TrustDomain;
+use nullius_model::{Timestamp, TrustDomain};
 use nullius_proto::{VERSION, node_v1::WatchMeshRequest};
 use nullius_workload::{Registered, wait_after};
 use tokio::{sync::watch, time::Instant};
@@ -15,7 +15,10 @@ use super::{
     report::{self, Reporting},
     said::Said,
 };
-use crate::link::{Link, LinkError};
+use crate::{
+    link::{Link, LinkError},
+    meters::Meters,
+};
 
 /// A stream that lasted so long was a good one: after it waits begin anew.
 const GOOD: Duration = Duration::from_secs(10);
@@ -23,6 +26,8 @@ const MOST_FAILURES: u32 = 3;
 /// News are taken at once, and then no more often than this: whoever flaps costs a node no more than that, and what is revoked waits no
 /// longer.
 const EVERY: Duration = Duration::from_millis(250);
+/// An agent that says every ten seconds that it is there has gone when it was not heard for so long.
+const SILENT: Duration = Duration::from_secs(35);
 
 /// Hears, without end.
 pub(crate) struct Follower {
@@ -31,6 +36,7 @@ pub(crate) struct Follower {
     pub(crate) state: PathBuf,
     pub(crate) registered: watch::Receiver<Option<Arc<Registered>>>,
     pub(crate) known: watch::Sender<Option<Arc<Known>>>,
+    pub(crate) meters: Meters,
 }
 
 impl Follower {
@@ -65,7 +71,8 @@ impl Follower {
         };
         let reporting = Reporting { link: self.link.clone(), reports, asks };
         let keep = remember::keep(self.state, domain, stands);
-        tokio::join!(hear_on(self.link, heard), knowing.run(), reporting.run(), keep);
+        let hear = hear_on(self.link, heard, self.meters);
+        tokio::join!(hear, knowing.run(), reporting.run(), keep);
     }
 
     /// The cluster's trust domain, once something is registered.
@@ -83,12 +90,12 @@ impl Follower {
 }
 
 /// Hears stream after stream.
-async fn hear_on(link: Link, heard: Arc<Mailbox>) {
+async fn hear_on(link: Link, heard: Arc<Mailbox>, meters: Meters) {
     let mut failures = 0_u32;
     loop {
         let began = Instant::now();
         let mut hearing = Hearing::new(Arc::clone(&heard));
-        let ended = hear(&link, &mut hearing).await;
+        let ended = hear(&link, &mut hearing, &meters).await;
         // What came before the stream broke was told whole.
         hearing.publish();
         if began.elapsed() > GOOD {
@@ -118,7 +125,7 @@ enum FollowError {
     Picture(#[from] PictureError),
 }
 
-async fn hear(link: &Link, hearing: &mut Hearing) -> Result<(), FollowError> {
+async fn hear(link: &Link, hearing: &mut Hearing, meters: &Meters) -> Result<(), FollowError> {
     let request = link.request(WatchMeshRequest { version: VERSION })?;
     let mut left = link.left();
     let mut client = link.mesh();
@@ -132,12 +139,17 @@ async fn hear(link: &Link, hearing: &mut Hearing) -> Result<(), FollowError> {
     };
     while let Some(news) = message {
         hearing.take(read_news(news)?)?;
+        meters.mesh_heard.set((), Timestamp::now().as_second());
         message = loop {
             tokio::select! {
                 message = stream.message() => break message.map_err(LinkError::told)?,
                 // Reports go over the next connection, and are of a stream there.
                 _ = left.changed() => return Ok(()),
                 () = hearing.due() => hearing.publish(),
+                () = hearing.silence() => {
+                    link.leave();
+                    return Err(LinkError::Silent.into());
+                }
             }
         };
     }
@@ -150,16 +162,27 @@ struct Hearing {
     unpublished: Option<Scope>,
     heard: Arc<Mailbox>,
     due: Instant,
+    /// When something came last.
+    last: Instant,
+    /// Whether the agent says also when there is nothing new that it is there.
+    beats: bool,
 }
 
 impl Hearing {
     fn new(heard: Arc<Mailbox>) -> Self {
-        Self { picture: Picture::default(), unpublished: None, heard, due: Instant::now() }
+        let now = Instant::now();
+        let picture = Picture::default();
+        Self { picture, unpublished: None, heard, due: now, last: now, beats: false }
     }
 
     fn take(&mut self, news: News) -> Result<(), PictureError> {
-        let is_first = !self.picture.is_complete();
+        self.last = Instant::now();
+        let (is_first, is_beat) = (!self.picture.is_complete(), is_empty(&news));
         let Some(changed) = self.picture.hear(news)? else { return Ok(()) };
+        if is_beat && !is_first {
+            self.beats = true;
+            return Ok(());
+        }
         let scope = if is_first { Scope::All } else { Scope::Only(changed) };
         self.unpublished = Some(match self.unpublished.take() {
             Some(before) => before.and(scope),
@@ -179,11 +202,27 @@ impl Hearing {
         }
     }
 
+    /// When nothing has come for so long that nothing comes any more.
+    async fn silence(&self) {
+        match self.beats {
+            true => tokio::time::sleep_until(self.last + SILENT).await,
+            false => std::future::pending().await,
+        }
+    }
+
     fn publish(&mut self) {
         let Some(scope) = self.unpublished.take() else { return };
         self.due = Instant::now() + EVERY;
         self.heard.put(Heard { picture: Arc::new(self.picture.clone()), scope });
     }
+}
+
+/// Whether a message says nothing but that the agent is there.
+fn is_empty(news: &News) -> bool {
+    let put = news.put_workloads.len() + news.put_services.len() + news.put_intentions.len();
+    let gone = news.gone_workloads.len() + news.gone_services.len() + news.gone_intentions.len();
+    let issuers = news.put_issuers.len() + news.gone_issuers.len();
+    put + gone + issuers == 0
 }
 
 /// Makes what decides of what is told.
@@ -242,17 +281,30 @@ impl Knowing {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test")]
 
-    use nullius_mesh::news::Mode;
+    use nullius_mesh::news::{Mode, Workload};
 
     use super::*;
-    use crate::mesh::remember::tests::pod;
+
+    fn pod(mode: Mode) -> Workload {
+        Workload {
+            uid: "u-1".into(),
+            namespace: "shop".parse().unwrap(),
+            name: "cart".into(),
+            service_account: "cart".into(),
+            node: "n1".into(),
+            addresses: Vec::new(),
+            spiffe_id: Some("spiffe://shop.example/ns/shop/sa/cart".parse().unwrap()),
+            mode,
+            local: None,
+        }
+    }
 
     fn news(sequence: u64, mode: Mode) -> News {
         News {
             stream: "s".into(),
             sequence,
             is_complete: true,
-            put_workloads: vec![nullius_mesh::news::Workload { mode, ..pod() }],
+            put_workloads: vec![pod(mode)],
             ..News::default()
         }
     }
@@ -299,5 +351,26 @@ mod tests {
         hearing.publish();
         assert!(told.elapsed() <= EVERY);
         assert_eq!(mode(&heard.take().unwrap()), Mode::Sidecar);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_said_it_is_there_and_then_nothing_has_gone() {
+        let heard = Arc::new(Mailbox::default());
+        let mut hearing = Hearing::new(Arc::clone(&heard));
+        let beat = |sequence| News { put_workloads: Vec::new(), ..news(sequence, Mode::Node) };
+        hearing.take(news(1, Mode::Node)).unwrap();
+        heard.take();
+        // One that never says so may be silent for as long as nothing changes.
+        let hour = Duration::from_secs(3_600);
+        tokio::time::timeout(hour, hearing.silence()).await.unwrap_err();
+        for sequence in 2..10 {
+            hearing.take(beat(sequence)).unwrap();
+            tokio::time::timeout(SILENT / 2, hearing.silence()).await.unwrap_err();
+        }
+        assert!(heard.take().is_none(), "it is no news");
+        let said = Instant::now();
+        hearing.take(beat(10)).unwrap();
+        hearing.silence().await;
+        assert_eq!(said.elapsed(), SILENT);
     }
 }

@@ -141,14 +141,14 @@ fn read(state: &Path, domain: &TrustDomain, name: &str) -> Result<Option<Picture
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     #![allow(clippy::unwrap_used, reason = "test")]
 
     use nullius_mesh::news::{Mode, Workload};
 
     use super::*;
 
-    pub(crate) fn pod() -> Workload {
+    fn pod() -> Workload {
         Workload {
             uid: "u-1".into(),
             namespace: "shop".parse().unwrap(),
