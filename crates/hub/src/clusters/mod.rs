@@ -4,7 +4,7 @@
 //! * [`plans`]: what each session has in each cluster.
 //! * [`commands`]: orders to agents and their answers.
 //! * [`control`], [`enrolment`]: the gRPC services of `crates/proto`; [`joining`]: what the latter does.
-//! * [`admission`]: what the cluster's admission tells.
+//! * [`reports`]: what the cluster's agents tell, of admission, of its API server and of the mesh.
 //! * [`authority`]: the cluster's authority for its workloads is certified.
 //! * [`agents`]: a connection of an agent, by its protocol.
 //! * [`live`]: long requests that run, judged again when something changes.
