@@ -55,6 +55,8 @@ pub enum HubAction<'a> {
     ExplainAccess { of: &'a UserName },
     /// Make a join token for a cluster.
     IssueJoinToken { cluster: &'a ClusterName },
+    /// Have the authority of a cluster's workloads replaced at once.
+    RotateTrust { cluster: &'a ClusterName },
     /// Make a link by which somebody sets their password and factor anew.
     IssueEnrolment { user: &'a UserName },
 }
@@ -84,12 +86,13 @@ pub enum HubVerb {
     EndSession,
     ExplainAccess,
     IssueJoinToken,
+    RotateTrust,
     IssueEnrolment,
 }
 
 impl HubVerb {
     /// Every verb.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Get,
         Self::List,
         Self::Create,
@@ -103,6 +106,7 @@ impl HubVerb {
         Self::EndSession,
         Self::ExplainAccess,
         Self::IssueJoinToken,
+        Self::RotateTrust,
         Self::IssueEnrolment,
     ];
 
@@ -122,6 +126,7 @@ impl HubVerb {
             Self::EndSession => "end-session",
             Self::ExplainAccess => "explain-access",
             Self::IssueJoinToken => "issue-join-token",
+            Self::RotateTrust => "rotate-trust",
             Self::IssueEnrolment => "issue-enrolment",
         }
     }
@@ -138,6 +143,7 @@ impl HubVerb {
             | Self::EndSession
             | Self::ExplainAccess
             | Self::IssueJoinToken
+            | Self::RotateTrust
             | Self::IssueEnrolment => false,
         }
     }
@@ -150,6 +156,7 @@ impl HubVerb {
             | Self::Delete
             | Self::EndSession
             | Self::IssueJoinToken
+            | Self::RotateTrust
             | Self::IssueEnrolment => true,
             Self::Get
             | Self::List
@@ -196,6 +203,7 @@ impl<'a> HubAction<'a> {
             Self::EndSession { .. } => HubVerb::EndSession,
             Self::ExplainAccess { .. } => HubVerb::ExplainAccess,
             Self::IssueJoinToken { .. } => HubVerb::IssueJoinToken,
+            Self::RotateTrust { .. } => HubVerb::RotateTrust,
             Self::IssueEnrolment { .. } => HubVerb::IssueEnrolment,
         }
     }
@@ -214,6 +222,7 @@ impl<'a> HubAction<'a> {
             | Self::EndSession { .. }
             | Self::ExplainAccess { .. }
             | Self::IssueJoinToken { .. }
+            | Self::RotateTrust { .. }
             | Self::IssueEnrolment { .. } => None,
         }
     }
@@ -228,7 +237,9 @@ impl<'a> HubAction<'a> {
             | Self::EndSession { of: user }
             | Self::ExplainAccess { of: user }
             | Self::IssueEnrolment { user } => Some(user.as_str()),
-            Self::IssueJoinToken { cluster } => Some(cluster.as_str()),
+            Self::IssueJoinToken { cluster } | Self::RotateTrust { cluster } => {
+                Some(cluster.as_str())
+            }
             Self::List { .. }
             | Self::ReadAudit
             | Self::ReadUsage

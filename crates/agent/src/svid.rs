@@ -17,12 +17,13 @@ use nullius_kube::{
     identity::{Fleet, IdentityStore, Reviewer, StatusStore, TrustMap},
 };
 use nullius_model::{ClusterName, TrustDomain};
-use nullius_pki::Verifier;
+use nullius_pki::{CommandVerifier, Verifier};
 use nullius_proto::agent_v1::AgentRole;
 use nullius_tls::Protocol;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+mod attend;
 mod callers;
 mod enrolment;
 mod lead;
@@ -45,6 +46,7 @@ use crate::{
     report::{self, Waiting},
     tasks::Tasks,
 };
+use attend::Attending;
 use callers::Callers;
 use lead::{Asking, Leader};
 use listener::Shown;
@@ -117,8 +119,20 @@ pub async fn run_identity(
     let id = standing::own_id(&domain)?;
     tasks.spawn_loop("certificate", shown.clone().keep(id, standing.clone()));
     let (enrolled, hub) = watch::channel(None);
+    let verifier = Arc::new(Verifier::new(settings.hub.offline_key, 0)?);
+    let (report, reported) = watch::channel(None);
+    let (orders, ordered) = watch::channel(None);
+    let attending = Attending {
+        commands: CommandVerifier::new(Arc::clone(&verifier), settings.cluster.clone()),
+        verifier: Arc::clone(&verifier),
+        hub: hub.clone(),
+        report: reported,
+        ordered: orders,
+    };
+    tasks.spawn_loop("orders of the hub", attending.run());
     let enrolment = Enrolment {
         cluster: settings.cluster.clone(),
+        verifier,
         hub: settings.hub,
         token_file: settings.hub_token_file,
         enrolled,
@@ -153,6 +167,8 @@ pub async fn run_identity(
         written: None,
         leads,
         told: None,
+        report,
+        ordered,
     };
     let holder = format!("{:032x}", nullius_pki::random_bits());
     let leadership = Leadership::new(&api, account, AGENT_IDENTITY, holder)?;
@@ -289,6 +305,7 @@ struct Enrolment {
     hub: HubSettings,
     token_file: PathBuf,
     enrolled: watch::Sender<Option<Identity>>,
+    verifier: Arc<Verifier>,
 }
 
 impl Enrolment {
@@ -298,10 +315,10 @@ impl Enrolment {
         shutdown: CancellationToken,
         stop: CancellationToken,
     ) -> Result<(), AgentError> {
-        let verifier = Arc::new(Verifier::new(self.hub.offline_key, 0)?);
         let tokens = TokenSource::File(self.token_file);
-        let enroller = Enroller::new(self.cluster, AgentRole::Identity, self.hub, tokens, verifier)
-            .map_err(EnrolError::from)?;
+        let enroller =
+            Enroller::new(self.cluster, AgentRole::Identity, self.hub, tokens, self.verifier)
+                .map_err(EnrolError::from)?;
         match enroller.enrol(OnRefusal::Wait, &shutdown).await {
             Ok((identity, renewal)) => {
                 self.enrolled.send_replace(Some(identity));

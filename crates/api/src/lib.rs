@@ -5,6 +5,7 @@
 
 mod mesh;
 pub mod route;
+mod trust;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,9 @@ use nullius_model::{
 use serde::{Deserialize, Serialize};
 
 pub use mesh::{MeshEdge, MeshGraph, MeshGraphQuery, MeshNode, MeshTelling};
+pub use trust::{
+    ClusterTrust, RotateRequest, RotationInfo, TrustAuthority, TrustList, TrustQuery, TrustRoot,
+};
 
 /// What every failed call answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

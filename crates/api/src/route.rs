@@ -34,6 +34,10 @@ pub const OBJECT: &str = "/v1/objects/{plural}/{name}";
 pub const REHEARSAL: &str = "/v1/rehearsal";
 /// A single-use join token.
 pub const JOIN_TOKEN: &str = "/v1/clusters/{name}/join-token";
+/// How the authorities of clusters' workloads stand.
+pub const TRUST: &str = "/v1/trust";
+/// Another authority at once.
+pub const TRUST_ROTATION: &str = "/v1/clusters/{name}/rotation";
 /// A single-use enrolment link; also resets a person's factors.
 pub const ENROLMENT: &str = "/v1/users/{name}/enrolment";
 /// First step of enrolment.

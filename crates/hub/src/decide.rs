@@ -163,7 +163,9 @@ fn target_of(action: &HubAction<'_>) -> Option<String> {
         (Some(kind), Some(name)) => Some(format!("{kind}/{name}")),
         (Some(kind), None) => Some(kind.to_string()),
         (None, Some(name)) => match action {
-            HubAction::IssueJoinToken { .. } => Some(format!("Cluster/{name}")),
+            HubAction::IssueJoinToken { .. } | HubAction::RotateTrust { .. } => {
+                Some(format!("Cluster/{name}"))
+            }
             _ => Some(format!("User/{name}")),
         },
         (None, None) => None,

@@ -13,6 +13,7 @@ mod refusals;
 mod sessions;
 mod sign_in;
 mod tokens;
+mod trust;
 
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub(crate) fn router(hub: &Arc<Hub>) -> Router {
         .route(route::OBJECTS, get(objects::list).post(objects::create))
         .route(route::OBJECT, object)
         .route(route::REHEARSAL, post(objects::rehearse))
+        .route(route::TRUST, get(trust::list))
+        .route(route::TRUST_ROTATION, post(trust::rotate))
         .route(route::JOIN_TOKEN, post(tokens::join))
         .route(route::ENROLMENT, post(tokens::enrolment))
         .route(route::ENROL, post(tokens::enrol))

@@ -16,6 +16,7 @@ pub const ROTATE: &str = "nullius.dev/rotate";
 const SINCE: &str = "since";
 const SEQUENCE: &str = "sequence";
 const ROTATED: &str = "rotated";
+const ORDERED: &str = "ordered";
 
 /// One authority, as it stands in a Secret.
 pub trait Slot: Sized {
@@ -68,6 +69,8 @@ pub struct Rotation<S> {
     pub rotated: String,
     /// The present wish.
     pub wish: String,
+    /// The highest revision of an order of the hub that was taken; none is taken again.
+    pub ordered: u64,
     pub(crate) version: Option<String>,
 }
 
@@ -81,6 +84,7 @@ impl<S> Default for Rotation<S> {
             sequence: 0,
             rotated: String::new(),
             wish: String::new(),
+            ordered: 0,
             version: None,
         }
     }
@@ -132,6 +136,10 @@ impl<S: Slot> RotationStore<S> {
             return Ok(false);
         }
         secret.data = Some(data_of(record));
+        if !record.wish.is_empty() {
+            let annotations = secret.metadata.annotations.get_or_insert_default();
+            annotations.insert(ROTATE.to_owned(), record.wish.clone());
+        }
         match self.secrets.replace(S::SECRET, &PostParams::default(), &secret).await {
             Ok(_) => Ok(true),
             Err(kube::Error::Api(status)) if status.is_conflict() => Ok(false),
@@ -161,6 +169,7 @@ pub(crate) fn parse<S: Slot>(mut secret: Secret) -> Result<Rotation<S>, KubeErro
             .unwrap_or_else(|| u64::try_from(since).unwrap_or_default()),
         rotated: text(ROTATED).unwrap_or_default(),
         wish: annotations.get(ROTATE).cloned().unwrap_or_default(),
+        ordered: text(ORDERED).and_then(|number| number.parse().ok()).unwrap_or_default(),
         version: secret.metadata.resource_version,
     })
 }
@@ -176,5 +185,8 @@ pub(crate) fn data_of<S: Slot>(record: &Rotation<S>) -> BTreeMap<String, ByteStr
     data.insert(SINCE.to_owned(), ByteString(record.since.to_string().into_bytes()));
     data.insert(SEQUENCE.to_owned(), ByteString(record.sequence.to_string().into_bytes()));
     data.insert(ROTATED.to_owned(), ByteString(record.rotated.clone().into_bytes()));
+    if record.ordered > 0 {
+        data.insert(ORDERED.to_owned(), ByteString(record.ordered.to_string().into_bytes()));
+    }
     data
 }

@@ -46,6 +46,8 @@ pub enum AuditKind {
     Certify,
     /// A call between workloads was denied, or allowed by an intention of which every call is to be audited.
     Mesh,
+    /// Somebody had the authority of a cluster's workloads replaced, and what came of it.
+    Rotate,
     /// Something that must not happen: a replayed assertion, a forged header, a refresh token used twice.
     Alarm,
 }
@@ -72,6 +74,7 @@ impl AuditKind {
             Self::ApiServer => "api-server",
             Self::Certify => "certify",
             Self::Mesh => "mesh",
+            Self::Rotate => "rotate",
             Self::Alarm => "alarm",
         }
     }

@@ -20,6 +20,7 @@ mod mesh;
 mod object;
 mod spiffe;
 mod status;
+mod trust;
 mod usage;
 mod wire;
 
@@ -61,5 +62,6 @@ pub use mesh::{CallKey, Calls, MeshParty, MeshShadow, MeshSide, MeshVerdict, Par
 pub use object::{API_VERSION, AnyObject, Kind, Object, ObjectMeta, UnknownKind};
 pub use spiffe::{ParseSpiffeError, SpiffeId, TrustDomain};
 pub use status::KubeStatus;
+pub use trust::{AuthorityStage, RotationMode, RotationProgress};
 pub use usage::{Plane, Use, UseKey};
 pub use wire::{Binding, Command, KeySet, Order, RequestAssertion, SessionPlan, SigningKey};

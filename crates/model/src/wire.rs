@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterName, CommandId, Namespace, PermissionId, PolicyRule, RoleName, SessionId, Timestamp,
-    UserName,
+    ClusterName, CommandId, Namespace, PermissionId, PolicyRule, RoleName, RotationMode, SessionId,
+    Timestamp, UserName,
 };
 
 /// One permitted request: who, where, what, on which connection. JWS `typ` is `nullius-request+jwt`.
@@ -95,7 +95,7 @@ pub struct SessionPlan {
     pub bindings: BTreeSet<Binding>,
 }
 
-/// An order of the hub to `agent control`. JWS `typ` is `nullius-command+jwt`.
+/// An order of the hub to `agent control`, or to `agent identity`. JWS `typ` is `nullius-command+jwt`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Command {
@@ -111,7 +111,7 @@ pub struct Command {
     pub order: Order,
 }
 
-/// What the hub can ask of `agent control`.
+/// What the hub can ask of its agents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Order {
@@ -126,4 +126,6 @@ pub enum Order {
     },
     /// The sessions that live; every other session's objects are leftovers and go.
     Live { sessions: BTreeSet<SessionId> },
+    /// Of `agent identity`: replace the authority of the cluster's workloads at once. It has the same id whenever it is given again.
+    Rotate { mode: RotationMode },
 }

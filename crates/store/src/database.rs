@@ -16,7 +16,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::{
     Attempts, AttemptsMut, Audit, Clusters, ClustersMut, Credentials, CredentialsMut, Findings,
     FindingsMut, Keys, KeysMut, Logins, LoginsMut, Mesh, MeshMut, Objects, ObjectsMut, OpenError,
-    Position, ReportsMut, Sessions, SessionsMut, StoreError, Tokens, TokensMut, Usage, UsageMut,
+    Position, ReportsMut, Sessions, SessionsMut, StoreError, Tokens, TokensMut, Trust, TrustMut,
+    Usage, UsageMut,
     audit::{Encoded, Shared, Trail},
     directory::{self, Held},
     error::{DatabaseError, During as _},
@@ -374,6 +375,11 @@ impl Tx {
         ClustersMut::new(&mut self.side.conn)
     }
 
+    /// How authorities of workloads stand.
+    pub fn trust(&mut self) -> TrustMut<'_> {
+        TrustMut::new(&mut self.side.conn)
+    }
+
     /// Sealed keys and counters.
     pub fn keys(&mut self) -> KeysMut<'_> {
         KeysMut::new(&mut self.side.conn)
@@ -434,6 +440,11 @@ impl Reader {
     /// Trust in clusters and what sessions have there.
     pub fn clusters(&mut self) -> Clusters<'_> {
         Clusters { conn: &mut self.conn }
+    }
+
+    /// How authorities of workloads stand.
+    pub fn trust(&mut self) -> Trust<'_> {
+        Trust { conn: &mut self.conn }
     }
 
     /// Sealed keys and counters.

@@ -21,6 +21,7 @@ mod row;
 mod schema;
 mod sessions;
 mod tokens;
+mod trust;
 mod usage;
 
 pub use attempts::{Attempts, AttemptsMut};
@@ -50,4 +51,5 @@ pub use sessions::{
     EndReason, NewSession, SessionClient, SessionRecord, Sessions, SessionsMut, TokenMatch,
 };
 pub use tokens::{EnrolmentLink, JoinToken, Redemption, TokenHash, Tokens, TokensMut};
+pub use trust::{ToldAuthority, ToldTrust, Trust, TrustMut, TrustRotation, TrustStanding};
 pub use usage::{Usage, UsageMut, UseFilter};

@@ -14,6 +14,7 @@ const STEPS: &[(i64, &str)] = &[
     (6, include_str!("../migrations/0006_findings.sql")),
     (7, include_str!("../migrations/0007_workload_authorities.sql")),
     (8, include_str!("../migrations/0008_mesh.sql")),
+    (9, include_str!("../migrations/0009_trust.sql")),
 ];
 
 /// The schema that this binary writes.

@@ -32,6 +32,7 @@ pub fn matrix_allows(role: HubRole, verb: HubVerb, kind: Option<Kind>) -> bool {
             | HubVerb::ListSessions
             | HubVerb::EndSession
             | HubVerb::IssueJoinToken
+            | HubVerb::RotateTrust
             | HubVerb::IssueEnrolment,
         ) => true,
 
@@ -46,6 +47,7 @@ pub fn matrix_allows(role: HubRole, verb: HubVerb, kind: Option<Kind>) -> bool {
             | HubVerb::ListSessions
             | HubVerb::EndSession
             | HubVerb::IssueJoinToken
+            | HubVerb::RotateTrust
             | HubVerb::IssueEnrolment,
         ) => false,
 
@@ -64,6 +66,7 @@ pub fn matrix_allows(role: HubRole, verb: HubVerb, kind: Option<Kind>) -> bool {
             | HubVerb::Delete
             | HubVerb::EndSession
             | HubVerb::IssueJoinToken
+            | HubVerb::RotateTrust
             | HubVerb::IssueEnrolment,
         ) => false,
     }

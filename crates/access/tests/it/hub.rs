@@ -115,6 +115,7 @@ fn the_table_is_what_is_judged() {
             HubAction::EndSession { of: &other },
             HubAction::ExplainAccess { of: &other },
             HubAction::IssueJoinToken { cluster: &dev },
+            HubAction::RotateTrust { cluster: &dev },
             HubAction::IssueEnrolment { user: &other },
         ] {
             let expected = matrix_allows(role, action.verb(), None);

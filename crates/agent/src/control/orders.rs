@@ -35,13 +35,15 @@ pub(crate) enum OrderError {
     Unguarded(String),
     #[error("a newer plan, generation {0}, stands already")]
     Older(u64),
+    #[error("the authority of workloads is not this agent's; `agent identity` hears of it")]
+    NotOurs,
 }
 
 impl OrderError {
     fn is_refused(&self) -> bool {
         match self {
             Self::Cluster(error) => error.is_refused(),
-            Self::Ended | Self::Older(_) => true,
+            Self::Ended | Self::Older(_) | Self::NotOurs => true,
             Self::Unguarded(_) => false,
         }
     }
@@ -52,7 +54,7 @@ impl Core {
     /// and its streams are cut.
     pub(crate) fn heed(&self, order: &Order) {
         match order {
-            Order::Ensure(_) => {}
+            Order::Ensure(_) | Order::Rotate { .. } => {}
             Order::Flush { session, .. } => self.end(&self.session(session)),
             Order::Live { sessions } => {
                 for session in self.all() {
@@ -85,6 +87,7 @@ impl Core {
                 .keep_only(&sessions)
                 .await
                 .map(|objects| flushed(command.clone(), String::new(), objects)),
+            Order::Rotate { .. } => Err(OrderError::NotOurs),
         };
         self.count_sessions();
         done.unwrap_or_else(|error| {

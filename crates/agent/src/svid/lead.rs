@@ -1,34 +1,24 @@
 //! What one replica does for all: it replaces the authority in steps, has the hub certify each, and tells nodes whom to believe.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use nullius_kube::{
     Leadership,
     identity::{IdentityRecord, IdentityStore, TrustMap, TrustText},
 };
 use nullius_model::{Timestamp, TrustDomain};
-use nullius_proto::{
-    VERSION,
-    agent_v1::{CertifyRequest, workload_root_client::WorkloadRootClient},
-};
-use nullius_tls::Protocol;
+use nullius_proto::{VERSION, agent_v1::CertifyRequest};
 use rustls_pki_types::CertificateDer;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use super::{
+    attend::{Report, client, report_of},
     meters::SvidMeters,
     standing::{Followed, Standing},
-    turn::{SETTLE, Told, Turn, certified, prepared, turn},
+    turn::{Ordered, SETTLE, Told, Turn, certified, ordered, prepared, turn},
 };
-use crate::{
-    Address, AgentError,
-    backoff::random,
-    error::chain,
-    identity::Identity,
-    net::{BoxIo, channel, dial},
-};
+use crate::{Address, AgentError, backoff::random, error::chain, identity::Identity};
 
 const ROUND: Duration = Duration::from_secs(2);
 const ROUND_TIMEOUT: Duration = Duration::from_secs(4);
@@ -59,6 +49,10 @@ pub(crate) struct Leader {
     pub(crate) leads: watch::Sender<bool>,
     /// The anchor of what is next, and since when nodes can read it.
     pub(crate) told: Option<(String, Instant)>,
+    /// What the hub hears.
+    pub(crate) report: watch::Sender<Report>,
+    /// What the hub ordered last.
+    pub(crate) ordered: watch::Receiver<Option<Ordered>>,
 }
 
 /// When the hub is asked again.
@@ -87,6 +81,7 @@ impl Leader {
         stop: CancellationToken,
     ) -> Result<(), AgentError> {
         let (mut standing, mut hub) = (self.standing.clone(), self.hub.clone());
+        let mut orders = self.ordered.clone();
         while !stop.is_cancelled() {
             let term = tokio::time::timeout(ROUND_TIMEOUT, leadership.contend()).await;
             let mut pause = ROUND + Duration::from_millis(random() % 500);
@@ -100,7 +95,10 @@ impl Leader {
                         pause = Duration::ZERO;
                     }
                 }
-                Ok(Ok(None)) => (self.written, self.told) = (None, None),
+                Ok(Ok(None)) => {
+                    (self.written, self.told) = (None, None);
+                    self.report.send_if_modified(|report| report.take().is_some());
+                }
                 Ok(Err(error)) => tracing::warn!(%error, "cannot ask who leads, try again"),
                 Err(_) => tracing::debug!("nobody says in time who leads, try again"),
             }
@@ -108,6 +106,7 @@ impl Leader {
                 () = stop.cancelled() => {}
                 _ = standing.changed() => {}
                 _ = hub.changed() => {}
+                _ = orders.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -126,6 +125,12 @@ impl Leader {
             }
         };
         self.tell_nodes(&record).await;
+        self.tell_hub(&record);
+        let order = self.ordered.borrow().clone();
+        if let Some(wished) = order.and_then(|order| ordered(&record, &order, Timestamp::now())) {
+            tracing::info!(wish = %wished.wish, "the hub orders another authority");
+            return self.keep(&wished).await;
+        }
         match turn(&record, &self.domain, self.has_told(&record), Timestamp::now()) {
             Ok(Turn::Stay) => Progress::Done,
             Ok(Turn::Keep(next)) => {
@@ -220,6 +225,17 @@ impl Leader {
         Err(last)
     }
 
+    fn tell_hub(&self, record: &IdentityRecord) {
+        let report = report_of(record, &self.domain, Timestamp::now());
+        self.report.send_if_modified(|told| {
+            let is_new = told.as_deref() != Some(&report);
+            if is_new {
+                *told = Some(Arc::new(report));
+            }
+            is_new
+        });
+    }
+
     /// Nodes read whom to believe from a ConfigMap before they have anything else: what stands in the Secret now, not what a watch saw.
     async fn tell_nodes(&mut self, record: &IdentityRecord) {
         let Ok(Some(standing)) = Standing::of(record, &self.domain, Timestamp::now()) else {
@@ -270,20 +286,4 @@ fn step_of(record: &IdentityRecord) -> &'static str {
         (Some(_), None, None) => "retired",
         (None, None, _) => "nothing",
     }
-}
-
-fn client(
-    identity: &Identity,
-    address: &Address,
-) -> Result<WorkloadRootClient<Channel>, AgentError> {
-    let connector = identity.to_hub(Protocol::Identity)?;
-    let address = address.clone();
-    let channel = channel(move || {
-        let (address, connector) = (address.clone(), connector.clone());
-        Box::pin(async move {
-            let tcp = dial(&address).await?;
-            Ok(Box::new(connector.connect(tcp, &address.host).await?.stream) as BoxIo)
-        })
-    });
-    Ok(WorkloadRootClient::new(channel))
 }

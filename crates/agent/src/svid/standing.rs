@@ -5,10 +5,13 @@ use std::sync::Arc;
 use nullius_kube::{
     ApiServer, Credential, IDENTITY_SECRET, SYSTEM_NAMESPACE,
     admission::{Objects, Watched},
-    identity::{IdentityRecord, IdentityStore},
+    identity::{IdentityGeneration, IdentityRecord, IdentityStore},
 };
 use nullius_model::{SpiffeId, Timestamp, TrustDomain};
-use nullius_pki::workload::{ClusterAuthority, JwtSigner, TrustBundle};
+use nullius_pki::{
+    KeyError,
+    workload::{ClusterAuthority, JwtSigner, TrustBundle},
+};
 use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 
@@ -39,10 +42,7 @@ impl Standing {
     ) -> Result<Option<Self>, TurnError> {
         let Some(current) = &record.current else { return Ok(None) };
         let Some(authority) = turn::authority(current, domain, now)? else { return Ok(None) };
-        let signer = |key: &secrecy::SecretSlice<u8>| {
-            JwtSigner::from_parts(domain.clone(), key.expose_secret())
-        };
-        let jwt = signer(&current.jwt_key)?;
+        let jwt = signer(current, domain)?;
         let mut bundle = TrustBundle::new(domain.clone());
         for generation in record.generations() {
             // One that has ended stands behind nothing, one that the hub has not certified behind nothing yet.
@@ -51,7 +51,7 @@ impl Standing {
                 tracing::warn!(why, "leave an anchor out of the bundle");
                 continue;
             }
-            bundle.add_jwt(signer(&generation.jwt_key)?.authority());
+            bundle.add_jwt(signer(generation, domain)?.authority());
         }
         let reissue_before = current.reissue_before;
         Ok(Some(Self {
@@ -66,6 +66,14 @@ impl Standing {
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.authority.not_before() <= now && now < self.authority.not_after()
     }
+}
+
+/// What signs tokens of a generation.
+pub(crate) fn signer(
+    generation: &IdentityGeneration,
+    domain: &TrustDomain,
+) -> Result<JwtSigner, KeyError> {
+    JwtSigner::from_parts(domain.clone(), generation.jwt_key.expose_secret())
 }
 
 /// Who `agent identity` is to nodes.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use nullius_kube::identity::{Certified, IdentityGeneration, IdentityRecord};
-use nullius_model::{Timestamp, TrustDomain};
+use nullius_model::{CommandId, RotationMode, Timestamp, TrustDomain};
 use nullius_pki::{
     CertificateError, KeyError,
     workload::{AuthorityFacts, ClusterAuthority, JwtSigner, NotAdmitted, PreparedAuthority},
@@ -19,8 +19,26 @@ pub(crate) const SETTLE: Duration = Duration::from_secs(120);
 pub(crate) const LONGEST_SVID: i64 = 3_600;
 /// How long the one before stays after another signs: replicas hear of that within two minutes, and clocks differ.
 const RETIRE: i64 = LONGEST_SVID + 120 + 300;
+/// An order that was heard and not taken by then, since another replica led meanwhile, is given again or not wanted any more.
+const ORDER_AGE: i64 = 120;
 /// A wish that begins so takes away at once whatever the authority of before has signed.
 const REVOKE: &str = "revoke";
+
+/// What the hub ordered, verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ordered {
+    pub(crate) id: CommandId,
+    pub(crate) revision: u64,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) mode: RotationMode,
+}
+
+impl Ordered {
+    /// As it stands in the Secret.
+    fn wish(&self) -> String {
+        format!("{}-hub-{}", self.mode, self.id)
+    }
+}
 
 /// Whether everybody has had the time to hear of what is next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +130,25 @@ pub(crate) fn turn(
         }
     }
     Ok(Turn::Keep(Box::new(kept)))
+}
+
+/// The record in which an order stands as the wish; none where it is taken already, older than one that was, or heard long ago.
+pub(crate) fn ordered(
+    record: &IdentityRecord,
+    order: &Ordered,
+    now: Timestamp,
+) -> Option<IdentityRecord> {
+    let wish = order.wish();
+    if now.as_second() - order.issued_at.as_second() > ORDER_AGE
+        || order.revision <= record.ordered
+        || wish == record.wish
+        || wish == record.rotated
+    {
+        return None;
+    }
+    let mut kept = record.clone();
+    (kept.wish, kept.ordered) = (wish, order.revision);
+    Some(kept)
 }
 
 /// The record with what the hub certified of its next generation.

@@ -163,7 +163,7 @@ impl std::str::FromStr for Moment {
     }
 }
 
-const KINDS: [AuditKind; 19] = [
+const KINDS: [AuditKind; 20] = [
     AuditKind::SignIn,
     AuditKind::StepUp,
     AuditKind::Refresh,
@@ -182,6 +182,7 @@ const KINDS: [AuditKind; 19] = [
     AuditKind::ApiServer,
     AuditKind::Certify,
     AuditKind::Mesh,
+    AuditKind::Rotate,
     AuditKind::Alarm,
 ];
 

@@ -19,6 +19,7 @@ mod scan;
 mod session;
 mod svid;
 mod test;
+mod trust;
 
 use std::path::PathBuf;
 
@@ -55,6 +56,7 @@ pub(crate) use svid::{
     BundleFile, SvidCommand, SvidFetch, SvidValidate, SvidWatch, WorkloadSocket,
 };
 pub(crate) use test::Test;
+pub(crate) use trust::{TrustCommand, TrustRotate};
 
 use crate::{completion, failure::Failure, home::contexts::hub_url, output::Format};
 
@@ -260,6 +262,9 @@ pub(crate) enum Command {
     /// Certificates and tokens by which workloads prove who they are (SPIFFE)
     #[command(subcommand, arg_required_else_help = true)]
     Svid(SvidCommand),
+    /// Whom workloads believe: the authorities of clusters' trust domains
+    #[command(subcommand, arg_required_else_help = true)]
+    Trust(TrustCommand),
     /// What other meshes and SPIRE say, written as Intentions and WorkloadIdentities
     #[command(subcommand, arg_required_else_help = true)]
     Import(ImportCommand),

@@ -18,3 +18,4 @@ pub(crate) mod scan;
 pub(crate) mod sign;
 pub(crate) mod svid;
 pub(crate) mod test;
+pub(crate) mod trust;

@@ -27,3 +27,4 @@ pub(crate) mod people;
 mod rotation;
 pub(crate) mod sessions;
 pub(crate) mod trail;
+pub(crate) mod trust;

@@ -3,6 +3,8 @@
 //! The cluster is the certificate's, never a message's. Each certification is in the audit before it is given away, and there are few
 //! in an hour: an agent in wrong hands neither fills the audit nor stocks up on authorities.
 
+mod standing;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -17,12 +19,14 @@ use nullius_pki::{CertificateError, Csr, RootError, workload::AuthorityFacts as 
 use nullius_proto::{
     VERSION,
     agent_v1::{
-        CertifyRequest, CertifyResponse,
+        CertifyRequest, CertifyResponse, TrustAnswer, TrustReport,
         workload_root_server::{WorkloadRoot, WorkloadRootServer},
     },
 };
 use nullius_store::{CertifiedAuthority, StoreError};
 use tonic::{Request, Response, Status};
+
+pub(crate) use standing::shown_progress;
 
 use super::control::agent_event;
 use crate::{Hub, record::chain};
@@ -31,6 +35,9 @@ use crate::{Hub, record::chain};
 const LIFE: Ttl = Ttl::from_secs(7 * 86_400);
 /// Certifications of one cluster within an hour: two rotations that are forced, and what went wrong with them.
 const PER_HOUR: usize = 6;
+/// What one cluster may tell at once, and in a minute on average: a question every few seconds, and each step of a rotation.
+pub(super) const REPORTS_AT_ONCE: u32 = 60;
+pub(super) const REPORTS_PER_MINUTE: u32 = 30;
 const MESSAGE_MAX: usize = 32 * 1024;
 /// What one cluster may ask within an hour, whatever is answered. An agent whose requests fail asks nine times.
 const ASKED_PER_HOUR: usize = 30;
@@ -204,6 +211,10 @@ impl WorkloadRoot for AuthorityService {
             }
         }
     }
+
+    async fn stand(&self, request: Request<TrustReport>) -> Result<Response<TrustAnswer>, Status> {
+        self.hear(request.into_inner()).await.map(Response::new)
+    }
 }
 
 impl AuthorityService {
@@ -267,15 +278,20 @@ impl AuthorityService {
 
     /// The trust domain of a cluster that is known, not locked, and still the one that the agent is of.
     fn trust_domain(&self) -> Result<TrustDomain, NotCertified> {
+        match self.hub.snapshot().lock_on_cluster(&self.cluster, self.hub.now()) {
+            Some(why) => Err(NotCertified::Locked(why)),
+            None => self.own_domain(),
+        }
+    }
+
+    /// The same, locked or not.
+    fn own_domain(&self) -> Result<TrustDomain, NotCertified> {
         let snapshot = self.hub.snapshot();
         let name: Result<ObjectName, _> = self.cluster.as_str().parse();
         let object = name.ok().and_then(|name| snapshot.object(Kind::Cluster, &name));
         let Some(AnyObject::Cluster(object)) = object else { return Err(NotCertified::Unknown) };
         if object.metadata.uid != self.uid {
             return Err(NotCertified::Unknown);
-        }
-        if let Some(why) = snapshot.lock_on_cluster(&self.cluster, self.hub.now()) {
-            return Err(NotCertified::Locked(why));
         }
         object.spec.trust_domain_of(self.cluster.as_str()).map_err(|_| NotCertified::Unknown)
     }

@@ -244,6 +244,20 @@ impl Commands {
         }
     }
 
+    /// Signs an order that an agent asks for: it has its id whenever it is given.
+    pub(crate) fn sign(
+        &self,
+        cluster: &ClusterName,
+        id: CommandId,
+        order: Order,
+        signer: &Signer,
+        now: Timestamp,
+    ) -> String {
+        let revision = self.next_revision(now);
+        let cluster = cluster.clone();
+        signer.sign_command(&Command { cluster, id, revision, issued_at: now, order })
+    }
+
     /// Grows also across restarts of the hub, as long as the clock does not go back by more than it ran.
     fn next_revision(&self, now: Timestamp) -> u64 {
         let floor = u64::try_from(now.as_microsecond()).unwrap_or_default();

@@ -25,6 +25,8 @@ mod seen;
 mod status;
 mod warm;
 
+pub(crate) use authority::shown_progress;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -34,6 +36,8 @@ use nullius_model::{ClusterName, SessionId};
 use nullius_proto::agent_v1::{self as wire, HubMessage, hub_message};
 use nullius_tunnel::{TunnelOptions, Tunnels};
 use tokio::sync::RwLock;
+
+use crate::limits::Budgets;
 
 use self::{commands::Commands, live::LiveRequests, plans::Plans};
 
@@ -54,6 +58,7 @@ pub struct Clusters {
     mesh_budget: reports::Budget,
     connections: agents::Connections,
     asking: authority::Asking,
+    reports: Budgets<ClusterName>,
     turns: Mutex<HashMap<ClusterName, Arc<RwLock<()>>>>,
 }
 
@@ -71,6 +76,7 @@ impl Clusters {
             mesh_budget: reports::Budget::default(),
             connections: agents::Connections::default(),
             asking: authority::Asking::default(),
+            reports: Budgets::new(authority::REPORTS_AT_ONCE, authority::REPORTS_PER_MINUTE),
             turns: Mutex::default(),
         }
     }

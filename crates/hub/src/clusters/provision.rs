@@ -299,6 +299,7 @@ impl Clusters {
             let mut tx = hub.store().begin().await?;
             let records = tx.clusters().forget_provisioned(cluster).await?;
             tx.clusters().delete_trust(cluster).await?;
+            tx.trust().forget(cluster).await?;
             tx.findings().forget(cluster).await?;
             tx.mesh().forget(cluster).await?;
             let mut event = cluster_event(hub, AuditKind::Flush, cluster);

@@ -12,6 +12,7 @@ use crate::{
         people::{RETRY, SignInRefusal},
         sessions::{CredentialRefusal, EndRefusal, RefreshRefusal},
         trail::ReadRefusal,
+        trust::RotateRefusal,
     },
     decide::Refusal,
     record::chain,
@@ -59,6 +60,22 @@ impl From<ReadRefusal> for Problem {
         match refusal {
             ReadRefusal::Refused(refusal) => refusal.into(),
             ReadRefusal::After => field_problem("after", &refusal.to_string()),
+        }
+    }
+}
+
+impl From<RotateRefusal> for Problem {
+    fn from(refusal: RotateRefusal) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            RotateRefusal::Refused(refusal) => refusal.into(),
+            RotateRefusal::Reason => field_problem("reason", &text),
+            RotateRefusal::NoAuthority(cluster) => Self::conflict(text).next(format!(
+                "join it with one: `nullius cluster add {cluster} --manifest --identity`"
+            )),
+            RotateRefusal::UnderWay(..) => {
+                Self::conflict(text).next("see how far it is: `nullius trust show`")
+            }
         }
     }
 }

@@ -19,3 +19,4 @@ mod repair;
 mod restarts;
 mod sign_in;
 mod tokens;
+mod trust;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use nullius_kube::{IDENTITY_SECRET, NODE_NAMESPACE, SYSTEM_NAMESPACE};
+use nullius_kube::NODE_NAMESPACE;
 use nullius_pki::workload::{JwtVerifier, read_x509_svid};
 use nullius_testkit::wait_until;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, SanType};
+use serde_json::Value;
 use tonic::Code;
 
 use crate::{
@@ -174,9 +175,14 @@ fn while_an_authority_is_replaced_what_was_issued_before_is_still_believed() {
     caller.wait_for(&mut stream, |told| told.pods.contains_key(&*here).then_some(()));
     let chain = caller.x509(&here, request()).unwrap();
     let before = lab.bundle();
-    let wish = format!("nullius.dev/rotate={}", lab.namespace.name());
-    let secret = ["-n", SYSTEM_NAMESPACE, "annotate", "secret", IDENTITY_SECRET, &wish];
-    world.direct().ok(&secret).unwrap();
+    let cluster = world.cluster_name();
+    let shown = || -> Value { world.admin_json(&["trust", "show", "-c", cluster]) };
+    let told = wait_until(Duration::from_secs(60), "the hub to hear of the authority", || {
+        let item = shown()["items"][0].clone();
+        (item["authorities"][0]["stage"] == "active").then_some(item)
+    });
+    let serial = told.unwrap()["authorities"][0]["serial"].clone();
+    world.admin(&["trust", "rotate", "-c", cluster, "--reason", "drill"]);
     // The node hears of it over its stream, and who reads the ConfigMap there.
     let told = caller.wait_for(&mut stream, |told| {
         let bundle = told.registered.bundles.values().next()?;
@@ -193,4 +199,31 @@ fn while_an_authority_is_replaced_what_was_issued_before_is_still_believed() {
     // Until everybody can have heard of the next one, the first signs: who has the bundle of before believes it.
     let meanwhile = caller.x509(&here, request()).unwrap();
     assert_eq!(proven(&meanwhile, &before).unwrap(), id);
+    // Then the next one signs. Whoever asks all the while gets what everybody believes who has heard of both.
+    let mut asked = 0;
+    let activated = wait_until(Duration::from_secs(300), "the next authority to sign", || {
+        match caller.x509(&here, request()) {
+            Ok(chain) => {
+                assert_eq!(proven(&chain, &told).unwrap(), id);
+                asked += 1;
+            }
+            // Nothing else keeps anybody waiting than asking more often than each may.
+            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted, "{status}"),
+        }
+        let item = shown()["items"][0].clone();
+        (item["rotation"]["progress"] == "activated").then_some(item)
+    });
+    let item = activated.unwrap();
+    let stages: Vec<_> =
+        item["authorities"].as_array().unwrap().iter().map(|it| it["stage"].clone()).collect();
+    assert_eq!(stages, ["active", "tainted"], "{item}");
+    assert_eq!(item["authorities"][1]["serial"], serial);
+    let now = wait_until(Duration::from_secs(60), "the turn to ask again", || {
+        caller.x509(&here, request()).ok()
+    });
+    let now = now.unwrap();
+    assert!(proven(&now, &before).is_err(), "another authority signs");
+    assert_eq!(proven(&now, &lab.bundle()).unwrap(), id);
+    assert_eq!(proven(&chain, &lab.bundle()).unwrap(), id, "what it was given first");
+    assert!(asked > 5, "{asked}");
 }

@@ -229,3 +229,37 @@ fn a_clock_that_was_ahead_or_goes_back_delays_nothing_and_turns_no_number_back()
     let numbers = [&wished, &certified, &ahead, &retired].map(|record| record.sequence);
     assert!(numbers.is_sorted_by(|one, two| one < two), "{numbers:?}");
 }
+
+#[test]
+fn an_order_of_the_hub_is_a_wish_that_is_taken_once_and_never_again() {
+    let hub = Hub::new();
+    let order = |id, revision, second, mode| Ordered {
+        id: CommandId::from_bits(id),
+        revision,
+        issued_at: at(second),
+        mode,
+    };
+    let first = first(&hub);
+    let taint = order(1, 7, 100, RotationMode::Taint);
+    let wished = ordered(&first, &taint, at(101)).unwrap();
+    assert!(wished.wish.starts_with("taint-hub-") && wished.ordered == 7);
+    assert_eq!(wished.sequence, first.sequence, "nothing is another bundle yet");
+    assert!(ordered(&wished, &taint, at(102)).is_none());
+    // Given again, since the hub did not hear that it was taken: while it waits, and when it is carried out.
+    let again = order(1, 8, 105, RotationMode::Taint);
+    assert!(ordered(&wished, &again, at(106)).is_none());
+    let prepared = kept(&wished, 110);
+    assert!(prepared.next.as_ref().unwrap().is_forced && prepared.rotated == wished.wish);
+    let mut cleared = prepared.clone();
+    cleared.wish.clear();
+    assert!(ordered(&cleared, &again, at(111)).is_none());
+    // Replayed after a later one: older than what was taken.
+    let revoke = ordered(&prepared, &order(2, 9, 120, RotationMode::Revoke), at(121)).unwrap();
+    assert!(ordered(&revoke, &order(3, 9, 122, RotationMode::Taint), at(123)).is_none());
+    assert!(ordered(&revoke, &taint, at(124)).is_none());
+    assert!(kept(&revoke, 125).rotated.starts_with("revoke-hub-"), "it waits for nothing");
+    // Heard by a replica that did not lead for a while.
+    let late = order(4, 10, 130, RotationMode::Taint);
+    assert!(ordered(&revoke, &late, at(130 + ORDER_AGE + 1)).is_none());
+    assert!(ordered(&revoke, &late, at(130 + ORDER_AGE)).is_some());
+}

@@ -23,16 +23,16 @@ use crate::clusters::tests::lab::{Issuer, Lab};
 
 const CONTROL: &str = "nullius-system/nullius-provisioner";
 const IDENTITY: &str = "nullius-system/nullius-identity";
-const DOMAIN: &str = "dev.nullius.internal";
+pub(super) const DOMAIN: &str = "dev.nullius.internal";
 
 /// A cluster that has joined.
-struct Joined {
-    lab: Lab,
+pub(super) struct Joined {
+    pub(super) lab: Lab,
     issuer: Issuer,
 }
 
 impl Joined {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let lab = Lab::start().await;
         let issuer = Issuer::new();
         let request = JoinRequest {
@@ -87,12 +87,16 @@ impl Joined {
         Ok(WorkloadRootClient::new(endpoint.connect_with_connector(dial).await?))
     }
 
-    async fn identity(&self) -> WorkloadRootClient<tonic::transport::Channel> {
+    pub(super) async fn identity(&self) -> WorkloadRootClient<tonic::transport::Channel> {
         self.client(AgentRole::Identity, IDENTITY).await.unwrap()
     }
 
     async fn events(&self) -> Vec<nullius_model::AuditEvent> {
-        let kind = Some(AuditKind::Certify);
+        self.events_of(AuditKind::Certify).await
+    }
+
+    pub(super) async fn events_of(&self, kind: AuditKind) -> Vec<nullius_model::AuditEvent> {
+        let kind = Some(kind);
         let filter = nullius_audit::Filter { kind, ..Default::default() };
         let mut reader = self.lab.hub.store().read().await.unwrap();
         let page = reader.audit().list(&filter, None).await.unwrap();
@@ -100,7 +104,7 @@ impl Joined {
     }
 }
 
-fn asked(prepared: &PreparedAuthority, domain: &str) -> CertifyRequest {
+pub(super) fn asked(prepared: &PreparedAuthority, domain: &str) -> CertifyRequest {
     CertifyRequest {
         version: VERSION,
         trust_domain: domain.to_owned(),
@@ -108,7 +112,7 @@ fn asked(prepared: &PreparedAuthority, domain: &str) -> CertifyRequest {
     }
 }
 
-fn prepared() -> PreparedAuthority {
+pub(super) fn prepared() -> PreparedAuthority {
     PreparedAuthority::create(DOMAIN.parse().unwrap()).unwrap()
 }
 
@@ -202,7 +206,7 @@ async fn a_stolen_agent_does_not_stock_up_on_authorities() {
 
 impl Joined {
     /// The cluster goes, and one of its name comes.
-    async fn comes_again(&self) {
+    pub(super) async fn comes_again(&self) {
         let hub = &self.lab.hub;
         let mut tx = hub.store().begin().await.unwrap();
         let any = Precondition::default();

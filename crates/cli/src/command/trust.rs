@@ -1,0 +1,136 @@
+//! `trust show|rotate`.
+
+use nullius_api::{
+    ClusterTrust, RotateRequest, RotationInfo, TrustAuthority, TrustList, TrustQuery, route,
+};
+use nullius_model::{AuthorityStage, ClusterName, RotationMode, RotationProgress, Timestamp};
+
+use crate::{
+    args::{TrustCommand, TrustRotate},
+    client::{Call, fill},
+    environment::Confirmed,
+    failure::{Exit, Failure},
+    output::{Listing, Single, Table, json_value, relative},
+    stage::{Asked, Stage, declined},
+};
+
+/// Digits of a serial number and a key in a table; the document has all.
+const SHORT: usize = 12;
+
+/// Shows or rotates.
+pub(crate) async fn run(stage: &mut Stage, command: TrustCommand) -> Result<Exit, Failure> {
+    match command {
+        TrustCommand::Show(only) => show(stage, only.cluster).await,
+        TrustCommand::Rotate(args) => rotate(stage, args).await,
+    }
+}
+
+async fn show(stage: &mut Stage, cluster: Option<ClusterName>) -> Result<Exit, Failure> {
+    let hub = stage.hub()?;
+    let query = TrustQuery { cluster };
+    let call = Call::get("cannot show whom clusters trust", route::TRUST).query(&query)?;
+    let list: TrustList = hub.read(&call).await?;
+    let now = stage.now();
+    let mut table = Table::new([
+        "CLUSTER",
+        "TRUST DOMAIN",
+        "STAGE",
+        "SERIAL",
+        "KEY",
+        "TOKEN KEY",
+        "FROM",
+        "ENDS",
+        "CERTIFIED BY",
+        "STEP",
+        "NOTE",
+    ])
+    .wide("KEY")
+    .wide("TOKEN KEY")
+    .wide("CERTIFIED BY")
+    .wide("STEP")
+    .sentence_last();
+    for cluster in &list.items {
+        rows(&mut table, cluster, now);
+    }
+    let names = list.items.iter().map(|cluster| cluster.trust_domain.to_string()).collect();
+    let items = list.items.iter().map(json_value).collect::<Result<_, _>>()?;
+    let empty =
+        "there is no cluster that you may see\nadd one: `nullius cluster add NAME`".to_owned();
+    stage.list(Listing { kind: "TrustList", items, table, names, empty })
+}
+
+fn rows(table: &mut Table, cluster: &ClusterTrust, now: Timestamp) {
+    let mut row = |authority: Option<&TrustAuthority>, note: String| {
+        let of = |value: Option<&String>| value.cloned().unwrap_or_default();
+        let short = |value: Option<&String>| -> String {
+            value.map(|text| text.chars().take(SHORT).collect()).unwrap_or_default()
+        };
+        let when = |at: Option<Timestamp>| at.map(|at| relative(at, now)).unwrap_or_default();
+        table.row([
+            cluster.cluster.to_string(),
+            cluster.trust_domain.to_string(),
+            authority.map(|it| it.stage.to_string()).unwrap_or_default(),
+            short(authority.and_then(|it| it.serial.as_ref())),
+            short(authority.and_then(|it| it.key.as_ref())),
+            of(authority.and_then(|it| it.jwt_key.as_ref())),
+            when(authority.and_then(|it| it.from)),
+            when(authority.and_then(|it| it.until)),
+            short(authority.and_then(|it| it.certified_by.as_ref())),
+            cluster.sequence.map(|step| step.to_string()).unwrap_or_default(),
+            note,
+        ]);
+    };
+    if cluster.authorities.is_empty() {
+        row(None, "`agent identity` never told of an authority".to_owned());
+    }
+    for authority in &cluster.authorities {
+        row(Some(authority), note(authority, cluster, now));
+    }
+}
+
+fn note(authority: &TrustAuthority, cluster: &ClusterTrust, now: Timestamp) -> String {
+    match authority.stage {
+        AuthorityStage::Prepared => "waits for the hub to certify it".to_owned(),
+        AuthorityStage::Certified => "believed; signs when every node can know it".to_owned(),
+        AuthorityStage::Retiring => "believed until what it signed has ended".to_owned(),
+        AuthorityStage::Tainted => "believed until what it signed is renewed".to_owned(),
+        AuthorityStage::Revoked => "in no bundle any more".to_owned(),
+        AuthorityStage::Active => {
+            cluster.rotation.as_ref().map(|it| rotation(it, now)).unwrap_or_default()
+        }
+    }
+}
+
+fn rotation(rotation: &RotationInfo, now: Timestamp) -> String {
+    let RotationInfo { mode, by, ordered_at, progress, .. } = rotation;
+    let ordered = relative(*ordered_at, now);
+    let how = match progress {
+        RotationProgress::Ordered => "the cluster has not taken it".to_owned(),
+        RotationProgress::Lapsed => "lapsed, the cluster did not take it in time".to_owned(),
+        progress => format!("{progress} {}", relative(rotation.changed_at, now)),
+    };
+    format!("{mode} ordered by {by} {ordered}: {how}")
+}
+
+async fn rotate(stage: &mut Stage, args: TrustRotate) -> Result<Exit, Failure> {
+    let hub = stage.hub()?;
+    let cluster = &args.cluster;
+    let mode = if args.revoke { RotationMode::Revoke } else { RotationMode::Taint };
+    if mode == RotationMode::Revoke {
+        let question = format!(
+            "Revoke the authority of cluster `{cluster}`? Calls between its workloads may fail for seconds."
+        );
+        if stage.confirm(Asked::of_flag(args.yes), &question).await? == Confirmed::No {
+            return Err(declined());
+        }
+    }
+    let what = format!("cannot rotate the authority of cluster `{cluster}`");
+    let path = fill(route::TRUST_ROTATION, &[cluster.as_str()]);
+    let request = RotateRequest { mode, reason: args.reason };
+    let ordered: RotationInfo = hub.read(&Call::post(what, path, &request)?).await?;
+    let text = format!(
+        "{mode} of cluster {cluster} ordered; how far it is: `nullius trust show -c {cluster}`\n"
+    );
+    let name = ordered.id.to_string();
+    stage.single(Single { kind: "TrustRotation", value: json_value(&ordered)?, text, name })
+}

@@ -1,0 +1,300 @@
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
+
+use std::sync::Arc;
+
+use nullius_model::{CommandId, RotationMode, Ttl};
+use nullius_pki::{
+    CommandError, CommandVerifier, Verifier,
+    workload::{ClusterAuthority, JwtSigner, PreparedAuthority},
+};
+use nullius_proto::agent_v1::workload_root_client::WorkloadRootClient;
+use tonic::{Code, transport::Channel};
+
+use super::*;
+use crate::clusters::authority::tests::{DOMAIN, Joined, asked, prepared};
+
+/// What an agent keeps.
+struct Agent {
+    client: WorkloadRootClient<Channel>,
+    authority: ClusterAuthority,
+    jwt: JwtSigner,
+}
+
+impl Agent {
+    async fn of(cluster: &Joined) -> Self {
+        let mut client = cluster.identity().await;
+        let authority = certified(&mut client, prepared()).await;
+        Self { client, authority, jwt: JwtSigner::create(DOMAIN.parse().unwrap()).unwrap() }
+    }
+
+    fn told(&self, stage: Stage) -> AuthorityReport {
+        AuthorityReport {
+            stage: stage.into(),
+            certificate: self.authority.certificate_der().to_vec(),
+            anchor: self.authority.anchor_der().to_vec(),
+            jwt_key: self.jwt.authority().kid().to_owned(),
+        }
+    }
+
+    fn report(&self, sequence: u64) -> TrustReport {
+        TrustReport {
+            version: VERSION,
+            sequence,
+            since: 1_800_000_000,
+            authorities: vec![self.told(Stage::Active)],
+            bundle: bundle(&[&self.authority], &self.jwt, sequence),
+            wish: String::new(),
+            rotated: String::new(),
+        }
+    }
+
+    async fn stand(&mut self, report: TrustReport) -> Result<TrustAnswer, Status> {
+        self.client.stand(report).await.map(tonic::Response::into_inner)
+    }
+}
+
+async fn certified(
+    client: &mut WorkloadRootClient<Channel>,
+    prepared: PreparedAuthority,
+) -> ClusterAuthority {
+    let answer = client.certify(asked(&prepared, DOMAIN)).await.unwrap().into_inner();
+    let (certificate, root) =
+        (CertificateDer::from(answer.certificate), CertificateDer::from(answer.root));
+    prepared.admit(certificate, &root, Timestamp::now()).unwrap()
+}
+
+fn bundle(authorities: &[&ClusterAuthority], jwt: &JwtSigner, sequence: u64) -> Vec<u8> {
+    let mut bundle = TrustBundle::new(DOMAIN.parse().unwrap());
+    for authority in authorities {
+        bundle.add_x509(authority.anchor_der().clone()).unwrap();
+    }
+    bundle.add_jwt(jwt.authority());
+    bundle.at(sequence, 300).to_json().to_string().into_bytes()
+}
+
+impl Joined {
+    async fn standing(&self) -> Option<TrustStanding> {
+        let mut reader = self.lab.hub.store().read().await.unwrap();
+        reader.trust().standing(&self.lab.cluster).await.unwrap()
+    }
+
+    async fn progress(&self, id: u128) -> RotationProgress {
+        let mut reader = self.lab.hub.store().read().await.unwrap();
+        let all = reader.trust().rotations(&self.lab.cluster).await.unwrap();
+        all.iter().find(|it| it.id == CommandId::from_bits(id)).unwrap().progress
+    }
+
+    /// What somebody ordered that is to be taken so many seconds from now.
+    async fn orders(&self, id: u128, mode: RotationMode, seconds: i64) {
+        let hub = &self.lab.hub;
+        let uid = self.standing().await.unwrap().uid;
+        let rotation = TrustRotation {
+            id: CommandId::from_bits(id),
+            cluster: self.lab.cluster.clone(),
+            uid,
+            mode,
+            reason: "drill".to_owned(),
+            ordered_by: "ada".to_owned(),
+            ordered_at: hub.now(),
+            take_until: Timestamp::from_second(hub.now().as_second() + seconds).unwrap(),
+            progress: RotationProgress::Ordered,
+            changed_at: hub.now(),
+        };
+        let mut tx = hub.store().begin().await.unwrap();
+        tx.trust().put_rotation(&rotation).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_an_agent_tells_of_its_authority_is_kept_and_never_goes_back() {
+    let cluster = Joined::start().await;
+    let mut agent = Agent::of(&cluster).await;
+    let answer = agent.stand(agent.report(5)).await.unwrap();
+    assert!(answer.order.is_empty() && !answer.key_set.is_empty());
+    let known = cluster.standing().await.unwrap();
+    assert_eq!((known.sequence, known.trust_domain.as_str()), (5, DOMAIN));
+    let [told] = &known.told.authorities[..] else { panic!("{known:?}") };
+    let facts = Signed::read(agent.authority.certificate_der()).unwrap();
+    assert_eq!((told.stage, &told.serial), (AuthorityStage::Active, &facts.serial));
+    let kept = TrustBundle::read(DOMAIN.parse().unwrap(), known.told.bundle.unwrap().as_bytes());
+    assert_eq!(kept.unwrap().x509_authorities(), [agent.authority.anchor_der().clone()]);
+    // A key that waits beside it.
+    let mut next = agent.report(6);
+    next.authorities
+        .push(AuthorityReport { stage: Stage::Prepared.into(), ..AuthorityReport::default() });
+    agent.stand(next).await.unwrap();
+    assert_eq!(cluster.standing().await.unwrap().told.authorities.len(), 2);
+    let older = agent.stand(agent.report(5)).await.unwrap_err();
+    assert_eq!(older.code(), Code::FailedPrecondition, "{older}");
+    assert_eq!(cluster.standing().await.unwrap().sequence, 6);
+    // Another cluster of its name begins anew, and this agent speaks for it no more.
+    cluster.comes_again().await;
+    let gone = agent.stand(agent.report(7)).await.unwrap_err();
+    assert_eq!(gone.code(), Code::PermissionDenied, "{gone}");
+    assert!(cluster.events_of(AuditKind::Alarm).await.is_empty());
+}
+
+#[tokio::test]
+async fn nobody_tells_of_an_authority_that_is_not_their_own() {
+    let cluster = Joined::start().await;
+    let mut agent = Agent::of(&cluster).await;
+    let (now, week) = (Timestamp::now(), Ttl::from_secs(7 * 86_400));
+    let of_root = |root: &nullius_pki::workload::WorkloadRoot, domain: &str| {
+        let prepared = PreparedAuthority::create(domain.parse().unwrap()).unwrap();
+        let csr = prepared.request().unwrap();
+        let signed = root.certify(&csr, &domain.parse().unwrap(), week, now).unwrap();
+        prepared.admit(signed, root.certificate_der(), now).unwrap()
+    };
+    let root = cluster.lab.hub.keys().workload_root();
+    // The same hub certified it, for another cluster.
+    let of_other = of_root(root, "prod.nullius.internal");
+    let own_root = nullius_pki::workload::WorkloadRoot::create(now).unwrap();
+    let of_nobody = of_root(&own_root, DOMAIN);
+    let honest = agent.report(5);
+    let with = |authority: &ClusterAuthority| {
+        let mut report = honest.clone();
+        report.authorities[0].certificate = authority.certificate_der().to_vec();
+        report.authorities[0].anchor = authority.anchor_der().to_vec();
+        report.bundle = bundle(&[authority], &agent.jwt, 5);
+        report
+    };
+    let mut anchor_of_other = honest.clone();
+    anchor_of_other.authorities[0].anchor = of_other.anchor_der().to_vec();
+    let strange = TrustReport {
+        bundle: bundle(&[&agent.authority, &of_other], &agent.jwt, 5),
+        ..honest.clone()
+    };
+    let of_another_step =
+        TrustReport { bundle: bundle(&[&agent.authority], &agent.jwt, 9), ..honest.clone() };
+    let mut crowd = honest.clone();
+    crowd.authorities = vec![agent.told(Stage::Active); AUTHORITIES + 1];
+    let mut nowhere = honest.clone();
+    nowhere.authorities[0].stage = Stage::Unspecified.into();
+    let mut hostile = honest.clone();
+    hostile.authorities[0].jwt_key = "\u{1b}[2J".to_owned();
+    let unreadable = TrustReport { bundle: b"{}".to_vec(), ..honest.clone() };
+    let lies = [
+        with(&of_other),
+        with(&of_nobody),
+        anchor_of_other,
+        strange,
+        of_another_step,
+        crowd,
+        nowhere,
+        hostile,
+        unreadable,
+    ];
+    let count = lies.len();
+    for lie in lies {
+        let refused = agent.stand(lie).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+    }
+    assert_eq!(cluster.standing().await, None);
+    assert_eq!(cluster.events_of(AuditKind::Alarm).await.len(), count);
+    let huge = TrustReport { bundle: vec![b' '; 64 * 1024], ..honest.clone() };
+    assert!(agent.stand(huge).await.is_err());
+    let words = TrustReport { wish: "\u{202e}by hand\n".repeat(100), ..honest };
+    agent.stand(words).await.unwrap();
+    let wish = cluster.standing().await.unwrap().told.wish;
+    assert!(wish.chars().count() <= WORDS && !wish.contains(['\n', '\u{202e}']), "{wish}");
+}
+
+#[tokio::test]
+async fn an_order_is_given_until_it_is_taken_and_followed_to_its_end() {
+    let cluster = Joined::start().await;
+    let mut agent = Agent::of(&cluster).await;
+    agent.stand(agent.report(5)).await.unwrap();
+    cluster.orders(1, RotationMode::Taint, 3_600).await;
+    let verifier = Arc::new(
+        Verifier::new(cluster.lab.hub.keys().offline_public().parse().unwrap(), 0).unwrap(),
+    );
+    let commands = CommandVerifier::new(Arc::clone(&verifier), cluster.lab.cluster.clone());
+    let answer = agent.stand(agent.report(5)).await.unwrap();
+    verifier.install(&answer.key_set).unwrap();
+    let command = commands.verify(&answer.order, Timestamp::now()).unwrap();
+    assert_eq!(command.order, Order::Rotate { mode: RotationMode::Taint });
+    assert_eq!(command.id, CommandId::from_bits(1));
+    let replayed = commands.verify(&answer.order, Timestamp::now());
+    assert!(matches!(replayed, Err(CommandError::Replayed { .. })), "{replayed:?}");
+    let late = Timestamp::from_second(Timestamp::now().as_second() + 120).unwrap();
+    let old = CommandVerifier::new(Arc::clone(&verifier), cluster.lab.cluster.clone());
+    assert!(matches!(old.verify(&answer.order, late), Err(CommandError::Expired(_))));
+    let other = CommandVerifier::new(verifier, "prod".parse().unwrap());
+    let misled = other.verify(&answer.order, Timestamp::now());
+    assert!(matches!(misled, Err(CommandError::Cluster(_))), "{misled:?}");
+    // It did not hear that: the same order, newly signed.
+    let again = agent.stand(agent.report(5)).await.unwrap().order;
+    let again = commands.verify(&again, Timestamp::now()).unwrap();
+    assert!(again.id == command.id && again.revision > command.revision);
+
+    let wish = format!("taint-hub-{}", command.id);
+    let taken = TrustReport { wish: wish.clone(), ..agent.report(5) };
+    assert!(agent.stand(taken).await.unwrap().order.is_empty());
+    assert_eq!(cluster.progress(1).await, RotationProgress::Taken);
+    let next = certified(&mut agent.client, prepared()).await;
+    let first = std::mem::replace(&mut agent.authority, next);
+    let begun = |agent: &Agent, sequence, stages: &[Stage]| {
+        let own = [agent.authority.anchor_der(), first.anchor_der()];
+        let both = [&agent.authority, &first];
+        let mut authorities = Vec::new();
+        for (index, stage) in stages.iter().enumerate() {
+            authorities.push(AuthorityReport {
+                certificate: both[index].certificate_der().to_vec(),
+                anchor: own[index].to_vec(),
+                ..agent.told(*stage)
+            });
+        }
+        TrustReport {
+            authorities,
+            bundle: bundle(&both[..stages.len()], &agent.jwt, sequence),
+            wish: wish.clone(),
+            rotated: wish.clone(),
+            ..agent.report(sequence)
+        }
+    };
+    for (sequence, stages, progress) in [
+        (7, &[Stage::Certified, Stage::Active][..], RotationProgress::Prepared),
+        (8, &[Stage::Active, Stage::Tainted], RotationProgress::Activated),
+        (9, &[Stage::Active], RotationProgress::Done),
+    ] {
+        let report = begun(&agent, sequence, stages);
+        assert!(agent.stand(report).await.unwrap().order.is_empty());
+        assert_eq!(cluster.progress(1).await, progress);
+    }
+    let events = cluster.events_of(AuditKind::Rotate).await;
+    let outcomes: Vec<_> = events.iter().map(|event| event.outcome).collect();
+    use AuditOutcome::{Begun, Done};
+    assert_eq!(outcomes, [Begun, Begun, Begun, Done]);
+}
+
+#[tokio::test]
+async fn an_order_that_nobody_took_in_time_is_not_given_any_more() {
+    let cluster = Joined::start().await;
+    let mut agent = Agent::of(&cluster).await;
+    agent.stand(agent.report(5)).await.unwrap();
+    cluster.orders(1, RotationMode::Revoke, -1).await;
+    assert!(agent.stand(agent.report(5)).await.unwrap().order.is_empty());
+    assert_eq!(cluster.progress(1).await, RotationProgress::Lapsed);
+    // Somebody in the cluster wishes something else while one is under way.
+    cluster.orders(2, RotationMode::Taint, 3_600).await;
+    let taken = format!("taint-hub-{}", CommandId::from_bits(2));
+    agent.stand(TrustReport { wish: taken, ..agent.report(5) }).await.unwrap();
+    agent.stand(TrustReport { wish: "mine".to_owned(), ..agent.report(5) }).await.unwrap();
+    assert_eq!(cluster.progress(2).await, RotationProgress::Replaced);
+}
+
+#[tokio::test]
+async fn a_cluster_that_tells_without_end_is_not_heard_without_end() {
+    let cluster = Joined::start().await;
+    let mut agent = Agent::of(&cluster).await;
+    let mut heard = 0;
+    for _ in 0..2 * super::super::REPORTS_AT_ONCE {
+        match agent.stand(agent.report(5)).await {
+            Ok(_) => heard += 1,
+            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
+        }
+    }
+    let at_once = super::super::REPORTS_AT_ONCE;
+    assert!((at_once..2 * at_once).contains(&heard), "{heard}");
+}
