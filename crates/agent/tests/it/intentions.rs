@@ -111,6 +111,7 @@ fn whole() -> Value {
         "destination": { "serviceAccount": "orders", "labels": { "app": "orders" }, "ports": [8080, 9090] },
         "mode": "enforce",
         "audit": "all",
+        "limits": [{ "requestsPerSecond": 10, "burst": 20, "per": "source" }],
         "permissive": { "until": "2099-01-31T00:00:00Z", "ports": [9090] },
         "sources": [
             { "spiffeId": "spiffe://plane.example/ns/shop/sa/web", "action": "allow" },
@@ -159,7 +160,7 @@ async fn what_the_reader_takes_is_taken_and_what_it_refuses_is_refused_with_its_
             assert_eq!(said.code, 0, "{}", said.stderr);
         }
     }
-    assert_eq!(documents, 2);
+    assert_eq!(documents, 3);
 
     let with = |pointer: &str, name: &str, value: Value| {
         let mut spec = whole();
@@ -169,7 +170,7 @@ async fn what_the_reader_takes_is_taken_and_what_it_refuses_is_refused_with_its_
     let (claim, header) =
         ("/sources/4/permissions/0/jwt/claims/0", "/sources/4/permissions/0/headers/0");
     for (wrong, place) in [
-        (with("", "limits", json!({})), "spec: unknown field; known here are"),
+        (with("", "retries", json!({})), "spec: unknown field; known here are"),
         (with("/destination", "port", json!(80)), "spec.destination: unknown field"),
         (with("/permissive", "forever", json!(true)), "spec.permissive: unknown field"),
         (with("/sources/0", "name", json!("web")), "spec.sources[]: unknown field"),
@@ -186,6 +187,12 @@ async fn what_the_reader_takes_is_taken_and_what_it_refuses_is_refused_with_its_
             "permissions[].jwt: unknown field",
         ),
         (with(claim, "value", json!("1")), "jwt.claims[]: unknown field"),
+        (with("/limits/0", "window", json!("1s")), "spec.limits[]: unknown field"),
+        (with("/limits/0", "requestsPerSecond", json!(0)), "spec.limits[0].requestsPerSecond"),
+        (
+            with("", "issuers", json!([{ "issuer": "https://a", "jwksUrl": "https://a/keys" }])),
+            "only intentions in `nullius-system` name them",
+        ),
         (with("/destination", "any", json!(true)), "only those in `nullius-system` name more"),
         (
             with("/destination", "namespace", json!("other")),
