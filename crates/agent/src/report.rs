@@ -364,8 +364,10 @@ impl Link {
         let told = tokio::time::timeout(RECEIPT_TIMEOUT, told).await.unwrap_or(Err(Ended::Late));
         match &told {
             Ok(()) => self.pending = None,
-            // It would be refused again and again: what is in it is lost, and said to be.
-            Err(Ended::Status(status)) if status.code() == Code::InvalidArgument => {
+            // It would be refused again and again, as too long or for what is in it: that is lost, and said to be.
+            Err(Ended::Status(status))
+                if matches!(status.code(), Code::InvalidArgument | Code::OutOfRange) =>
+            {
                 if let Some(batch) = self.pending.take() {
                     self.spool.lose(&batch);
                 }

@@ -18,6 +18,8 @@ const KEPT_OF_NODE: usize = KEPT_DENIALS / 4;
 /// Kinds of flows that are kept apart, and how many of them one node may begin; half of all are told at once.
 const KEPT_FLOWS: usize = 16_384;
 const FLOWS_OF_NODE: usize = KEPT_FLOWS / 4;
+/// Kinds of folded flows that a node may begin beside.
+const FOLDED_OF_NODE: usize = 64;
 /// So few flows are told each minute.
 const FEW: usize = 200;
 
@@ -43,7 +45,7 @@ impl MeshState {
         let of_node = self.denials_of.entry(node.into()).or_default();
         let has_room = self.denials.len() < KEPT_DENIALS && self.bytes + bytes <= KEPT_BYTES;
         if !has_room || *of_node >= KEPT_OF_NODE {
-            self.lost_denials += denial.count;
+            self.lost(denial.count, 0);
             return;
         }
         *of_node += 1;
@@ -63,13 +65,17 @@ impl MeshState {
             self.flows.insert(key, flow);
             return;
         }
-        // Closed words are left: there are not many different ones.
+        // What is left are closed words, of which there are not many, unless a node makes up its own.
         let folded = folded(flow);
+        let has_room =
+            self.flows.len() < 2 * KEPT_FLOWS && *of_node < FLOWS_OF_NODE + FOLDED_OF_NODE;
         match self.flows.get_mut(&self::key(&folded)) {
             Some(known) => merge(known, &folded),
-            None => {
+            None if has_room => {
+                *of_node += 1;
                 self.flows.insert(self::key(&folded), folded);
             }
+            None => self.lost(0, calls(&folded)),
         }
     }
 
@@ -87,7 +93,8 @@ impl MeshState {
     /// Whether there is something to be told at once.
     pub(super) fn has_news(&self) -> bool {
         !self.denials.is_empty()
-            || self.lost_denials + self.lost_flows > 0
+            || self.lost_denials > 0
+            || self.lost_flows > 0
             || !self.disbelieved.is_empty()
             || self.is_crowded()
     }
@@ -158,12 +165,9 @@ impl MeshState {
 
     /// Counts what the hub will never take.
     pub(super) fn lose(&mut self, batch: &ReportBatch) {
-        let denials = batch.mesh_denials.iter().map(|denial| denial.count).sum::<u64>();
-        let flows = batch.mesh_flows.iter().map(|flow| flow.connections + flow.requests);
-        self.lost(
-            batch.lost_mesh_denials.saturating_add(denials),
-            batch.lost_mesh_flows.saturating_add(flows.sum::<u64>()),
-        );
+        self.lost(batch.lost_mesh_denials, batch.lost_mesh_flows);
+        batch.mesh_denials.iter().for_each(|denial| self.lost(denial.count, 0));
+        batch.mesh_flows.iter().for_each(|flow| self.lost(0, calls(flow)));
     }
 }
 
@@ -175,6 +179,11 @@ pub(super) enum FlowsTold {
     Few,
     /// None, unless they are too many to wait.
     Crowded,
+}
+
+/// How many calls a flow counts.
+fn calls(flow: &MeshFlow) -> u64 {
+    flow.connections.saturating_add(flow.requests)
 }
 
 /// What makes two flows the same.
@@ -258,6 +267,23 @@ mod tests {
         assert_eq!((api.connections, web.connections, web.bytes_to_source), (1, 8, 20));
         assert_eq!((web.first_millis, web.last_millis), (3, 5));
         assert!(!state.has_flows());
+    }
+
+    #[test]
+    fn a_node_that_makes_up_words_takes_no_more_room_and_is_counted() {
+        let mut state = MeshState::default();
+        for number in 0..20_000 {
+            let protocol = format!("p{number}");
+            state.flowed("odd", MeshFlow { protocol, ..flow("web", 2) });
+        }
+        assert_eq!(state.flows.len(), FLOWS_OF_NODE + FOLDED_OF_NODE);
+        let endless = MeshFlow { connections: u64::MAX, ..flow("web", 1) };
+        state.flowed("other", endless.clone());
+        state.flowed("other", endless);
+        let told = state.flows.values().filter(|flow| flow.connections < u64::MAX);
+        let told: u64 = told.map(|flow| flow.connections).sum();
+        assert_eq!(told + state.lost_flows, 2 * 20_000);
+        assert_eq!(state.flows.len(), FLOWS_OF_NODE + FOLDED_OF_NODE + 1, "the other has room");
     }
 
     #[test]

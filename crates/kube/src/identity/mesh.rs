@@ -17,6 +17,8 @@ use k8s_openapi::{
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Labels of a pod that count, the first by name, and bytes of them: more is nobody's need, and each is held for as long as the pod is there.
+/// Bytes of the kind and of the name of an owner.
+const NAME_MAX: usize = 253;
 const LABELS_MAX: usize = 64;
 const LABEL_BYTES_MAX: usize = 8 * 1024;
 
@@ -71,6 +73,7 @@ impl PodParts {
         let addresses = addresses.filter_map(|it| it.ip.parse().ok()).collect();
         let owner = pod.metadata.owner_references.iter().flatten();
         let owner = owner.into_iter().find(|owner| owner.controller == Some(true));
+        let owner = owner.filter(|owner| is_name(&owner.kind) && is_name(&owner.name));
         let containers = status.into_iter().flat_map(|status| {
             let beside = status.init_container_statuses.iter().flatten();
             status.container_statuses.iter().flatten().chain(beside)
@@ -111,6 +114,12 @@ impl PodParts {
         let hooks = container.lifecycle.iter().flat_map(|hooks| of_hooks(hooks, &named));
         self.probe_ports.extend(probes.chain(hooks));
     }
+}
+
+/// Whether it can be a kind or the name of an object. An API server asks of an owner only that it is not empty, and who may make pods writes it.
+fn is_name(text: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    (1..=NAME_MAX).contains(&text.len()) && text.bytes().all(is_legal)
 }
 
 fn some<'l>(labels: impl Iterator<Item = (&'l String, &'l String)>) -> BTreeMap<String, String> {
@@ -259,6 +268,31 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn an_owner_that_cannot_be_is_none() {
+        let owner = |kind: &str, name: &str| {
+            let owner = json!({
+                "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "1", "controller": true,
+            });
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": { "name": "web-1", "namespace": "shop", "ownerReferences": [owner] },
+            }))
+            .unwrap();
+            PodParts::of(&pod).owner
+        };
+        assert_eq!(owner("ReplicaSet", "web-5f"), Some(("ReplicaSet".into(), "web-5f".into())));
+        let long = "a".repeat(1_000_000);
+        for (kind, name) in [
+            (long.as_str(), "web"),
+            ("ReplicaSet", &long),
+            ("a b", "web"),
+            ("Job", "x/y"),
+            ("Job", ""),
+        ] {
+            assert_eq!(owner(kind, name), None);
+        }
+    }
 
     #[test]
     fn of_a_pod_its_ports_and_those_of_its_probes_are_read() {
