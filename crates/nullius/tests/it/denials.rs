@@ -6,6 +6,7 @@ use nullius_testkit::{Kubectl, Output, wait_until};
 use serde_json::Value;
 
 use crate::{
+    faults::{pods_of, processes_in},
     trail::{text, wait_event},
     world::{World, ended_with},
 };
@@ -211,11 +212,23 @@ impl<'w> Scaled<'w> {
     /// No replicas, at once.
     pub(crate) fn down(world: &'w World, deployment: &'static str) -> Self {
         let this = Self { world, deployment };
+        let mut pods = pods_of(world, deployment);
         this.scale("0");
         let label = format!("app.kubernetes.io/component={deployment}");
         let force =
             ["-n", "nullius-system", "delete", "pods", "-l", &label, "--force", "--grace-period=0"];
         world.direct().ok(&force).unwrap();
+        // Who was quick made another pod, and what runs in pods outlives them for a moment.
+        let replicas = ["-n", "nullius-system", "get", "deployment", deployment];
+        let replicas = [&replicas[..], &["-o", "jsonpath={.status.replicas}"]].concat();
+        wait_until(Duration::from_secs(180), "no process of it", || {
+            let there = pods_of(world, deployment);
+            let left = world.direct().ok(&replicas).ok()?;
+            let none = there.is_empty() && matches!(left.trim(), "" | "0");
+            pods.extend(there);
+            (none && processes_in(&pods).is_empty()).then_some(())
+        })
+        .unwrap();
         this
     }
 

@@ -23,13 +23,23 @@ const RECOVERY: Duration = Duration::from_secs(150);
 
 /// Processes of `nullius` in the pods of a Deployment of the agent.
 fn processes_of(world: &World, deployment: &str) -> Vec<u32> {
+    processes_in(&pods_of(world, deployment))
+}
+
+/// The UIDs of the pods of a Deployment of the agent.
+pub(crate) fn pods_of(world: &World, deployment: &str) -> Vec<String> {
     let label = format!("app.kubernetes.io/component={deployment}");
     let uids = "jsonpath={.items[*].metadata.uid}";
     let args = ["-n", "nullius-system", "get", "pods", "-l", &label, "-o", uids];
     let uids = world.direct().ok(&args).unwrap();
+    uids.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Processes of `nullius` in pods, also of those that the API server has forgotten.
+pub(crate) fn processes_in(pods: &[String]) -> Vec<u32> {
     // systemd's names of cgroups have other dashes.
     let marks: Vec<String> =
-        uids.split_whitespace().flat_map(|uid| [uid.to_owned(), uid.replace('-', "_")]).collect();
+        pods.iter().flat_map(|uid| [uid.clone(), uid.replace('-', "_")]).collect();
     let all = fs::read_dir("/proc")
         .unwrap()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
