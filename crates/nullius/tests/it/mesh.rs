@@ -257,10 +257,14 @@ fn a_report_is_of_a_stream_of_the_node_and_of_what_it_was_told() {
     assert_eq!(of_another.code(), Code::NotFound);
     let ahead = near.report_of(name.clone(), 1_000_000, Vec::new()).unwrap_err();
     assert_eq!(ahead.code(), Code::InvalidArgument);
-    let refused = RefusedIntention { uid: "u".repeat(100), generation: 1, message: String::new() };
-    let many = near.report_of(name.clone(), 1, vec![refused.clone(); 257]).unwrap_err();
+    let refused = |letters| RefusedIntention {
+        uid: "u".repeat(letters),
+        generation: 1,
+        message: String::new(),
+    };
+    let many = near.report_of(name.clone(), 1, vec![refused(40); 1_001]).unwrap_err();
     assert_eq!(many.code(), Code::InvalidArgument);
-    let long = near.report_of(name, 1, vec![refused; 900]).unwrap_err();
+    let long = near.report_of(name, 1, vec![refused(100); 900]).unwrap_err();
     assert_eq!(long.code(), Code::OutOfRange, "what is longer than any report is not read");
 }
 
