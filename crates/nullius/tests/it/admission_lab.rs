@@ -88,6 +88,19 @@ impl<'w> Court<'w> {
         refused.unwrap_or_else(|error| panic!("{error}; at last: {last}; {:#}", self.status()))
     }
 
+    /// Waits until an object is let through with a warning of these words: replicas put a policy in force one after the other.
+    #[track_caller]
+    pub(crate) fn warns(&self, resource: &str, object: &Value, words: &str) {
+        let mut last = String::new();
+        let warned = wait_until(SOON, &format!("a warning with `{words}`"), || {
+            let answer = self.send(resource, object);
+            last = answer.text();
+            assert!(answer.is_success(), "{last}");
+            answer.header("warning").any(|warning| warning.contains(words)).then_some(())
+        });
+        warned.unwrap_or_else(|error| panic!("{error}; at last: {last}; {:#}", self.status()))
+    }
+
     /// Waits until an object is let through; gives it as the API server would store it.
     #[track_caller]
     pub(crate) fn passes(&self, resource: &str, object: &Value) -> Value {
