@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 mod attend;
 mod callers;
 mod enrolment;
+mod federation;
 mod lead;
 mod listener;
 mod mesh;
@@ -122,12 +123,14 @@ pub async fn run_identity(
     let verifier = Arc::new(Verifier::new(settings.hub.offline_key, 0)?);
     let (report, reported) = watch::channel(None);
     let (orders, ordered) = watch::channel(None);
+    let (others, federated) = watch::channel(None);
     let attending = Attending {
         commands: CommandVerifier::new(Arc::clone(&verifier), settings.cluster.clone()),
         verifier: Arc::clone(&verifier),
         hub: hub.clone(),
         report: reported,
         ordered: orders,
+        federated: others,
     };
     tasks.spawn_loop("orders of the hub", attending.run());
     let enrolment = Enrolment {
@@ -149,11 +152,11 @@ pub async fn run_identity(
     let told = StatusStore::intentions(&api, account.clone())?;
     let home = Home {
         trust_domain: domain.clone(),
-        // Nodes know no other trust domain.
+        // Until the hub tells of others nodes know no other trust domain.
         federated: Some(Default::default()),
         issuers: None,
     };
-    let telling = Telling::new(Arc::clone(&mesh), told, settings.pod, led, home);
+    let telling = Telling::new(Arc::clone(&mesh), told, settings.pod, led, home, standing.clone());
     tasks.spawn_loop("status of intentions", telling.run());
     let leader = Leader {
         domain: domain.clone(),
@@ -169,6 +172,7 @@ pub async fn run_identity(
         told: None,
         report,
         ordered,
+        federated,
     };
     let holder = format!("{:032x}", nullius_pki::random_bits());
     let leadership = Leadership::new(&api, account, AGENT_IDENTITY, holder)?;

@@ -38,6 +38,12 @@ pub const JOIN_TOKEN: &str = "/v1/clusters/{name}/join-token";
 pub const TRUST: &str = "/v1/trust";
 /// Another authority at once.
 pub const TRUST_ROTATION: &str = "/v1/clusters/{name}/rotation";
+/// The SPIFFE bundle of a trust domain, for whoever wants to verify its workloads (profile `https_web`).
+pub const TRUST_BUNDLE: &str = "/v1/trust/{domain}/bundle";
+/// Where the keys of a trust domain's tokens are (OpenID Connect Discovery); what stands before `/.well-known` is the issuer.
+pub const TRUST_DISCOVERY: &str = "/v1/trust/{domain}/.well-known/openid-configuration";
+/// The keys of a trust domain's tokens.
+pub const TRUST_JWKS: &str = "/v1/trust/{domain}/jwks";
 /// A single-use enrolment link; also resets a person's factors.
 pub const ENROLMENT: &str = "/v1/users/{name}/enrolment";
 /// First step of enrolment.

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod bundles;
 mod call;
 mod findings;
 mod guard;
@@ -55,6 +56,9 @@ pub(crate) fn router(hub: &Arc<Hub>) -> Router {
         .route(route::REHEARSAL, post(objects::rehearse))
         .route(route::TRUST, get(trust::list))
         .route(route::TRUST_ROTATION, post(trust::rotate))
+        .route(route::TRUST_BUNDLE, get(bundles::bundle))
+        .route(route::TRUST_DISCOVERY, get(bundles::discovery))
+        .route(route::TRUST_JWKS, get(bundles::jwks))
         .route(route::JOIN_TOKEN, post(tokens::join))
         .route(route::ENROLMENT, post(tokens::enrolment))
         .route(route::ENROL, post(tokens::enrol))

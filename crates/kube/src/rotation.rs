@@ -17,6 +17,7 @@ const SINCE: &str = "since";
 const SEQUENCE: &str = "sequence";
 const ROTATED: &str = "rotated";
 const ORDERED: &str = "ordered";
+const BESIDE: &str = "beside";
 
 /// One authority, as it stands in a Secret.
 pub trait Slot: Sized {
@@ -71,6 +72,8 @@ pub struct Rotation<S> {
     pub wish: String,
     /// The highest revision of an order of the hub that was taken; none is taken again.
     pub ordered: u64,
+    /// What stands beside the authorities, for whoever follows the Secret; empty where nothing does.
+    pub beside: String,
     pub(crate) version: Option<String>,
 }
 
@@ -85,6 +88,7 @@ impl<S> Default for Rotation<S> {
             rotated: String::new(),
             wish: String::new(),
             ordered: 0,
+            beside: String::new(),
             version: None,
         }
     }
@@ -170,6 +174,7 @@ pub(crate) fn parse<S: Slot>(mut secret: Secret) -> Result<Rotation<S>, KubeErro
         rotated: text(ROTATED).unwrap_or_default(),
         wish: annotations.get(ROTATE).cloned().unwrap_or_default(),
         ordered: text(ORDERED).and_then(|number| number.parse().ok()).unwrap_or_default(),
+        beside: text(BESIDE).unwrap_or_default(),
         version: secret.metadata.resource_version,
     })
 }
@@ -187,6 +192,9 @@ pub(crate) fn data_of<S: Slot>(record: &Rotation<S>) -> BTreeMap<String, ByteStr
     data.insert(ROTATED.to_owned(), ByteString(record.rotated.clone().into_bytes()));
     if record.ordered > 0 {
         data.insert(ORDERED.to_owned(), ByteString(record.ordered.to_string().into_bytes()));
+    }
+    if !record.beside.is_empty() {
+        data.insert(BESIDE.to_owned(), ByteString(record.beside.clone().into_bytes()));
     }
     data
 }

@@ -62,6 +62,6 @@ pub use mesh::{CallKey, Calls, MeshParty, MeshShadow, MeshSide, MeshVerdict, Par
 pub use object::{API_VERSION, AnyObject, Kind, Object, ObjectMeta, UnknownKind};
 pub use spiffe::{ParseSpiffeError, SpiffeId, TrustDomain};
 pub use status::KubeStatus;
-pub use trust::{AuthorityStage, RotationMode, RotationProgress};
+pub use trust::{AuthorityStage, RotationMode, RotationProgress, TrustBeside};
 pub use usage::{Plane, Use, UseKey};
 pub use wire::{Binding, Command, KeySet, Order, RequestAssertion, SessionPlan, SigningKey};

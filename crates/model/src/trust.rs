@@ -1,8 +1,10 @@
 //! How the authorities of a cluster's trust domain stand, and how somebody has them replaced.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
+
+use crate::TrustDomain;
 
 /// Where an authority is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -114,5 +116,24 @@ impl RotationProgress {
 impl fmt::Display for RotationProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// What the hub tells a cluster for its workloads, beside the authority of their own trust domain.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TrustBeside {
+    /// Where others find the keys of the trust domain's tokens: the `iss` of its JWT-SVIDs (OpenID Connect Discovery).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Bundles of other trust domains, SPIFFE's JSON.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bundles: BTreeMap<TrustDomain, String>,
+}
+
+impl TrustBeside {
+    /// As it is kept and compared.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
     }
 }

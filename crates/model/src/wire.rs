@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ClusterName, CommandId, Namespace, PermissionId, PolicyRule, RoleName, RotationMode, SessionId,
-    Timestamp, UserName,
+    Timestamp, TrustBeside, UserName,
 };
 
 /// One permitted request: who, where, what, on which connection. JWS `typ` is `nullius-request+jwt`.
@@ -128,4 +128,6 @@ pub enum Order {
     Live { sessions: BTreeSet<SessionId> },
     /// Of `agent identity`: replace the authority of the cluster's workloads at once. It has the same id whenever it is given again.
     Rotate { mode: RotationMode },
+    /// Of `agent identity`: what it tells workloads beside the own authority, and nothing else.
+    Federate(TrustBeside),
 }

@@ -54,7 +54,7 @@ impl Core {
     /// and its streams are cut.
     pub(crate) fn heed(&self, order: &Order) {
         match order {
-            Order::Ensure(_) | Order::Rotate { .. } => {}
+            Order::Ensure(_) | Order::Rotate { .. } | Order::Federate(_) => {}
             Order::Flush { session, .. } => self.end(&self.session(session)),
             Order::Live { sessions } => {
                 for session in self.all() {
@@ -87,7 +87,7 @@ impl Core {
                 .keep_only(&sessions)
                 .await
                 .map(|objects| flushed(command.clone(), String::new(), objects)),
-            Order::Rotate { .. } => Err(OrderError::NotOurs),
+            Order::Rotate { .. } | Order::Federate(_) => Err(OrderError::NotOurs),
         };
         self.count_sessions();
         done.unwrap_or_else(|error| {

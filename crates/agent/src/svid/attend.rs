@@ -21,7 +21,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{sync::watch, time::Instant};
 use tonic::transport::Channel;
 
-use super::{lead::Hub, standing::Standing, turn::Ordered};
+use super::{federation::Federated, lead::Hub, standing::Standing, turn::Ordered};
 use crate::{
     Address, AgentError,
     error::chain,
@@ -50,6 +50,7 @@ pub(crate) struct Attending {
     /// None while this replica does not lead.
     pub(crate) report: watch::Receiver<Report>,
     pub(crate) ordered: watch::Sender<Option<Ordered>>,
+    pub(crate) federated: watch::Sender<Option<Federated>>,
 }
 
 impl Attending {
@@ -95,10 +96,13 @@ impl Attending {
                 Err(error) => tracing::warn!(error = %chain(&error), "refuse a key set of the hub"),
             }
         }
-        if answer.order.is_empty() {
-            return;
+        for order in &answer.orders {
+            self.hear_order(order);
         }
-        match self.commands.verify(&answer.order, Timestamp::now()) {
+    }
+
+    fn hear_order(&self, order: &str) {
+        match self.commands.verify(order, Timestamp::now()) {
             Ok(command) => match command.order {
                 Order::Rotate { mode } => {
                     let ordered = Ordered {
@@ -108,6 +112,11 @@ impl Attending {
                         mode,
                     };
                     self.ordered.send_replace(Some(ordered));
+                }
+                Order::Federate(beside) => {
+                    let (revision, issued_at) = (command.revision, command.issued_at);
+                    let federated = Federated { revision, issued_at, beside };
+                    self.federated.send_replace(Some(federated));
                 }
                 Order::Ensure(_) | Order::Flush { .. } | Order::Live { .. } => {
                     tracing::warn!("refuse an order that is for another agent");
@@ -175,6 +184,7 @@ pub(crate) fn report_of(
         bundle: standing.map(|it| it.bundle.to_json().to_string().into_bytes()).unwrap_or_default(),
         wish: record.wish.chars().take(WISH_MAX).collect(),
         rotated: record.rotated.chars().take(WISH_MAX).collect(),
+        beside: nullius_pki::token_hash(&record.beside),
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     attend::{Report, client, report_of},
+    federation::{Federated, federated},
     meters::SvidMeters,
     standing::{Followed, Standing},
     turn::{Ordered, SETTLE, Told, Turn, certified, ordered, prepared, turn},
@@ -53,6 +54,8 @@ pub(crate) struct Leader {
     pub(crate) report: watch::Sender<Report>,
     /// What the hub ordered last.
     pub(crate) ordered: watch::Receiver<Option<Ordered>>,
+    /// What the hub ordered of other trust domains last.
+    pub(crate) federated: watch::Receiver<Option<Federated>>,
 }
 
 /// When the hub is asked again.
@@ -81,7 +84,7 @@ impl Leader {
         stop: CancellationToken,
     ) -> Result<(), AgentError> {
         let (mut standing, mut hub) = (self.standing.clone(), self.hub.clone());
-        let mut orders = self.ordered.clone();
+        let (mut orders, mut others) = (self.ordered.clone(), self.federated.clone());
         while !stop.is_cancelled() {
             let term = tokio::time::timeout(ROUND_TIMEOUT, leadership.contend()).await;
             let mut pause = ROUND + Duration::from_millis(random() % 500);
@@ -107,6 +110,7 @@ impl Leader {
                 _ = standing.changed() => {}
                 _ = hub.changed() => {}
                 _ = orders.changed() => {}
+                _ = others.changed() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -126,6 +130,11 @@ impl Leader {
         };
         self.tell_nodes(&record).await;
         self.tell_hub(&record);
+        let others = self.federated.borrow().clone();
+        if let Some(kept) = others.and_then(|it| federated(&record, &it, Timestamp::now())) {
+            tracing::info!("the hub orders bundles of other trust domains");
+            return self.keep(&kept).await;
+        }
         let order = self.ordered.borrow().clone();
         if let Some(wished) = order.and_then(|order| ordered(&record, &order, Timestamp::now())) {
             tracing::info!(wish = %wished.wish, "the hub orders another authority");

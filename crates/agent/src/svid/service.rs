@@ -137,7 +137,8 @@ impl Issuing {
         }
         drop(registry);
         let trust_domain = standing.authority.trust_domain().clone();
-        let bundles = BTreeMap::from([(trust_domain.clone(), Arc::clone(&standing.bundle))]);
+        let mut bundles = standing.beside.bundles.clone();
+        bundles.insert(trust_domain.clone(), Arc::clone(&standing.bundle));
         let reissue_before = standing.reissue_before;
         let registered = OnNode { trust_domain, entries, bundles, reissue_before };
         write_registrations(&Told { registered, pods })
@@ -314,7 +315,8 @@ impl Identity for IdentityService {
         let left = standing.authority.not_after().as_second() - now.as_second();
         let life = entry.jwt_ttl.min(Ttl::from_secs(u32::try_from(left).unwrap_or_default()));
         let audience: Vec<&str> = audience.iter().map(String::as_str).collect();
-        let token = standing.jwt.sign(&entry.spiffe_id, &audience, life, now);
+        let issuer = standing.beside.issuer.as_deref();
+        let token = standing.jwt.sign_as(issuer, &entry.spiffe_id, &audience, life, now);
         let token =
             token.map_err(|error| self.refuse(&caller.node.name, &crate::error::chain(&error)))?;
         self.issuing.meters.issued.add_one(Kind::Jwt);

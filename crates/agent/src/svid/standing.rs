@@ -15,7 +15,10 @@ use nullius_pki::{
 use secrecy::ExposeSecret as _;
 use tokio::sync::watch;
 
-use super::turn::{self, TurnError};
+use super::{
+    federation::{self, Beside},
+    turn::{self, TurnError},
+};
 use crate::{AgentError, error::chain, tasks::Tasks};
 
 /// After so many seconds whoever reads the bundle looks again.
@@ -29,6 +32,8 @@ pub(crate) struct Standing {
     pub(crate) authority: ClusterAuthority,
     pub(crate) jwt: JwtSigner,
     pub(crate) bundle: Arc<TrustBundle>,
+    /// What the hub told beside.
+    pub(crate) beside: Beside,
     /// SVIDs that were issued before are to be renewed.
     pub(crate) reissue_before: Option<Timestamp>,
 }
@@ -58,6 +63,7 @@ impl Standing {
             authority,
             jwt,
             bundle: Arc::new(bundle.at(record.sequence, REFRESH_HINT)),
+            beside: federation::read(record, domain),
             reissue_before: reissue_before.and_then(|at| Timestamp::from_second(at).ok()),
         }))
     }

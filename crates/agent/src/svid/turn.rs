@@ -20,7 +20,7 @@ pub(crate) const LONGEST_SVID: i64 = 3_600;
 /// How long the one before stays after another signs: replicas hear of that within two minutes, and clocks differ.
 const RETIRE: i64 = LONGEST_SVID + 120 + 300;
 /// An order that was heard and not taken by then, since another replica led meanwhile, is given again or not wanted any more.
-const ORDER_AGE: i64 = 120;
+pub(crate) const ORDER_AGE: i64 = 120;
 /// A wish that begins so takes away at once whatever the authority of before has signed.
 const REVOKE: &str = "revoke";
 

@@ -8,14 +8,22 @@ use nullius_api::{
 };
 use nullius_model::{
     AnyObject, AuditKind, AuditOutcome, AuthorityStage, ClusterName, CommandId, Identity, Kind,
-    Object, ObjectName, RotationMode, RotationProgress, Timestamp, Ttl,
+    Object, ObjectName, RotationMode, RotationProgress, Timestamp, TrustDomain, Ttl,
 };
-use nullius_pki::{random_bits, workload::AuthorityFacts};
+use nullius_pki::{
+    random_bits,
+    workload::{AuthorityFacts, TrustBundle},
+};
 use nullius_store::{
     CertifiedAuthority, Reader, StoreError, ToldAuthority, TrustRotation, TrustStanding,
 };
 
-use crate::{Hub, clusters::shown_progress, decide::Refusal, record::Occasion};
+use crate::{
+    Hub,
+    clusters::{bundle_of, shown_progress},
+    decide::Refusal,
+    record::Occasion,
+};
 
 /// An order that no agent took by then is not given any more: who gave it would not expect it.
 const TAKE_WITHIN: Ttl = Ttl::from_secs(3_600);
@@ -111,6 +119,21 @@ impl Hub {
             authorities,
             rotation: rotation.map(|rotation| shown(rotation, now)),
         }))
+    }
+
+    /// Where others find the keys of a trust domain's tokens: their `iss`, to which OpenID Connect Discovery adds its path.
+    pub(crate) fn issuer_of(&self, domain: &TrustDomain) -> String {
+        format!("{}/v1/trust/{domain}", self.origin())
+    }
+
+    /// By what anybody verifies whom a trust domain speaks for; nothing where no cluster of ours does.
+    pub(crate) async fn published_bundle(
+        &self,
+        domain: &TrustDomain,
+    ) -> Result<Option<TrustBundle>, StoreError> {
+        let mut reader = self.store.read().await?;
+        let Some(standing) = reader.trust().standing_for(domain).await? else { return Ok(None) };
+        bundle_of(&self.snapshot(), &mut reader, &standing, self.now()).await
     }
 
     /// Orders that the authority of a cluster's workloads is replaced at once.

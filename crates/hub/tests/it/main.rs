@@ -7,6 +7,7 @@
     reason = "test"
 )]
 
+mod bundles;
 mod findings;
 mod floods;
 mod harness;

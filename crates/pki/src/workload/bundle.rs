@@ -159,6 +159,18 @@ impl TrustBundle {
         Self { sequence: Some(sequence), refresh_hint: Some(refresh_hint_secs), ..self }
     }
 
+    /// The bundle without the anchors and keys that do not stand behind anything any more.
+    #[must_use]
+    pub fn only(
+        mut self,
+        is_anchor: impl Fn(&CertificateDer<'static>) -> bool,
+        is_key: impl Fn(&JwtAuthority) -> bool,
+    ) -> Self {
+        self.x509.retain(is_anchor);
+        self.jwt.retain(is_key);
+        self
+    }
+
     /// The trust domain.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.domain
@@ -192,6 +204,12 @@ impl TrustBundle {
     /// The keys for JWT-SVIDs alone, as the Workload API sends them.
     pub fn jwt_json(&self) -> Json {
         let keys = self.jwt.iter().map(jwt_key);
+        json!({ "keys": keys.collect::<Vec<_>>() })
+    }
+
+    /// The same for whoever knows of OpenID Connect and nothing of SPIFFE: `use: sig`.
+    pub fn discovery_json(&self) -> Json {
+        let keys = self.jwt.iter().map(|authority| jwk_for("sig", authority));
         json!({ "keys": keys.collect::<Vec<_>>() })
     }
 
@@ -232,8 +250,12 @@ impl TrustBundle {
 }
 
 fn jwt_key(authority: &JwtAuthority) -> Json {
+    jwk_for("jwt-svid", authority)
+}
+
+fn jwk_for(usage: &str, authority: &JwtAuthority) -> Json {
     let mut key = authority.jwk.as_object().cloned().unwrap_or_default();
-    key.insert("use".to_owned(), json!("jwt-svid"));
+    key.insert("use".to_owned(), json!(usage));
     key.insert("kid".to_owned(), json!(authority.kid));
     Json::Object(key)
 }

@@ -89,6 +89,8 @@ pub struct JwtVerifier {
 
 #[derive(Serialize)]
 struct Claims<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
     sub: &'a str,
     aud: &'a [&'a str],
     iat: i64,
@@ -137,6 +139,18 @@ impl JwtSigner {
         life: Ttl,
         now: Timestamp,
     ) -> Result<SecretString, JwtError> {
+        self.sign_as(None, id, audience, life, now)
+    }
+
+    /// The same, saying where the keys are to be found (`iss`, OpenID Connect Discovery).
+    pub fn sign_as(
+        &self,
+        issuer: Option<&str>,
+        id: &SpiffeId,
+        audience: &[&str],
+        life: Ttl,
+        now: Timestamp,
+    ) -> Result<SecretString, JwtError> {
         if id.trust_domain() != self.domain.as_str() {
             return Err(JwtError::UnknownDomain(id.trust_domain().to_owned()));
         }
@@ -145,6 +159,7 @@ impl JwtSigner {
         }
         let header = json!({ "alg": "ES256", "kid": self.kid, "typ": "JWT" }).to_string();
         let claims = Claims {
+            iss: issuer,
             sub: id.as_str(),
             aud: audience,
             iat: now.as_second(),

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
 use super::{Mesh, streams::Here};
-use crate::condition::Condition;
+use crate::{condition::Condition, svid::standing::Followed};
 
 /// Between two rounds.
 const ROUND: Duration = Duration::from_secs(2);
@@ -42,6 +42,8 @@ pub(crate) struct Telling {
     /// Whether this replica leads.
     leads: watch::Receiver<bool>,
     home: Home,
+    /// What says whom nodes know.
+    standing: Followed,
     read: HashMap<Uid, (Arc<[u8]>, Reading)>,
     /// What was written last, by intention and by who says it, and until when that is not done again.
     written: HashMap<(Uid, String), (Option<Value>, Instant)>,
@@ -65,9 +67,10 @@ impl Telling {
         replica: String,
         leads: watch::Receiver<bool>,
         home: Home,
+        standing: Followed,
     ) -> Self {
         let (read, written) = (HashMap::new(), HashMap::new());
-        Self { mesh, store, replica, leads, home, read, written }
+        Self { mesh, store, replica, leads, home, standing, read, written }
     }
 
     /// Looks again and again, for as long as the process lives.
@@ -76,7 +79,9 @@ impl Telling {
         let mut led = false;
         loop {
             let leads = *self.leads.borrow_and_update();
-            let is_due = self.mesh.restless.swap(false, Ordering::AcqRel) || leads != led;
+            let is_elsewhere = self.looks_around();
+            let is_due =
+                self.mesh.restless.swap(false, Ordering::AcqRel) || leads != led || is_elsewhere;
             led = leads;
             if is_due && self.mesh.is_ready().is_ok() {
                 if !self.round(leads).await {
@@ -87,6 +92,19 @@ impl Telling {
             }
             tokio::time::sleep(ROUND).await;
         }
+    }
+
+    /// Whether nodes know other trust domains than before: what intentions say of those is read again.
+    fn looks_around(&mut self) -> bool {
+        let standing = self.standing.borrow_and_update();
+        let Some(standing) = standing.as_deref() else { return false };
+        let federated = Some(standing.beside.bundles.keys().cloned().collect());
+        if self.home.federated == federated {
+            return false;
+        }
+        self.home.federated = federated;
+        self.read.clear();
+        true
     }
 
     /// Writes what is other than it stands; whether nothing is left for later.

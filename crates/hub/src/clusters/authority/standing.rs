@@ -3,11 +3,12 @@
 
 use nullius_audit::display_safe;
 use nullius_model::{
-    AuditKind, AuditOutcome, AuthorityStage, Explanation, Order, Reason, RotationProgress,
-    Timestamp, TrustDomain,
+    AuditKind, AuditOutcome, AuthorityStage, CommandId, Explanation, Order, Reason,
+    RotationProgress, Timestamp, TrustBeside, TrustDomain,
 };
-use nullius_pki::workload::{
-    AuthorityFacts as Signed, BundleError, NotAdmitted, TrustBundle, verify_authority,
+use nullius_pki::{
+    random_bits, token_hash,
+    workload::{AuthorityFacts as Signed, BundleError, NotAdmitted, TrustBundle, verify_authority},
 };
 use nullius_proto::{
     VERSION,
@@ -41,6 +42,8 @@ enum NotHeard {
     Bundle(#[from] BundleError),
     #[error("the bundle holds an anchor that is none of the cluster's authorities")]
     Stranger,
+    #[error("the bundle holds a key for tokens that is of none of the cluster's authorities")]
+    StrangeKey,
     #[error("step {known} of the authority was told before, and this is step {told}")]
     Older { known: u64, told: u64 },
     #[error("the hub cannot keep this now; try again")]
@@ -52,9 +55,11 @@ impl NotHeard {
         let told = self.to_string();
         match self {
             Self::Cluster(why) => why.status(),
-            Self::Unreadable(_) | Self::NotOurs(_) | Self::Bundle(_) | Self::Stranger => {
-                Status::invalid_argument(told)
-            }
+            Self::Unreadable(_)
+            | Self::NotOurs(_)
+            | Self::Bundle(_)
+            | Self::Stranger
+            | Self::StrangeKey => Status::invalid_argument(told),
             Self::Older { .. } => Status::failed_precondition(told),
             Self::Store(_) => Status::unavailable(told),
         }
@@ -63,7 +68,11 @@ impl NotHeard {
     /// Whether no agent of ours says so.
     fn is_alarm(&self) -> bool {
         match self {
-            Self::Unreadable(_) | Self::NotOurs(_) | Self::Bundle(_) | Self::Stranger => true,
+            Self::Unreadable(_)
+            | Self::NotOurs(_)
+            | Self::Bundle(_)
+            | Self::Stranger
+            | Self::StrangeKey => true,
             Self::Cluster(_) | Self::Older { .. } | Self::Store(_) => false,
         }
     }
@@ -113,19 +122,28 @@ impl AuthorityService {
             let standing = TrustStanding {
                 cluster: self.cluster.clone(),
                 uid,
-                trust_domain: domain,
+                trust_domain: domain.clone(),
                 sequence: report.sequence,
                 told,
                 told_at: now,
             };
             waiting = self.keep(standing).await?;
         }
-        let order = waiting.filter(|it| it.progress == RotationProgress::Ordered).map(|rotation| {
-            let order = Order::Rotate { mode: rotation.mode };
+        let sign = |id, order| {
             let (commands, signer) = (&hub.clusters().commands, hub.keys().signer());
-            commands.sign(&self.cluster, rotation.id, order, signer, now)
-        });
-        Ok(TrustAnswer { key_set: hub.keys().key_set_jws(), order: order.unwrap_or_default() })
+            commands.sign(&self.cluster, id, order, signer, now)
+        };
+        let mut orders = Vec::new();
+        let beside = TrustBeside { issuer: Some(hub.issuer_of(&domain)), ..TrustBeside::default() };
+        // An agent of before says nothing of it, and would not know the order.
+        if !report.beside.is_empty() && report.beside != token_hash(&beside.to_text()) {
+            let id = CommandId::from_bits(random_bits());
+            orders.push(sign(id, Order::Federate(beside)));
+        }
+        if let Some(rotation) = waiting.filter(|it| it.progress == RotationProgress::Ordered) {
+            orders.push(sign(rotation.id, Order::Rotate { mode: rotation.mode }));
+        }
+        Ok(TrustAnswer { key_set: hub.keys().key_set_jws(), orders })
     }
 
     /// Keeps what is new, and how far a rotation came by it; gives the one that is under way.
@@ -219,6 +237,13 @@ fn verified(
             }
             if bundle.jwt_authorities().len() > JWT_KEYS {
                 return Err(NotHeard::Unreadable("its bundle has too many keys for tokens"));
+            }
+            let is_told = |kid: &str| {
+                let mut all = authorities.iter();
+                all.any(|it| it.stage != AuthorityStage::Prepared && it.jwt_key == kid)
+            };
+            if bundle.jwt_authorities().iter().any(|key| !is_told(key.kid())) {
+                return Err(NotHeard::StrangeKey);
             }
             if bundle.sequence() != Some(report.sequence) {
                 return Err(NotHeard::Unreadable("its bundle is of another step"));

@@ -18,13 +18,18 @@ struct Agent {
     client: WorkloadRootClient<Channel>,
     authority: ClusterAuthority,
     jwt: JwtSigner,
+    /// The hash of what the hub told beside.
+    beside: String,
 }
 
 impl Agent {
     async fn of(cluster: &Joined) -> Self {
         let mut client = cluster.identity().await;
         let authority = certified(&mut client, prepared()).await;
-        Self { client, authority, jwt: JwtSigner::create(DOMAIN.parse().unwrap()).unwrap() }
+        let jwt = JwtSigner::create(DOMAIN.parse().unwrap()).unwrap();
+        let issuer = Some(cluster.lab.hub.issuer_of(&DOMAIN.parse().unwrap()));
+        let beside = TrustBeside { issuer, ..TrustBeside::default() };
+        Self { client, authority, jwt, beside: token_hash(&beside.to_text()) }
     }
 
     fn told(&self, stage: Stage) -> AuthorityReport {
@@ -45,6 +50,7 @@ impl Agent {
             bundle: bundle(&[&self.authority], &self.jwt, sequence),
             wish: String::new(),
             rotated: String::new(),
+            beside: self.beside.clone(),
         }
     }
 
@@ -111,7 +117,7 @@ async fn what_an_agent_tells_of_its_authority_is_kept_and_never_goes_back() {
     let cluster = Joined::start().await;
     let mut agent = Agent::of(&cluster).await;
     let answer = agent.stand(agent.report(5)).await.unwrap();
-    assert!(answer.order.is_empty() && !answer.key_set.is_empty());
+    assert!(answer.orders.is_empty() && !answer.key_set.is_empty());
     let known = cluster.standing().await.unwrap();
     assert_eq!((known.sequence, known.trust_domain.as_str()), (5, DOMAIN));
     let [told] = &known.told.authorities[..] else { panic!("{known:?}") };
@@ -173,6 +179,11 @@ async fn nobody_tells_of_an_authority_that_is_not_their_own() {
     nowhere.authorities[0].stage = Stage::Unspecified.into();
     let mut hostile = honest.clone();
     hostile.authorities[0].jwt_key = "\u{1b}[2J".to_owned();
+    let own = JwtSigner::create(DOMAIN.parse().unwrap()).unwrap();
+    let key_of_nobody =
+        TrustReport { bundle: bundle(&[&agent.authority], &own, 5), ..honest.clone() };
+    let mut prepared_alone = honest.clone();
+    prepared_alone.authorities[0].stage = Stage::Prepared.into();
     let unreadable = TrustReport { bundle: b"{}".to_vec(), ..honest.clone() };
     let lies = [
         with(&of_other),
@@ -183,6 +194,8 @@ async fn nobody_tells_of_an_authority_that_is_not_their_own() {
         crowd,
         nowhere,
         hostile,
+        key_of_nobody,
+        prepared_alone,
         unreadable,
     ];
     let count = lies.len();
@@ -212,25 +225,25 @@ async fn an_order_is_given_until_it_is_taken_and_followed_to_its_end() {
     let commands = CommandVerifier::new(Arc::clone(&verifier), cluster.lab.cluster.clone());
     let answer = agent.stand(agent.report(5)).await.unwrap();
     verifier.install(&answer.key_set).unwrap();
-    let command = commands.verify(&answer.order, Timestamp::now()).unwrap();
+    let command = commands.verify(&answer.orders[0], Timestamp::now()).unwrap();
     assert_eq!(command.order, Order::Rotate { mode: RotationMode::Taint });
     assert_eq!(command.id, CommandId::from_bits(1));
-    let replayed = commands.verify(&answer.order, Timestamp::now());
+    let replayed = commands.verify(&answer.orders[0], Timestamp::now());
     assert!(matches!(replayed, Err(CommandError::Replayed { .. })), "{replayed:?}");
     let late = Timestamp::from_second(Timestamp::now().as_second() + 120).unwrap();
     let old = CommandVerifier::new(Arc::clone(&verifier), cluster.lab.cluster.clone());
-    assert!(matches!(old.verify(&answer.order, late), Err(CommandError::Expired(_))));
+    assert!(matches!(old.verify(&answer.orders[0], late), Err(CommandError::Expired(_))));
     let other = CommandVerifier::new(verifier, "prod".parse().unwrap());
-    let misled = other.verify(&answer.order, Timestamp::now());
+    let misled = other.verify(&answer.orders[0], Timestamp::now());
     assert!(matches!(misled, Err(CommandError::Cluster(_))), "{misled:?}");
     // It did not hear that: the same order, newly signed.
-    let again = agent.stand(agent.report(5)).await.unwrap().order;
+    let again = agent.stand(agent.report(5)).await.unwrap().orders.remove(0);
     let again = commands.verify(&again, Timestamp::now()).unwrap();
     assert!(again.id == command.id && again.revision > command.revision);
 
     let wish = format!("taint-hub-{}", command.id);
     let taken = TrustReport { wish: wish.clone(), ..agent.report(5) };
-    assert!(agent.stand(taken).await.unwrap().order.is_empty());
+    assert!(agent.stand(taken).await.unwrap().orders.is_empty());
     assert_eq!(cluster.progress(1).await, RotationProgress::Taken);
     let next = certified(&mut agent.client, prepared()).await;
     let first = std::mem::replace(&mut agent.authority, next);
@@ -259,7 +272,7 @@ async fn an_order_is_given_until_it_is_taken_and_followed_to_its_end() {
         (9, &[Stage::Active], RotationProgress::Done),
     ] {
         let report = begun(&agent, sequence, stages);
-        assert!(agent.stand(report).await.unwrap().order.is_empty());
+        assert!(agent.stand(report).await.unwrap().orders.is_empty());
         assert_eq!(cluster.progress(1).await, progress);
     }
     let events = cluster.events_of(AuditKind::Rotate).await;
@@ -274,7 +287,7 @@ async fn an_order_that_nobody_took_in_time_is_not_given_any_more() {
     let mut agent = Agent::of(&cluster).await;
     agent.stand(agent.report(5)).await.unwrap();
     cluster.orders(1, RotationMode::Revoke, -1).await;
-    assert!(agent.stand(agent.report(5)).await.unwrap().order.is_empty());
+    assert!(agent.stand(agent.report(5)).await.unwrap().orders.is_empty());
     assert_eq!(cluster.progress(1).await, RotationProgress::Lapsed);
     // Somebody in the cluster wishes something else while one is under way.
     cluster.orders(2, RotationMode::Taint, 3_600).await;
@@ -297,4 +310,40 @@ async fn a_cluster_that_tells_without_end_is_not_heard_without_end() {
     }
     let at_once = super::super::REPORTS_AT_ONCE;
     assert!((at_once..2 * at_once).contains(&heard), "{heard}");
+}
+
+#[tokio::test]
+async fn an_agent_is_told_what_its_tokens_say_of_their_issuer_until_it_keeps_that() {
+    let cluster = Joined::start().await;
+    let hub = &cluster.lab.hub;
+    let mut agent = Agent::of(&cluster).await;
+    let kept = std::mem::replace(&mut agent.beside, token_hash(""));
+    cluster.orders_after(&mut agent).await;
+    let answer = agent.stand(agent.report(5)).await.unwrap();
+    let offline = hub.keys().offline_public().parse().unwrap();
+    let verifier = Arc::new(Verifier::new(offline, 0).unwrap());
+    verifier.install(&answer.key_set).unwrap();
+    let commands = CommandVerifier::new(verifier, cluster.lab.cluster.clone());
+    // Whoever hears both takes both.
+    let [beside, rotation] = &answer.orders[..] else { panic!("{answer:?}") };
+    let beside = commands.verify(beside, Timestamp::now()).unwrap().order;
+    let rotation = commands.verify(rotation, Timestamp::now()).unwrap().order;
+    assert_eq!(rotation, Order::Rotate { mode: RotationMode::Taint });
+    let Order::Federate(beside) = beside else { panic!("{beside:?}") };
+    assert_eq!(beside.issuer.as_ref().unwrap(), &format!("{}/v1/trust/{DOMAIN}", hub.origin()));
+    assert!(beside.bundles.is_empty());
+    assert_eq!(token_hash(&beside.to_text()), kept);
+    agent.beside = kept;
+    assert_eq!(agent.stand(agent.report(5)).await.unwrap().orders.len(), 1, "the rotation");
+    // One of before this was told would not know the order.
+    agent.beside.clear();
+    assert_eq!(agent.stand(agent.report(5)).await.unwrap().orders.len(), 1);
+}
+
+impl Joined {
+    /// A rotation waits for an agent that has told how it stands.
+    async fn orders_after(&self, agent: &mut Agent) {
+        agent.stand(agent.report(5)).await.unwrap();
+        self.orders(1, RotationMode::Taint, 3_600).await;
+    }
 }

@@ -1,0 +1,137 @@
+//! Bundles of other trust domains, as the hub ordered them last.
+//!
+//! They stand in the Secret beside the authorities, so that every replica tells its nodes of them, also while the hub is away. None of
+//! them is ever that of the own trust domain, whatever the hub says.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use nullius_kube::identity::IdentityRecord;
+use nullius_model::{Timestamp, TrustBeside, TrustDomain};
+use nullius_pki::workload::TrustBundle;
+
+use super::turn::ORDER_AGE;
+
+/// Trust domains beside the own: a node is told of 64.
+const DOMAINS: usize = 63;
+/// Bytes of all of them: a Secret holds 1 MiB.
+const BYTES: usize = 256 * 1024;
+/// Characters of an issuer.
+const ISSUER: usize = 512;
+
+/// What stands there.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// The `iss` of tokens.
+    pub(crate) issuer: Option<String>,
+    /// Of other trust domains.
+    pub(crate) bundles: BTreeMap<TrustDomain, Arc<TrustBundle>>,
+}
+
+/// What the hub ordered, verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Federated {
+    pub(crate) revision: u64,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) beside: TrustBeside,
+}
+
+/// The record with what was ordered; none where it stands there already, is older than what was taken, or was heard long ago.
+pub(crate) fn federated(
+    record: &IdentityRecord,
+    order: &Federated,
+    now: Timestamp,
+) -> Option<IdentityRecord> {
+    let text = order.beside.to_text();
+    if now.as_second() - order.issued_at.as_second() > ORDER_AGE
+        || order.revision <= record.ordered
+        || text == record.beside
+    {
+        return None;
+    }
+    if order.beside.bundles.len() > DOMAINS || text.len() > BYTES {
+        tracing::warn!("refuse bundles of other trust domains: they are too many or too long");
+        return None;
+    }
+    let mut kept = record.clone();
+    (kept.beside, kept.ordered) = (text, order.revision);
+    Some(kept)
+}
+
+/// What stands in a record of other trust domains; what cannot be read is left out.
+pub(crate) fn read(record: &IdentityRecord, own: &TrustDomain) -> Beside {
+    if record.beside.is_empty() {
+        return Beside::default();
+    }
+    let Ok(all) = serde_json::from_str::<TrustBeside>(&record.beside) else {
+        tracing::warn!(
+            "leave out all bundles of other trust domains: the Secret has none that can be read"
+        );
+        return Beside::default();
+    };
+    let others = all.bundles.into_iter().filter(|(domain, _)| domain != own).take(DOMAINS);
+    let bundles = others.filter_map(|(domain, text)| {
+        let read = TrustBundle::read(domain.clone(), text.as_bytes()).inspect_err(|error| {
+            tracing::warn!(%domain, %error, "leave out the bundle of another trust domain");
+        });
+        Some((domain, Arc::new(read.ok()?)))
+    });
+    Beside { issuer: all.issuer.filter(|it| is_issuer(it)), bundles: bundles.collect() }
+}
+
+/// Whether it may stand in a token.
+fn is_issuer(text: &str) -> bool {
+    text.len() <= ISSUER
+        && text.starts_with("https://")
+        && text.bytes().all(|c| c.is_ascii_graphic() && c != b'"')
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+    use crate::svid::turn::tests::{at, domain};
+
+    fn order(revision: u64, second: i64, bundles: &[(&str, &str)]) -> Federated {
+        let bundles = bundles.iter().map(|(of, text)| (of.parse().unwrap(), (*text).to_owned()));
+        let issuer = Some("https://hub.example/v1/trust/dev.example".to_owned());
+        let beside = TrustBeside { issuer, bundles: bundles.collect() };
+        Federated { revision, issued_at: at(second), beside }
+    }
+
+    #[test]
+    fn what_is_ordered_of_other_trust_domains_stands_and_nothing_older_comes_back() {
+        let empty = r#"{"keys":[],"spiffe_sequence":3}"#;
+        let first = IdentityRecord::default();
+        let told = federated(&first, &order(5, 0, &[("bank.example", empty)]), at(1)).unwrap();
+        let known = read(&told, &domain());
+        assert_eq!(known.issuer.unwrap(), "https://hub.example/v1/trust/dev.example");
+        let known = known.bundles;
+        assert_eq!(known.len(), 1);
+        assert_eq!(known[&"bank.example".parse().unwrap()].sequence(), Some(3));
+        assert!(federated(&told, &order(6, 0, &[("bank.example", empty)]), at(1)).is_none());
+        // Replayed, or heard by a replica that did not lead for a while.
+        assert!(federated(&told, &order(5, 0, &[]), at(1)).is_none());
+        assert!(federated(&told, &order(7, 0, &[]), at(ORDER_AGE + 1)).is_none());
+        let gone = federated(&told, &order(7, 0, &[]), at(1)).unwrap();
+        assert!(read(&gone, &domain()).bundles.is_empty());
+    }
+
+    #[test]
+    fn the_own_trust_domain_is_nobody_elses_and_what_cannot_be_read_is_left_out() {
+        let empty = r#"{"keys":[]}"#;
+        let hostile = [("dev.example", empty), ("bank.example", "{"), ("shop.example", empty)];
+        let told = federated(&IdentityRecord::default(), &order(1, 0, &hostile), at(0)).unwrap();
+        let known: Vec<_> =
+            read(&told, &domain()).bundles.into_keys().map(|it| it.to_string()).collect();
+        assert_eq!(known, ["shop.example"]);
+        let mut broken = IdentityRecord::default();
+        for beside in ["x", r#"{"issuer":"http://a"}"#, r#"{"issuer":"https://a\" b"}"#] {
+            beside.clone_into(&mut broken.beside);
+            let known = read(&broken, &domain());
+            assert!(known.bundles.is_empty() && known.issuer.is_none(), "{beside}");
+        }
+        let long = "x".repeat(BYTES + 1);
+        let refused = federated(&told, &order(2, 0, &[("shop.example", long.as_str())]), at(0));
+        assert!(refused.is_none());
+    }
+}
