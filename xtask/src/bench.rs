@@ -6,6 +6,7 @@ mod access;
 mod admission;
 mod cel;
 mod client;
+mod identity;
 mod intention;
 mod mesh;
 mod process;
@@ -27,7 +28,7 @@ use anyhow::{Context as _, Result, bail};
 use nullius_testkit::{KubernetesVersion, Progress, StubApi, ensure_python_packages};
 
 use access::Part;
-use world::{World, release_binary};
+use world::{Nodes, World, release_binary};
 
 /// Work of others above this is said beside the figures.
 const QUIET_PERCENT: f64 = 5.0;
@@ -78,6 +79,8 @@ enum Name {
     Admission,
     /// What an expression costs, beside cel-go.
     Cel,
+    /// How soon a pod has its identity, and what an SVID costs.
+    Identity,
     /// What a decision between workloads costs.
     Intention,
     /// What two proxies cost between two workloads, beside Envoy.
@@ -133,14 +136,21 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     let began = Instant::now();
     let (words, rows) = match arguments.name {
         Name::Access => {
-            let world = World::start(release_binary(root, "nullius"), arguments.sizes())?;
+            let world =
+                World::start(release_binary(root, "nullius"), arguments.sizes(), Nodes::Bare)?;
             (access::WORDS, access::run(&world, &arguments.only)?)
         }
         Name::Admission => {
-            let world = World::start(release_binary(root, "nullius"), arguments.sizes())?;
+            let world =
+                World::start(release_binary(root, "nullius"), arguments.sizes(), Nodes::Bare)?;
             (admission::WORDS, admission::run(&world, arguments.effort())?)
         }
         Name::Cel => (cel::WORDS, cel::run(root, arguments.effort())?),
+        Name::Identity => {
+            let binary = release_binary(root, "nullius");
+            let world = World::start(binary, arguments.sizes(), Nodes::WithIdentities)?;
+            (identity::WORDS, identity::run(&world, arguments.effort())?)
+        }
         Name::Intention => (intention::WORDS, intention::run(arguments.effort())?),
         Name::Mesh => {
             let binary = release_binary(root, "nullius");
@@ -154,7 +164,7 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> Result<()> {
     };
     let mut machine = format!("Measured on {}", process::machine());
     match arguments.name {
-        Name::Access | Name::Admission => {
+        Name::Access | Name::Admission | Name::Identity => {
             machine.push_str(&format!(", with Kubernetes {}.", KubernetesVersion::V1_36.full()));
         }
         Name::Cel | Name::Intention | Name::Mesh | Name::Scan => machine.push('.'),
@@ -190,6 +200,7 @@ impl Name {
             Self::Access => "access",
             Self::Admission => "admission",
             Self::Cel => "cel",
+            Self::Identity => "identity",
             Self::Intention => "intention",
             Self::Mesh => "mesh",
             Self::Scan => "scan",
@@ -226,7 +237,7 @@ impl Arguments {
 /// A load generator without optimisation would measure itself.
 fn again_as_release(root: &Path, name: Name) -> Result<()> {
     let packages: &[&str] = match name {
-        Name::Access | Name::Admission | Name::Mesh | Name::Scan => {
+        Name::Access | Name::Admission | Name::Identity | Name::Mesh | Name::Scan => {
             &["--package", "nullius", "--package", "xtask"]
         }
         Name::Cel | Name::Intention => &["--package", "xtask"],

@@ -15,6 +15,8 @@ use super::{
     report::{Goal, Row},
     stats::{Figure, percentile},
 };
+pub(super) use ways::authority;
+
 use apps::Apps;
 use load::{Load, Speaks};
 use ways::{Way, Ways};

@@ -1,6 +1,9 @@
 //! What processes take of the machine, read from /proc.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs, thread,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -23,13 +26,32 @@ impl Process {
 
     /// Seconds of processor time so far.
     pub(crate) fn cpu_seconds(self) -> Result<f64> {
+        let [user, system, _] = self.ticks()?;
+        Ok((user + system) / TICKS)
+    }
+
+    /// When it began, to a hundredth of a second.
+    pub(crate) fn started(self) -> Result<SystemTime> {
+        let [.., started] = self.ticks()?;
+        let uptime = fs::read_to_string("/proc/uptime").context("the kernel tells no uptime")?;
+        let now = SystemTime::now();
+        let up: Option<f64> = uptime.split_whitespace().next().and_then(|text| text.parse().ok());
+        let age = up.context("the kernel tells no uptime")? - started / TICKS;
+        Ok(now - Duration::from_secs_f64(age.max(0.0)))
+    }
+
+    /// Of processor time, its own and the kernel's, and of the machine's life when it began.
+    fn ticks(self) -> Result<[f64; 3]> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.0))
             .with_context(|| format!("process {} has ended", self.0))?;
         // The name may hold spaces and brackets; fields are counted from behind it, where the state is the first.
         let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
-        let ticks: f64 =
-            fields.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<f64>().ok()).sum();
-        Ok(ticks / TICKS)
+        let fields: Vec<f64> =
+            fields.split_whitespace().map(|field| field.parse().unwrap_or_default()).collect();
+        let field = |at: usize| fields.get(at).copied();
+        let ticks = field(11).zip(field(12)).zip(field(19));
+        let ((user, system), started) = ticks.context("the kernel tells no times")?;
+        Ok([user, system, started])
     }
 }
 
@@ -93,6 +115,8 @@ mod tests {
         let this = Process(std::process::id());
         assert!(this.resident_kib().unwrap() > 500.0);
         assert!(this.cpu_seconds().unwrap() >= 0.0);
+        let age = this.started().unwrap().elapsed().unwrap();
+        assert!(age < Duration::from_secs(3_600), "{age:?}");
         assert!(machine().contains("cores"));
     }
 }

@@ -20,6 +20,11 @@ impl Blocks {
         }
     }
 
+    /// All samples.
+    pub(crate) fn all(&self) -> Vec<f64> {
+        self.0.concat()
+    }
+
     /// The percentile in each block.
     pub(crate) fn percentiles(&self, percent: f64) -> Vec<f64> {
         self.0.iter().map(|block| percentile(block, percent)).collect()

@@ -29,6 +29,14 @@ pub(crate) const SMALL: &str = "/api/v1/namespaces/shop/configmaps/web-pages";
 pub(crate) const POD: &str = "/api/v1/namespaces/shop/pods/bench";
 const OBJECTS: &str = include_str!("../../../dev/bench/objects.yaml");
 
+/// What runs on the cluster's nodes beside pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nodes {
+    Bare,
+    /// `nullius node`, and `agent identity` for it.
+    WithIdentities,
+}
+
 /// Everything that a part needs.
 pub(crate) struct World {
     pub(crate) sizes: Sizes,
@@ -51,7 +59,7 @@ pub(crate) struct Session {
 
 impl World {
     /// Starts it, after ending what an earlier run left behind.
-    pub(crate) fn start(nullius: PathBuf, sizes: Sizes) -> Result<Self> {
+    pub(crate) fn start(nullius: PathBuf, sizes: Sizes, nodes: Nodes) -> Result<Self> {
         end()?;
         ctrlc::set_handler(|| {
             interrupt();
@@ -63,20 +71,21 @@ impl World {
         })
         .context("cannot listen for Ctrl-C")?;
         let state = StateDir::open(&path())?;
-        let started = Self::start_in(state, nullius, sizes);
+        let started = Self::start_in(state, nullius, sizes, nodes);
         if started.is_err() {
             end()?;
         }
         started
     }
 
-    fn start_in(state: StateDir, nullius: PathBuf, sizes: Sizes) -> Result<Self> {
+    fn start_in(state: StateDir, nullius: PathBuf, sizes: Sizes, nodes: Nodes) -> Result<Self> {
         let config = ClusterConfig::new(CLUSTER, Profile::Standard).nodes(1);
         let cluster = Cluster::up(&state, config, Progress::Lines)?;
         if let Some(missing) = &cluster.record().missing {
             bail!("the figures need a node with pods: {missing}");
         }
-        let config = EnvironmentConfig::new(state.path(), nullius);
+        let mut config = EnvironmentConfig::new(state.path(), nullius);
+        config.mesh = nodes == Nodes::WithIdentities;
         let environment = Environment::start(config, vec![cluster.clone()], Progress::Lines)?;
         let direct = cluster.kubectl()?;
         direct.apply(OBJECTS)?;

@@ -177,7 +177,7 @@ async fn answers(address: SocketAddr, speaks: Speaks) -> Result<()> {
     }
 }
 
-fn authority() -> Result<ClusterAuthority> {
+pub(in crate::bench) fn authority() -> Result<ClusterAuthority> {
     let now = Timestamp::now();
     let domain: TrustDomain = DOMAIN.parse()?;
     let root = WorkloadRoot::create(now)?;

@@ -159,7 +159,7 @@ fn failure(at: &WorkloadSocket, error: ClientError) -> Failure {
         ),
         ClientError::Denied(_) => (
             "this process has no identity".to_owned(),
-            "compare what the node says of the process with what is registered",
+            "in a pod: `kubectl label namespace NAME nullius.dev/identity=enabled`; else compare what the node says of the process with what is registered",
             Exit::Denied,
         ),
         _ => (
