@@ -43,7 +43,7 @@ fn loss(snapshot: &Snapshot, grant: &GrantSpec, kind: Kind, name: &str) -> Optio
                 || clusters.names.iter().any(|cluster| snapshot.cluster(cluster).is_some());
             named.then_some(if others { "rights in its other clusters alone" } else { "nothing" })
         }
-        Kind::Grant | Kind::Lock => None,
+        Kind::Grant | Kind::Lock | Kind::Federation => None,
     }
 }
 

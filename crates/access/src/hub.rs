@@ -418,7 +418,7 @@ fn concerns(
                 snapshot.grants_of(person).any(|grant| grant.kube_in(index).is_some())
             })
         }),
-        Kind::Lock => false,
+        Kind::Lock | Kind::Federation => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether an object may be stored: errors that name the field and say what to do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_model::{
     AnyObject, ClusterName, ClusterSpec, GrantSpec, GrantSubject, GroupName, Kind, ObjectMeta,
@@ -65,8 +65,26 @@ pub fn validate(object: &AnyObject, snapshot: &Snapshot) -> Result<(), Vec<Field
                 errors.text("spec.message", text);
             }
         }
+        AnyObject::Federation(federation) => {
+            federated(&federation.spec.clusters, snapshot, &mut errors);
+            if let Some(text) = &federation.spec.description {
+                errors.text("spec.description", text);
+            }
+        }
     }
     errors.into_result()
+}
+
+fn federated(clusters: &BTreeSet<ClusterName>, snapshot: &Snapshot, errors: &mut Errors) {
+    if !(2..=MOST_FEDERATED).contains(&clusters.len()) {
+        errors.add("spec.clusters", format!("name 2 to {MOST_FEDERATED} clusters"));
+        return;
+    }
+    for (index, cluster) in clusters.iter().enumerate() {
+        if !snapshot.has(Kind::Cluster, cluster.as_str()) {
+            errors.add(format!("spec.clusters[{index}]"), missing(Kind::Cluster, cluster));
+        }
+    }
 }
 
 /// Two clusters that spoke for one trust domain could not be told apart.
@@ -147,6 +165,8 @@ fn missing(kind: Kind, name: &dyn std::fmt::Display) -> String {
     format!("{kind} `{name}` does not exist; create it first")
 }
 
+/// A node is told of 64 trust domains.
+const MOST_FEDERATED: usize = 64;
 const MAX_LABELS: usize = 64;
 const LABEL_RULE: &str =
     "use at most 63 letters, digits and `-_.`, beginning and ending with a letter or digit";

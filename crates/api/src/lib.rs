@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 pub use mesh::{MeshEdge, MeshGraph, MeshGraphQuery, MeshNode, MeshTelling};
 pub use trust::{
-    ClusterTrust, RotateRequest, RotationInfo, TrustAuthority, TrustList, TrustQuery, TrustRoot,
+    ClusterTrust, FederatedTrust, RotateRequest, RotationInfo, TrustAuthority, TrustList,
+    TrustQuery, TrustRoot,
 };
 
 /// What every failed call answers.

@@ -52,9 +52,26 @@ pub struct ClusterTrust {
     pub told_at: Option<Timestamp>,
     /// What signs first.
     pub authorities: Vec<TrustAuthority>,
+    /// Whom its workloads may believe too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub federated: Vec<FederatedTrust>,
     /// The rotation that somebody ordered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationInfo>,
+}
+
+/// Another trust domain, whose bundle the cluster is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FederatedTrust {
+    pub trust_domain: TrustDomain,
+    /// Where the bundle comes from: `Cluster/NAME`.
+    pub from: String,
+    /// The number of the bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence: Option<u64>,
+    /// When it was told.
+    pub told_at: Timestamp,
 }
 
 /// One authority. What the workload root says of it is absent until it was certified.

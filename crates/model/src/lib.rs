@@ -43,8 +43,8 @@ pub use finding::{
 };
 pub use fleet::{
     Ceiling, ClusterCondition, ClusterSelector, ClusterSpec, ClusterStatus, ConditionStatus,
-    GrantSpec, GrantSubject, GroupSpec, HubRole, LockSpec, LockTarget, PolicyRule, RoleSpec,
-    SubjectKind, UserSpec, UserStatus,
+    FederationSpec, GrantSpec, GrantSubject, GroupSpec, HubRole, LockSpec, LockTarget, PolicyRule,
+    RoleSpec, SubjectKind, UserSpec, UserStatus,
 };
 pub use identity::{Factor, Identity, Principal, Proof};
 pub use ids::{

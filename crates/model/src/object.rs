@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    ClusterSpec, ClusterStatus, GrantSpec, GroupSpec, LockSpec, ObjectName, RoleSpec, Timestamp,
-    UserSpec, UserStatus,
+    ClusterSpec, ClusterStatus, FederationSpec, GrantSpec, GroupSpec, LockSpec, ObjectName,
+    RoleSpec, Timestamp, UserSpec, UserStatus,
 };
 
 /// The one version of our objects.
@@ -21,17 +21,27 @@ pub enum Kind {
     Role,
     Grant,
     Lock,
+    Federation,
 }
 
 /// A kind that the hub does not keep.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("kind `{0}` is unknown; the hub keeps User, Group, Cluster, Role, Grant and Lock")]
+#[error(
+    "kind `{0}` is unknown; the hub keeps User, Group, Cluster, Role, Grant, Lock and Federation"
+)]
 pub struct UnknownKind(String);
 
 impl Kind {
     /// All kinds, in the order in which objects depend on each other.
-    pub const ALL: [Self; 6] =
-        [Self::User, Self::Group, Self::Cluster, Self::Role, Self::Grant, Self::Lock];
+    pub const ALL: [Self; 7] = [
+        Self::User,
+        Self::Group,
+        Self::Cluster,
+        Self::Role,
+        Self::Grant,
+        Self::Lock,
+        Self::Federation,
+    ];
 
     /// The kind as it stands in `kind:`.
     pub fn as_str(self) -> &'static str {
@@ -42,6 +52,7 @@ impl Kind {
             Self::Role => "Role",
             Self::Grant => "Grant",
             Self::Lock => "Lock",
+            Self::Federation => "Federation",
         }
     }
 
@@ -54,6 +65,7 @@ impl Kind {
             Self::Role => "roles",
             Self::Grant => "grants",
             Self::Lock => "locks",
+            Self::Federation => "federations",
         }
     }
 }
@@ -145,6 +157,7 @@ pub enum AnyObject {
     Role(Object<RoleSpec>),
     Grant(Object<GrantSpec>),
     Lock(Object<LockSpec>),
+    Federation(Object<FederationSpec>),
 }
 
 impl AnyObject {
@@ -157,6 +170,7 @@ impl AnyObject {
             Self::Role(_) => Kind::Role,
             Self::Grant(_) => Kind::Grant,
             Self::Lock(_) => Kind::Lock,
+            Self::Federation(_) => Kind::Federation,
         }
     }
 
@@ -169,6 +183,7 @@ impl AnyObject {
             Self::Role(object) => &object.metadata,
             Self::Grant(object) => &object.metadata,
             Self::Lock(object) => &object.metadata,
+            Self::Federation(object) => &object.metadata,
         }
     }
 
@@ -181,6 +196,7 @@ impl AnyObject {
             Self::Role(object) => &mut object.metadata,
             Self::Grant(object) => &mut object.metadata,
             Self::Lock(object) => &mut object.metadata,
+            Self::Federation(object) => &mut object.metadata,
         }
     }
 
@@ -201,6 +217,7 @@ impl AnyObject {
             Kind::Role => Self::Role(Object::deserialize(body)?),
             Kind::Grant => Self::Grant(Object::deserialize(body)?),
             Kind::Lock => Self::Lock(Object::deserialize(body)?),
+            Kind::Federation => Self::Federation(Object::deserialize(body)?),
         })
     }
 }
@@ -229,6 +246,7 @@ impl Serialize for AnyObject {
             Self::Role(object) => tagged(Kind::Role, object, serializer),
             Self::Grant(object) => tagged(Kind::Grant, object, serializer),
             Self::Lock(object) => tagged(Kind::Lock, object, serializer),
+            Self::Federation(object) => tagged(Kind::Federation, object, serializer),
         }
     }
 }
@@ -271,6 +289,7 @@ conversions! {
     Role, RoleSpec, ();
     Grant, GrantSpec, ();
     Lock, LockSpec, ();
+    Federation, FederationSpec, ();
 }
 
 /// Proof at compile time that every object type can be read from a wire that owns its data.

@@ -21,6 +21,12 @@ pub fn matrix_allows(role: HubRole, verb: HubVerb, kind: Option<Kind>) -> bool {
 
         (_, HubVerb::Get | HubVerb::List | HubVerb::ExplainAccess) => true,
 
+        // It changes whom workloads believe.
+        (HubRole::Operator, HubVerb::Create | HubVerb::Update | HubVerb::Delete)
+            if kind == Some(Kind::Federation) =>
+        {
+            false
+        }
         (HubRole::Operator, HubVerb::ReadAudit | HubVerb::ReadUsage) => false,
         (
             HubRole::Operator,

@@ -138,7 +138,8 @@ impl Bounds<'_> {
             AnyObject::User(_)
             | AnyObject::Group(_)
             | AnyObject::Cluster(_)
-            | AnyObject::Lock(_) => None,
+            | AnyObject::Lock(_)
+            | AnyObject::Federation(_) => None,
         }
     }
 
@@ -186,7 +187,8 @@ impl Bounds<'_> {
                 AnyObject::User(_)
                 | AnyObject::Group(_)
                 | AnyObject::Cluster(_)
-                | AnyObject::Lock(_) => None,
+                | AnyObject::Lock(_)
+                | AnyObject::Federation(_) => None,
             })?;
         let me = self.me();
         Some(self.escalation(&format!(

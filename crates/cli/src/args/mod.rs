@@ -56,7 +56,7 @@ pub(crate) use svid::{
     BundleFile, SvidCommand, SvidFetch, SvidValidate, SvidWatch, WorkloadSocket,
 };
 pub(crate) use test::Test;
-pub(crate) use trust::{TrustCommand, TrustRotate};
+pub(crate) use trust::{TrustCommand, TrustFederate, TrustRotate};
 
 use crate::{completion, failure::Failure, home::contexts::hub_url, output::Format};
 

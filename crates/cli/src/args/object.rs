@@ -38,7 +38,7 @@ pub(crate) struct Get {
 /// `nullius describe`.
 #[derive(Debug, Args)]
 pub(crate) struct Describe {
-    /// `user`, `group`, `cluster`, `role`, `grant` or `lock`
+    /// `user`, `group`, `cluster`, `role`, `grant`, `lock` or `federation`
     #[arg(value_parser = kind, add = completion::kinds())]
     pub(crate) kind: Kind,
     /// The objects
@@ -52,7 +52,7 @@ pub(crate) struct Describe {
     after_help = "Examples:\n  nullius delete grant dev-shop\n  nullius delete -f grants/ --yes"
 )]
 pub(crate) struct Delete {
-    /// `user`, `group`, `cluster`, `role`, `grant` or `lock`
+    /// `user`, `group`, `cluster`, `role`, `grant`, `lock` or `federation`
     #[arg(value_parser = kind, required_unless_present = "files", conflicts_with = "files", add = completion::kinds())]
     pub(crate) kind: Option<Kind>,
     /// The objects
@@ -88,7 +88,7 @@ pub(crate) struct Diff {
 /// `nullius edit`.
 #[derive(Debug, Args)]
 pub(crate) struct Edit {
-    /// `user`, `group`, `cluster`, `role`, `grant` or `lock`
+    /// `user`, `group`, `cluster`, `role`, `grant`, `lock` or `federation`
     #[arg(value_parser = kind, add = completion::kinds())]
     pub(crate) kind: Kind,
     /// The object

@@ -1,7 +1,7 @@
 //! `trust`.
 
 use clap::{Args, Subcommand};
-use nullius_model::{ClusterName, Kind};
+use nullius_model::{ClusterName, Kind, ObjectName};
 
 use super::InCluster;
 use crate::completion;
@@ -18,6 +18,28 @@ pub(crate) enum TrustCommand {
     /// it alone. With `--taint`, as without either, the one before is believed until every SVID is renewed, and no call fails. With
     /// `--revoke` it is believed no more from that moment on: for a key in wrong hands; calls may fail for seconds.
     Rotate(TrustRotate),
+    /// Let workloads of clusters believe each other: makes a `Federation` of them
+    ///
+    /// The hub gives each cluster the bundles of the others' trust domains, and new ones whenever they change. A workload is given those
+    /// that its WorkloadIdentity names in `federatesWith`. `nullius delete federation NAME` ends it.
+    Federate(TrustFederate),
+}
+
+/// `nullius trust federate`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  nullius trust federate prod stage\n  nullius trust federate prod stage --name shops"
+)]
+pub(crate) struct TrustFederate {
+    /// The clusters, two at least
+    #[arg(required = true, num_args = 2.., value_name = "CLUSTER", add = completion::names(Kind::Cluster))]
+    pub(crate) clusters: Vec<ClusterName>,
+    /// The federation's name [default: the clusters' names]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<ObjectName>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
 }
 
 /// `nullius trust rotate`.

@@ -3,13 +3,17 @@
 use nullius_api::{
     ClusterTrust, RotateRequest, RotationInfo, TrustAuthority, TrustList, TrustQuery, route,
 };
-use nullius_model::{AuthorityStage, ClusterName, RotationMode, RotationProgress, Timestamp};
+use nullius_model::{
+    AnyObject, AuthorityStage, ClusterName, FederationSpec, Kind, Object, ObjectMeta, ObjectName,
+    RotationMode, RotationProgress, Timestamp,
+};
 
 use crate::{
-    args::{TrustCommand, TrustRotate},
+    args::{TrustCommand, TrustFederate, TrustRotate},
     client::{Call, fill},
     environment::Confirmed,
     failure::{Exit, Failure},
+    object::remote,
     output::{Listing, Single, Table, json_value, relative},
     stage::{Asked, Stage, declined},
 };
@@ -22,6 +26,7 @@ pub(crate) async fn run(stage: &mut Stage, command: TrustCommand) -> Result<Exit
     match command {
         TrustCommand::Show(only) => show(stage, only.cluster).await,
         TrustCommand::Rotate(args) => rotate(stage, args).await,
+        TrustCommand::Federate(args) => federate(stage, args).await,
     }
 }
 
@@ -86,6 +91,21 @@ fn rows(table: &mut Table, cluster: &ClusterTrust, now: Timestamp) {
     for authority in &cluster.authorities {
         row(Some(authority), note(authority, cluster, now));
     }
+    for other in &cluster.federated {
+        table.row([
+            cluster.cluster.to_string(),
+            other.trust_domain.to_string(),
+            "federated".to_owned(),
+            String::new(),
+            String::new(),
+            String::new(),
+            relative(other.told_at, now),
+            String::new(),
+            String::new(),
+            other.sequence.map(|step| step.to_string()).unwrap_or_default(),
+            format!("may be believed too; the bundle is of {}", other.from),
+        ]);
+    }
 }
 
 fn note(authority: &TrustAuthority, cluster: &ClusterTrust, now: Timestamp) -> String {
@@ -133,4 +153,30 @@ async fn rotate(stage: &mut Stage, args: TrustRotate) -> Result<Exit, Failure> {
     );
     let name = ordered.id.to_string();
     stage.single(Single { kind: "TrustRotation", value: json_value(&ordered)?, text, name })
+}
+
+async fn federate(stage: &mut Stage, args: TrustFederate) -> Result<Exit, Failure> {
+    let hub = stage.hub()?;
+    let clusters: Vec<String> = args.clusters.iter().map(ToString::to_string).collect();
+    let name = match args.name {
+        Some(name) => name,
+        None => clusters.join("-").parse::<ObjectName>().map_err(|error| {
+            Failure::usage("the names of the clusters make no name of an object")
+                .why(error.to_string())
+                .next("name the federation: `--name NAME`")
+        })?,
+    };
+    let spec = FederationSpec {
+        clusters: args.clusters.into_iter().collect(),
+        description: args.description,
+    };
+    let object = Object { metadata: ObjectMeta::named(name.clone()), spec, status: None };
+    remote::create(&hub, &AnyObject::Federation(object)).await?;
+    let text = format!(
+        "{}/{name} created: workloads of {} may be given each other's bundles\n",
+        Kind::Federation,
+        clusters.join(", ")
+    );
+    stage.environment.terminal.print(&text)?;
+    Ok(Exit::Ok)
 }

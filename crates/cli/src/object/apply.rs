@@ -136,5 +136,6 @@ pub(crate) fn rank(kind: Kind) -> u8 {
         Kind::Role => 3,
         Kind::Grant => 4,
         Kind::Lock => 5,
+        Kind::Federation => 6,
     }
 }

@@ -30,6 +30,7 @@ pub(crate) fn table(kind: Kind, objects: &[AnyObject], now: Timestamp) -> Table 
         ])
         .wide("DURATION"),
         Kind::Lock => Table::new(["NAME", "TARGET", "UNTIL", "AGE", "MESSAGE"]).sentence_last(),
+        Kind::Federation => Table::new(["NAME", "CLUSTERS", "AGE", "DESCRIPTION"]).sentence_last(),
     };
     for object in objects {
         row(&mut table, object, now);
@@ -90,6 +91,12 @@ fn row(table: &mut Table, object: &AnyObject, now: Timestamp) {
             old,
             lock.spec.message.clone().unwrap_or_default(),
         ]),
+        AnyObject::Federation(federation) => table.row([
+            name,
+            join(federation.spec.clusters.iter().map(ToString::to_string)),
+            old,
+            federation.spec.description.clone().unwrap_or_default(),
+        ]),
     }
 }
 
@@ -105,6 +112,9 @@ pub(crate) fn empty(kind: Kind) -> &'static str {
         }
         Kind::Lock => {
             "no locks: nothing is stopped; `nullius lock add --user NAME` stops somebody at once"
+        }
+        Kind::Federation => {
+            "no federations: workloads believe those of their own cluster alone; `nullius trust federate CLUSTER CLUSTER`"
         }
     }
 }

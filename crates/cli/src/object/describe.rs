@@ -81,6 +81,13 @@ pub(crate) fn describe(object: &AnyObject, now: Timestamp) -> String {
                 ),
             ]);
         }
+        AnyObject::Federation(federation) => {
+            let clusters = federation.spec.clusters.iter().map(ToString::to_string);
+            lines.extend([
+                ("Clusters", list(clusters.collect())),
+                ("Description", federation.spec.description.clone().unwrap_or_default()),
+            ]);
+        }
     }
     let mut text = properties(&lines);
     if matches!(object, AnyObject::Role(_)) {

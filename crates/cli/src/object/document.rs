@@ -244,6 +244,7 @@ impl ForgetStatus for AnyObject {
             Self::Role(object) => object.status = None,
             Self::Grant(object) => object.status = None,
             Self::Lock(object) => object.status = None,
+            Self::Federation(object) => object.status = None,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use nullius_access::HubAction;
 use nullius_api::{
-    ClusterTrust, RotateRequest, RotationInfo, TrustAuthority, TrustList, TrustQuery, TrustRoot,
+    ClusterTrust, FederatedTrust, RotateRequest, RotationInfo, TrustAuthority, TrustList,
+    TrustQuery, TrustRoot,
 };
 use nullius_model::{
     AnyObject, AuditKind, AuditOutcome, AuthorityStage, ClusterName, CommandId, Identity, Kind,
@@ -20,7 +21,7 @@ use nullius_store::{
 
 use crate::{
     Hub,
-    clusters::{bundle_of, shown_progress},
+    clusters::{Friend, bundle_of, friends, shown_progress},
     decide::Refusal,
     record::Occasion,
 };
@@ -106,6 +107,7 @@ impl Hub {
         let rotation = reader.trust().rotations(&cluster).await?.into_iter();
         let rotation =
             rotation.filter(|it| Some(it.uid.as_str()) == uid).max_by_key(|it| it.ordered_at);
+        let friends = friends(&self.snapshot(), &cluster, reader, now).await?;
         let authorities = match &standing {
             Some(standing) => authorities(standing, &certified, root, now),
             None => Vec::new(),
@@ -117,6 +119,7 @@ impl Hub {
             since: standing.as_ref().map(|it| it.told.since),
             told_at: standing.as_ref().map(|it| it.told_at),
             authorities,
+            federated: friends.into_iter().map(federated).collect(),
             rotation: rotation.map(|rotation| shown(rotation, now)),
         }))
     }
@@ -245,6 +248,15 @@ fn of(
         until: certified.map(|it| it.not_after),
         certified_by: certified.map(|_| root.to_owned()),
         jwt_key: (!jwt_key.is_empty()).then(|| jwt_key.to_owned()),
+    }
+}
+
+fn federated((trust_domain, friend): (TrustDomain, Friend)) -> FederatedTrust {
+    FederatedTrust {
+        trust_domain,
+        from: friend.from,
+        sequence: friend.bundle.sequence(),
+        told_at: friend.told_at,
     }
 }
 

@@ -3,6 +3,7 @@
 //! The cluster is the certificate's, never a message's. Each certification is in the audit before it is given away, and there are few
 //! in an hour: an agent in wrong hands neither fills the audit nor stocks up on authorities.
 
+mod federation;
 mod published;
 mod standing;
 
@@ -27,6 +28,7 @@ use nullius_proto::{
 use nullius_store::{CertifiedAuthority, StoreError};
 use tonic::{Request, Response, Status};
 
+pub(crate) use federation::{Friend, friends};
 pub(crate) use published::bundle_of;
 pub(crate) use standing::shown_progress;
 

@@ -25,7 +25,7 @@ mod seen;
 mod status;
 mod warm;
 
-pub(crate) use authority::{bundle_of, shown_progress};
+pub(crate) use authority::{Friend, bundle_of, friends, shown_progress};
 
 use std::{
     collections::HashMap,

@@ -285,3 +285,55 @@ fn ask_go(program: &Path, input: &Value) -> Value {
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
     serde_json::from_slice(&ended.stdout).unwrap()
 }
+
+#[tokio::test]
+async fn who_may_lets_clusters_believe_each_other_and_sees_whom_they_believe() {
+    let hub = TestHub::start().await;
+    let first = hub.first_admin().await;
+    let tokens = hub.sign_in(&first).await;
+    let admin = access(&tokens);
+    let [dev, prod] =
+        [Cluster::add(&hub, admin, "dev").await, Cluster::add(&hub, admin, "prod").await];
+    for cluster in [&dev, &prod] {
+        cluster.tells(&hub, &cluster.bundle(7)).await;
+    }
+    let federation = |name: &str, clusters: Value| json!({"metadata": {"name": name}, "spec": {"clusters": clusters}});
+    for wrong in [
+        json!([]),
+        json!(["dev"]),
+        json!(["dev", "dev"]),
+        json!(["dev", "nowhere"]),
+        json!(["dev", "a/b"]),
+        json!(["dev", "\u{1b}[2J"]),
+    ] {
+        let refused = hub.apply(admin, "federations", federation("shops", wrong)).await;
+        refused.refused(422, "invalid");
+    }
+    let both = federation("shops", json!(["dev", "prod"]));
+    hub.apply(admin, "federations", both.clone()).await.ok();
+    let shown = hub.get("/v1/trust?cluster=dev", admin).await.ok().json();
+    let [other] = &shown["items"][0]["federated"].as_array().unwrap()[..] else {
+        panic!("{shown}")
+    };
+    let told = ["trustDomain", "from"].map(|field| text(&other[field]).to_owned());
+    assert_eq!(told, ["prod.nullius.internal", "Cluster/prod"]);
+    assert_eq!(other["sequence"], 7);
+
+    // Who runs clusters does not say whom their workloads believe; nor does who only looks.
+    let operator = hub.person(admin, "olaf", &[]).await;
+    let grant = json!({ "metadata": { "name": "olaf-operates" }, "spec": {
+        "subjects": [{ "kind": "User", "name": "olaf" }], "hubRole": "operator" } });
+    hub.apply(admin, "grants", grant).await.ok();
+    let tokens_of_olaf = hub.sign_in(&operator).await;
+    let olaf = access(&tokens_of_olaf);
+    let more = federation("more", json!(["dev", "prod"]));
+    hub.apply(olaf, "federations", more).await.refused(403, "denied");
+    hub.get("/v1/objects/federations", olaf).await.ok();
+    let one = "/v1/objects/federations/shops";
+    hub.call(Method::DELETE, one, Some(olaf), None).await.refused(403, "denied");
+
+    let admin_again = hub.sign_in(&first).await;
+    hub.call(Method::DELETE, one, Some(access(&admin_again)), None).await.ok();
+    let shown = hub.get("/v1/trust?cluster=dev", access(&admin_again)).await.ok().json();
+    assert_eq!(shown["items"][0].get("federated"), None);
+}

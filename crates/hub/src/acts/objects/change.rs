@@ -320,7 +320,7 @@ impl Hub {
                             tx.clusters().delete_trust(&cluster).await?;
                         }
                     }
-                    Kind::Group | Kind::Role | Kind::Grant | Kind::Lock => {}
+                    Kind::Group | Kind::Role | Kind::Grant | Kind::Lock | Kind::Federation => {}
                 }
                 Ok(gone)
             }
@@ -345,7 +345,7 @@ impl Hub {
                         );
                     }
                 }
-                Kind::Group | Kind::Role | Kind::Grant | Kind::Lock => {}
+                Kind::Group | Kind::Role | Kind::Grant | Kind::Lock | Kind::Federation => {}
             }
         }
         let hub = Arc::clone(self);

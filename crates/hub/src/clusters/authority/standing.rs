@@ -18,7 +18,7 @@ use nullius_store::{StoreError, ToldAuthority, ToldTrust, TrustRotation, TrustSt
 use rustls_pki_types::CertificateDer;
 use tonic::Status;
 
-use super::{AuthorityService, NotCertified};
+use super::{AuthorityService, NotCertified, federation};
 use crate::{clusters::control::agent_event, record::chain};
 
 /// What signs, what will, what did.
@@ -111,6 +111,7 @@ impl AuthorityService {
         let mut reader = hub.store().read().await?;
         let known = reader.trust().standing(&self.cluster).await?.filter(|it| it.uid == uid);
         let rotations = reader.trust().rotations(&self.cluster).await?;
+        let friends = federation::friends(&hub.snapshot(), &self.cluster, &mut reader, now).await?;
         drop(reader);
         is_newer(known.as_ref(), report.sequence)?;
         let mut waiting = under_way(rotations, &uid);
@@ -134,7 +135,10 @@ impl AuthorityService {
             commands.sign(&self.cluster, id, order, signer, now)
         };
         let mut orders = Vec::new();
-        let beside = TrustBeside { issuer: Some(hub.issuer_of(&domain)), ..TrustBeside::default() };
+        let beside = TrustBeside {
+            issuer: Some(hub.issuer_of(&domain)),
+            bundles: federation::relayed(friends),
+        };
         // An agent of before says nothing of it, and would not know the order.
         if !report.beside.is_empty() && report.beside != token_hash(&beside.to_text()) {
             let id = CommandId::from_bits(random_bits());

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use nullius_model::{CommandId, RotationMode, Ttl};
+use nullius_model::{
+    AnyObject, ClusterSpec, CommandId, FederationSpec, LockSpec, LockTarget, Object, ObjectMeta,
+    RotationMode, Ttl,
+};
 use nullius_pki::{
     CommandError, CommandVerifier, Verifier,
     workload::{ClusterAuthority, JwtSigner, PreparedAuthority},
@@ -345,5 +348,99 @@ impl Joined {
     async fn orders_after(&self, agent: &mut Agent) {
         agent.stand(agent.report(5)).await.unwrap();
         self.orders(1, RotationMode::Taint, 3_600).await;
+    }
+}
+
+#[tokio::test]
+async fn clusters_of_a_federation_are_given_each_others_bundles_and_nobody_elses() {
+    let cluster = Joined::start().await;
+    let hub = &cluster.lab.hub;
+    let mut agent = Agent::of(&cluster).await;
+    agent.stand(agent.report(5)).await.unwrap();
+    // Two others, of which one is a friend.
+    for name in ["prod", "west"] {
+        cluster.brings_in(name).await;
+    }
+    assert!(agent.stand(agent.report(5)).await.unwrap().orders.is_empty(), "nobody is a friend");
+    let clusters = ["dev", "prod"].map(|name| name.parse().unwrap()).into();
+    let spec = FederationSpec { clusters, ..FederationSpec::default() };
+    let made = cluster.creates(AnyObject::Federation(object("shops", spec))).await;
+    let offline = hub.keys().offline_public().parse().unwrap();
+    let verifier = Arc::new(Verifier::new(offline, 0).unwrap());
+    let commands = CommandVerifier::new(Arc::clone(&verifier), cluster.lab.cluster.clone());
+    let told = |answer: TrustAnswer| {
+        verifier.install(&answer.key_set).unwrap();
+        let [order] = &answer.orders[..] else { panic!("{answer:?}") };
+        let command = commands.verify(order, Timestamp::now()).unwrap();
+        let Order::Federate(beside) = command.order else { panic!("{:?}", command.order) };
+        beside
+    };
+    let beside = told(agent.stand(agent.report(5)).await.unwrap());
+    let known: Vec<_> = beside.bundles.iter().map(|(of, text)| (of.as_str(), &**text)).collect();
+    assert_eq!(known, [("prod.nullius.internal", r#"{"keys":[]}"#)]);
+    assert!(beside.issuer.is_some());
+    // Once it has them it is told nothing more.
+    let alone = std::mem::replace(&mut agent.beside, token_hash(&beside.to_text()));
+    assert!(agent.stand(agent.report(5)).await.unwrap().orders.is_empty());
+    // A friend that is locked is none.
+    let target = LockTarget::Cluster("prod".parse().unwrap());
+    let lock = LockSpec { target, message: None, expires: None };
+    let lock = cluster.creates(AnyObject::Lock(object("stop", lock))).await;
+    let beside = told(agent.stand(agent.report(5)).await.unwrap());
+    assert!(beside.bundles.is_empty());
+    assert_eq!(token_hash(&beside.to_text()), alone);
+    cluster.deletes(&lock).await;
+    assert!(agent.stand(agent.report(5)).await.unwrap().orders.is_empty());
+    // And with the federation the bundle goes.
+    cluster.deletes(&made).await;
+    assert!(told(agent.stand(agent.report(5)).await.unwrap()).bundles.is_empty());
+}
+
+fn object<S, T>(name: &str, spec: S) -> Object<S, T> {
+    Object { metadata: ObjectMeta::named(name.parse().unwrap()), spec, status: None }
+}
+
+impl Joined {
+    async fn creates(&self, object: AnyObject) -> AnyObject {
+        let hub = &self.lab.hub;
+        let mut tx = hub.store().begin().await.unwrap();
+        let made = tx.objects().create(&object, hub.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        hub.reload().await.unwrap();
+        made
+    }
+
+    async fn deletes(&self, object: &AnyObject) {
+        let hub = &self.lab.hub;
+        let mut tx = hub.store().begin().await.unwrap();
+        let (kind, name) = (object.kind(), object.name().as_str());
+        tx.objects().delete(kind, name, &Default::default(), hub.now()).await.unwrap();
+        tx.commit().await.unwrap();
+        hub.reload().await.unwrap();
+    }
+
+    /// A cluster whose agent told of a bundle without keys.
+    async fn brings_in(&self, name: &str) {
+        let hub = &self.lab.hub;
+        let made = AnyObject::Cluster(object(name, ClusterSpec::default()));
+        let made = self.creates(made).await;
+        let told = ToldTrust {
+            since: hub.now(),
+            authorities: Vec::new(),
+            bundle: Some(r#"{"keys":[]}"#.to_owned()),
+            wish: String::new(),
+            rotated: String::new(),
+        };
+        let standing = TrustStanding {
+            cluster: name.parse().unwrap(),
+            uid: made.metadata().uid.clone().unwrap(),
+            trust_domain: format!("{name}.nullius.internal").parse().unwrap(),
+            sequence: 1,
+            told,
+            told_at: hub.now(),
+        };
+        let mut tx = hub.store().begin().await.unwrap();
+        tx.trust().put_standing(&standing).await.unwrap();
+        tx.commit().await.unwrap();
     }
 }
