@@ -7,6 +7,7 @@
 //! [`Export`] are policies for an API server that asks them by itself.
 //! [`Difference`] is what changes between two states of files.
 //! [`Recording`] is what of a cluster is kept for them.
+//! [`inject()`] puts a proxy of the mesh beside the containers of a pod.
 //! [`webhook`] is the same for what an API server asks before it stores anything.
 //! [`Waivers`] are findings that somebody has accepted, with an owner, a reason and until a day.
 
@@ -15,6 +16,7 @@
 pub mod background;
 mod compare;
 mod export;
+mod inject;
 mod own;
 mod policies;
 mod practice;
@@ -29,6 +31,7 @@ pub mod webhook;
 
 pub use compare::{Change, Difference, Findings, PolicyChange, Right, Rights, Side};
 pub use export::{EXPORTED, Export, ExportForm, Exported, ExportedPolicy, Family};
+pub use inject::{InTheWay, Injected, PROXY, Sidecar, inject};
 pub use own::own_faults;
 pub use policies::{Policies, PolicyAbout};
 pub use practice::{PRACTICE, excludable};

@@ -91,6 +91,9 @@ pub const MESH_LABEL: &str = "nullius.dev/mesh";
 pub const MESH_EXEMPT: &str = "nullius.dev/mesh-exempt";
 /// They are, and their node leads their calls.
 pub const MESH_NODE: &str = "node";
+/// They are, and a proxy beside their containers leads their calls. Of a pod it says which of the two it is, where its namespace says
+/// nothing else.
+pub const MESH_SIDECAR: &str = "sidecar";
 /// They are not; of a pod in a namespace that says they are, it counts nothing.
 pub const MESH_DISABLED: &str = "disabled";
 

@@ -33,11 +33,12 @@ use tonic::{Request, Response, Status, service::Routes};
 
 use self::{
     registration::Registrar,
-    request::{Refusal, published, unpublished},
+    request::{Holds, Refusal, published, unpublished},
 };
 use crate::{
     NodeError, NodeSettings,
     host::Asker,
+    mesh::proxies_folder,
     meters::{Meters, Volume},
     unix,
 };
@@ -74,6 +75,8 @@ struct Volumes {
     node: String,
     /// The directory that pods get.
     source: PathBuf,
+    /// That of proxies beside pods' containers, where the node has a part of the mesh.
+    proxies: Option<PathBuf>,
     /// Below it are all volumes of pods.
     pods: PathBuf,
     meters: Meters,
@@ -94,6 +97,7 @@ impl Driver {
         let volumes = Volumes {
             node: settings.node.clone(),
             source: source.to_owned(),
+            proxies: settings.mesh.as_ref().map(|mesh| proxies_folder(&mesh.cni.socket)),
             pods: kubelet.join("pods"),
             meters: meters.clone(),
             turn: Mutex::default(),
@@ -178,8 +182,13 @@ impl Node for Asked {
     ) -> Result<Response<NodePublishVolumeResponse>, Status> {
         let volumes = &self.volumes;
         let target = published(request.get_ref(), &volumes.pods);
-        let target = target.map_err(|refusal| volumes.refused(&refusal))?;
-        let (source, wanted) = (volumes.source.clone(), target.clone());
+        let (target, holds) = target.map_err(|refusal| volumes.refused(&refusal))?;
+        let source = match (holds, &volumes.proxies) {
+            (Holds::Identity, _) => volumes.source.clone(),
+            (Holds::Proxy, Some(proxies)) => proxies.clone(),
+            (Holds::Proxy, None) => return Err(volumes.refused(&Refusal::NoMesh)),
+        };
+        let wanted = target.clone();
         let _turn = volumes.turn.lock().await;
         let mounted = self.asker.in_mounts(move || mount::publish(&source, &wanted)).await;
         mounted.map_err(|error| volumes.failed(&target, &error))?;

@@ -3,7 +3,8 @@
 //! `follow` hears what stands in the cluster (`heard` is what waits of it), `known` makes of it what decides (`rules`, and `said` for what cannot
 //! be read any more), `report` and `remember` tell that to the agent and the disk, `pods` leads each pod's traffic as soon as its network is
 //! there (from the plugin, or found by its processes: `find`), `world` keeps what decides about one pod. `desk` answers the plugin. `tell` says to
-//! the agent what was seen of calls.
+//! the agent what was seen of calls. A pod whose own proxy takes its traffic is led to that: `sidecars` hands it what takes rights, `relay` says
+//! what it is told.
 
 mod addresses;
 mod desk;
@@ -12,10 +13,12 @@ mod follow;
 mod heard;
 mod known;
 mod pods;
+mod relay;
 mod remember;
 mod report;
 mod rules;
 mod said;
+mod sidecars;
 mod sockets;
 mod tell;
 mod world;
@@ -23,7 +26,7 @@ mod world;
 use std::{path::PathBuf, sync::Arc};
 
 use nullius_mesh::{AccessLog, AccessLogTo, HostSockets, Seen, Teller};
-use nullius_workload::{Holdings, Registered};
+use nullius_workload::{Attestor, Holdings, Registered};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +39,14 @@ use crate::{
     unix,
 };
 
-use self::{desk::FrontDesk, follow::Follower, known::Known, pods::Leader};
+use self::{desk::FrontDesk, follow::Follower, pods::Leader, sidecars::Sidecars};
+pub(crate) use self::{
+    follow::know,
+    heard::{Heard, Mailbox, Scope},
+    known::Known,
+    sidecars::folder as proxies_folder,
+    world::WorldMaker,
+};
 
 /// How the mesh is part of a node.
 #[derive(Debug, Clone)]
@@ -67,6 +77,8 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
     let (attach, attachments) = watch::channel(Attachments::new());
     let (tell, known) = watch::channel(None);
     let (lead, led) = watch::channel(Default::default());
+    let (place, places) = watch::channel(Default::default());
+    let proxies = sidecars::bind(&proxies_folder(&mesh.cni.socket))?;
     let (tell_addresses, addresses) = watch::channel(addresses::now());
     let follower = Follower {
         node: settings.node.clone(),
@@ -92,6 +104,15 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
             None
         }
     };
+    let beside = Arc::new(Sidecars {
+        node: settings.node.clone(),
+        attestor: Attestor::new(settings.cgroup_root.clone()),
+        places,
+        known: known.clone(),
+        addresses: addresses.clone(),
+        host: host.clone(),
+        connected: Default::default(),
+    });
     let leader = Leader::new(pods::Parts {
         cgroups: settings.cgroup_root.clone(),
         secret,
@@ -102,12 +123,14 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
         host,
         seen,
         led: lead,
+        places: place,
     });
     let desk = Arc::new(FrontDesk::new(settings.node.clone(), known.clone(), led));
     let stop = tasks.stop();
     tasks.spawn_loop("mesh news", follower.run());
     tasks.spawn_loop("node addresses", addresses::follow(tell_addresses));
     tasks.spawn("CNI", serve(listener, attach, desk, stop.clone()));
+    tasks.spawn("proxies beside pods", sidecars::serve(beside, proxies, stop.clone()));
     tasks.spawn_loop("CNI plugin", keep_installed(mesh.cni.clone(), "/proc/self/exe".into()));
     tasks.spawn("mesh", async move {
         let told = CancellationToken::new();

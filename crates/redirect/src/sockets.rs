@@ -60,11 +60,18 @@ impl Network {
     /// The port must be none that the client calls this pod from: the application's end of the call would have the same four numbers
     /// as the connection that the proxy took from the client.
     pub fn connect_in(&self, from: SocketAddr) -> io::Result<Socket> {
+        let socket = self.borrow(from)?;
+        socket.bind(&from.into())?;
+        Ok(socket)
+    }
+
+    /// The same, of the family of an address, and not bound yet. Whoever has it may bind it to any address, and reaches nobody but the
+    /// pod by it: what has this mark is delivered inside.
+    pub fn borrow(&self, of: SocketAddr) -> io::Result<Socket> {
         self.inside(|| {
-            let socket = new_socket(from)?;
-            make_transparent(&socket, from)?;
+            let socket = new_socket(of)?;
+            make_transparent(&socket, of)?;
             socket.set_mark(BORROWED)?;
-            socket.bind(&from.into())?;
             Ok(socket)
         })
     }

@@ -114,6 +114,17 @@ pub(crate) enum Pull {
     Always,
 }
 
+impl Pull {
+    /// As a container says it.
+    pub(crate) fn as_kubernetes(self) -> &'static str {
+        match self {
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+            Self::Always => "Always",
+        }
+    }
+}
+
 fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),

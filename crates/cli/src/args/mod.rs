@@ -9,6 +9,7 @@ mod cel;
 mod exception;
 mod findings;
 mod import;
+mod inject;
 mod intention;
 mod mesh;
 mod object;
@@ -39,6 +40,7 @@ pub(crate) use cel::{CelCommand, CelEval};
 pub(crate) use exception::{ExceptionCommand, ExceptionList};
 pub(crate) use findings::{FindingsCommand, FindingsList};
 pub(crate) use import::{ImportCommand, ImportConsul, ImportIstio, ImportSpire};
+pub(crate) use inject::Inject;
 pub(crate) use intention::{IntentionCommand, IntentionExplain, IntentionTest};
 pub(crate) use mesh::{MeshCommand, MeshGraphArgs, OfCluster};
 pub(crate) use object::Selector;
@@ -265,6 +267,12 @@ pub(crate) enum Command {
     /// Whom workloads believe: the authorities of clusters' trust domains
     #[command(subcommand, arg_required_else_help = true)]
     Trust(TrustCommand),
+    /// Put a proxy of the mesh beside the containers of pods in files
+    ///
+    /// Pods, and workloads that make them, come out with the proxy; everything else as it was, but for comments. Doing it again changes
+    /// nothing. Where something stands in the way, nothing is written, with exit code 2. The cluster must have joined with
+    /// `--identity --mesh`.
+    Inject(Inject),
     /// What other meshes and SPIRE say, written as Intentions and WorkloadIdentities
     #[command(subcommand, arg_required_else_help = true)]
     Import(ImportCommand),

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use nullius_model::{ClusterName, Ttl};
-use nullius_workload::CgroupRoot;
+use nullius_workload::{CgroupRoot, Endpoint};
 use url::Url;
 
 use crate::home::contexts::hub_url;
@@ -284,11 +284,30 @@ pub struct AgentIdentityArgs {
 
 /// `nullius proxy`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Example:\n  nullius proxy --config /etc/nullius/proxy.yaml")]
+#[command(
+    after_help = "Examples:\n  nullius proxy --config /etc/nullius/proxy.yaml\n  nullius proxy --captured --health [::]:15020"
+)]
 pub struct ProxyArgs {
     /// The file that says who it is, where it listens and whom it dials (YAML, `kind: ProxyConfiguration`)
-    #[arg(long, env = "NULLIUS_PROXY_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath, hide_env_values = true)]
-    pub config: PathBuf,
+    #[arg(long, env = "NULLIUS_PROXY_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath, required_unless_present = "captured", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// Take all traffic of the pod in which it runs; the node tells it what decides, as `nullius inject` has it
+    #[arg(long, conflicts_with = "config")]
+    pub captured: bool,
+    /// The node's socket for proxies in pods
+    #[arg(long, value_name = "SOCKET", default_value = "/run/nullius/proxy/node.sock", value_hint = ValueHint::FilePath, requires = "captured")]
+    pub node_socket: PathBuf,
+    /// The socket of the Workload API, `unix:///PATH` or a path
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        default_value = "unix:///run/nullius/workload/api.sock",
+        requires = "captured"
+    )]
+    pub identity_socket: Endpoint,
+    /// Where health, readiness and metrics are asked for
+    #[arg(long, value_name = "ADDRESS", requires = "captured")]
+    pub health: Option<SocketAddr>,
     /// The form of log lines
     #[arg(
         long,

@@ -8,6 +8,7 @@ pub(crate) mod compare;
 pub(crate) mod exception;
 pub(crate) mod findings;
 pub(crate) mod import;
+pub(crate) mod inject;
 pub(crate) mod intention;
 pub(crate) mod mesh;
 pub(crate) mod objects;

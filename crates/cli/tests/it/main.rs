@@ -10,6 +10,7 @@ mod export;
 mod faults;
 mod findings;
 mod hub;
+mod inject;
 mod intention;
 mod kubeconfig;
 mod mesh;

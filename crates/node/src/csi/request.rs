@@ -12,6 +12,19 @@ const EPHEMERAL: &str = "csi.storage.k8s.io/ephemeral";
 /// `UID/volumes/kubernetes.io~csi/NAME/mount`.
 const DEPTH: usize = 5;
 const PLUGIN: &str = "kubernetes.io~csi";
+/// The attribute of a volume that says for whom it is.
+const FOR: &str = "for";
+/// For the proxy beside a pod's containers.
+const PROXY: &str = "proxy";
+
+/// What a volume holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// The socket of the Workload API.
+    Identity,
+    /// The node's socket for proxies.
+    Proxy,
+}
 
 /// Why a volume is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,8 +41,14 @@ pub(super) enum Refusal {
     Options,
     #[error("the volume is to be staged, and nothing is")]
     Staged,
-    #[error("the volume has attributes or Secrets, and the driver knows none: `{0}`")]
+    #[error(
+        "the volume has an attribute or a Secret that the driver does not know: `{0}`; it knows `for: proxy`"
+    )]
     Attribute(String),
+    #[error(
+        "the volume is for a proxy of the mesh, and this node has none: join the cluster with `--identity --mesh`"
+    )]
+    NoMesh,
     #[error(
         "`{0}` is no place of a volume of a pod below the kubelet's root directory; see `NULLIUS_KUBELET`"
     )]
@@ -40,7 +59,7 @@ pub(super) enum Refusal {
 pub(super) fn published(
     request: &NodePublishVolumeRequest,
     pods: &Path,
-) -> Result<PathBuf, Refusal> {
+) -> Result<(PathBuf, Holds), Refusal> {
     if request.volume_id.is_empty() {
         return Err(Refusal::Nameless);
     }
@@ -56,11 +75,14 @@ pub(super) fn published(
     plain(request.volume_capability.as_ref())?;
     // What the kubelet says of the pod has a prefix; anything else somebody wrote, and meant something by it.
     let is_own = |name: &&String| !name.starts_with("csi.storage.k8s.io/");
-    let written = request.volume_context.keys().find(is_own);
-    if let Some(name) = written.or_else(|| request.secrets.keys().next()) {
+    let mut written = request.volume_context.keys().filter(is_own);
+    let is_for_proxy = request.volume_context.get(FOR).map(String::as_str) == Some(PROXY);
+    let odd = written.find(|name| *name != FOR || !is_for_proxy);
+    if let Some(name) = odd.or_else(|| request.secrets.keys().next()) {
         return Err(Refusal::Attribute(shown(name)));
     }
-    target(&request.target_path, pods)
+    let holds = if is_for_proxy { Holds::Proxy } else { Holds::Identity };
+    Ok((target(&request.target_path, pods)?, holds))
 }
 
 /// Where a volume is to be taken away.
@@ -136,7 +158,14 @@ mod tests {
 
     #[test]
     fn a_read_only_volume_of_a_pod_is_mounted_and_no_other() {
-        assert_eq!(published(&request(), Path::new(PODS)).unwrap(), Path::new(TARGET));
+        let (identity, proxy) = (request(), {
+            let mut request = request();
+            request.volume_context.insert(FOR.into(), PROXY.into());
+            request
+        });
+        for (request, holds) in [(identity, Holds::Identity), (proxy, Holds::Proxy)] {
+            assert_eq!(published(&request, Path::new(PODS)).unwrap(), (TARGET.into(), holds));
+        }
         let refused = |change: &dyn Fn(&mut NodePublishVolumeRequest)| {
             let mut request = request();
             change(&mut request);

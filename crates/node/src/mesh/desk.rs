@@ -34,9 +34,10 @@ impl FrontDesk {
             return Err("`agent identity` has not told the node of this pod yet");
         };
         match pod.mode {
-            Mode::None | Mode::Sidecar => Ok(()),
-            Mode::Node if *pod.node != *self.node => Err("the pod belongs to another node"),
-            Mode::Node => match self.led.borrow().get(uid) {
+            Mode::None => Ok(()),
+            _ if *pod.node != *self.node => Err("the pod belongs to another node"),
+            // Also where its own proxy takes it: that begins when nothing can pass beside it.
+            Mode::Node | Mode::Sidecar => match self.led.borrow().get(uid) {
                 Some(network) if *network == attachment.network.id() => Ok(()),
                 Some(_) | None => Err("the pod's traffic is not led yet: the node's log says why"),
             },

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use nullius_mesh::news::{News, Picture, PictureError, read_news};
 use nullius_model::{Timestamp, TrustDomain};
 use nullius_proto::{VERSION, node_v1::WatchMeshRequest};
-use nullius_workload::{Registered, wait_after};
+use nullius_workload::{Holdings, Registered, wait_after};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
@@ -223,6 +223,31 @@ fn is_empty(news: &News) -> bool {
     let gone = news.gone_workloads.len() + news.gone_services.len() + news.gone_intentions.len();
     let issuers = news.put_issuers.len() + news.gone_issuers.len();
     put + gone + issuers == 0
+}
+
+/// Makes what decides of what a proxy beside a pod's containers hears, without end.
+pub(crate) async fn know(
+    node: String,
+    mut holdings: watch::Receiver<Option<Arc<Holdings>>>,
+    heard: Arc<Mailbox>,
+    known: watch::Sender<Option<Arc<Known>>>,
+) {
+    let (tell, registered) = watch::channel(None);
+    let ((stand, _), (report, _)) = (watch::channel(None), watch::channel(None));
+    let knowledge = Knowledge::new(node, Said::default());
+    let knowing = Knowing { knowledge, registered, heard, known, stand, report };
+    let registering = async {
+        loop {
+            let now = holdings.borrow_and_update().clone();
+            if let Some(now) = now {
+                tell.send_replace(Some(Arc::clone(&now.registered)));
+            }
+            if holdings.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(registering, knowing.run());
 }
 
 /// Makes what decides of what is told.

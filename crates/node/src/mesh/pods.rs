@@ -22,7 +22,13 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    KnownView, addresses::Addresses, find, known::Known, sockets::PodSockets, world::WorldMaker,
+    KnownView,
+    addresses::Addresses,
+    find,
+    known::Known,
+    sidecars::{Beside, Places},
+    sockets::PodSockets,
+    world::WorldMaker,
 };
 use crate::cni::Attachments;
 
@@ -49,6 +55,8 @@ pub(crate) struct Parts {
     pub(crate) host: Option<Arc<HostSockets>>,
     pub(crate) seen: Arc<Seen>,
     pub(crate) led: watch::Sender<Led>,
+    /// Those whose own proxies take what is led.
+    pub(crate) places: watch::Sender<Places>,
 }
 
 /// What the marks of pods are made of: the same after a restart, and nobody else's to know.
@@ -135,6 +143,7 @@ impl Missing {
 /// A pod that is led, or soon.
 struct Running {
     network: NetworkId,
+    mode: Mode,
     end: watch::Sender<Option<Why>>,
 }
 
@@ -212,7 +221,7 @@ impl Leader {
         let all = known.picture.workloads();
         let own = known.own.iter();
         let wanted: BTreeMap<&Uid, &Arc<Workload>> =
-            own.filter(|(_, pod)| pod.mode == Mode::Node).collect();
+            own.filter(|(_, pod)| pod.mode != Mode::None).collect();
         self.found.retain(|uid, _| wanted.contains_key(uid));
         for (uid, running) in &self.running {
             if !wanted.contains_key(uid) {
@@ -257,7 +266,7 @@ impl Leader {
 
     fn lead(&mut self, uid: &Uid, pod: &Workload, network: Arc<Network>, addresses: Vec<IpAddr>) {
         if let Some(running) = self.running.get(uid) {
-            if running.network == network.id() {
+            if running.network == network.id() && running.mode == pod.mode {
                 return;
             }
             running.end.send_replace(Some(Why::Gone));
@@ -267,12 +276,15 @@ impl Leader {
             return;
         };
         let (end, told) = watch::channel(None);
-        self.running.insert(Arc::clone(uid), Running { network: network.id(), end });
+        let running = Running { network: network.id(), mode: pod.mode, end };
+        self.running.insert(Arc::clone(uid), running);
         let one = Pod {
             uid: Arc::clone(uid),
             name: format!("{}/{}", pod.namespace, pod.name).into(),
             mark: self.parts.secret.mark(uid),
             network,
+            beside: (pod.mode == Mode::Sidecar).then(|| (pod_uid.clone(), addresses.clone())),
+            places: self.parts.places.clone(),
             maker: WorldMaker::new(pod_uid, addresses),
             known: self.parts.known.clone(),
             holdings: self.parts.holdings.clone(),
@@ -292,6 +304,9 @@ struct Pod {
     name: Arc<str>,
     mark: Mark,
     network: Arc<Network>,
+    /// Who it is, and its addresses, where its own proxy takes its traffic.
+    beside: Option<(PodUid, Vec<IpAddr>)>,
+    places: watch::Sender<Places>,
     maker: WorldMaker,
     known: KnownView,
     holdings: watch::Receiver<Option<Arc<Holdings>>>,
@@ -302,22 +317,26 @@ struct Pod {
     end: watch::Receiver<Option<Why>>,
 }
 
+/// Who takes the traffic that is led.
+enum Begun {
+    /// This process, by what decides.
+    Here(Captured, watch::Sender<Option<Arc<World>>>),
+    /// A proxy in the pod.
+    Beside(PodUid, Arc<Beside>),
+}
+
 impl Pod {
     async fn run(mut self) -> Uid {
         let why = match self.begin().await {
-            Ok((captured, world)) => {
+            Ok(Begun::Here(captured, world)) => {
                 tracing::info!(pod = %self.name, "lead the traffic of a pod");
-                let network = self.network.id();
-                self.led.send_modify(|all| {
-                    all.insert(Arc::clone(&self.uid), network);
-                });
+                self.tell_led();
                 let why = self.follow(&world).await;
-                self.led.send_if_modified(|all| {
-                    all.get(&self.uid) == Some(&network) && all.remove(&self.uid).is_some()
-                });
+                self.tell_not_led();
                 let _ = tokio::time::timeout(DRAIN, captured.stop()).await;
                 why
             }
+            Ok(Begun::Beside(pod, place)) => self.stand_aside(pod, place).await,
             Err(why) => why,
         };
         if why == Why::Left {
@@ -334,18 +353,55 @@ impl Pod {
         self.uid
     }
 
-    /// Leads the traffic here, however often that must be tried.
-    async fn begin(&mut self) -> Result<(Captured, watch::Sender<Option<Arc<World>>>), Why> {
+    fn tell_led(&self) {
+        let network = self.network.id();
+        self.led.send_modify(|all| {
+            all.insert(Arc::clone(&self.uid), network);
+        });
+    }
+
+    fn tell_not_led(&self) {
+        let network = self.network.id();
+        self.led.send_if_modified(|all| {
+            all.get(&self.uid) == Some(&network) && all.remove(&self.uid).is_some()
+        });
+    }
+
+    /// Leaves the traffic to the pod's own proxy. Until that listens nothing passes, and nobody here takes its place.
+    async fn stand_aside(&mut self, pod: PodUid, place: Arc<Beside>) -> Why {
+        tracing::info!(pod = %self.name, "lead the traffic of a pod to its own proxy");
+        self.places.send_modify(|all| {
+            all.insert(pod.clone(), Arc::clone(&place));
+        });
+        self.tell_led();
+        let why = ended(&mut self.end).await;
+        self.tell_not_led();
+        self.places.send_if_modified(|all| {
+            let is_this = all.get(&pod).is_some_and(|it| Arc::ptr_eq(it, &place));
+            is_this && all.remove(&pod).is_some()
+        });
+        why
+    }
+
+    /// Leads the traffic, and takes it here where nobody else is to.
+    async fn try_to_begin(&mut self) -> Result<Begun, String> {
+        let Some((pod, addresses)) = self.beside.clone() else {
+            let listeners = self.listeners().await.map_err(|error| told(&error))?;
+            return self.capture(listeners).map_err(|error| error.to_string());
+        };
+        let (network, mark) = (Arc::clone(&self.network), self.mark);
+        let installed = tokio::task::spawn_blocking(move || network.install(mark)).await;
+        installed.map_err(|error| error.to_string())?.map_err(|error| told(&error))?;
+        let network = Arc::clone(&self.network);
+        let name = Arc::clone(&self.name);
+        Ok(Begun::Beside(pod, Arc::new(Beside { name, network, mark, addresses })))
+    }
+
+    /// The same, however often that must be tried.
+    async fn begin(&mut self) -> Result<Begun, Why> {
         let mut told = String::new();
         loop {
-            let begun = match self.listeners().await {
-                Ok(listeners) => self.capture(listeners).map_err(|error| error.to_string()),
-                Err(error) => Err(match std::error::Error::source(&error) {
-                    Some(cause) => format!("{error}: {cause}"),
-                    None => error.to_string(),
-                }),
-            };
-            match begun {
+            match self.try_to_begin().await {
                 Ok(begun) => return Ok(begun),
                 Err(error) if error != told => {
                     tracing::warn!(%error, pod = %self.name, "fail to lead the traffic of a pod");
@@ -369,10 +425,7 @@ impl Pod {
         installed.await.map_err(|error| RedirectError::Thread(io::Error::other(error)))?
     }
 
-    fn capture(
-        &mut self,
-        listeners: Listeners,
-    ) -> io::Result<(Captured, watch::Sender<Option<Arc<World>>>)> {
+    fn capture(&mut self, listeners: Listeners) -> io::Result<Begun> {
         let (tell, world) = watch::channel(self.world());
         let captured = Captured::start(CapturedParts {
             name: Arc::clone(&self.name),
@@ -386,7 +439,7 @@ impl Pod {
             outbound: listeners.outbound,
             seen: self.seen.workload(&self.uid, Arc::clone(&self.name), Neighbours::Some),
         })?;
-        Ok((captured, tell))
+        Ok(Begun::Here(captured, tell))
     }
 
     /// Keeps what decides as it is known, to the end.
@@ -417,6 +470,13 @@ impl Pod {
         let addresses = self.addresses.borrow_and_update().clone();
         let workload = known.own.get(&self.uid)?;
         self.maker.make(&known, workload, &holdings, &addresses)
+    }
+}
+
+fn told(error: &RedirectError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 

@@ -8,3 +8,4 @@ mod identity;
 mod mesh;
 mod mesh_tokens;
 mod node;
+mod sidecar;

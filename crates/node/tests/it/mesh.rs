@@ -91,7 +91,7 @@ impl Place {
     }
 
     /// An application that says back what it hears; tells who called.
-    fn echo(&self) -> mpsc::Receiver<SocketAddr> {
+    pub(crate) fn echo(&self) -> mpsc::Receiver<SocketAddr> {
         let at = SocketAddr::new(self.address, PORT);
         let listener = self.inside(|| TcpListener::bind(at).unwrap());
         let (tell, called) = mpsc::channel();
@@ -110,7 +110,7 @@ impl Place {
     }
 
     /// Whether what is said comes back.
-    fn says(&self, to: SocketAddr) -> io::Result<TcpStream> {
+    pub(crate) fn says(&self, to: SocketAddr) -> io::Result<TcpStream> {
         let mut stream = self.connect(to)?;
         stream.write_all(b"hello")?;
         let mut heard = [0; 5];
@@ -119,7 +119,7 @@ impl Place {
         Ok(stream)
     }
 
-    fn until_it_says(&self, to: SocketAddr) -> TcpStream {
+    pub(crate) fn until_it_says(&self, to: SocketAddr) -> TcpStream {
         let begun = Instant::now();
         loop {
             match self.says(to) {
@@ -145,7 +145,7 @@ pub(crate) fn workload(uid: &str, name: &str, place: &Place, mode: MeshMode) -> 
     }
 }
 
-fn intention() -> MeshNews {
+pub(crate) fn intention() -> MeshNews {
     let object = json!({
         "apiVersion": "nullius.dev/v1alpha1", "kind": "Intention",
         "metadata": { "name": "back", "namespace": "shop" },
@@ -165,6 +165,26 @@ fn intention() -> MeshNews {
 
 pub(crate) fn tell(agent: &Agent, news: MeshNews) {
     agent.news.send_modify(|all| all.push(news));
+}
+
+/// Where a container runtime looks for networks, with one in it.
+pub(crate) fn prepare(host: &Host) {
+    for folder in ["bin", "net.d"] {
+        fs::create_dir(host.path(folder)).unwrap();
+    }
+    let network = r#"{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge"}]}"#;
+    fs::write(host.path("net.d/10-pods.conflist"), network).unwrap();
+}
+
+/// Waits until the node has put its plugin where a runtime looks.
+pub(crate) fn is_installed(host: &Host) {
+    let network = || fs::read_to_string(host.path("net.d/10-pods.conflist")).unwrap();
+    let begun = Instant::now();
+    while !network().contains(PLUGIN) {
+        assert!(begun.elapsed() < LONG);
+        std::thread::sleep(SHORT);
+    }
+    assert!(host.path("bin").join(PLUGIN).exists());
 }
 
 /// What the container runtime does for a pod.
@@ -216,11 +236,7 @@ async fn what_the_agent_tells_decides_about_calls_of_pods() {
     ]);
     let agent = serve_agent(&authority, AGENT, entries).await;
     let host = Host::create(&authority.bundle(), agent.address);
-    for folder in ["bin", "net.d"] {
-        fs::create_dir(host.path(folder)).unwrap();
-    }
-    let network = r#"{"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge"}]}"#;
-    fs::write(host.path("net.d/10-pods.conflist"), network).unwrap();
+    prepare(&host);
     let node = host.start_in_mesh();
     tell(
         &agent,
@@ -234,14 +250,7 @@ async fn what_the_agent_tells_decides_about_calls_of_pods() {
         },
     );
     host.is_ready().await;
-    let is_installed =
-        || fs::read_to_string(host.path("net.d/10-pods.conflist")).unwrap().contains(PLUGIN);
-    let begun = Instant::now();
-    while !is_installed() {
-        assert!(begun.elapsed() < LONG);
-        tokio::time::sleep(SHORT).await;
-    }
-    assert!(host.path("bin").join(PLUGIN).exists());
+    tokio::task::block_in_place(|| is_installed(&host));
 
     let (tell_agent, asked) = mpsc::channel::<MeshNews>();
     let news = agent.news.clone();

@@ -43,6 +43,7 @@ mod keys;
 mod mesh;
 mod mesh_calls;
 mod mesh_sample;
+mod mesh_sidecar;
 mod node;
 mod pages;
 mod people;

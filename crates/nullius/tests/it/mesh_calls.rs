@@ -15,7 +15,7 @@ const IMAGE: &str = "localhost/nullius-busybox:1";
 const LONG: Duration = Duration::from_secs(180);
 
 /// A pod of an account of its own name.
-fn pod(name: &str, node: &str, script: &str, probe: Option<u16>) -> Value {
+pub(crate) fn pod(name: &str, node: &str, script: &str, probe: Option<u16>) -> Value {
     let mut container = json!({
         "name": "main", "image": IMAGE, "imagePullPolicy": "Never",
         "command": ["sh", "-c", script],
@@ -37,7 +37,7 @@ fn pod(name: &str, node: &str, script: &str, probe: Option<u16>) -> Value {
 
 /// Makes it with its account, waits until it is ready, and gives its address.
 #[track_caller]
-fn begin(namespace: &TestNamespace, nodes: &Nodes<'_>, pod: &Value) -> String {
+pub(crate) fn begin(namespace: &TestNamespace, nodes: &Nodes<'_>, pod: &Value) -> String {
     let name = pod["metadata"]["name"].as_str().unwrap();
     namespace.kubectl(&["create", "serviceaccount", name]).unwrap();
     namespace.apply(&pod.to_string()).unwrap();
@@ -51,12 +51,12 @@ fn begin(namespace: &TestNamespace, nodes: &Nodes<'_>, pod: &Value) -> String {
     namespace.kubectl(&["get", "pod", name, "-o", "jsonpath={.status.podIP}"]).unwrap()
 }
 
-fn exec(namespace: &TestNamespace, pod: &str, script: &str) -> Output {
+pub(crate) fn exec(namespace: &TestNamespace, pod: &str, script: &str) -> Output {
     namespace.run(&["exec", pod, "--", "sh", "-c", script]).unwrap()
 }
 
 /// Whether a pod is answered by a server.
-fn is_answered(namespace: &TestNamespace, pod: &str, server: &str) -> bool {
+pub(crate) fn is_answered(namespace: &TestNamespace, pod: &str, server: &str) -> bool {
     let ask = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {server} 8080; echo asked");
     let output = exec(namespace, pod, &ask);
     assert!(output.stdout.ends_with("asked\n"), "{} {}", output.stdout, output.stderr);
@@ -64,7 +64,7 @@ fn is_answered(namespace: &TestNamespace, pod: &str, server: &str) -> bool {
 }
 
 #[track_caller]
-fn until(nodes: &Nodes<'_>, what: &str, wanted: impl Fn() -> bool) {
+pub(crate) fn until(nodes: &Nodes<'_>, what: &str, wanted: impl Fn() -> bool) {
     if let Err(error) = wait_until(LONG, what, || wanted().then_some(())) {
         panic!("{error}\n{}", nodes.run(&["logs", "-l", "test-node", "--tail=200"]));
     }

@@ -111,7 +111,7 @@ impl Workload {
     }
 
     /// The fields from the object to its pod.
-    pub(crate) fn template_fields(self) -> &'static [&'static str] {
+    pub fn template_fields(self) -> &'static [&'static str] {
         match self {
             Self::Pod => &[],
             Self::PodTemplate => &["template"],

@@ -416,7 +416,7 @@ impl Book {
             return;
         }
         if enrolment::is_odd(says.and_then(|it| it.label).as_deref()) {
-            tracing::warn!(namespace = %name, "leave pods out of the mesh: the label `nullius.dev/mesh` is neither `node` nor `disabled`");
+            tracing::warn!(namespace = %name, "leave pods out of the mesh: the label `nullius.dev/mesh` is none of `node`, `sidecar` and `disabled`");
         }
         dirty.pods.extend(self.names.get(&name).into_iter().flat_map(HashMap::values).cloned());
         let services = self.services.keys().filter(|it| it.namespace.as_str() == &*name);
@@ -568,7 +568,8 @@ impl Book {
         };
         // What the namespace says is not known yet: its node waits, rather than let the pod begin outside of the mesh.
         let Some(says) = self.namespaces.get(&news.namespace) else { return pod };
-        let is_in_mesh = enrolment::is_in_mesh(news, says);
+        let mode = enrolment::mode(news, says);
+        let is_in_mesh = mode != Mode::None;
         let claims = pod.claims.iter();
         let addresses: Vec<IpAddr> = claims
             .filter(|it| !news.is_on_host && self.holders.get(*it) == Some(&uid))
@@ -583,7 +584,7 @@ impl Book {
             node,
             addresses: addresses.clone(),
             spiffe_id: is_in_mesh.then_some(id),
-            mode: if is_in_mesh { Mode::Node } else { Mode::None },
+            mode,
             local: None,
         };
         let local = Local {

@@ -294,6 +294,33 @@ fn a_namespace_says_which_accounts_are_left_out_and_no_pod_does() {
 }
 
 #[test]
+fn a_pod_chooses_a_proxy_beside_it_only_where_its_namespace_does_not_say_node() {
+    let mut book = book();
+    let mode = |book: &Book| told(book, "a", &uid("shop", "web")).put_workloads[0].mode;
+    let says = |mesh: Option<&str>| PodNews {
+        mesh: mesh.map(Into::into),
+        ..pod("shop", "web", Some("a"), "10.0.0.1")
+    };
+    for (of_namespace, of_pod, expected) in [
+        (Some("node"), Some("sidecar"), Mode::Node),
+        (Some("node"), None, Mode::Node),
+        (Some("sidecar"), Some("sidecar"), Mode::Sidecar),
+        // Nobody has put a proxy there: it is led all the same.
+        (Some("sidecar"), None, Mode::Node),
+        (Some("sidecar"), Some("disabled"), Mode::Node),
+        (Some("disabled"), Some("sidecar"), Mode::None),
+        (None, Some("sidecar"), Mode::Sidecar),
+        (None, Some("node"), Mode::Node),
+        (None, None, Mode::None),
+    ] {
+        book.hear_namespaces(Heard::Put(namespace("shop", of_namespace)));
+        book.hear_pods(Heard::Put(says(of_pod)));
+        assert_eq!(mode(&book), expected, "{of_namespace:?} {of_pod:?}");
+        check(&book, "a");
+    }
+}
+
+#[test]
 fn a_service_leads_to_no_pod_that_is_not_known() {
     let mut book = book();
     book.hear_services(Heard::Put(service("shop", "web", None)));
