@@ -578,7 +578,8 @@ impl Attempt {
         };
         let noted = Noted {
             millis: self.time.as_millisecond(),
-            number: self.number,
+            number: if counts { self.number } else { self.seen.next() },
+            of: (!counts).then_some(self.number),
             counts,
             is_recorded: outcome == Outcome::Allowed && told.is_some_and(|told| told.is_recorded),
             rule: told.and_then(|told| told.explanation.rule.as_deref()),
@@ -602,7 +603,7 @@ impl Attempt {
         }
     }
 
-    /// What was allowed is so no more: somebody wants to know, and it has counted.
+    /// What was allowed is so no more: somebody wants to know, by another number than that of its beginning, and it has counted.
     fn tell_cut(&self, why: Why) {
         self.with_kind(Outcome::Denied, why, false, |alike, noted| self.seen.cut(alike, noted));
     }

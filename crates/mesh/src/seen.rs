@@ -26,7 +26,7 @@ pub use self::teller::{Hears, Teller, Unheard};
 use self::{
     meters::MeshMeters,
     pace::Bucket,
-    tally::{Counted, MovedBytes, Tally},
+    tally::{Abandoned, Counted, MovedBytes, Tally},
 };
 pub(crate) use self::{
     path::Generalised,
@@ -36,12 +36,22 @@ use crate::{AccessLog, access_log::Direction, copy::Moved};
 
 /// How often [`Seen::tick`] is to be called.
 pub const TICK: Duration = Duration::from_secs(1);
+/// Workloads that are gone, of which something is still to be told.
+const GONE: usize = 1_000;
 
 /// What a process sees, of all its workloads.
 pub struct Seen {
     common: Arc<Common>,
     round: AtomicU32,
-    witnesses: Mutex<Vec<Arc<Witness>>>,
+    witnesses: Mutex<Witnesses>,
+}
+
+/// All workloads, in the order in which they came.
+#[derive(Default)]
+struct Witnesses {
+    all: Vec<Arc<Witness>>,
+    /// What nobody will be told of some that are gone.
+    abandoned: Abandoned,
 }
 
 /// What all workloads share.
@@ -112,7 +122,9 @@ impl Seen {
                 lost_lines: [0; 2],
             }),
         });
-        self.lock().push(Arc::clone(&witness));
+        let mut witnesses = self.lock();
+        witnesses.abandon_the_oldest();
+        witnesses.all.push(Arc::clone(&witness));
         witness
     }
 
@@ -125,7 +137,10 @@ impl Seen {
 
     /// The same at the end: nothing waits any more.
     pub fn finish(&self) {
-        self.all().iter().for_each(|witness| witness.tick(u64::MAX));
+        for witness in self.all() {
+            witness.lock().tally.finish();
+            witness.tick(u64::MAX);
+        }
     }
 
     /// A new round of flows begins: those that have something to tell are told once in it.
@@ -154,9 +169,15 @@ impl Seen {
         taken
     }
 
+    /// How many connections and requests are in no flow, and never will be.
+    pub fn take_lost_calls(&self) -> u64 {
+        std::mem::take(&mut self.lock().abandoned.calls)
+    }
+
     /// What is to be told of single attempts, one of each workload after the other, for about so many bytes; with how many are in none.
     pub fn take_attempts(&self, bytes: usize) -> (Vec<SeenAttempt>, u64) {
-        let (mut taken, mut left, mut lost) = (Vec::new(), bytes, 0);
+        let (mut taken, mut left) = (Vec::new(), bytes);
+        let mut lost = std::mem::take(&mut self.lock().abandoned.attempts);
         let all = self.all();
         for witness in &all {
             lost += witness.lock().tally.take_lost();
@@ -180,16 +201,29 @@ impl Seen {
 
     /// Workloads that are gone, and of which everything is told.
     fn forget_the_gone(&self) {
-        self.lock()
-            .retain(|witness| Arc::strong_count(witness) > 1 || !witness.lock().tally.is_empty());
+        self.lock().all.retain(|it| !it.is_gone() || !it.lock().tally.is_empty());
     }
 
     fn all(&self) -> Vec<Arc<Witness>> {
-        self.lock().clone()
+        self.lock().all.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Witness>>> {
+    fn lock(&self) -> MutexGuard<'_, Witnesses> {
         self.witnesses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Witnesses {
+    /// Gives up the oldest of those that are gone, where they are too many: nobody may have heard anything for long.
+    fn abandon_the_oldest(&mut self) {
+        if self.all.len() < GONE || self.all.iter().filter(|it| it.is_gone()).count() < GONE {
+            return;
+        }
+        if let Some(oldest) = self.all.iter().position(|it| it.is_gone()) {
+            let more = self.all.remove(oldest).lock().tally.abandon();
+            self.abandoned.attempts += more.attempts;
+            self.abandoned.calls += more.calls;
+        }
     }
 }
 
@@ -205,6 +239,11 @@ pub(crate) fn id(process: u64, number: u64) -> String {
 }
 
 impl Witness {
+    /// Whether its workload is, with all that called it and that it called.
+    fn is_gone(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) == 1
+    }
+
     pub(crate) fn next(&self) -> u64 {
         self.common.next.fetch_add(1, Ordering::Relaxed)
     }
@@ -226,10 +265,10 @@ impl Witness {
         let (place, counted) = state.tally.count(hash, alike, noted);
         if noted.is_recorded {
             match counted {
-                Counted::Apart => {
-                    state.tally.record(place, noted, noted.said, self.common.millis());
+                Counted::Apart | Counted::OfSide => {
+                    state.tally.record(place, alike, noted, self.common.millis());
                 }
-                Counted::Folded => state.tally.lose_one(),
+                Counted::Other => state.tally.lose_one(),
             }
         }
         state.tally.live(place, Arc::clone(moved))
@@ -256,8 +295,10 @@ impl Witness {
         let hash = state.tally.hash(alike);
         let (place, counted) = state.tally.count(hash, alike, noted);
         match (is_told, counted) {
-            (true, Counted::Apart) => state.tally.refuse(place, noted, noted.said, now),
-            (true, Counted::Folded) => state.tally.lose_one(),
+            (true, Counted::Apart | Counted::OfSide) => {
+                state.tally.refuse(place, alike, noted, now);
+            }
+            (true, Counted::Other) => state.tally.lose_one(),
             (false, _) => {}
         }
         if !self.common.log.is_open() {
@@ -266,7 +307,7 @@ impl Witness {
         let has_pace = self.neighbours == Neighbours::Some;
         if has_pace && !state.refused_lines.take(now) {
             let side = alike.direction.side();
-            if counted == Counted::Folded || !state.tally.unlogged(place, line) {
+            if counted != Counted::Apart || !state.tally.unlogged(place, line) {
                 state.lost_lines[side] += 1;
             }
             return;
@@ -281,8 +322,10 @@ impl Witness {
         let mut state = self.lock();
         let hash = state.tally.hash(alike);
         match state.tally.count(hash, alike, noted) {
-            (place, Counted::Apart) => state.tally.refuse(place, noted, noted.said, now),
-            (_, Counted::Folded) => state.tally.lose_one(),
+            (place, Counted::Apart | Counted::OfSide) => {
+                state.tally.refuse(place, alike, noted, now);
+            }
+            (_, Counted::Other) => state.tally.lose_one(),
         }
     }
 

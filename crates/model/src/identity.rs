@@ -16,7 +16,8 @@ pub enum Principal {
     Agent { cluster: ClusterName, instance: InstanceId },
     /// A name that a cluster's API server has proven: a ServiceAccount, a node, a client certificate.
     Kubernetes { cluster: ClusterName, username: String },
-    /// A workload that has proven its SPIFFE ID in a cluster's mesh, as the cluster tells.
+    /// A workload that has proven its SPIFFE ID in a cluster's mesh; `cluster` is the one whose trust domain the ID is of, or the one that tells
+    /// where the hub knows none.
     Workload { cluster: ClusterName, id: SpiffeId },
     /// The hub itself (clean-up, expiry, first start).
     Hub,

@@ -18,6 +18,7 @@ mod intention;
 mod kind_home;
 mod mesh;
 mod object;
+mod shares;
 mod spiffe;
 mod status;
 mod trust;
@@ -58,8 +59,9 @@ pub use intention::{
     IntentionSpec, Permissive,
 };
 pub use kind_home::KindHome;
-pub use mesh::{CallKey, Calls, MeshParty, MeshShadow, MeshSide, MeshVerdict, PartyKind};
+pub use mesh::{CallKey, Calls, MeshParty, MeshShadow, MeshSide, MeshVerdict, PartyKind, payer};
 pub use object::{API_VERSION, AnyObject, Kind, Object, ObjectMeta, UnknownKind};
+pub use shares::{Shares, has_share};
 pub use spiffe::{ParseSpiffeError, SpiffeId, TrustDomain};
 pub use status::KubeStatus;
 pub use trust::{AuthorityStage, RotationMode, RotationProgress, TrustBeside};

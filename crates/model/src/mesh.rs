@@ -87,7 +87,7 @@ pub enum PartyKind {
 pub struct MeshParty {
     /// What it is.
     pub kind: PartyKind,
-    /// Namespace of a workload.
+    /// Namespace of a workload, or of those that are not kept apart.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub namespace: String,
     /// Kind of the top owner of a workload's pods, `Deployment`.
@@ -102,12 +102,12 @@ pub struct MeshParty {
 }
 
 impl MeshParty {
-    /// The party of whom nothing is kept apart.
-    pub fn others() -> Self {
-        Self { kind: PartyKind::Others, ..Self::default() }
+    /// Those of a namespace of whom nothing is kept apart; of any, where it is empty.
+    pub fn others(namespace: &str) -> Self {
+        Self { kind: PartyKind::Others, namespace: namespace.to_owned(), ..Self::default() }
     }
 
-    /// Who it is in one word: `Deployment/shop/orders`, a SPIFFE ID, `(outside)`, `(other)`, `(unknown)`.
+    /// Who it is in one word: `Deployment/shop/orders`, a SPIFFE ID, `(outside)`, `(other)`, `(other)/shop`, `(unknown)`.
     pub fn label(&self) -> String {
         match self.kind {
             PartyKind::Workload if !self.owner_name.is_empty() => {
@@ -117,12 +117,28 @@ impl MeshParty {
                 self.spiffe_id.clone()
             }
             PartyKind::Outside => "(outside)".to_owned(),
+            PartyKind::Others if !self.namespace.is_empty() => {
+                format!("(other)/{}", self.namespace)
+            }
             PartyKind::Others => "(other)".to_owned(),
             PartyKind::Workload | PartyKind::Elsewhere | PartyKind::Unknown => {
                 "(unknown)".to_owned()
             }
         }
     }
+}
+
+/// Whose room a call takes, by namespace and ID of who called and the namespace that was called: see [`CallKey::payer`].
+pub fn payer(namespace: &str, id: &str, called: &str) -> String {
+    if !namespace.is_empty() {
+        return format!("from {namespace}");
+    }
+    if id.is_empty() {
+        return format!("to {called}");
+    }
+    // Of another trust domain, as a rule.
+    let end = id.rfind("/sa/").or_else(|| id.match_indices('/').nth(2).map(|(at, _)| at));
+    format!("from {}", end.map_or(id, |end| &id[..end]))
 }
 
 /// What intentions that are only watched would have decided.
@@ -176,19 +192,45 @@ pub struct CallKey {
 }
 
 impl CallKey {
-    /// The same source, side and verdict with all else unknown: where one source calls too many different things.
+    /// Whose room it takes, of all that is kept of a cluster: that of who called, by namespace; where nobody knows who that was, that of the
+    /// namespace that was called.
+    pub fn payer(&self) -> String {
+        let called = &self.destination.namespace;
+        payer(&self.source.namespace, &self.source.spiffe_id, called)
+    }
+
+    /// The same at any port, by any Service: where one source calls too many of those at which nobody answers, or outside of the cluster.
+    #[must_use]
+    pub fn at_any_port(&self) -> Self {
+        Self { port: 0, service: String::new(), ..self.clone() }
+    }
+
+    /// The same source, side, verdict and namespace with all else unknown: where one source calls too many different things.
     #[must_use]
     pub fn folded_of_source(&self) -> Self {
-        let source = MeshParty { spiffe_id: String::new(), ..self.source.clone() };
-        Self { source, ..self.folded() }
+        let mut source = self.source.clone();
+        if !source.owner_name.is_empty() {
+            source.spiffe_id.clear();
+        }
+        Self { source, ..self.folded_in_namespaces() }
+    }
+
+    /// The same namespaces, side and verdict with all else unknown: where a namespace calls too many different things.
+    #[must_use]
+    pub fn folded_in_namespaces(&self) -> Self {
+        Self {
+            source: MeshParty::others(&self.source.namespace),
+            destination: MeshParty::others(&self.destination.namespace),
+            ..self.folded()
+        }
     }
 
     /// The same side and verdict with all else unknown: where a cluster tells of too many different calls.
     #[must_use]
     pub fn folded(&self) -> Self {
         Self {
-            source: MeshParty::others(),
-            destination: MeshParty::others(),
+            source: MeshParty::others(""),
+            destination: MeshParty::others(""),
             side: self.side,
             service: String::new(),
             port: 0,

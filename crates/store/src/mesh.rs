@@ -1,9 +1,14 @@
 //! Calls between workloads, merged over hours, and over days once they are older: what the service graph is drawn of.
 //!
-//! A cluster has a bounded part of the store and a source a bounded part of its cluster's: what comes beyond is folded, with its counts, and
-//! whoever asks is told that something is not known.
+//! A cluster has a bounded part of the store. Its namespaces share it ([`CallKey::payer`]): who has as many calls as would be left for others has no
+//! new ones, and a source has a bounded part of its namespace's. What comes beyond is folded, with its counts and, as long as there is room, its
+//! namespaces; and whoever asks is told that something is not known. What is known counts on, whoever else comes.
 
-use nullius_model::{CallKey, Calls, ClusterName, MeshVerdict, Timestamp, Ttl};
+use std::collections::HashMap;
+
+use nullius_model::{
+    CallKey, Calls, ClusterName, MeshVerdict, PartyKind, Timestamp, Ttl, has_share,
+};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -25,6 +30,10 @@ const DAY: i64 = 24 * HOUR;
 const KEEP_HOURS: Ttl = Ttl::from_secs(48 * 3_600);
 /// No counter of a row grows beyond: the sum of all rows of an edge still fits 63 bits.
 const COUNT_MAX: u64 = 1 << 52;
+/// Edges of a cluster beside those of [`Mesh::EDGES_OF_CLUSTER`], that stand for others of their namespaces.
+const FOLDED_OF_CLUSTER: u64 = 2_000;
+/// Edges of one source until ports at which nothing is decided are told apart no more.
+const PORTS_OF_SOURCE: u64 = 250;
 
 /// Which calls somebody wants to see; an absent field matches all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,11 +81,11 @@ pub struct MeshLosses {
 impl Mesh<'_> {
     /// How long calls are kept.
     pub const RETENTION_DAYS: u32 = 90;
-    /// Rows of counts that are kept of one cluster.
+    /// Rows of counts that are kept of one cluster; beyond that an edge has no new hours, and counts on in its last one.
     pub const ROWS_OF_CLUSTER: u64 = 500_000;
     /// Different calls that are kept of one cluster.
     pub const EDGES_OF_CLUSTER: u64 = 20_000;
-    /// Different calls that are kept of one source of a cluster: who calls everything at every port takes no room of others.
+    /// Different calls that are kept of one source of a cluster.
     pub const EDGES_OF_SOURCE: u64 = 1_000;
 
     /// The calls that a filter wants with their counts since then, what was refused first, and the instant from which on they are counted.
@@ -88,8 +97,16 @@ impl Mesh<'_> {
             "SELECT e.body AS body, MIN(c.begin_at) AS begin_at, SUM(c.connections) AS connections, \
              SUM(c.requests) AS requests, SUM(c.bytes_to_destination) AS bytes_to_destination, \
              SUM(c.bytes_to_source) AS bytes_to_source, MIN(c.first_at) AS first_at, MAX(c.last_at) AS last_at, \
-             MAX(c.sample) AS sample FROM mesh_counts c JOIN mesh_edges e ON e.id = c.edge WHERE c.cluster = ",
+             MAX(c.sample) AS sample FROM ",
         );
+        let only = filter.namespace.as_ref().map(std::slice::from_ref);
+        let narrow: Vec<_> = [only, filter.namespaces.as_deref()].into_iter().flatten().collect();
+        // Who asks for some namespaces reads no counts of others.
+        query.push(match narrow.is_empty() {
+            true => "mesh_counts c JOIN mesh_edges e",
+            false => "mesh_edges e CROSS JOIN mesh_counts c",
+        });
+        query.push(" ON e.id = c.edge WHERE c.cluster = ");
         query.push_bind(filter.cluster.as_str().to_owned());
         if let Some(since) = filter.since {
             query.push(" AND c.last_at >= ").push_bind(key(since));
@@ -97,12 +114,19 @@ impl Mesh<'_> {
         if let Some(verdict) = filter.verdict {
             query.push(" AND e.verdict = ").push_bind(verdict.as_str());
         }
-        let only = filter.namespace.as_ref().map(std::slice::from_ref);
-        for names in [only, filter.namespaces.as_deref()].into_iter().flatten() {
-            query.push(" AND (1 = 0");
-            for name in names.iter().filter(|name| !name.is_empty()) {
-                query.push(" OR e.source_namespace = ").push_bind(name.clone());
-                query.push(" OR e.destination_namespace = ").push_bind(name.clone());
+        for names in narrow {
+            query.push(" AND e.id IN (");
+            for (number, column) in ["source_namespace", "destination_namespace"].iter().enumerate()
+            {
+                query.push(if number == 0 { "" } else { " UNION " });
+                query.push("SELECT id FROM mesh_edges WHERE cluster = ");
+                query.push_bind(filter.cluster.as_str().to_owned());
+                query.push(format!(" AND {column} IN ("));
+                let mut list = query.separated(", ");
+                names.iter().filter(|name| !name.is_empty()).for_each(|name| {
+                    list.push_bind(name.clone());
+                });
+                query.push(")");
             }
             query.push(")");
         }
@@ -151,20 +175,23 @@ impl MeshMut<'_> {
         cluster: &ClusterName,
         calls: &[Calls],
     ) -> Result<u64, StoreError> {
-        let mut room = Room { rows: None, edges: None };
+        self.merge_within(cluster, calls, Mesh::ROWS_OF_CLUSTER).await
+    }
+
+    /// The same with room for so many rows of the cluster.
+    async fn merge_within(
+        &mut self,
+        cluster: &ClusterName,
+        calls: &[Calls],
+        rows: u64,
+    ) -> Result<u64, StoreError> {
+        let mut room = Room { most_rows: rows, ..Room::default() };
         let mut folded = 0_u64;
         for it in calls {
-            let hour = it.last.as_second().div_euclid(HOUR) * HOUR;
-            let id = edge_id(cluster, &it.key)?;
-            if self.add(&id, hour, HOUR, it).await? {
-                continue;
-            }
-            let to = self.keep(cluster, &id, &it.key, &mut room).await?;
-            if to.is_folded() {
+            let kept = self.merge_one(cluster, it, &mut room).await?;
+            if kept.is_folded() {
                 folded = folded.saturating_add(it.connections.max(it.requests));
             }
-            let id = edge_id(cluster, &to)?;
-            self.insert(cluster, &id, hour, it).await?;
         }
         Ok(folded)
     }
@@ -209,12 +236,12 @@ impl MeshMut<'_> {
         let of_hours = KEEP_HOURS.before(now).as_second().div_euclid(DAY) * DAY;
         sqlx::query(
             "INSERT INTO mesh_counts (edge, cluster, begin_at, span, connections, requests, bytes_to_destination, \
-             bytes_to_source, first_at, last_at, sample) \
+             bytes_to_source, first_at, last_at, payer, sample) \
              SELECT edge, cluster, begin_at - begin_at % $1, $1, \
              CASE WHEN SUM(connections) > $4 THEN $4 ELSE SUM(connections) END, \
              CASE WHEN SUM(requests) > $4 THEN $4 ELSE SUM(requests) END, \
              CASE WHEN SUM(bytes_to_destination) > $4 THEN $4 ELSE SUM(bytes_to_destination) END, \
-             CASE WHEN SUM(bytes_to_source) > $4 THEN $4 ELSE SUM(bytes_to_source) END, MIN(first_at), MAX(last_at), MAX(sample) \
+             CASE WHEN SUM(bytes_to_source) > $4 THEN $4 ELSE SUM(bytes_to_source) END, MIN(first_at), MAX(last_at), MAX(payer), MAX(sample) \
              FROM mesh_counts WHERE span = $2 AND begin_at < $3 GROUP BY edge, cluster, begin_at - begin_at % $1 \
              ON CONFLICT (edge, begin_at, span) DO UPDATE SET \
              connections = CASE WHEN mesh_counts.connections + excluded.connections > $4 THEN $4 \
@@ -305,20 +332,32 @@ impl MeshMut<'_> {
         Ok(done.rows_affected() > 0)
     }
 
+    /// Adds to the last row of an edge; false where it has none.
+    async fn add_to_last(&mut self, edge: &str, it: &Calls) -> Result<bool, StoreError> {
+        let row = sqlx::query(
+            "SELECT begin_at, span FROM mesh_counts WHERE edge = $1 ORDER BY begin_at DESC, span LIMIT 1",
+        )
+        .bind(edge)
+        .fetch_optional(self.conn())
+        .await
+        .during("look up calls")?;
+        let Some(row) = row else { return Ok(false) };
+        let columns = Columns::new(&row, "call");
+        let (begin, span) = (columns.integer("begin_at")?, columns.integer("span")?);
+        self.add(edge, begin, span, it).await
+    }
+
     async fn insert(
         &mut self,
         cluster: &ClusterName,
         edge: &str,
+        payer: &str,
         begin: i64,
         it: &Calls,
     ) -> Result<(), StoreError> {
-        // What is folded may be there already.
-        if self.add(edge, begin, HOUR, it).await? {
-            return Ok(());
-        }
         sqlx::query(
             "INSERT INTO mesh_counts (edge, cluster, begin_at, span, connections, requests, bytes_to_destination, \
-             bytes_to_source, first_at, last_at, sample) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             bytes_to_source, first_at, last_at, sample, payer) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         )
         .bind(edge)
         .bind(cluster.as_str())
@@ -331,71 +370,118 @@ impl MeshMut<'_> {
         .bind(key(it.first))
         .bind(key(it.last))
         .bind(it.sample.as_str())
+        .bind(payer)
         .execute(self.conn())
         .await
         .during("write calls")?;
         Ok(())
     }
 
-    /// Makes sure that an edge stands for calls, and gives which: their own while there is room.
-    async fn keep(
+    /// Adds calls to the first edge that can stand for them: their own while there is room. Gives which.
+    async fn merge_one(
         &mut self,
         cluster: &ClusterName,
-        id: &str,
-        wanted: &CallKey,
+        it: &Calls,
         room: &mut Room,
     ) -> Result<CallKey, StoreError> {
-        let rows = match room.rows {
-            Some(rows) => rows,
-            None => {
-                self.count(
-                    "SELECT COUNT(*) AS n FROM mesh_counts WHERE cluster = $1",
-                    cluster,
-                    None,
-                )
-                .await?
+        let hour = it.last.as_second().div_euclid(HOUR) * HOUR;
+        for (stands, wanted) in ways(&it.key) {
+            let id = edge_id(cluster, &wanted)?;
+            if self.add(&id, hour, HOUR, it).await? {
+                return Ok(wanted);
             }
-        };
-        let is_known = self.is_known(id).await?;
-        let edges = match room.edges {
-            Some(edges) => edges,
-            None => {
-                self.count("SELECT COUNT(*) AS n FROM mesh_edges WHERE cluster = $1", cluster, None)
-                    .await?
+            let payer = wanted.payer();
+            self.count_room(cluster, &payer, room).await?;
+            if self.is_known(&id).await? {
+                if !room.has_row(&payer) && self.add_to_last(&id, it).await? {
+                    return Ok(wanted);
+                }
+            } else if self.may_begin(cluster, &wanted, stands, room).await? {
+                self.put(cluster, &wanted).await?;
+                room.edge(&payer);
+            } else {
+                continue;
             }
-        };
-        *room = Room { rows: Some(rows.saturating_add(1)), edges: Some(edges) };
-        if rows >= Mesh::ROWS_OF_CLUSTER || (!is_known && edges >= Mesh::EDGES_OF_CLUSTER) {
-            return self.put(cluster, wanted.folded()).await;
+            self.insert(cluster, &id, &payer, hour, it).await?;
+            room.row(&payer);
+            return Ok(wanted);
         }
-        if is_known {
-            return Ok(wanted.clone());
-        }
-        let source = wanted.source.label();
-        let of_source = "SELECT COUNT(*) AS n FROM mesh_edges WHERE cluster = $1 AND source = $2";
-        if self.count(of_source, cluster, Some(&source)).await? >= Mesh::EDGES_OF_SOURCE {
-            return self.put(cluster, wanted.folded_of_source()).await;
-        }
-        room.edges = Some(edges.saturating_add(1));
-        self.put(cluster, wanted.clone()).await
+        // The last way is always open.
+        Ok(it.key.folded())
     }
 
-    async fn put(&mut self, cluster: &ClusterName, edge: CallKey) -> Result<CallKey, StoreError> {
+    /// Whether there is room for an edge that is new.
+    async fn may_begin(
+        &mut self,
+        cluster: &ClusterName,
+        wanted: &CallKey,
+        stands: Stands,
+        room: &Room,
+    ) -> Result<bool, StoreError> {
+        let payer = wanted.payer();
+        let most = match stands {
+            Stands::Port => PORTS_OF_SOURCE,
+            Stands::Itself => Mesh::EDGES_OF_SOURCE,
+            Stands::Source => return Ok(room.has_edge(&payer)),
+            Stands::Namespaces => {
+                return Ok(room.edges.count < Mesh::EDGES_OF_CLUSTER + FOLDED_OF_CLUSTER);
+            }
+            Stands::All => return Ok(true),
+        };
+        if !room.has_edge(&payer) {
+            return Ok(false);
+        }
+        let of_source = "SELECT COUNT(*) AS n FROM mesh_edges WHERE cluster = $1 AND payer = $2 AND source = $3";
+        let source = wanted.source.label();
+        Ok(self.count(of_source, &[cluster.as_str(), &payer, &source]).await? < most)
+    }
+
+    /// Counts once a merge what a cluster has, and what of it is somebody's.
+    async fn count_room(
+        &mut self,
+        cluster: &ClusterName,
+        payer: &str,
+        room: &mut Room,
+    ) -> Result<(), StoreError> {
+        const ALL: [&str; 2] = [
+            "SELECT COUNT(*) AS n FROM mesh_edges WHERE cluster = $1",
+            "SELECT COUNT(*) AS n FROM mesh_counts WHERE cluster = $1",
+        ];
+        const OF_ONE: [&str; 2] = [
+            "SELECT COUNT(*) AS n FROM mesh_edges WHERE cluster = $1 AND payer = $2",
+            "SELECT COUNT(*) AS n FROM mesh_counts WHERE cluster = $1 AND payer = $2",
+        ];
+        for ((used, all), of_one) in
+            [&mut room.edges, &mut room.rows].into_iter().zip(ALL).zip(OF_ONE)
+        {
+            if !used.is_counted {
+                (used.count, used.is_counted) = (self.count(all, &[cluster.as_str()]).await?, true);
+            }
+            if !used.of.contains_key(payer) {
+                let own = self.count(of_one, &[cluster.as_str(), payer]).await?;
+                used.of.insert(payer.to_owned(), own);
+            }
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, cluster: &ClusterName, edge: &CallKey) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO mesh_edges (id, cluster, source, source_namespace, destination_namespace, verdict, body) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING",
+            "INSERT INTO mesh_edges (id, cluster, source, source_namespace, destination_namespace, verdict, body, payer) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
-        .bind(edge_id(cluster, &edge)?)
+        .bind(edge_id(cluster, edge)?)
         .bind(cluster.as_str())
         .bind(edge.source.label())
         .bind(edge.source.namespace.as_str())
         .bind(edge.destination.namespace.as_str())
         .bind(edge.verdict.as_str())
-        .bind(json_text("call", &edge)?)
+        .bind(json_text("call", edge)?)
+        .bind(edge.payer())
         .execute(self.conn())
         .await
         .during("write an edge of the service graph")?;
-        Ok(edge)
+        Ok(())
     }
 
     async fn is_known(&mut self, id: &str) -> Result<bool, StoreError> {
@@ -404,25 +490,90 @@ impl MeshMut<'_> {
         Ok(row.during("look up an edge of the service graph")?.is_some())
     }
 
-    async fn count(
-        &mut self,
-        sql: &'static str,
-        cluster: &ClusterName,
-        source: Option<&str>,
-    ) -> Result<u64, StoreError> {
-        let mut query = sqlx::query(sql).bind(cluster.as_str());
-        if let Some(source) = source {
-            query = query.bind(source);
+    async fn count(&mut self, sql: &'static str, of: &[&str]) -> Result<u64, StoreError> {
+        let mut query = sqlx::query(sql);
+        for name in of {
+            query = query.bind(*name);
         }
         let row = query.fetch_one(self.conn()).await.during("count calls")?;
         Columns::new(&row, "call").count("n")
     }
 }
 
+/// What an edge stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    /// Calls at one port, of which there may be very many: nobody need answer.
+    Port,
+    Itself,
+    Source,
+    Namespaces,
+    All,
+}
+
+/// The edges that can stand for calls, the most exact first.
+fn ways(wanted: &CallKey) -> Vec<(Stands, CallKey)> {
+    let is_of_ports =
+        wanted.destination.kind == PartyKind::Outside || wanted.verdict == MeshVerdict::Failed;
+    let mut ways = match is_of_ports {
+        true => vec![(Stands::Port, wanted.clone()), (Stands::Itself, wanted.at_any_port())],
+        false => vec![(Stands::Itself, wanted.clone())],
+    };
+    ways.extend([
+        (Stands::Source, wanted.folded_of_source()),
+        (Stands::Namespaces, wanted.folded_in_namespaces()),
+        (Stands::All, wanted.folded()),
+    ]);
+    ways
+}
+
 /// How much a cluster has, counted once a merge.
+#[derive(Debug, Default)]
 struct Room {
-    rows: Option<u64>,
-    edges: Option<u64>,
+    most_rows: u64,
+    rows: Used,
+    edges: Used,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    count: u64,
+    is_counted: bool,
+    of: HashMap<String, u64>,
+}
+
+impl Room {
+    fn has_row(&self, payer: &str) -> bool {
+        self.rows.has_one(payer, self.most_rows)
+    }
+
+    fn has_edge(&self, payer: &str) -> bool {
+        self.edges.has_one(payer, Mesh::EDGES_OF_CLUSTER)
+    }
+
+    fn row(&mut self, payer: &str) {
+        self.rows.add(payer);
+    }
+
+    fn edge(&mut self, payer: &str) {
+        self.edges.add(payer);
+    }
+}
+
+impl Used {
+    /// Whether there is one more for somebody.
+    fn has_one(&self, payer: &str, most: u64) -> bool {
+        let own = self.of.get(payer).copied().unwrap_or_default();
+        let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        has_share(number(own.saturating_add(1)), number(self.count), number(most))
+    }
+
+    fn add(&mut self, payer: &str) {
+        self.count = self.count.saturating_add(1);
+        if let Some(own) = self.of.get_mut(payer) {
+            *own = own.saturating_add(1);
+        }
+    }
 }
 
 fn bounded(count: u64) -> i64 {
@@ -452,3 +603,6 @@ fn read(row: &Row) -> Result<Calls, StoreError> {
         sample: columns.text("sample")?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ const STEPS: &[(i64, &str)] = &[
     (7, include_str!("../migrations/0007_workload_authorities.sql")),
     (8, include_str!("../migrations/0008_mesh.sql")),
     (9, include_str!("../migrations/0009_trust.sql")),
+    (10, include_str!("../migrations/0010_mesh_shares.sql")),
 ];
 
 /// The schema that this binary writes.

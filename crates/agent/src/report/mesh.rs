@@ -1,22 +1,28 @@
-//! What the mesh decided, as it waits to be told: flows merged over nodes, denials one by one, and no node crowds out all others.
+//! What the mesh decided, as it waits to be told: flows merged over nodes, denials one by one; and no node and no namespace crowds out all others.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use nullius_model::{Shares, payer};
 use nullius_pki::sha256;
 use nullius_proto::{
-    agent_v1::{MeshDenial, MeshFlow, MeshParty, MeshPartyKind, ReportBatch},
+    agent_v1::{MeshDenial, MeshFlow, MeshParty, MeshPartyKind, MeshSide, ReportBatch},
     encode, encoded_len,
     report::{DISBELIEVED_NODES, MESH_DENIALS, MESH_FLOWS},
 };
 
 use super::BATCH_BYTES;
 
-/// Denials that are kept while the hub is away, their bytes, and those of one node.
+/// Denials that are kept while the hub is away, those of one node, and bytes of all, which namespaces share. None counts as less than its part.
 const KEPT_DENIALS: usize = 10_000;
-const KEPT_BYTES: usize = 8 << 20;
 const KEPT_OF_NODE: usize = KEPT_DENIALS / 4;
-/// Kinds of flows that are kept apart, and how many of them one node may begin; half of all are told at once.
+const KEPT_BYTES: usize = 8 << 20;
+const DENIAL_BYTES: usize = KEPT_BYTES / KEPT_DENIALS;
+/// The word of who was refused by a destination.
+const REFUSED: &str = "refused-by-destination";
+/// Kinds of flows that are kept apart, and how many of them one node may begin; half of all are told at once. Namespaces share their bytes.
 const KEPT_FLOWS: usize = 16_384;
+const KEPT_FLOW_BYTES: usize = 32 << 20;
+const FLOW_BYTES: usize = KEPT_FLOW_BYTES / KEPT_FLOWS;
 const FLOWS_OF_NODE: usize = KEPT_FLOWS / 4;
 /// Kinds of folded flows that a node may begin beside.
 const FOLDED_OF_NODE: usize = 64;
@@ -26,54 +32,93 @@ const FEW: usize = 200;
 type Name = Box<str>;
 
 /// What waits.
-#[derive(Default)]
 pub(super) struct MeshState {
-    denials: VecDeque<(Name, MeshDenial)>,
-    bytes: usize,
+    denials: VecDeque<Kept<MeshDenial>>,
+    /// What sources tell of refusals by destinations: the word of the destination is to come first, and stands for both.
+    later: [Vec<Kept<MeshDenial>>; 2],
+    kept_denials: usize,
     denials_of: HashMap<Name, usize>,
-    flows: HashMap<[u8; 32], MeshFlow>,
+    denial_bytes: Shares,
+    flows: HashMap<[u8; 32], Kept<MeshFlow>>,
     flows_of: HashMap<Name, usize>,
+    flow_bytes: Shares,
     lost_denials: u64,
     lost_flows: u64,
     disbelieved: BTreeMap<String, u64>,
 }
 
+/// A word, and whose room it takes.
+struct Kept<T> {
+    word: T,
+    node: Name,
+    payer: String,
+    bytes: usize,
+}
+
+impl Default for MeshState {
+    fn default() -> Self {
+        Self {
+            denials: VecDeque::new(),
+            later: Default::default(),
+            kept_denials: 0,
+            denials_of: HashMap::new(),
+            denial_bytes: Shares::new(KEPT_BYTES),
+            flows: HashMap::new(),
+            flows_of: HashMap::new(),
+            flow_bytes: Shares::new(KEPT_FLOW_BYTES),
+            lost_denials: 0,
+            lost_flows: 0,
+            disbelieved: BTreeMap::new(),
+        }
+    }
+}
+
 impl MeshState {
     /// A denial that a node told.
     pub(super) fn denied(&mut self, node: &str, denial: MeshDenial) {
-        let bytes = encoded_len(&denial);
-        let of_node = self.denials_of.entry(node.into()).or_default();
-        let has_room = self.denials.len() < KEPT_DENIALS && self.bytes + bytes <= KEPT_BYTES;
-        if !has_room || *of_node >= KEPT_OF_NODE {
+        let bytes = encoded_len(&denial).max(DENIAL_BYTES);
+        let payer = payer_of(denial.source.as_ref(), denial.destination.as_ref());
+        let of_node = self.denials_of.get(node).copied().unwrap_or_default();
+        let has_room = self.kept_denials < KEPT_DENIALS && of_node < KEPT_OF_NODE;
+        if !has_room || !self.denial_bytes.take(&payer, bytes) {
             self.lost(denial.count, 0);
             return;
         }
-        *of_node += 1;
-        self.bytes += bytes;
-        self.denials.push_back((node.into(), denial));
+        self.denials_of.insert(node.into(), of_node + 1);
+        self.kept_denials += 1;
+        let is_later = denial.side() == MeshSide::Source && denial.reason == REFUSED;
+        let kept = Kept { word: denial, node: node.into(), payer, bytes };
+        match is_later {
+            true => self.later[1].push(kept),
+            false => self.denials.push_back(kept),
+        }
     }
 
     /// A flow that a node told.
     pub(super) fn flowed(&mut self, node: &str, flow: MeshFlow) {
         let key = key(&flow);
         if let Some(known) = self.flows.get_mut(&key) {
-            return merge(known, &flow);
+            return merge(&mut known.word, &flow);
         }
-        let of_node = self.flows_of.entry(node.into()).or_default();
-        if self.flows.len() < KEPT_FLOWS && *of_node < FLOWS_OF_NODE {
-            *of_node += 1;
-            self.flows.insert(key, flow);
+        let payer = payer_of(flow.source.as_ref(), flow.destination.as_ref());
+        let bytes = encoded_len(&flow).max(FLOW_BYTES);
+        let of_node = self.flows_of.get(node).copied().unwrap_or_default();
+        let has_room = self.flows.len() < KEPT_FLOWS && of_node < FLOWS_OF_NODE;
+        if has_room && self.flow_bytes.take(&payer, bytes) {
+            self.flows_of.insert(node.into(), of_node + 1);
+            self.flows.insert(key, Kept { word: flow, node: node.into(), payer, bytes });
             return;
         }
-        // What is left are closed words, of which there are not many, unless a node makes up its own.
+        // What is left are namespaces and closed words, of which there are not many, unless a node makes up its own.
         let folded = folded(flow);
         let has_room =
-            self.flows.len() < 2 * KEPT_FLOWS && *of_node < FLOWS_OF_NODE + FOLDED_OF_NODE;
+            self.flows.len() < 2 * KEPT_FLOWS && of_node < FLOWS_OF_NODE + FOLDED_OF_NODE;
         match self.flows.get_mut(&self::key(&folded)) {
-            Some(known) => merge(known, &folded),
+            Some(known) => merge(&mut known.word, &folded),
             None if has_room => {
-                *of_node += 1;
-                self.flows.insert(self::key(&folded), folded);
+                self.flows_of.insert(node.into(), of_node + 1);
+                let kept = Kept { word: folded, node: node.into(), payer, bytes: 0 };
+                self.flows.insert(self::key(&kept.word), kept);
             }
             None => self.lost(0, calls(&folded)),
         }
@@ -108,21 +153,26 @@ impl MeshState {
     }
 
     /// Moves what finds a place into a batch that is so long already.
-    pub(super) fn take(&mut self, batch: &mut ReportBatch, bytes: &mut usize) {
+    pub(super) fn take(&mut self, told: FlowsTold, batch: &mut ReportBatch, bytes: &mut usize) {
+        let [before, now] = &mut self.later;
+        match told {
+            FlowsTold::All => self.denials.extend(before.drain(..).chain(now.drain(..))),
+            // One has waited for a minute at least.
+            FlowsTold::Few => {
+                self.denials.extend(before.drain(..));
+                std::mem::swap(before, now);
+            }
+            FlowsTold::Crowded => {}
+        }
         while batch.mesh_denials.len() < MESH_DENIALS
             && *bytes < BATCH_BYTES
-            && let Some((node, denial)) = self.denials.pop_front()
+            && let Some(kept) = self.denials.pop_front()
         {
-            let length = encoded_len(&denial);
-            *bytes += length;
-            self.bytes = self.bytes.saturating_sub(length);
-            if let Some(of_node) = self.denials_of.get_mut(&node) {
-                *of_node -= 1;
-                if *of_node == 0 {
-                    self.denials_of.remove(&node);
-                }
-            }
-            batch.mesh_denials.push(denial);
+            *bytes += encoded_len(&kept.word);
+            self.kept_denials -= 1;
+            one_less(&mut self.denials_of, &kept.node);
+            self.denial_bytes.give(&kept.payer, kept.bytes);
+            batch.mesh_denials.push(kept.word);
         }
         batch.lost_mesh_denials = std::mem::take(&mut self.lost_denials);
         batch.lost_mesh_flows = std::mem::take(&mut self.lost_flows);
@@ -153,13 +203,12 @@ impl MeshState {
             if *bytes >= BATCH_BYTES {
                 break;
             }
-            if let Some(flow) = self.flows.remove(&key) {
-                *bytes += encoded_len(&flow);
-                batch.mesh_flows.push(flow);
+            if let Some(kept) = self.flows.remove(&key) {
+                *bytes += encoded_len(&kept.word);
+                one_less(&mut self.flows_of, &kept.node);
+                self.flow_bytes.give(&kept.payer, kept.bytes);
+                batch.mesh_flows.push(kept.word);
             }
-        }
-        if self.flows.is_empty() {
-            self.flows_of.clear();
         }
     }
 
@@ -179,6 +228,21 @@ pub(super) enum FlowsTold {
     Few,
     /// None, unless they are too many to wait.
     Crowded,
+}
+
+/// Whose room a word takes.
+fn payer_of(source: Option<&MeshParty>, destination: Option<&MeshParty>) -> String {
+    let called = destination.map_or("", |it| &it.namespace);
+    source.map_or_else(|| payer("", "", called), |it| payer(&it.namespace, &it.spiffe_id, called))
+}
+
+fn one_less(of: &mut HashMap<Name, usize>, node: &str) {
+    if let Some(count) = of.get_mut(node) {
+        *count -= 1;
+        if *count == 0 {
+            of.remove(node);
+        }
+    }
 }
 
 /// How many calls a flow counts.
@@ -211,12 +275,16 @@ fn merge(known: &mut MeshFlow, more: &MeshFlow) {
     known.last_millis = known.last_millis.max(more.last_millis);
 }
 
-/// The same among others of its verdict.
+/// The same among others of its namespaces and verdict.
 fn folded(flow: MeshFlow) -> MeshFlow {
-    let others = || Some(MeshParty { kind: MeshPartyKind::Others.into(), ..MeshParty::default() });
+    let others = |party: Option<MeshParty>| {
+        let namespace = party.map(|party| party.namespace).unwrap_or_default();
+        let kind = MeshPartyKind::Others.into();
+        Some(MeshParty { kind, namespace, ..MeshParty::default() })
+    };
     MeshFlow {
-        source: others(),
-        destination: others(),
+        source: others(flow.source),
+        destination: others(flow.destination),
         service: String::new(),
         port: 0,
         rule: String::new(),
@@ -249,7 +317,7 @@ mod tests {
 
     fn take(state: &mut MeshState, told: FlowsTold) -> ReportBatch {
         let (mut batch, mut bytes) = (ReportBatch::default(), 0);
-        state.take(&mut batch, &mut bytes);
+        state.take(told, &mut batch, &mut bytes);
         state.take_flows(told, &mut batch, &mut bytes);
         batch
     }
@@ -280,8 +348,8 @@ mod tests {
         let endless = MeshFlow { connections: u64::MAX, ..flow("web", 1) };
         state.flowed("other", endless.clone());
         state.flowed("other", endless);
-        let told = state.flows.values().filter(|flow| flow.connections < u64::MAX);
-        let told: u64 = told.map(|flow| flow.connections).sum();
+        let told = state.flows.values().map(|kept| kept.word.connections);
+        let told: u64 = told.filter(|count| *count < u64::MAX).sum();
         assert_eq!(told + state.lost_flows, 2 * 20_000);
         assert_eq!(state.flows.len(), FLOWS_OF_NODE + FOLDED_OF_NODE + 1, "the other has room");
     }
@@ -319,6 +387,86 @@ mod tests {
         assert!(flows.iter().any(|flow| flow.connections == 7), "the quiet one's is apart");
         assert!(denials.iter().any(|denial| denial.count == 9));
         assert_eq!(denials.iter().map(|it| it.count).sum::<u64>() + lost, all + 9);
+    }
+
+    fn of_namespace(namespace: &str, port: u32) -> (MeshDenial, MeshFlow) {
+        let party = |namespace: &str| {
+            Some(MeshParty { namespace: namespace.to_owned(), ..MeshParty::default() })
+        };
+        let (source, destination) = (party(namespace), party("bank"));
+        let denial = MeshDenial {
+            source: source.clone(),
+            destination: destination.clone(),
+            port,
+            count: 1,
+            ..MeshDenial::default()
+        };
+        let flow = MeshFlow { source, destination, port, connections: 1, ..MeshFlow::default() };
+        (denial, flow)
+    }
+
+    #[test]
+    fn a_namespace_that_floods_on_many_nodes_leaves_room_for_others() {
+        let mut state = MeshState::default();
+        for port in 0..30_000 {
+            let (denial, flow) = of_namespace("evil", port);
+            let node = format!("node-{}", port % 20);
+            state.denied(&node, denial);
+            state.flowed(&node, flow);
+        }
+        assert!(state.flow_bytes.clone().take("from shop", KEPT_FLOW_BYTES / 4));
+        let (denial, flow) = of_namespace("shop", 1);
+        state.denied("node-1", denial);
+        state.flowed("node-1", flow);
+        let (mut named, mut folded) = (0, 0);
+        let mut denied = 0;
+        loop {
+            let batch = take(&mut state, FlowsTold::All);
+            if batch == ReportBatch::default() {
+                break;
+            }
+            let is_shop = |party: &Option<MeshParty>| party.clone().unwrap().namespace == "shop";
+            denied += batch.mesh_denials.iter().filter(|it| is_shop(&it.source)).count();
+            for flow in &batch.mesh_flows {
+                let source = flow.source.clone().unwrap();
+                named += u64::from(is_shop(&flow.source)) * flow.connections;
+                if source.kind() == MeshPartyKind::Others {
+                    assert_eq!(source.namespace, "evil", "its people see it");
+                    folded += flow.connections;
+                }
+            }
+        }
+        assert_eq!((denied, named), (1, 1));
+        assert!(folded > 10_000, "{folded}");
+        assert!(state.flows_of.is_empty() && state.denials_of.is_empty());
+        assert!(state.flow_bytes.take("from evil", KEPT_FLOW_BYTES / 2), "all room is given back");
+        assert!(state.denial_bytes.take("from evil", KEPT_BYTES / 2));
+    }
+
+    #[test]
+    fn of_a_refusal_the_word_of_who_refused_comes_first() {
+        let mut state = MeshState::default();
+        let word = |side: MeshSide, count| MeshDenial {
+            side: side.into(),
+            reason: REFUSED.to_owned(),
+            count,
+            ..MeshDenial::default()
+        };
+        let counts = |state: &mut MeshState, told| -> Vec<u64> {
+            take(state, told).mesh_denials.iter().map(|it| it.count).collect()
+        };
+        state.denied("a", word(MeshSide::Source, 1));
+        assert!(!state.has_news());
+        assert_eq!(counts(&mut state, FlowsTold::Few), [0; 0]);
+        state.denied(
+            "b",
+            MeshDenial { reason: "no-intention".to_owned(), ..word(MeshSide::Destination, 2) },
+        );
+        assert_eq!(counts(&mut state, FlowsTold::Crowded), [2]);
+        state.denied("a", word(MeshSide::Source, 3));
+        assert_eq!(counts(&mut state, FlowsTold::Few), [1]);
+        assert_eq!(counts(&mut state, FlowsTold::All), [3], "at the end nothing waits");
+        assert_eq!(state.kept_denials, 0);
     }
 
     #[test]

@@ -342,12 +342,12 @@ impl Spool {
             batch.scan.push(word);
         }
         state.server.take_words(&mut batch, &mut bytes);
-        state.mesh.take(&mut batch, &mut bytes);
         let flows = match uses {
             Uses::Told => FlowsTold::All,
             Uses::Few => FlowsTold::Few,
             Uses::Kept => FlowsTold::Crowded,
         };
+        state.mesh.take(flows, &mut batch, &mut bytes);
         state.mesh.take_flows(flows, &mut batch, &mut bytes);
         if uses == Uses::Told {
             batch.uses = state.uses.take(&self.hasher, &mut bytes);

@@ -13,7 +13,7 @@ use std::{
 };
 
 use nullius_kube::identity::{News, PodNews};
-use nullius_model::TrustDomain;
+use nullius_model::{Timestamp, TrustDomain};
 use nullius_proto::node_v1::{SeenBatch, SeenReceipt, seeing_server};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -68,11 +68,17 @@ impl Sightings {
     /// Takes what is heard of pods.
     pub(crate) fn hear_pods(&self, news: News<PodNews>) {
         let mut pods = self.pods.write().unwrap_or_else(PoisonError::into_inner);
-        pods.hear(news, Instant::now());
+        pods.hear(news, Timestamp::now().as_millisecond());
     }
 
-    /// Takes what a node tells, once.
-    fn take(&self, node: &str, batch: SeenBatch, now: Instant) -> Result<SeenReceipt, Status> {
+    /// Takes what a node tells, once; the time is also told in milliseconds of Unix time.
+    fn take(
+        &self,
+        node: &str,
+        batch: SeenBatch,
+        now: Instant,
+        millis: i64,
+    ) -> Result<SeenReceipt, Status> {
         let number = batch.number;
         if let Some(why) = beyond_bounds(&batch) {
             return Err(Status::invalid_argument(why));
@@ -102,6 +108,10 @@ impl Sightings {
         for flow in batch.flows {
             match pods.on_node(&flow.pod, node) {
                 Some(pod) => heard.flows.push(words::flow(&self.domain, &pods, pod, flow)),
+                None if pods.may_be_gone(&flow.pod, millis) => {
+                    let calls = flow.connections.saturating_add(flow.requests);
+                    heard.lost_flows = heard.lost_flows.saturating_add(calls);
+                }
                 None => heard.disbelieved += 1,
             }
         }
@@ -109,6 +119,9 @@ impl Sightings {
             match pods.on_node(&attempt.pod, node) {
                 Some(pod) => {
                     heard.denials.push(words::denial(&self.domain, &pods, pod, node, attempt));
+                }
+                None if pods.may_be_gone(&attempt.pod, millis) => {
+                    heard.lost_denials = heard.lost_denials.saturating_add(attempt.count.max(1));
                 }
                 None => heard.disbelieved += 1,
             }
@@ -181,7 +194,8 @@ pub(super) struct SeeingService {
 impl seeing_server::Seeing for SeeingService {
     async fn tell(&self, request: Request<SeenBatch>) -> Result<Response<SeenReceipt>, Status> {
         let caller = self.identity.prove(request.metadata(), request.get_ref().version).await?;
-        let taken = self.sightings.take(&caller.node.name, request.into_inner(), Instant::now());
+        let (now, millis) = (Instant::now(), Timestamp::now().as_millisecond());
+        let taken = self.sightings.take(&caller.node.name, request.into_inner(), now, millis);
         if let Err(status) = &taken {
             let refusal = match status.code() {
                 tonic::Code::ResourceExhausted => Refusal::Pace,

@@ -22,6 +22,8 @@ pub(crate) enum GraphRefusal {
     Refused(#[from] Refusal),
     #[error("there is no such cluster, or none of it is for the caller")]
     NotForYou,
+    #[error("the caller reads service graphs too fast")]
+    Wait,
 }
 
 impl From<StoreError> for GraphRefusal {
@@ -54,6 +56,9 @@ impl Hub {
                 })
             }
         };
+        if !self.clusters().may_read_graph(&identity.user, self.now()) {
+            return Err(GraphRefusal::Wait);
+        }
         let filter = CallFilter {
             cluster: cluster.clone(),
             namespace: query.namespace,

@@ -32,7 +32,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use nullius_model::{ClusterName, SessionId};
+use nullius_model::{ClusterName, SessionId, Timestamp, UserName};
 use nullius_proto::agent_v1::{self as wire, HubMessage, hub_message};
 use nullius_tunnel::{TunnelOptions, Tunnels};
 use tokio::sync::RwLock;
@@ -46,6 +46,10 @@ pub(crate) const LEASE_SECONDS: u32 = 60;
 /// Seconds between heartbeats.
 pub(crate) const HEARTBEAT_SECONDS: u32 = 10;
 
+/// Service graphs that one person reads at once, and on average: each is a sum over much of what is kept.
+const GRAPHS_AT_ONCE: u32 = 30;
+const GRAPHS_PER_MINUTE: u32 = 30;
+
 /// The state of all clusters in this process.
 pub struct Clusters {
     pub(crate) tunnels: Tunnels,
@@ -56,6 +60,8 @@ pub struct Clusters {
     pace: reports::Pace,
     counted: reports::Counted,
     mesh_budget: reports::Budget,
+    mesh_refused: reports::Refused,
+    graphs: Budgets<UserName>,
     connections: agents::Connections,
     asking: authority::Asking,
     reports: Budgets<ClusterName>,
@@ -74,11 +80,18 @@ impl Clusters {
             pace: reports::Pace::default(),
             counted: reports::Counted::default(),
             mesh_budget: reports::Budget::default(),
+            mesh_refused: reports::Refused::default(),
+            graphs: Budgets::new(GRAPHS_AT_ONCE, GRAPHS_PER_MINUTE),
             connections: agents::Connections::default(),
             asking: authority::Asking::default(),
             reports: Budgets::new(authority::REPORTS_AT_ONCE, authority::REPORTS_PER_MINUTE),
             turns: Mutex::default(),
         }
+    }
+
+    /// Whether a person may read a service graph now.
+    pub(crate) fn may_read_graph(&self, user: &UserName, now: Timestamp) -> bool {
+        self.graphs.take(user, now).is_some()
     }
 
     /// How many agents of a cluster are connected, tunnel or control.

@@ -39,7 +39,7 @@ use super::control::agent_event;
 use crate::{Hub, record::chain};
 
 pub(super) use counted::Counted;
-pub(super) use mesh::Budget;
+pub(super) use mesh::{Budget, Refused};
 pub(super) use pace::Pace;
 
 /// Receipts that wait for an agent which does not read them.

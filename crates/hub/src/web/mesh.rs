@@ -26,6 +26,9 @@ pub(super) async fn graph(
     match hub.mesh_graph(&identity, &cluster, query, &occasion).await {
         Ok(graph) => Ok(Answer(graph)),
         Err(GraphRefusal::Refused(refusal)) => Err(refusal.into()),
+        Err(GraphRefusal::Wait) => {
+            Err(Problem::wait("you read service graphs too fast; each sums much", 2))
+        }
         Err(GraphRefusal::NotForYou) => {
             Err(Problem::not_found("there is no such cluster, or none of it is for you")
                 .next("list those that you may see: `nullius cluster list`"))

@@ -6,6 +6,10 @@ pub(super) const ALLOWED_LINES: Bucket = Bucket::new(2_000.0, 500.0);
 pub(super) const REFUSED_LINES: Bucket = Bucket::new(1_000.0, 100.0);
 /// Denials of one workload that are told one by one.
 pub(super) const DENIALS: Bucket = Bucket::new(32.0, 1.0);
+/// Those that have waited, of one side after the other: nobody's new ones go before.
+pub(super) const TURNS: Bucket = Bucket::new(32.0, 1.0);
+/// And of those the first ones of others that were not heard of for some time: nobody's flood hides them.
+pub(super) const FIRSTS: Bucket = Bucket::new(32.0, 1.0);
 /// Allowed calls of one workload that somebody wants to know of.
 pub(super) const RECORDED: Bucket = Bucket::new(100.0, 10.0);
 

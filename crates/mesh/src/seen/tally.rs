@@ -1,7 +1,9 @@
 //! Attempts of one workload, merged: pure, bounded, and without allocating where what is counted was counted before.
 //!
-//! What is beyond the bound is counted all the same, as `(other)` with nothing but its verdict. Sums are exact: what lives is added
-//! as it moves, and what was told counts from nothing.
+//! Other sides share the room (`sides`). What is beyond a share is counted all the same, with nothing but who the other side is; and where even
+//! those are too many, as `(other)`. Sums are exact: what lives is added as it moves, and what was told counts from nothing.
+
+mod sides;
 
 use std::{
     collections::HashMap,
@@ -12,22 +14,21 @@ use std::{
 
 use nullius_model::{Reason, Timestamp};
 
-use super::pace::{Bucket, DENIALS, RECORDED};
+use self::sides::Sides;
+use super::pace::{Bucket, DENIALS, FIRSTS, RECORDED, TURNS};
 use crate::{
     access_log::{Direction, Outcome, Why},
     copy::Moved,
 };
 
-/// Kinds of calls that are kept apart.
-const FLOWS: usize = 512;
-/// Of those, how many by their path.
-const PATHS: usize = FLOWS / 2;
-/// What stands for paths beyond that.
+/// What stands for paths for which there is no room.
 const OTHER: &str = "(other)";
 /// What is to be told of single attempts, at most.
 const WORDS: usize = 64;
-/// Kinds of which a repetition, or a line, waits to be told.
-const WAITING: usize = 128;
+/// Kinds of which a repetition waits to be told. Beyond that those of one side wait together.
+const WAITING: usize = 256;
+/// Kinds of which a line waits to be written.
+const UNLOGGED: usize = 128;
 /// Equal denials within so many milliseconds are told once, and then as a count.
 const WINDOW: u64 = 30_000;
 
@@ -66,6 +67,8 @@ pub(crate) struct Noted<'a> {
     /// When it began, in milliseconds of Unix time.
     pub(crate) millis: i64,
     pub(crate) number: u64,
+    /// The number by which it was told before, where that is the end of what was allowed.
+    pub(crate) of: Option<u64>,
     /// Whether it counts: what has counted before does not again.
     pub(crate) counts: bool,
     /// Whether somebody wants to know of it though it is allowed.
@@ -170,8 +173,10 @@ impl Hash for Alike<'_> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Counted {
     Apart,
+    /// With others of the same side.
+    OfSide,
     /// As one of `(other)`.
-    Folded,
+    Other,
 }
 
 /// A flow, as it is told.
@@ -199,11 +204,40 @@ pub(super) struct Counts {
 #[derive(Debug, Clone)]
 pub(super) struct Word {
     pub(super) kind: Arc<Kind>,
-    pub(super) number: u64,
-    pub(super) millis: i64,
+    pub(super) first: One,
     pub(super) last_millis: i64,
     pub(super) count: u64,
+}
+
+/// A single attempt, beside its kind.
+#[derive(Debug, Clone)]
+pub(super) struct One {
+    pub(super) number: u64,
+    pub(super) of: Option<u64>,
+    pub(super) millis: i64,
+    pub(super) port: u16,
+    pub(super) address: Option<IpAddr>,
     pub(super) said: Said,
+}
+
+impl One {
+    fn of(alike: &Alike<'_>, noted: &Noted<'_>) -> Self {
+        Self {
+            number: noted.number,
+            of: noted.of,
+            millis: noted.millis,
+            port: alike.port,
+            address: alike.address,
+            said: (noted.said)(),
+        }
+    }
+}
+
+/// What is in no word and in no flow any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Abandoned {
+    pub(super) attempts: u64,
+    pub(super) calls: u64,
 }
 
 /// Bytes, by direction and then to the destination and to the source.
@@ -220,7 +254,7 @@ pub(super) struct Tally {
     places: HashMap<u64, Vec<usize>, BuildHasherDefault<Passed>>,
     flows: Vec<Option<Slot>>,
     free: Vec<usize>,
-    paths: usize,
+    sides: Sides,
     live: Vec<Option<Live>>,
     free_live: Vec<usize>,
     round: u32,
@@ -231,6 +265,8 @@ pub(super) struct Tally {
     unlogged: usize,
     lost: u64,
     denials: Bucket,
+    firsts: Bucket,
+    turns: Bucket,
     recorded: Bucket,
 }
 
@@ -241,7 +277,7 @@ impl Default for Tally {
             places: HashMap::default(),
             flows: Vec::new(),
             free: Vec::new(),
-            paths: 0,
+            sides: Sides::default(),
             live: Vec::new(),
             free_live: Vec::new(),
             round: 0,
@@ -251,6 +287,8 @@ impl Default for Tally {
             unlogged: 0,
             lost: 0,
             denials: DENIALS,
+            firsts: FIRSTS,
+            turns: TURNS,
             recorded: RECORDED,
         }
     }
@@ -259,6 +297,7 @@ impl Default for Tally {
 #[derive(Debug)]
 struct Slot {
     hash: u64,
+    side: usize,
     kind: Arc<Kind>,
     rule: Option<Arc<str>>,
     shadow_rule: Option<Arc<str>>,
@@ -277,11 +316,9 @@ struct Slot {
 /// Attempts that wait to be told together.
 #[derive(Debug)]
 struct Repeats {
-    count: u64,
-    number: u64,
-    first_millis: i64,
+    first: One,
     last_millis: i64,
-    said: Said,
+    count: u64,
 }
 
 #[derive(Debug)]
@@ -334,7 +371,7 @@ impl Tally {
     ) -> (usize, Counted) {
         let place = self.place(hash, alike, noted);
         let Some(slot) = self.flows.get_mut(place).and_then(Option::as_mut) else {
-            return (place, Counted::Folded);
+            return (place, Counted::Other);
         };
         if noted.counts {
             match slot.kind.method {
@@ -346,37 +383,52 @@ impl Tally {
             slot.last_millis = slot.last_millis.max(noted.millis);
         }
         slot.was_idle = false;
-        (place, if slot.kind.is_folded { Counted::Folded } else { Counted::Apart })
+        let counted = match slot.kind.is_folded {
+            false => Counted::Apart,
+            true if self.sides.is_known(slot.side) => Counted::OfSide,
+            true => Counted::Other,
+        };
+        (place, counted)
     }
 
     fn place(&mut self, hash: u64, alike: &Alike<'_>, noted: &Noted<'_>) -> usize {
         if let Some(place) = self.find(hash, alike) {
             return place;
         }
-        let is_path_left = alike.path.is_none() || self.paths < PATHS;
+        let side = self.sides.of(&self.hasher, alike);
+        let is_path_left = alike.path.is_none() || self.sides.has_path(side);
         let kept = Alike { path: if is_path_left { alike.path } else { Some(OTHER) }, ..*alike };
         let hash = if is_path_left { hash } else { self.hash(&kept) };
         if !is_path_left && let Some(place) = self.find(hash, &kept) {
             return place;
         }
-        if self.flows.len() - self.free.len() < FLOWS {
-            return self.insert(hash, Kind::of(&kept, false), noted);
+        if self.sides.has_kind(side) {
+            return self.insert(hash, Kind::of(&kept, false), side, noted);
+        }
+        if let Some(place) = self.of_side(side, alike, noted) {
+            return place;
         }
         // Only closed words are left: there are not many of those.
-        let folded = Alike {
-            peer: None,
-            address: None,
-            port: 0,
-            service: None,
-            permission: None,
-            shadow: None,
-            method: alike.method.map(|_| OTHER),
-            path: None,
-            ..*alike
-        };
-        let hash = self.hash(&folded);
-        let found = self.find(hash, &folded);
-        found.unwrap_or_else(|| self.insert(hash, Kind::of(&folded, true), noted))
+        let other = Alike { peer: None, address: None, ..folded(alike) };
+        let hash = self.hash(&other);
+        self.find(hash, &other).unwrap_or_else(|| {
+            let others = self.sides.others(&self.hasher, alike);
+            self.insert(hash, Kind::of(&other, true), others, noted)
+        })
+    }
+
+    /// Where attempts of one side are counted together, of which there are too many different ones.
+    fn of_side(&mut self, side: usize, alike: &Alike<'_>, noted: &Noted<'_>) -> Option<usize> {
+        if !self.sides.is_known(side) {
+            return None;
+        }
+        let all = Alike { address: self.sides.address(side), ..folded(alike) };
+        let hash = self.hash(&all);
+        let found = self.find(hash, &all);
+        if found.is_none() && self.sides.has_folded(side) {
+            return Some(self.insert(hash, Kind::of(&all, true), side, noted));
+        }
+        found
     }
 
     fn find(&self, hash: u64, alike: &Alike<'_>) -> Option<usize> {
@@ -389,10 +441,11 @@ impl Tally {
         self.flows.get(place).and_then(Option::as_ref)
     }
 
-    fn insert(&mut self, hash: u64, kind: Kind, noted: &Noted<'_>) -> usize {
-        self.paths += usize::from(has_own_path(&kind));
+    fn insert(&mut self, hash: u64, kind: Kind, side: usize, noted: &Noted<'_>) -> usize {
+        self.sides.enter(side, &kind);
         let slot = Slot {
             hash,
+            side,
             rule: noted.rule.filter(|_| !kind.is_folded).map(Into::into),
             shadow_rule: noted.shadow_rule.filter(|_| !kind.is_folded).map(Into::into),
             kind: Arc::new(kind),
@@ -417,7 +470,7 @@ impl Tally {
 
     fn remove(&mut self, place: usize) {
         let Some(slot) = self.flows.get_mut(place).and_then(Option::take) else { return };
-        self.paths -= usize::from(has_own_path(&slot.kind));
+        self.sides.leave(slot.side, &slot.kind);
         if let Some(same) = self.places.get_mut(&slot.hash) {
             same.retain(|it| *it != place);
             if same.is_empty() {
@@ -485,59 +538,63 @@ impl Tally {
         None
     }
 
-    /// An attempt was refused; it is told, or waits with those that are alike.
-    pub(super) fn refuse(
-        &mut self,
-        place: usize,
-        noted: &Noted<'_>,
-        said: &dyn Fn() -> Said,
-        now: u64,
-    ) {
-        let has_room = self.words.len() < WORDS;
-        let Some(slot) = self.flows.get_mut(place).and_then(Option::as_mut) else { return };
-        let is_over = slot.told_at.is_none_or(|at| now >= at.saturating_add(WINDOW));
-        if slot.repeats.is_none() && is_over && has_room && self.denials.take(now) {
-            slot.told_at = Some(now);
-            self.words.push_back(Word::one(slot, noted, said()));
+    /// An attempt was refused; it is told, or waits with those that are alike. The first of a side for some time waits for no other side.
+    pub(super) fn refuse(&mut self, place: usize, alike: &Alike<'_>, noted: &Noted<'_>, now: u64) {
+        let Some(slot) = self.slot(place) else { return };
+        let is_news = slot.repeats.is_none() && slot.is_due(now) && self.words.len() < WORDS;
+        let is_first = is_news && self.sides.is_due(slot.side, now) && self.firsts.take(now);
+        if is_first || (is_news && self.denials.take(now)) {
+            self.tell(place, alike, noted, now);
         } else {
-            self.repeat(place, noted, said);
+            self.repeat(place, alike, noted);
         }
     }
 
     /// An allowed attempt of which somebody wants to know; it waits with others where there are too many.
-    pub(super) fn record(
-        &mut self,
-        place: usize,
-        noted: &Noted<'_>,
-        said: &dyn Fn() -> Said,
-        now: u64,
-    ) {
-        let has_room = self.words.len() < WORDS;
-        let Some(slot) = self.flows.get_mut(place).and_then(Option::as_mut) else { return };
-        if slot.repeats.is_none() && has_room && self.recorded.take(now) {
-            self.words.push_back(Word::one(slot, noted, said()));
+    pub(super) fn record(&mut self, place: usize, alike: &Alike<'_>, noted: &Noted<'_>, now: u64) {
+        let Some(slot) = self.slot(place) else { return };
+        if slot.repeats.is_none() && self.words.len() < WORDS && self.recorded.take(now) {
+            self.tell(place, alike, noted, now);
         } else {
-            self.repeat(place, noted, said);
+            self.repeat(place, alike, noted);
         }
     }
 
-    fn repeat(&mut self, place: usize, noted: &Noted<'_>, said: &dyn Fn() -> Said) {
+    fn tell(&mut self, place: usize, alike: &Alike<'_>, noted: &Noted<'_>, now: u64) {
+        let Some(slot) = self.flows.get_mut(place).and_then(Option::as_mut) else { return };
+        slot.told_at = Some(now);
+        self.sides.told(slot.side, now);
+        let (kind, first) = (Arc::clone(&slot.kind), One::of(alike, noted));
+        self.words.push_back(Word { kind, first, last_millis: noted.millis, count: 1 });
+    }
+
+    fn repeat(&mut self, place: usize, alike: &Alike<'_>, noted: &Noted<'_>) {
+        let Some(slot) = self.slot(place) else { return };
+        let (side, is_folded) = (slot.side, slot.kind.is_folded);
+        let has_room = is_folded || self.sides.may_wait(side, self.repeating);
+        if slot.repeats.is_none() && !has_room {
+            // What it was is known no more, but who.
+            match self.of_side(side, alike, noted) {
+                Some(together) => self.wait(together, alike, noted),
+                None => self.lost += 1,
+            }
+        } else {
+            self.wait(place, alike, noted);
+        }
+    }
+
+    fn wait(&mut self, place: usize, alike: &Alike<'_>, noted: &Noted<'_>) {
         let Some(slot) = self.flows.get_mut(place).and_then(Option::as_mut) else { return };
         match &mut slot.repeats {
             Some(repeats) => {
                 repeats.count += 1;
                 repeats.last_millis = repeats.last_millis.max(noted.millis);
             }
-            None if self.repeating >= WAITING => self.lost += 1,
             none => {
+                let first = One::of(alike, noted);
+                *none = Some(Box::new(Repeats { first, last_millis: noted.millis, count: 1 }));
                 self.repeating += 1;
-                *none = Some(Box::new(Repeats {
-                    count: 1,
-                    number: noted.number,
-                    first_millis: noted.millis,
-                    last_millis: noted.millis,
-                    said: said(),
-                }));
+                self.sides.wait(slot.side, place);
             }
         }
     }
@@ -547,31 +604,55 @@ impl Tally {
         self.lost += 1;
     }
 
-    /// Tells what has waited long enough.
+    /// Tells what has waited long enough, of one side after the other.
     pub(super) fn tick(&mut self, now: u64) {
-        if self.repeating == 0 {
-            return;
-        }
-        for slot in self.flows.iter_mut().flatten() {
-            if slot.repeats.is_none() || self.words.len() >= WORDS {
-                continue;
-            }
-            let may = match slot.kind.outcome {
-                Outcome::Allowed => self.recorded.take(now),
-                Outcome::Denied | Outcome::Failed => {
-                    slot.told_at.is_none_or(|at| now >= at.saturating_add(WINDOW))
-                        && self.denials.take(now)
+        let (sides, mut without) = (self.sides.len(), 0);
+        while self.repeating > 0 && without < sides && self.words.len() < WORDS {
+            let side = self.sides.next_turn();
+            let due = self.sides.waiting(side).iter().position(|place| {
+                let Some(slot) = self.flows.get(*place).and_then(Option::as_ref) else {
+                    return false;
+                };
+                match slot.kind.outcome {
+                    Outcome::Allowed => self.recorded.take(now),
+                    Outcome::Denied | Outcome::Failed => slot.is_due(now) && self.turns.take(now),
                 }
-            };
-            if may && let Some(repeats) = slot.repeats.take() {
-                self.repeating -= 1;
-                slot.told_at = Some(now);
-                let Repeats { count, number, first_millis, last_millis, said } = *repeats;
-                let kind = Arc::clone(&slot.kind);
-                let word = Word { kind, number, millis: first_millis, last_millis, count, said };
-                self.words.push_back(word);
+            });
+            match due.and_then(|at| self.sides.end_waiting(side, at)) {
+                Some(place) => {
+                    self.tell_repeats(place, now);
+                    without = 0;
+                }
+                None => without += 1,
             }
         }
+    }
+
+    /// Tells all that waits: nothing comes any more.
+    pub(super) fn finish(&mut self) {
+        for place in 0..self.flows.len() {
+            self.tell_repeats(place, u64::MAX);
+        }
+        self.sides.nothing_waits();
+    }
+
+    fn tell_repeats(&mut self, place: usize, now: u64) {
+        let Some(slot) = self.flows.get_mut(place).and_then(Option::as_mut) else { return };
+        let Some(repeats) = slot.repeats.take() else { return };
+        self.repeating -= 1;
+        slot.told_at = Some(now);
+        self.sides.told(slot.side, now);
+        let Repeats { first, last_millis, count } = *repeats;
+        self.words.push_back(Word { kind: Arc::clone(&slot.kind), first, last_millis, count });
+    }
+
+    /// Counts what will never be told.
+    pub(super) fn abandon(&mut self) -> Abandoned {
+        self.finish();
+        let words = self.words.drain(..).map(|word| word.count);
+        let calls =
+            self.flows.iter().flatten().map(|it| it.counts.connections + it.counts.requests);
+        Abandoned { attempts: words.sum::<u64>() + self.lost, calls: calls.sum() }
     }
 
     pub(super) fn take_word(&mut self) -> Option<Word> {
@@ -588,7 +669,7 @@ impl Tally {
         let Some(slot) = self.flows.get_mut(place).and_then(Option::as_mut) else { return false };
         match &mut slot.unlogged {
             Some((_, count)) => *count += 1,
-            None if self.unlogged >= WAITING => return false,
+            None if self.unlogged >= UNLOGGED => return false,
             none => {
                 let Some(line) = line() else { return false };
                 self.unlogged += 1;
@@ -632,6 +713,11 @@ impl Tally {
 }
 
 impl Slot {
+    /// Whether it may be told again.
+    fn is_due(&self, now: u64) -> bool {
+        self.told_at.is_none_or(|at| now >= at.saturating_add(WINDOW))
+    }
+
     fn add(&mut self, moved: [u64; 2], all: &mut MovedBytes) {
         let [to_destination, to_source] = moved;
         self.counts.to_destination += to_destination;
@@ -659,16 +745,16 @@ impl Slot {
     }
 }
 
-impl Word {
-    fn one(slot: &Slot, noted: &Noted<'_>, said: Said) -> Self {
-        Self {
-            kind: Arc::clone(&slot.kind),
-            number: noted.number,
-            millis: noted.millis,
-            last_millis: noted.millis,
-            count: 1,
-            said,
-        }
+/// The same with nothing known but the other side, and closed words.
+fn folded<'a>(alike: &Alike<'a>) -> Alike<'a> {
+    Alike {
+        port: 0,
+        service: None,
+        permission: None,
+        shadow: None,
+        method: alike.method.map(|_| OTHER),
+        path: None,
+        ..*alike
     }
 }
 

@@ -171,7 +171,7 @@ impl<H: Hears> Teller<H> {
             flows,
             attempts,
             lost_attempts: lost.attempts + unseen,
-            lost_calls: lost.calls,
+            lost_calls: lost.calls + self.seen.take_lost_calls(),
             ..SeenBatch::default()
         };
         if batch == SeenBatch::default() {

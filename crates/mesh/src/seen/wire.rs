@@ -25,12 +25,19 @@ pub(super) fn flow(workload: &str, process: u64, flow: Flow) -> SeenFlow {
 }
 
 pub(super) fn attempt(workload: &str, process: u64, word: Word) -> SeenAttempt {
-    let Said { path, rule, sentence, next, detail } = word.said;
+    let Said { path, rule, sentence, next, detail } = word.first.said;
+    let kind = SeenKind {
+        path,
+        port: word.first.port.into(),
+        peer_address: word.first.address.map(|it| it.to_string()).unwrap_or_default(),
+        ..kind(&word.kind, &rule, "")
+    };
     SeenAttempt {
         pod: workload.to_owned(),
-        kind: Some(SeenKind { path, ..kind(&word.kind, &rule, "") }),
-        id: id(process, word.number),
-        time_millis: word.millis,
+        kind: Some(kind),
+        id: id(process, word.first.number),
+        of: word.first.of.map(|number| id(process, number)).unwrap_or_default(),
+        time_millis: word.first.millis,
         last_millis: word.last_millis,
         count: word.count,
         sentence,

@@ -188,6 +188,48 @@ async fn who_calls_everything_takes_the_room_of_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_namespace_that_calls_everything_hides_no_calls_of_another_and_is_seen_itself() {
+    let (store, _directory) = both().await.remove(0);
+    let front = |hour: i64| allowed(workload("shop", "front"), hour * HOUR, 1);
+    assert_eq!(merge(&store, "dev", &[front(0)]).await, 0);
+    // Twenty workloads of one namespace, without rights, at every port of somebody and outside of the cluster.
+    let scan = |pod: u16, port: u16, hour: i64| {
+        let source = workload("evil", &format!("pod-{pod}"));
+        let mut call = calls(source, port, MeshVerdict::Denied, hour * HOUR, 1);
+        if port.is_multiple_of(2) {
+            call.key.verdict = MeshVerdict::Allowed;
+            call.key.destination = MeshParty { kind: PartyKind::Outside, ..MeshParty::default() };
+        }
+        call
+    };
+    for pod in 0..20 {
+        let told: Vec<_> = (1..=1_000).map(|port| scan(pod, port, 0)).collect();
+        merge(&store, "dev", &told).await;
+    }
+    for hour in 0..3 {
+        assert_eq!(merge(&store, "dev", &[front(hour)]).await, 0, "what is known counts on");
+        let new = calls(workload("web", "edge"), 80, MeshVerdict::Allowed, hour * HOUR, 1);
+        assert_eq!(merge(&store, "dev", &[new]).await, 0, "and what is new is seen");
+    }
+    let of = |name: &str| CallFilter { namespace: Some(name.into()), ..all("dev") };
+    let (shop, _) = list(&store, &of("shop")).await;
+    let known = |name: &str| {
+        let of = shop.iter().filter(|it| it.key.source.owner_name == name);
+        of.map(|it| it.connections).collect::<Vec<_>>()
+    };
+    assert_eq!((known("front"), known("edge")), (vec![4], vec![3]));
+    let (evil, _) = list(&store, &of("evil")).await;
+    assert!(evil.len() <= 10_100, "{}", evil.len());
+    assert_eq!(evil.iter().map(|it| it.connections).sum::<u64>(), 20_000, "each is counted");
+    assert!(evil.iter().any(|it| it.key.is_folded()), "what is folded stays in its namespace");
+    let outside = evil.iter().filter(|it| it.key.destination.kind == PartyKind::Outside);
+    let ports = outside.filter(|it| it.key.source.owner_name == "pod-0");
+    assert!(ports.count() <= 251, "ports outside are told apart for some alone");
+    let folded: Vec<_> = shop.iter().filter(|it| it.key.is_folded()).collect();
+    assert!(folded.iter().any(|it| it.key.source.label() == "(other)/evil"), "{folded:?}");
+}
+
+#[tokio::test]
 async fn a_cluster_has_a_bounded_part_and_no_count_overflows() {
     let (store, _directory) = both().await.remove(0);
     let most = usize::try_from(Mesh::EDGES_OF_CLUSTER).unwrap();
@@ -197,11 +239,12 @@ async fn a_cluster_has_a_bounded_part_and_no_count_overflows() {
         calls(workload("shop", &format!("w{}", n / each)), port, MeshVerdict::Allowed, 0, 1)
     };
     let told: Vec<_> = (0..most + 5).map(of).collect();
-    assert_eq!(merge(&store, "dev", &told).await, 5);
+    let half = u64::try_from(most / 2).unwrap();
+    assert_eq!(merge(&store, "dev", &told).await, half + 5, "one namespace has half at most");
     assert_eq!(merge(&store, "prod", &[of(0)]).await, 0, "another cluster has its own");
     let (found, _) = list(&store, &all("dev")).await;
     let folded: Vec<_> = found.iter().filter(|it| it.key.is_folded()).collect();
-    assert_eq!((found.len(), folded.len(), folded[0].connections), (most + 1, 1, 5));
+    assert_eq!((found.len(), folded.len(), folded[0].connections), (most / 2 + 1, 1, half + 5));
 
     let mut huge = of(0);
     (huge.connections, huge.bytes_to_source) = (u64::MAX, u64::MAX);

@@ -233,7 +233,8 @@ impl Port {
         mesh.hear(|book| book.hear_intentions(News::All(Vec::new())));
         let (reports, waiting) = crate::report::open();
         let sightings = Arc::new(Sightings::new(domain(), reports));
-        sightings.hear_pods(News::All(vec![part("part", POD)]));
+        let elsewhere = PodNews { node: Some("far".into()), ..part("other", "of-another-node") };
+        sightings.hear_pods(News::All(vec![part("part", POD), elsewhere]));
         tasks.spawn(serve(tcp, shown, Arc::clone(&issuing), mesh, sightings, stop));
         Self {
             address,

@@ -1,17 +1,20 @@
 //! Which pod is where and whose it is, also for some time after it is gone: what it did is told after that.
+//!
+//! Who had an address is said for the time at which something happened, and not for the one at which it is told: the next pod there has nothing to do
+//! with it. All times are milliseconds of Unix time.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     net::IpAddr,
-    time::Duration,
 };
 
 use nullius_kube::identity::{News, PodNews};
-use tokio::time::Instant;
 
-/// How long a pod that is gone is remembered, and how many of them.
-const GONE: Duration = Duration::from_secs(600);
+/// How long a pod that is gone is remembered, and how many of them; beyond that those are forgotten of whose namespace there are most.
+const GONE: i64 = 600_000;
 const GONE_MAX: usize = 10_000;
+/// By how much clocks differ, and how late the API server tells.
+const SLACK: i64 = 5_000;
 
 type Uid = Box<str>;
 
@@ -20,7 +23,11 @@ type Uid = Box<str>;
 pub(super) struct Pods {
     pods: HashMap<Uid, Pod>,
     addresses: HashMap<IpAddr, BTreeSet<Uid>>,
-    gone: VecDeque<(Instant, Uid)>,
+    /// By namespace, the oldest first.
+    gone: HashMap<Box<str>, VecDeque<(i64, Uid)>>,
+    gone_count: usize,
+    /// Before that there were pods of which nothing is known.
+    known_from: i64,
     is_listed: bool,
 }
 
@@ -33,8 +40,26 @@ pub(super) struct Pod {
     pub(super) owner: (Box<str>, Box<str>),
     node: Option<Box<str>>,
     addresses: Vec<IpAddr>,
-    is_ended: bool,
-    gone_at: Option<Instant>,
+    /// From when to when its addresses are known to be its own.
+    since: i64,
+    until: Option<i64>,
+    is_gone: bool,
+}
+
+/// Who had an address.
+pub(super) enum There<'a> {
+    Pod(&'a Pod),
+    /// No pod.
+    Nobody,
+    /// Perhaps one, and it is not known which.
+    Unclear,
+}
+
+/// When something happened, first and last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct When {
+    pub(super) first: i64,
+    pub(super) last: i64,
 }
 
 impl Pods {
@@ -42,28 +67,26 @@ impl Pods {
         self.is_listed
     }
 
-    pub(super) fn hear(&mut self, news: News<PodNews>, now: Instant) {
+    pub(super) fn hear(&mut self, news: News<PodNews>, now: i64) {
         match news {
-            News::Put(pod) => self.put(pod),
+            News::Put(pod) => self.put(pod, now, now),
             News::Gone(pod) => self.go(&pod.uid, now),
             News::All(all) => {
                 self.is_listed = true;
+                self.known_from = now;
                 let stay: BTreeSet<Uid> = all.iter().map(|pod| pod.uid.clone()).collect();
                 let gone: Vec<Uid> =
                     self.pods.keys().filter(|uid| !stay.contains(*uid)).cloned().collect();
                 gone.iter().for_each(|uid| self.go(uid, now));
-                all.into_iter().for_each(|pod| self.put(pod));
+                for pod in all {
+                    // One that is new may have an address that another one has just left.
+                    let created = pod.parts.created.saturating_mul(1_000);
+                    let since = if created < now - GONE { created } else { now };
+                    self.put(pod, since, now);
+                }
             }
         }
-        while let Some((at, uid)) = self.gone.front()
-            && (now.saturating_duration_since(*at) > GONE || self.gone.len() > GONE_MAX)
-        {
-            let uid = uid.clone();
-            self.gone.pop_front();
-            if self.pods.get(&uid).is_some_and(|pod| pod.gone_at.is_some()) {
-                self.forget(&uid);
-            }
-        }
+        self.forget_gone(now);
     }
 
     /// A pod that is on a node, or was until a short while ago.
@@ -71,22 +94,53 @@ impl Pods {
         self.pods.get(uid).filter(|pod| pod.node.as_deref() == Some(node))
     }
 
-    /// Whose address it is: of a pod that is there now, rather than of one that was.
-    pub(super) fn at(&self, address: IpAddr) -> Option<&Pod> {
-        let there = self.addresses.get(&address)?.iter().filter_map(|uid| self.pods.get(uid));
-        there.max_by_key(|pod| (pod.gone_at.is_none(), !pod.is_ended, pod.gone_at))
+    /// Whether a pod of which nothing is known may have been there until a short while ago.
+    pub(super) fn may_be_gone(&self, uid: &str, now: i64) -> bool {
+        !self.pods.contains_key(uid) && now < self.known_from.saturating_add(GONE)
     }
 
-    fn put(&mut self, news: PodNews) {
-        // What has ended has no address any more, and what it did with it is told yet.
-        let before = self.forget(&news.uid).map(|pod| pod.addresses).unwrap_or_default();
+    /// Who had an address.
+    pub(super) fn at(&self, address: IpAddr, when: When) -> There<'_> {
+        let known: Vec<&Pod> = self.of(address).collect();
+        let mut had = known.iter().filter(|pod| pod.had(when));
+        match (had.next(), had.next()) {
+            (Some(pod), None) => There::Pod(pod),
+            (None, _) if known.is_empty() && when.first >= self.known_from - SLACK => There::Nobody,
+            _ => There::Unclear,
+        }
+    }
+
+    /// The pod at an address that `is_it`: rather one that had it then than another.
+    pub(super) fn proven(
+        &self,
+        address: IpAddr,
+        when: When,
+        is_it: impl Fn(&Pod) -> bool,
+    ) -> Option<&Pod> {
+        self.of(address).filter(|pod| is_it(pod)).max_by_key(|pod| (pod.had(when), pod.since))
+    }
+
+    fn of(&self, address: IpAddr) -> impl Iterator<Item = &Pod> {
+        self.addresses.get(&address).into_iter().flatten().filter_map(|uid| self.pods.get(uid))
+    }
+
+    fn put(&mut self, news: PodNews, since: i64, now: i64) {
+        let before = self.forget(&news.uid);
         let mut addresses = match news.is_on_host {
             true => Vec::new(),
             false => news.parts.addresses.clone(),
         };
-        if addresses.is_empty() && news.is_ended {
-            addresses = before;
+        // What has ended has no address any more, and what it did with it is told yet.
+        let (mut since, mut until) = (since, None);
+        if let Some(before) = before {
+            if addresses.is_empty() && news.is_ended {
+                addresses = before.addresses;
+                (since, until) = (before.since, before.until);
+            } else if addresses == before.addresses {
+                (since, until) = (before.since, before.until);
+            }
         }
+        let until = if news.is_ended { until.or(Some(now)) } else { None };
         for address in &addresses {
             self.addresses.entry(*address).or_default().insert(news.uid.clone());
         }
@@ -97,17 +151,46 @@ impl Pods {
             account: news.account,
             node: news.node,
             addresses,
-            is_ended: news.is_ended,
-            gone_at: None,
+            since,
+            until,
+            is_gone: false,
         };
         self.pods.insert(news.uid, pod);
     }
 
-    fn go(&mut self, uid: &str, now: Instant) {
-        let Some(pod) = self.pods.get_mut(uid) else { return };
-        if pod.gone_at.is_none() {
-            pod.gone_at = Some(now);
-            self.gone.push_back((now, uid.into()));
+    fn go(&mut self, uid: &str, now: i64) {
+        let Some(pod) = self.pods.get_mut(uid).filter(|pod| !pod.is_gone) else { return };
+        pod.is_gone = true;
+        pod.until = pod.until.or(Some(now));
+        self.gone.entry(pod.namespace.clone()).or_default().push_back((now, uid.into()));
+        self.gone_count += 1;
+    }
+
+    fn forget_gone(&mut self, now: i64) {
+        let mut old = Vec::new();
+        for gone in self.gone.values_mut() {
+            while gone.front().is_some_and(|(at, _)| now.saturating_sub(*at) > GONE) {
+                old.extend(gone.pop_front().map(|(_, uid)| uid));
+            }
+        }
+        self.gone_count -= old.len();
+        while self.gone_count > GONE_MAX
+            && let Some((_, uid)) = self
+                .gone
+                .values_mut()
+                .max_by_key(|gone| gone.len())
+                .and_then(|gone| gone.pop_front())
+        {
+            self.gone_count -= 1;
+            // What it did may still be told, and was true.
+            self.known_from = now;
+            old.push(uid);
+        }
+        self.gone.retain(|_, gone| !gone.is_empty());
+        for uid in old {
+            if self.pods.get(&uid).is_some_and(|pod| pod.is_gone) {
+                self.forget(&uid);
+            }
         }
     }
 
@@ -122,6 +205,14 @@ impl Pods {
             }
         }
         Some(pod)
+    }
+}
+
+impl Pod {
+    /// Whether its addresses were its own all the time.
+    fn had(&self, when: When) -> bool {
+        self.since.saturating_sub(SLACK) <= when.first
+            && self.until.is_none_or(|until| when.last <= until.saturating_add(SLACK))
     }
 }
 

@@ -15,13 +15,18 @@ struct Lab {
     sightings: Sightings,
     waiting: Waiting,
     now: Instant,
+    millis: i64,
 }
+
+/// When the pods are listed, in milliseconds of Unix time.
+const BEGUN: i64 = 1_800_000_000_000;
 
 impl Lab {
     fn new() -> Self {
         let (reports, waiting) = report::open();
         let sightings = Sightings::new("dev.example".parse().unwrap(), reports);
-        sightings.hear_pods(News::All(vec![
+        let lab = Self { sightings, waiting, now: Instant::now(), millis: BEGUN };
+        lab.hear(News::All(vec![
             pod(
                 "u-orders",
                 "orders-7d9f8b-x2x",
@@ -31,11 +36,15 @@ impl Lab {
             ),
             pod("u-front", "front-0", "n2", "10.0.1.9", Some(("StatefulSet", "front"))),
         ]));
-        Self { sightings, waiting, now: Instant::now() }
+        lab
+    }
+
+    fn hear(&self, news: News<PodNews>) {
+        self.sightings.pods.write().unwrap().hear(news, self.millis);
     }
 
     fn tell(&self, node: &str, batch: SeenBatch) -> Result<u64, Status> {
-        Ok(self.sightings.take(node, batch, self.now)?.number)
+        Ok(self.sightings.take(node, batch, self.now, self.millis)?.number)
     }
 
     fn told(&self) -> ReportBatch {
@@ -79,11 +88,28 @@ fn kind(peer: &str, address: &str) -> SeenKind {
 }
 
 fn flow(pod: &str, kind: SeenKind) -> SeenFlow {
-    SeenFlow { pod: pod.to_owned(), kind: Some(kind), connections: 2, ..SeenFlow::default() }
+    flow_at(BEGUN, pod, kind)
+}
+
+fn flow_at(millis: i64, pod: &str, kind: SeenKind) -> SeenFlow {
+    SeenFlow {
+        pod: pod.to_owned(),
+        kind: Some(kind),
+        connections: 2,
+        first_millis: millis,
+        last_millis: millis,
+        ..SeenFlow::default()
+    }
 }
 
 fn attempt(pod: &str, kind: SeenKind) -> SeenAttempt {
-    SeenAttempt { pod: pod.to_owned(), kind: Some(kind), count: 1, ..SeenAttempt::default() }
+    SeenAttempt {
+        pod: pod.to_owned(),
+        kind: Some(kind),
+        count: 1,
+        time_millis: BEGUN,
+        ..SeenAttempt::default()
+    }
 }
 
 fn batch(number: u64, flows: Vec<SeenFlow>, attempts: Vec<SeenAttempt>) -> SeenBatch {
@@ -124,7 +150,8 @@ fn both_sides_are_named_by_their_top_owner() {
 
 #[test]
 fn a_node_is_believed_of_no_pod_but_its_own() {
-    let lab = Lab::new();
+    let mut lab = Lab::new();
+    lab.millis += 700_000;
     let of = |pod: &str| flow(pod, kind(FRONT, "10.0.1.9"));
     let mut calls = kind("", "10.0.0.5");
     calls.side = SeenSide::Source.into();
@@ -206,9 +233,9 @@ fn a_pod_that_is_gone_is_known_for_some_minutes() {
     let lab = Lab::new();
     let job =
         pod("u-job", "backup-28888888-abcde", "n1", "10.0.0.7", Some(("Job", "backup-28888888")));
-    lab.sightings.hear_pods(News::Put(job.clone()));
-    lab.sightings.hear_pods(News::Gone(job));
-    lab.sightings.hear_pods(News::Put(pod("u-new", "new", "n1", "10.0.0.8", None)));
+    lab.hear(News::Put(job.clone()));
+    lab.hear(News::Gone(job));
+    lab.hear(News::Put(pod("u-new", "new", "n1", "10.0.0.8", None)));
     let told = batch(1, vec![flow("u-job", kind("", "10.0.0.8"))], Vec::new());
     lab.tell("n1", told).unwrap();
     let flow = lab.told().mesh_flows.remove(0);
@@ -218,18 +245,98 @@ fn a_pod_that_is_gone_is_known_for_some_minutes() {
         ("CronJob", "backup")
     );
     assert_eq!((source.owner_kind.as_str(), source.owner_name.as_str()), ("Pod", "new"));
-    // The address is another pod's now.
-    lab.sightings.hear_pods(News::Put(pod("u-next", "next", "n1", "10.0.0.7", None)));
-    let told = batch(2, vec![self::flow("u-new", kind("", "10.0.0.7"))], Vec::new());
-    lab.tell("n1", told).unwrap();
-    assert_eq!(lab.told().mesh_flows[0].source.clone().unwrap().owner_name, "next");
     let mut pods = lab.sightings.pods.write().unwrap();
     assert!(pods.on_node("u-job", "n1").is_some());
-    pods.hear(
-        News::Put(pod("u-late", "late", "n1", "10.0.0.9", None)),
-        lab.now + Duration::from_secs(700),
-    );
+    pods.hear(News::Put(pod("u-late", "late", "n1", "10.0.0.9", None)), BEGUN + 700_000);
     assert!(pods.on_node("u-job", "n1").is_none());
+}
+
+#[test]
+fn an_address_is_that_of_who_had_it_when_it_happened() {
+    let mut lab = Lab::new();
+    let evil = pod("u-evil", "evil", "n2", "10.0.1.7", None);
+    lab.hear(News::Put(evil.clone()));
+    lab.millis += 60_000;
+    lab.hear(News::Gone(evil));
+    lab.millis += 60_000;
+    lab.hear(News::Put(pod("u-ledger", "ledger", "n2", "10.0.1.7", None)));
+    lab.millis += 60_000;
+    let mut number = 0;
+    let mut whose = |first: i64, last: i64| {
+        number += 1;
+        let flow = SeenFlow {
+            last_millis: BEGUN + last * 1_000,
+            ..flow_at(BEGUN + first * 1_000, "u-orders", kind("", "10.0.1.7"))
+        };
+        let attempt = SeenAttempt {
+            time_millis: BEGUN + first * 1_000,
+            last_millis: BEGUN + last * 1_000,
+            ..attempt("u-orders", kind("", "10.0.1.7"))
+        };
+        lab.tell("n1", batch(number, vec![flow], vec![attempt])).unwrap();
+        let told = lab.told();
+        let of_flow = told.mesh_flows[0].source.clone().unwrap();
+        let of_denial = told.mesh_denials[0].source.clone().unwrap();
+        assert_eq!(of_flow.owner_name, of_denial.owner_name);
+        (of_denial.kind(), of_denial.pod)
+    };
+    assert_eq!(whose(10, 40), (MeshPartyKind::Pod, "evil".to_owned()), "told two minutes later");
+    assert_eq!(whose(121, 150), (MeshPartyKind::Pod, "ledger".to_owned()));
+    for (first, last) in [(80, 90), (10, 90), (10, 150), (90, 150)] {
+        assert_eq!(
+            whose(first, last),
+            (MeshPartyKind::Unspecified, String::new()),
+            "{first} {last}"
+        );
+    }
+}
+
+#[test]
+fn after_a_start_what_nobody_can_know_accuses_nobody() {
+    let mut lab = Lab::new();
+    let told = |number| {
+        // Of a pod that went before the pods were listed, and from an address that one may have had.
+        let calls = vec![
+            flow("u-gone", kind("", "192.0.2.7")),
+            flow_at(BEGUN - 20_000, "u-orders", kind("", "10.0.3.3")),
+        ];
+        batch(number, calls, vec![attempt("u-gone", kind("", ""))])
+    };
+    lab.tell("n1", told(1)).unwrap();
+    let first = lab.told();
+    assert!(first.disbelieved_nodes.is_empty());
+    assert_eq!((first.lost_mesh_flows, first.lost_mesh_denials), (2, 1));
+    let [flow] = first.mesh_flows.as_slice() else { panic!("{first:?}") };
+    assert_eq!(flow.source.clone().unwrap().kind(), MeshPartyKind::Unspecified);
+    lab.tell("n1", batch(2, vec![self::flow("u-front", kind("", ""))], Vec::new())).unwrap();
+    assert_eq!(lab.told().disbelieved_nodes["n1"], 1, "it is known to be on another node");
+    lab.millis += 601_000;
+    lab.tell("n1", told(3)).unwrap();
+    assert_eq!(lab.told().disbelieved_nodes["n1"], 2);
+}
+
+#[test]
+fn pods_that_come_and_go_in_one_namespace_do_not_make_others_forgotten() {
+    let mut lab = Lab::new();
+    lab.millis += 700_000;
+    let ledger =
+        PodNews { namespace: "bank".into(), ..pod("u-ledger", "ledger", "n1", "10.0.0.8", None) };
+    lab.hear(News::Put(ledger.clone()));
+    lab.hear(News::Gone(ledger));
+    for number in 0..10_100 {
+        lab.millis += 1;
+        let uid = format!("u-{number}");
+        let churn = PodNews { namespace: "evil".into(), ..pod(&uid, &uid, "n1", "10.0.0.9", None) };
+        lab.hear(News::Put(churn.clone()));
+        lab.hear(News::Gone(churn));
+    }
+    let calls = vec![flow("u-ledger", kind("", "")), flow("u-0", kind("", ""))];
+    lab.tell("n1", batch(1, calls, Vec::new())).unwrap();
+    let told = lab.told();
+    assert_eq!(told.mesh_flows.len(), 1);
+    assert_eq!(told.mesh_flows[0].destination.clone().unwrap().namespace, "bank");
+    assert!(told.disbelieved_nodes.is_empty(), "what is forgotten early accuses nobody");
+    assert_eq!(told.lost_mesh_flows, 2);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use nullius_proto::{
     node_v1::{SeenAttempt, SeenFlow, SeenKind, SeenSide, SeenVerdict},
 };
 
-use super::pods::{Pod, Pods};
+use super::pods::{Pod, Pods, There, When};
 
 /// Letters of a text, of a path, and of a word.
 const TEXT: usize = 500;
@@ -19,7 +19,8 @@ const SERVICE: usize = 317;
 
 pub(super) fn flow(domain: &TrustDomain, pods: &Pods, pod: &Pod, told: SeenFlow) -> MeshFlow {
     let kind = told.kind.unwrap_or_default();
-    let (source, destination) = parties(domain, pods, pod, &kind, Detail::Owner);
+    let when = When { first: told.first_millis, last: told.last_millis };
+    let (source, destination) = parties(domain, pods, pod, &kind, when, Detail::Owner);
     MeshFlow {
         side: side(&kind).into(),
         source: Some(source),
@@ -58,7 +59,8 @@ pub(super) fn denial(
     told: SeenAttempt,
 ) -> MeshDenial {
     let kind = told.kind.unwrap_or_default();
-    let (source, destination) = parties(domain, pods, pod, &kind, Detail::Pod);
+    let when = When { first: told.time_millis, last: told.last_millis.max(told.time_millis) };
+    let (source, destination) = parties(domain, pods, pod, &kind, when, Detail::Pod);
     MeshDenial {
         id: id(&told.id),
         time_millis: told.time_millis,
@@ -81,6 +83,7 @@ pub(super) fn denial(
         node: node.to_owned(),
         count: told.count.max(1),
         last_millis: told.last_millis,
+        of: id(&told.of),
     }
 }
 
@@ -97,41 +100,51 @@ fn parties(
     pods: &Pods,
     pod: &Pod,
     kind: &SeenKind,
+    when: When,
     detail: Detail,
 ) -> (MeshParty, MeshParty) {
     let own = party(pod, id_of(domain, pod).map(String::from).unwrap_or_default(), "", detail);
-    let peer = peer(domain, pods, kind, detail);
+    let peer = peer(domain, pods, kind, when, detail);
     match side(kind) {
         MeshSide::Source => (own, peer),
         MeshSide::Destination | MeshSide::Unspecified => (peer, own),
     }
 }
 
-/// The other side: what it has proven counts before where it is.
-fn peer(domain: &TrustDomain, pods: &Pods, kind: &SeenKind, detail: Detail) -> MeshParty {
+/// The other side: what it has proven counts before where it was.
+fn peer(
+    domain: &TrustDomain,
+    pods: &Pods,
+    kind: &SeenKind,
+    when: When,
+    detail: Detail,
+) -> MeshParty {
     let of_kind = |kind: MeshPartyKind| MeshParty { kind: kind.into(), ..MeshParty::default() };
-    if kind.is_folded {
+    if kind.is_folded && kind.peer_id.is_empty() && kind.peer_address.is_empty() {
         return of_kind(MeshPartyKind::Others);
     }
     let proven: Option<SpiffeId> = kind.peer_id.parse().ok();
     let address: Option<IpAddr> = kind.peer_address.parse().ok();
     let address = address.map(|it| it.to_canonical());
     let shown = address.map(|it| it.to_string()).unwrap_or_default();
-    let there = address.and_then(|address| pods.at(address));
-    match (proven, there) {
-        (None, Some(pod)) => party(pod, String::new(), &shown, detail),
-        (Some(id), Some(pod)) if id_of(domain, pod).as_ref() == Some(&id) => {
-            party(pod, id.into(), &shown, detail)
+    let addressed = |kind: MeshPartyKind, spiffe_id: String| MeshParty {
+        spiffe_id,
+        address: if detail == Detail::Pod { shown.clone() } else { String::new() },
+        ..of_kind(kind)
+    };
+    match (proven, address) {
+        (Some(id), address) => {
+            let is_it = |pod: &Pod| id_of(domain, pod).as_ref() == Some(&id);
+            match address.and_then(|address| pods.proven(address, when, is_it)) {
+                Some(pod) => party(pod, id.into(), &shown, detail),
+                // Whoever has the address is not who has proven this.
+                None => addressed(MeshPartyKind::Elsewhere, id.into()),
+            }
         }
-        // Whoever has the address now is not who has proven this.
-        (Some(id), _) => MeshParty {
-            spiffe_id: id.into(),
-            address: if detail == Detail::Pod { shown } else { String::new() },
-            ..of_kind(MeshPartyKind::Elsewhere)
-        },
-        (None, None) if address.is_some() => MeshParty {
-            address: if detail == Detail::Pod { shown } else { String::new() },
-            ..of_kind(MeshPartyKind::Outside)
+        (None, Some(address)) => match pods.at(address, when) {
+            There::Pod(pod) => party(pod, String::new(), &shown, detail),
+            There::Nobody => addressed(MeshPartyKind::Outside, String::new()),
+            There::Unclear => addressed(MeshPartyKind::Unspecified, String::new()),
         },
         (None, None) => of_kind(MeshPartyKind::Unspecified),
     }

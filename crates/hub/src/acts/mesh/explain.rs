@@ -5,7 +5,11 @@ use nullius_model::{CallKey, Explanation, MeshParty, MeshVerdict, PartyKind, Rea
 /// The explanation of calls.
 pub(super) fn explain(key: &CallKey) -> Explanation {
     let (source, destination) = (key.source.label(), key.destination.label());
-    let call = format!("call `{destination}` at port {}", key.port);
+    let port = match key.port {
+        0 => "ports that were not told apart".to_owned(),
+        port => format!("port {port}"),
+    };
+    let call = format!("call `{destination}` at {port}");
     let (rule, sentence, next) = match (key.verdict, key.reason.as_str()) {
         _ if key.is_folded() => (
             "",
@@ -23,11 +27,11 @@ pub(super) fn explain(key: &CallKey) -> Explanation {
             Some("enrol the destination, so that its calls are proven and decided".to_owned()),
         ),
         (MeshVerdict::Allowed, "probe") => {
-            ("", format!("the node itself probes `{destination}` at port {}", key.port), None)
+            ("", format!("the node itself probes `{destination}` at {port}"), None)
         }
         (MeshVerdict::Allowed, "requests") => (
             key.rule.as_str(),
-            format!("`{source}` may connect to `{destination}` at port {}, and each request is decided by itself", key.port),
+            format!("`{source}` may connect to `{destination}` at {port}, and each request is decided by itself"),
             None,
         ),
         (MeshVerdict::Allowed, _) => (key.rule.as_str(), format!("`{source}` may {call}"), None),
@@ -56,7 +60,7 @@ pub(super) fn explain(key: &CallKey) -> Explanation {
         ),
         (MeshVerdict::Failed, why) => (
             key.rule.as_str(),
-            format!("calls of `{source}` to `{destination}` at port {} came to no decision: `{why}`", key.port),
+            format!("calls of `{source}` to `{destination}` at {port} came to no decision: `{why}`"),
             Some("the access log of the node has `detail` for each".to_owned()),
         ),
     };

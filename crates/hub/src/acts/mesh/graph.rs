@@ -7,18 +7,23 @@ use nullius_model::{Calls, MeshParty, MeshSide, MeshVerdict};
 
 use super::explain::explain;
 
-/// What both ends see of the same calls.
-type Pair = (String, String, u16, MeshVerdict);
+/// The wire on which a proxy of ours is at each end.
+const OUR_WIRE: &str = "hbone";
+
+/// What both ends see of the same calls: who called whom at which port, and whether it was let in.
+type Pair = (String, String, u16, bool);
 
 /// Nodes and at most so many edges, what was refused first.
 pub(super) fn draw(calls: Vec<Calls>, most: usize) -> (Vec<MeshNode>, Vec<MeshEdge>) {
     let mut pairs: BTreeMap<Pair, Vec<Calls>> = BTreeMap::new();
+    let mut kept = Vec::new();
     for it in calls {
-        let key = &it.key;
-        let pair = (key.source.label(), key.destination.label(), key.port, key.verdict);
-        pairs.entry(pair).or_default().push(it);
+        match pair(&it) {
+            Some(pair) => pairs.entry(pair).or_default().push(it),
+            None => kept.push(it),
+        }
     }
-    let mut kept: Vec<Calls> = pairs.into_values().flat_map(seen_once).collect();
+    kept.extend(pairs.into_values().flat_map(seen_once));
     kept.sort_by_cached_key(|it| {
         let key = &it.key;
         (rank(key.verdict), key.source.label(), key.destination.label(), key.clone())
@@ -33,6 +38,19 @@ pub(super) fn draw(calls: Vec<Calls>, most: usize) -> (Vec<MeshNode>, Vec<MeshEd
         }
     }
     (nodes.into_values().collect(), kept.into_iter().map(edge).collect())
+}
+
+/// What the other end sees as well; none where that does not, as what goes out in the clear, or never comes to a decision.
+fn pair(calls: &Calls) -> Option<Pair> {
+    let key = &calls.key;
+    let was_let_in = match (key.verdict, key.side) {
+        (MeshVerdict::Allowed | MeshVerdict::ShadowDenied, _) => true,
+        (MeshVerdict::Denied, MeshSide::Destination) => false,
+        (MeshVerdict::Denied, MeshSide::Source) if key.reason == "refused-by-destination" => false,
+        (MeshVerdict::Denied, MeshSide::Source) | (MeshVerdict::Failed, _) => return None,
+    };
+    let is_pair = key.wire == OUR_WIRE && !key.is_folded();
+    is_pair.then(|| (key.source.label(), key.destination.label(), key.port, was_let_in))
 }
 
 /// What the destinations saw, where they saw it; else what the sources did.
@@ -151,10 +169,12 @@ mod tests {
         use MeshVerdict::{Allowed, Denied, Failed};
         let mut outward = calls(Source, Allowed, "", 7);
         outward.key.destination = MeshParty { kind: PartyKind::Outside, ..MeshParty::default() };
+        let mut refused = calls(Source, Denied, "shop/orders", 3);
+        refused.key.reason = "refused-by-destination".into();
         let told = vec![
             calls(Source, Allowed, "shop/orders", 5),
             calls(Destination, Allowed, "", 4),
-            calls(Source, Denied, "shop/orders", 3),
+            refused,
             calls(Destination, Denied, "", 2),
             calls(Source, Failed, "shop/orders", 1),
             outward,
@@ -174,5 +194,41 @@ mod tests {
         assert_eq!(nodes[1].spiffe_ids, ["spiffe://dev/ns/shop/sa/front"]);
         let (nodes, edges) = draw(told, 1);
         assert_eq!((nodes.len(), edges.len(), edges[0].verdict), (2, 1, Denied));
+    }
+
+    #[test]
+    fn what_one_end_alone_sees_stays_beside_what_both_do() {
+        use MeshSide::{Destination, Source};
+        use MeshVerdict::{Allowed, Denied, ShadowDenied};
+        let with = |mut told: Calls, wire: &str, reason: &str| {
+            (told.key.wire, told.key.reason) = (wire.into(), reason.into());
+            told
+        };
+        // Half of the destination's pods are in the mesh.
+        let told = vec![
+            with(calls(Source, Allowed, "", 1), "hbone", "intention-matched"),
+            with(calls(Destination, Allowed, "", 1), "hbone", "intention-matched"),
+            with(calls(Source, Allowed, "", 1_000), "plain", "not-in-mesh"),
+            with(calls(Source, Denied, "", 20), "hbone", "unclear"),
+            with(calls(Destination, Denied, "", 30), "hbone", "no-intention"),
+            with(calls(Destination, Denied, "", 40), "plain", "must-prove"),
+        ];
+        let counts = |told: Vec<Calls>| -> Vec<_> {
+            let (_, edges) = draw(told, 100);
+            edges.iter().map(|it| (it.verdict, it.connections)).collect()
+        };
+        let mut seen = counts(told);
+        seen.sort();
+        let expected = [(Allowed, 1), (Allowed, 1_000), (Denied, 20), (Denied, 30), (Denied, 40)];
+        assert_eq!(seen, expected);
+        // A source does not know what intentions that are only watched would say.
+        let told = vec![calls(Source, Allowed, "", 5), calls(Destination, ShadowDenied, "", 5)];
+        assert_eq!(counts(told), [(ShadowDenied, 5)]);
+        // Who calls in the clear at a port where others are proven hides no tunnel of whose end nothing is told.
+        let told = vec![
+            with(calls(Source, Allowed, "", 7), "hbone", "intention-matched"),
+            with(calls(Destination, Allowed, "", 2), "plain", "permissive"),
+        ];
+        assert_eq!(counts(told).len(), 2);
     }
 }

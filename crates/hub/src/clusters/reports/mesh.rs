@@ -7,24 +7,31 @@ mod budget;
 mod denial;
 mod flow;
 mod party;
+mod refused;
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
 use nullius_audit::Filter;
 use nullius_model::{
-    AnyObject, AuditEvent, AuditId, AuditKind, Calls, ClusterName, Kind, ObjectName, Timestamp,
-    TrustDomain, Use,
+    AnyObject, AuditEvent, AuditId, AuditKind, AuditOutcome, Calls, ClusterName, Kind, MeshParty,
+    ObjectName, PartyKind, Principal, SpiffeId, Timestamp, TrustDomain, Use,
 };
-use nullius_proto::agent_v1::{MeshDenial, ReportBatch};
+use nullius_proto::agent_v1::{MeshDenial, MeshSide, ReportBatch};
 use nullius_store::{MeshLosses, Reader, StoreError, Tx};
 
 use crate::Hub;
 
 pub(crate) use budget::Budget;
 pub(super) use budget::Unwritten;
+pub(crate) use refused::Refused;
 
 /// Events of one id that are looked at.
 const EVENTS: u32 = 20;
+/// The word of who was refused by a destination.
+const REFUSED: &str = "refused-by-destination";
 
 /// What is made of a batch.
 #[derive(Debug, Default)]
@@ -95,7 +102,7 @@ pub(super) fn hear(hub: &Hub, cluster: &ClusterName, batch: &ReportBatch, known:
             let count = calls.connections.max(calls.requests);
             heard.losses.folded = heard.losses.folded.saturating_add(count);
         }
-        heard.uses.extend(flow::used(cluster, &calls, flow, &domain));
+        heard.uses.extend(flow::used(hub, cluster, &calls, flow, &domain));
         heard.calls.push(calls);
     }
     heard.denials(hub, cluster, &batch.mesh_denials, known, &domain);
@@ -142,7 +149,10 @@ impl Heard {
     ) {
         let mut seen = HashSet::new();
         let mut too_many = 0_u64;
-        for denial in told {
+        // What a destination tells may stand for what a source does.
+        let is_of_source = |denial: &&MeshDenial| denial.side() == MeshSide::Source;
+        let (of_sources, decided): (Vec<_>, Vec<_>) = told.iter().partition(is_of_source);
+        for denial in decided.into_iter().chain(of_sources) {
             let id = denial.id.parse::<AuditId>().ok();
             let events = id.as_ref().and_then(|id| known.0.get(id)).map_or(&[][..], Vec::as_slice);
             let is_same = |event: &AuditEvent| {
@@ -153,16 +163,24 @@ impl Heard {
                 // It was told before, perhaps by another replica of the agent.
                 continue;
             }
-            let Some(mut event) = denial::event(hub, cluster, denial, domain) else {
+            let Some((ends, mut event)) = denial::event(hub, cluster, denial, domain) else {
                 self.disbelieve(1);
                 continue;
             };
-            if denial::is_seen_twice(denial, domain) {
+            let (refused, port) = (&hub.clusters().mesh_refused, denial::port(denial));
+            if denial.reason == REFUSED
+                && ends.is_seen_by_destination(&denial.wire, domain)
+                && refused.knows(cluster, &ends, port)
+            {
                 continue;
             }
-            if !hub.clusters().mesh_budget.take(cluster, event.outcome) {
+            let payer = ends.payer();
+            if !hub.clusters().mesh_budget.take(cluster, &payer, event.outcome) {
                 too_many = too_many.saturating_add(denial.count.max(1));
                 continue;
+            }
+            if event.outcome == AuditOutcome::Denied {
+                refused.remember(cluster, &ends, port);
             }
             // The Audit-ID of something else joins nothing.
             if let Some(id) = id.filter(|_| events.is_empty()) {
@@ -173,6 +191,42 @@ impl Heard {
         self.losses.unwritten_denials = too_many;
         self.unwritten = hub.clusters().mesh_budget.exceeded(cluster, too_many);
     }
+}
+
+/// The cluster whose workloads have IDs of a trust domain; that which tells of them, where the hub knows none.
+fn home(hub: &Hub, teller: &ClusterName, own: &TrustDomain, id: &SpiffeId) -> ClusterName {
+    if id.trust_domain() == own.as_str() {
+        return teller.clone();
+    }
+    let snapshot = hub.snapshot();
+    let is_home = |object: &AnyObject| {
+        let AnyObject::Cluster(cluster) = object else { return None };
+        let name: ClusterName = cluster.metadata.name.as_str().parse().ok()?;
+        let domain = cluster.spec.trust_domain_of(name.as_str()).ok()?;
+        (domain.as_str() == id.trust_domain()).then_some(name)
+    };
+    let found = snapshot.objects(Kind::Cluster).find_map(is_home);
+    found.unwrap_or_else(|| teller.clone())
+}
+
+/// Who called, as the audit and uses name it: an ID that was proven, or whose pods those are that proved nothing.
+fn principal(
+    hub: &Hub,
+    cluster: &ClusterName,
+    domain: &TrustDomain,
+    source: &MeshParty,
+    address: Option<IpAddr>,
+) -> Principal {
+    if let Ok(id) = source.spiffe_id.parse::<SpiffeId>() {
+        return Principal::Workload { cluster: home(hub, cluster, domain, &id), id };
+    }
+    // No person is called so: a name has no blank.
+    let claimed = match (source.kind, address) {
+        (PartyKind::Workload, _) => format!("pods of {}", source.label()),
+        (_, Some(address)) => format!("address {address}"),
+        (_, None) => format!("somebody {}", source.label()),
+    };
+    Principal::Unproven { claimed }
 }
 
 fn trust_domain(hub: &Hub, cluster: &ClusterName) -> Option<TrustDomain> {

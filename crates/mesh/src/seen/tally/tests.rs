@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
 
-use super::*;
+use super::{
+    sides::{FLOWS, PATHS, SIDES},
+    *,
+};
 
 const DENIED: Why = Why::Decided(Reason::NoIntention);
 const ALLOWED: Why = Why::Decided(Reason::IntentionMatched);
@@ -31,6 +34,7 @@ fn noted(millis: i64) -> Noted<'static> {
     Noted {
         millis,
         number: u64::try_from(millis).unwrap(),
+        of: None,
         counts: true,
         is_recorded: false,
         rule: Some("Intention shop/orders sources[0]"),
@@ -48,8 +52,8 @@ fn refuse(tally: &mut Tally, alike: &Alike<'_>, now: u64) {
     let noted = noted(i64::try_from(now).unwrap());
     let hash = tally.hash(alike);
     match tally.count(hash, alike, &noted) {
-        (place, Counted::Apart) => tally.refuse(place, &noted, noted.said, now),
-        (_, Counted::Folded) => tally.lose_one(),
+        (place, Counted::Apart | Counted::OfSide) => tally.refuse(place, alike, &noted, now),
+        (_, Counted::Other) => tally.lose_one(),
     }
 }
 
@@ -153,15 +157,86 @@ fn what_finds_no_room_is_counted_with_others() {
         }
     }
     let told = flows(&mut tally, 1);
-    assert_eq!(told.len(), FLOWS + 1);
+    assert_eq!(told.len(), SIDES / 2 + 1, "one namespace takes half of the places");
     let (folded, apart): (Vec<&Flow>, Vec<&Flow>) = told.iter().partition(|it| it.kind.is_folded);
     assert!(apart.iter().all(|flow| flow.counts.connections == 3));
     let [folded] = folded.as_slice() else { panic!("{folded:?}") };
-    assert_eq!(folded.counts.connections, 900);
+    assert_eq!(folded.counts.connections, 3 * u64::try_from(peers.len() - SIDES / 2).unwrap());
     assert_eq!((folded.kind.peer.as_deref(), folded.kind.why), (None, ALLOWED));
     // Denials that find none are in no word, and said to be.
-    refuse(&mut tally, &denied(1), 1);
+    let late = Alike { peer: Some("spiffe://dev.example/ns/x/sa/late"), ..denied(1) };
+    refuse(&mut tally, &late, 1);
     assert_eq!((words(&mut tally).len(), tally.take_lost(), tally.take_lost()), (0, 1, 0));
+    // Those of another namespace find one.
+    refuse(&mut tally, &denied(1), 1);
+    let told = words(&mut tally);
+    assert_eq!((told[0].kind.peer.as_deref(), told[0].first.port), (denied(1).peer, 1));
+}
+
+#[test]
+fn of_who_calls_too_much_it_is_still_known_who() {
+    let mut tally = Tally::default();
+    let front = "spiffe://dev.example/ns/shop/sa/front";
+    for port in 1..=2_000 {
+        count(&mut tally, &Alike { port, ..call(front) }, 1);
+        let moved = Some([10, 0, 0, 77].into());
+        count(&mut tally, &Alike { port, address: moved, ..call(front) }, 1);
+    }
+    let told = flows(&mut tally, 1);
+    assert_eq!(told.len(), FLOWS / 2 + 1);
+    let folded = told.iter().find(|flow| flow.kind.is_folded).unwrap();
+    assert_eq!(folded.counts.connections, 4_000 - u64::try_from(FLOWS / 2).unwrap());
+    assert_eq!((folded.kind.peer.as_deref(), folded.kind.port), (Some(front), 0));
+    for round in 2..6 {
+        assert!(flows(&mut tally, round).is_empty());
+    }
+    assert!(tally.places.is_empty() && tally.flows.iter().all(Option::is_none));
+    for port in 1..=2_000 {
+        count(&mut tally, &Alike { port, ..call(front) }, 1);
+    }
+    assert_eq!(flows(&mut tally, 9).len(), FLOWS / 2 + 1, "what is forgotten leaves its room");
+}
+
+/// Somebody tries this and that all the time; when it was told of another one, who tries once.
+fn hears_of_another(evil: &[String], another: Alike<'_>, seconds: u64) -> u64 {
+    let mut tally = Tally::default();
+    let (mut turn, mut attempts, mut told) = (0_u16, 0, 0);
+    let begun = 90;
+    for second in 0..begun + seconds {
+        for _ in 0..40 {
+            turn += 1;
+            let peer = &evil[usize::from(turn) % evil.len()];
+            let port = 1 + turn % 1_000;
+            refuse(&mut tally, &Alike { peer: Some(peer), port, ..denied(80) }, second * 1_000);
+            attempts += 1;
+        }
+        if second == begun {
+            refuse(&mut tally, &another, second * 1_000);
+        }
+        tally.tick(second * 1_000);
+        for word in words(&mut tally) {
+            told += word.count;
+            if word.kind.peer.as_deref() == another.peer && word.kind.address == another.address {
+                assert_eq!((word.count, word.first.port), (1, another.port));
+                assert_eq!(word.kind.why, another.why);
+                return second - begun;
+            }
+        }
+    }
+    panic!("nobody heard of it, but {told} of {attempts} others, and {} are lost", tally.lost);
+}
+
+#[test]
+fn nobodys_scan_hides_the_denial_of_another() {
+    let one = ["spiffe://dev.example/ns/evil/sa/scan".to_owned()];
+    assert_eq!(hears_of_another(&one, denied(7), 1), 0, "at once");
+    let unproven = Alike { peer: None, address: Some([192, 0, 2, 7].into()), ..denied(7) };
+    assert_eq!(hears_of_another(&one, unproven, 1), 0, "who proves nothing as well");
+    // A namespace full of them makes it later, as long as each has its turn.
+    let many: Vec<_> = (0..600).map(|it| format!("spiffe://dev.example/ns/evil/sa/{it}")).collect();
+    let after = hears_of_another(&many, denied(7), 600);
+    println!("a denial beside 600 that scan is told after {after} s");
+    assert!(after <= u64::try_from(SIDES).unwrap(), "{after} s");
 }
 
 #[test]
@@ -174,9 +249,10 @@ fn paths_that_vary_do_not_crowd_out_other_calls() {
         assert_eq!(count(&mut tally, &alike, 1).1, Counted::Apart);
     }
     let told = flows(&mut tally, 1);
-    assert_eq!(told.len(), PATHS + 1);
+    assert_eq!(told.len(), PATHS / 2 + 1, "of one caller");
     let other = told.iter().find(|flow| flow.kind.path.as_deref() == Some(OTHER)).unwrap();
-    assert_eq!((other.counts.requests, other.kind.is_folded), (50, false));
+    let rest = u64::try_from(PATHS / 2 + 50).unwrap();
+    assert_eq!((other.counts.requests, other.kind.is_folded), (rest, false));
     assert_eq!(other.kind.peer.as_deref(), base.peer, "who calls is still known");
 }
 
@@ -188,14 +264,15 @@ fn a_denial_is_told_at_once_and_then_as_a_count() {
     }
     let told = words(&mut tally);
     let [first] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!((first.count, first.millis, first.said.sentence.as_str()), (1, 0, "no"));
+    let one = &first.first;
+    assert_eq!((first.count, one.millis, one.said.sentence.as_str()), (1, 0, "no"));
     tally.tick(WINDOW - 1);
     assert!(words(&mut tally).is_empty(), "its window is not over");
     tally.tick(WINDOW);
     let told = words(&mut tally);
     let [rest] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!((rest.count, rest.millis, rest.last_millis), (999, 1, 999));
-    assert_ne!(rest.number, first.number);
+    assert_eq!((rest.count, rest.first.millis, rest.last_millis), (999, 1, 999));
+    assert_ne!(rest.first.number, one.number);
     tally.tick(3 * WINDOW);
     assert!(words(&mut tally).is_empty());
     refuse(&mut tally, &denied(80), 4 * WINDOW);
@@ -220,11 +297,20 @@ fn denials_of_many_kinds_have_a_pace_and_none_is_forgotten() {
     }
     assert_eq!(told.iter().map(|word| word.count).sum::<u64>(), 10 * u64::from(ports));
     assert_eq!(tally.take_lost(), 0);
-    // At the end nothing waits for its window.
-    refuse(&mut tally, &denied(80), 2_000_000);
-    refuse(&mut tally, &denied(80), 2_000_001);
-    tally.tick(u64::MAX);
-    assert_eq!(words(&mut tally).iter().map(|word| word.count).collect::<Vec<_>>(), [1, 1]);
+    // At the end nothing waits for its window, however many there are.
+    let peers: Vec<_> = (0..300).map(|it| format!("spiffe://x/ns/{it}/sa/a")).collect();
+    for now in 2_000_000..2_000_002 {
+        for peer in &peers {
+            refuse(&mut tally, &Alike { peer: Some(peer), ..denied(80) }, now);
+        }
+    }
+    tally.finish();
+    assert_eq!(words(&mut tally).iter().map(|word| word.count).sum::<u64>(), 600);
+    assert_eq!((tally.repeating, tally.take_lost()), (0, 0));
+    refuse(&mut tally, &denied(80), 9_000_000);
+    refuse(&mut tally, &denied(80), 9_000_001);
+    let left = tally.abandon();
+    assert_eq!((left.attempts, left.calls), (2, 10 * u64::from(ports) + 602));
 }
 
 #[test]
@@ -236,10 +322,10 @@ fn allowed_calls_that_are_recorded_are_each_told() {
         let noted = Noted { is_recorded: true, ..noted(i64::try_from(now).unwrap()) };
         let hash = tally.hash(&alike);
         let (place, _) = tally.count(hash, &alike, &noted);
-        tally.record(place, &noted, noted.said, now);
+        tally.record(place, &alike, &noted, now);
         told.extend(words(&mut tally));
     }
-    assert_eq!(told.iter().map(|it| (it.millis, it.count)).collect::<Vec<_>>(), {
+    assert_eq!(told.iter().map(|it| (it.first.millis, it.count)).collect::<Vec<_>>(), {
         (0..20).map(|millis| (millis, 1)).collect::<Vec<_>>()
     });
     // A flood of them is told in counts.
@@ -247,7 +333,7 @@ fn allowed_calls_that_are_recorded_are_each_told() {
         let noted = Noted { is_recorded: true, ..noted(i64::try_from(now).unwrap()) };
         let hash = tally.hash(&alike);
         let (place, _) = tally.count(hash, &alike, &noted);
-        tally.record(place, &noted, noted.said, now);
+        tally.record(place, &alike, &noted, now);
     }
     told.extend(words(&mut tally));
     tally.tick(20_000);

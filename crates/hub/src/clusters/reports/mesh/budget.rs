@@ -1,4 +1,5 @@
-//! How many denials of a cluster's mesh become events one by one: a cluster that is flooded does not fill the audit.
+//! How many denials of a cluster's mesh become events one by one: a cluster that is flooded does not fill the audit, and a namespace that floods
+//! takes no more of it than as much as is left for all others.
 //!
 //! What comes beyond is counted, in the service graph as always and in an event of its own now and then.
 
@@ -10,7 +11,9 @@ use tokio::time::Instant;
 use crate::lock::lock;
 
 /// So many may come at once.
-const BURST: f64 = 1_000.0;
+const BURST: f64 = 2_000.0;
+/// Of how many it is remembered how much they have taken, before those are forgotten that have nothing.
+const REMEMBERED: usize = 1_000;
 /// And so many each second.
 const RATE: f64 = 10.0;
 /// It is told at most so often that there were more.
@@ -33,6 +36,8 @@ enum Use {
 struct Left {
     events: f64,
     at: Instant,
+    /// How much of it each has taken; that is forgiven as fast as events come.
+    taken: HashMap<String, f64>,
 }
 
 #[derive(Debug, Default)]
@@ -46,21 +51,23 @@ struct Beyond {
 pub(crate) struct Unwritten(pub(crate) u64);
 
 impl Budget {
-    /// Takes one event; false where there is no room for it.
-    pub(super) fn take(&self, cluster: &ClusterName, outcome: AuditOutcome) -> bool {
+    /// Takes one event of somebody ([`nullius_model::payer`]); false where there is no room for it.
+    pub(super) fn take(&self, cluster: &ClusterName, payer: &str, outcome: AuditOutcome) -> bool {
         let of = match outcome {
             AuditOutcome::Begun | AuditOutcome::Done => Use::Allowed,
             AuditOutcome::Denied | AuditOutcome::Failed => Use::Refused,
         };
         let now = Instant::now();
         let mut all = lock(&self.left);
-        let left = all.entry((cluster.clone(), of)).or_insert(Left { events: BURST, at: now });
-        let since = now.saturating_duration_since(left.at).as_secs_f64();
-        *left = Left { events: (left.events + since * RATE).min(BURST), at: now };
-        if left.events < 1.0 {
+        let begin = || Left { events: BURST, at: now, taken: HashMap::new() };
+        let left = all.entry((cluster.clone(), of)).or_insert_with(begin);
+        left.forgive(now);
+        let own = left.taken.get(payer).copied().unwrap_or_default() + 1.0;
+        if own > left.events {
             return false;
         }
         left.events -= 1.0;
+        left.taken.insert(payer.to_owned(), own);
         true
     }
 
@@ -79,6 +86,20 @@ impl Budget {
     }
 }
 
+impl Left {
+    fn forgive(&mut self, now: Instant) {
+        let more = now.saturating_duration_since(self.at).as_secs_f64() * RATE;
+        self.at = now;
+        self.events = (self.events + more).min(BURST);
+        if more > 0.0 {
+            self.taken.values_mut().for_each(|taken| *taken = (*taken - more).max(0.0));
+        }
+        if self.taken.len() > REMEMBERED {
+            self.taken.retain(|_, taken| *taken > 0.0);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test")]
@@ -90,13 +111,21 @@ mod tests {
         let (dev, prod): (ClusterName, ClusterName) =
             ("dev".parse().unwrap(), "prod".parse().unwrap());
         let denied = AuditOutcome::Denied;
-        let taken = (0..5_000).filter(|_| budget.take(&dev, denied)).count();
+        let taken = (0..5_000).filter(|_| budget.take(&dev, "from evil", denied)).count();
         assert_eq!(taken, 1_000);
-        assert!(!budget.take(&dev, AuditOutcome::Failed));
-        assert!(budget.take(&dev, AuditOutcome::Done), "what is allowed has its own");
-        assert!(budget.take(&prod, denied), "so has another cluster");
+        assert!(!budget.take(&dev, "from evil", AuditOutcome::Failed));
+        assert!(budget.take(&dev, "from evil", AuditOutcome::Done), "what is allowed has its own");
+        assert!(budget.take(&prod, "from evil", denied), "so has another cluster");
+        assert!(budget.take(&dev, "from shop", denied), "so has another namespace");
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!((0..100).filter(|_| budget.take(&dev, denied)).count(), 20);
+        assert_eq!((0..100).filter(|_| budget.take(&dev, "from evil", denied)).count(), 20);
+        for _ in 0..3_600 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            for evil in ["from evil", "from worse", "to evil"] {
+                while budget.take(&dev, evil, denied) {}
+            }
+        }
+        assert!(budget.take(&dev, "from shop", denied), "whoever floods for however long");
 
         assert_eq!(budget.exceeded(&dev, 0), None);
         assert_eq!(budget.exceeded(&dev, 40), Some(Unwritten(40)));

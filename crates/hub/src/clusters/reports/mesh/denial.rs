@@ -2,25 +2,27 @@
 
 use nullius_audit::fact::NAMESPACE;
 use nullius_model::{
-    AuditEvent, AuditKind, AuditOutcome, ClusterName, Explanation, MeshParty, PartyKind, Principal,
-    Reason, SpiffeId, TrustDomain,
+    AuditEvent, AuditId, AuditKind, AuditOutcome, ClusterName, Explanation, PartyKind, Reason,
+    TrustDomain,
 };
 use nullius_proto::agent_v1::{self as wire, MeshDenial};
 
 use super::{
     super::told_time,
     party::{Ends, address, name, service, text, word},
+    principal,
 };
 use crate::Hub;
 
-/// The event of a denial, under an id of its own; none where it cannot be believed.
+/// The event of a denial, under an id of its own, and its ends; none where it cannot be believed.
 pub(super) fn event(
     hub: &Hub,
     cluster: &ClusterName,
     denial: &MeshDenial,
     domain: &TrustDomain,
-) -> Option<AuditEvent> {
-    let ends = ends(denial, domain)?;
+) -> Option<(Ends, AuditEvent)> {
+    let ends =
+        Ends::read(denial.source.as_ref(), denial.destination.as_ref(), denial.side(), domain)?;
     let outcome = match denial.verdict() {
         wire::MeshVerdict::Allowed => AuditOutcome::Done,
         wire::MeshVerdict::Denied => AuditOutcome::Denied,
@@ -31,7 +33,7 @@ pub(super) fn event(
     let mut event = hub.own_event(AuditKind::Mesh, outcome);
     event.cluster = Some(cluster.clone());
     event.source = address(denial.source.as_ref());
-    event.principal = principal(cluster, &ends.source, event.source);
+    event.principal = principal(hub, cluster, domain, &ends.source, event.source);
     let destination = match (ends.destination.kind, address(denial.destination.as_ref())) {
         (PartyKind::Outside | PartyKind::Unknown, Some(address)) => address.to_string(),
         _ => ends.destination.label(),
@@ -58,7 +60,7 @@ pub(super) fn event(
     ] {
         put(side, end.label());
         put(&format!("{side}-id"), end.spiffe_id.clone());
-        put(&format!("{side}-pod"), name(told.map_or("", |told| &told.pod))?);
+        put(&format!("{side}-pod"), name(told.map_or("", |told| &told.pod)).unwrap_or_default());
     }
     put("service", service(&denial.service)?);
     put("port", port.to_string());
@@ -69,38 +71,18 @@ pub(super) fn event(
     put("reason", word(&denial.reason)?);
     put("detail", text(&denial.detail));
     put("node", name(&denial.node)?);
+    // The end of what was allowed names its beginning.
+    put("of", denial.of.parse::<AuditId>().map(|id| id.to_string()).unwrap_or_default());
     if denial.count > 1 {
         put("count", denial.count.to_string());
         put("until", told_time(denial.last_millis, now).to_string());
     }
-    Some(event)
+    Some((ends, event))
 }
 
-/// Whether the destination's own proxy tells of the same denial.
-pub(super) fn is_seen_twice(denial: &MeshDenial, domain: &TrustDomain) -> bool {
-    denial.reason == "refused-by-destination"
-        && ends(denial, domain)
-            .is_some_and(|ends| ends.is_seen_by_destination(&denial.wire, domain))
-}
-
-fn ends(denial: &MeshDenial, domain: &TrustDomain) -> Option<Ends> {
-    Ends::read(denial.source.as_ref(), denial.destination.as_ref(), denial.side(), domain)
-}
-
-fn principal(
-    cluster: &ClusterName,
-    source: &MeshParty,
-    address: Option<std::net::IpAddr>,
-) -> Principal {
-    if let Ok(id) = source.spiffe_id.parse::<SpiffeId>() {
-        return Principal::Workload { cluster: cluster.clone(), id };
-    }
-    // No person is called so: a name has no blank.
-    let claimed = match (source.kind, address) {
-        (PartyKind::Workload, _) | (_, None) => format!("pods of {}", source.label()),
-        (_, Some(address)) => format!("address {address}"),
-    };
-    Principal::Unproven { claimed }
+/// The port that was called; 0 where that is none.
+pub(super) fn port(denial: &MeshDenial) -> u16 {
+    u16::try_from(denial.port).unwrap_or_default()
 }
 
 fn explanation(

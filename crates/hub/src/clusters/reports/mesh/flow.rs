@@ -8,9 +8,11 @@ use nullius_proto::agent_v1::{self as wire, MeshFlow};
 
 use super::{
     super::{cut, told_time},
+    REFUSED,
     party::{Ends, service, text, word},
+    principal,
 };
-use crate::record::new_audit_id;
+use crate::{Hub, record::new_audit_id};
 
 /// Characters of a path, and of a method.
 const PATH: usize = 200;
@@ -65,8 +67,9 @@ pub(super) fn read(flow: &MeshFlow, domain: &TrustDomain, now: Timestamp) -> Opt
     })
 }
 
-/// The use that a flow is. None where nothing was decided, or where the destination's own proxy tells of the same decision.
+/// The use that a flow is, of who is proven to have called: the name of an owner is what a pod says. None where nothing was decided, or where the destination's own proxy tells of the same decision.
 pub(super) fn used(
+    hub: &Hub,
     cluster: &ClusterName,
     calls: &Calls,
     flow: &MeshFlow,
@@ -80,7 +83,7 @@ pub(super) fn used(
     };
     let ends =
         Ends { source: key.source.clone(), destination: key.destination.clone(), side: key.side };
-    let of_destination = allowed || key.reason == "refused-by-destination";
+    let of_destination = allowed || key.reason == REFUSED;
     if of_destination && ends.is_seen_by_destination(&key.wire, domain) {
         return None;
     }
@@ -96,7 +99,7 @@ pub(super) fn used(
     Some(Use {
         key: UseKey {
             plane: Plane::Mesh,
-            principal: format!("workload:{cluster}/{}", key.source.label()),
+            principal: principal(hub, cluster, domain, &key.source, None).label(),
             cluster: cluster.to_string(),
             action,
             resource: format!("{}:{}{path}", key.destination.label(), key.port),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use nullius_audit::display_safe;
-use nullius_model::{MeshParty, MeshSide, Namespace, PartyKind, SpiffeId, TrustDomain};
+use nullius_model::{MeshParty, MeshSide, Namespace, PartyKind, SpiffeId, TrustDomain, payer};
 use nullius_proto::agent_v1::{self as wire, MeshPartyKind};
 
 use super::super::cut;
@@ -51,6 +51,11 @@ impl Ends {
         is_own.then_some(ends)
     }
 
+    /// Whose part of the audit a call takes.
+    pub(super) fn payer(&self) -> String {
+        payer(&self.source.namespace, &self.source.spiffe_id, &self.destination.namespace)
+    }
+
     /// Whether the destination's own proxy tells of the call too: it is a pod of the same cluster, and was reached in a tunnel of ours. Who is
     /// refused in it does not always know as whom the destination has proven itself.
     pub(super) fn is_seen_by_destination(&self, wire: &str, domain: &TrustDomain) -> bool {
@@ -74,10 +79,12 @@ fn party(told: &wire::MeshParty) -> Option<MeshParty> {
     };
     match told.kind() {
         MeshPartyKind::Pod => {
-            let owner_kind = name(&told.owner_kind)?;
-            let owner_name = name(&told.owner_name)?;
             let namespace: Namespace = told.namespace.parse().ok()?;
-            (!owner_kind.is_empty() && !owner_name.is_empty()).then_some(MeshParty {
+            // Who makes pods writes their owner: what cannot be read is not known, and the rest counts.
+            let owner = name(&told.owner_kind).zip(name(&told.owner_name));
+            let owner = owner.filter(|(kind, name)| !kind.is_empty() && !name.is_empty());
+            let (owner_kind, owner_name) = owner.unwrap_or_default();
+            Some(MeshParty {
                 kind: PartyKind::Workload,
                 namespace: namespace.to_string(),
                 owner_kind,
@@ -93,7 +100,11 @@ fn party(told: &wire::MeshParty) -> Option<MeshParty> {
         MeshPartyKind::Outside => {
             Some(MeshParty { kind: PartyKind::Outside, ..MeshParty::default() })
         }
-        MeshPartyKind::Others => Some(MeshParty::others()),
+        MeshPartyKind::Others => {
+            let namespace: Option<Namespace> = told.namespace.parse().ok();
+            let namespace = namespace.map(|it| it.to_string()).unwrap_or_default();
+            Some(MeshParty::others(&namespace))
+        }
         MeshPartyKind::Unspecified => Some(MeshParty::default()),
     }
 }

@@ -188,7 +188,8 @@ async fn flows_are_calls_and_uses_and_denials_events_each_once() {
     assert_eq!(of("GET", "Deployment/shop/orders:8080/v1/items/{}", true), [9]);
     assert_eq!(of("connect", "(outside):8080", true), [2]);
     assert_eq!(uses.len(), 4);
-    assert!(uses.iter().all(|(key, _)| key.principal == "workload:dev/Deployment/shop/front"));
+    let front = "workload:dev/spiffe://dev.nullius.internal/ns/shop/sa/front";
+    assert!(uses.iter().all(|(key, _)| key.principal == front), "by what is proven: {uses:?}");
 
     let events = joined.events(AuditKind::Mesh).await;
     let [event, audited] = events.as_slice() else { panic!("{events:#?}") };
@@ -243,9 +244,6 @@ async fn a_cluster_speaks_of_its_own_pods_and_in_one_way() {
         party(|it| it.kind = MeshPartyKind::Outside.into()),
         party(|it| it.kind = MeshPartyKind::Elsewhere.into()),
         party(|it| it.kind = MeshPartyKind::Unspecified.into()),
-        party(|it| it.owner_name = "a/b".into()),
-        party(|it| it.owner_name = "a\u{202e}b".into()),
-        party(|it| it.owner_kind = String::new()),
         party(|it| it.namespace = "Shop".into()),
         with(|it| it.destination = None),
         with(|it| it.side = MeshSide::Unspecified.into()),
@@ -323,4 +321,100 @@ async fn a_flood_of_denials_does_not_fill_the_audit_and_is_counted() {
     assert_eq!(joined.calls().await[0].connections, 6_000, "the counts stay exact");
     let events = joined.events(AuditKind::Mesh).await;
     assert!(events.iter().any(|event| event.facts.contains_key("unwritten-mesh-denials")));
+}
+
+#[tokio::test]
+async fn of_who_has_an_owner_that_cannot_be_it_is_known_who_it_is() {
+    let joined = Joined::start().await;
+    let agent = joined.identity().await;
+    let mut denials = Vec::new();
+    for (number, (kind, name)) in
+        [("a b", "x"), ("Deployment", "a/b"), ("Deployment", "a\u{202e}b"), ("", "")]
+            .into_iter()
+            .enumerate()
+    {
+        let mut denial = denied(&format!("denial-{number}"));
+        let source = denial.source.as_mut().unwrap();
+        (source.owner_kind, source.owner_name) = (kind.into(), name.into());
+        denials.push(denial);
+    }
+    let mut reporter = joined.report_by(&agent, 1, Protocol::Identity).await.unwrap();
+    assert_eq!(reporter.tell(batch(1, vec![], denials)).await.unwrap(), 1);
+    let events = joined.events(AuditKind::Mesh).await;
+    assert_eq!(events.len(), 4);
+    for event in events {
+        let id = "spiffe://dev.nullius.internal/ns/shop/sa/front";
+        assert_eq!(event.principal.label(), format!("workload:dev/{id}"));
+        assert_eq!((event.facts["source"].as_str(), event.outcome), (id, AuditOutcome::Denied));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_which_its_destination_says_nothing_is_told_by_its_source() {
+    let joined = Joined::start().await;
+    let agent = joined.identity().await;
+    let by_source = |id: &str, caller: &str| MeshDenial {
+        side: MeshSide::Source.into(),
+        source: Some(pod(caller)),
+        destination: Some(MeshParty { spiffe_id: String::new(), ..pod("orders") }),
+        reason: "refused-by-destination".into(),
+        ..denied(id)
+    };
+    let mut reporter = joined.report_by(&agent, 1, Protocol::Identity).await.unwrap();
+    // The destination is scanned by another one, and tells of that alone.
+    let scan = MeshDenial { source: Some(pod("scan")), ..denied("denial-scan") };
+    let told = vec![by_source("front-1", "front"), by_source("scan-1", "scan"), scan];
+    assert_eq!(reporter.tell(batch(1, vec![], told)).await.unwrap(), 1);
+    let told =
+        vec![by_source("scan-2", "scan"), MeshDenial { port: 81, ..by_source("scan-81", "scan") }];
+    assert_eq!(reporter.tell(batch(2, vec![], told)).await.unwrap(), 2);
+    let events = joined.events(AuditKind::Mesh).await;
+    let ids: Vec<_> = events.iter().map(|event| event.audit_id.as_str()).collect();
+    assert_eq!(ids, ["denial-scan", "front-1", "scan-81"]);
+    assert_eq!(events[1].facts["seen-by"], "source");
+}
+
+#[tokio::test]
+async fn a_namespace_that_floods_hides_no_denial_of_another() {
+    let joined = Joined::start().await;
+    let agent = joined.identity().await;
+    let mut reporter = joined.report_by(&agent, 1, Protocol::Identity).await.unwrap();
+    let evil = |id: String| {
+        let party = MeshParty {
+            spiffe_id: "spiffe://dev.nullius.internal/ns/evil/sa/scan".into(),
+            namespace: "evil".into(),
+            ..pod("scan")
+        };
+        MeshDenial { source: Some(party), ..denied(&id) }
+    };
+    for number in 1..=5 {
+        let denials = (0..500).map(|n| evil(format!("evil-{number}-{n}"))).collect();
+        assert_eq!(reporter.tell(batch(number, vec![], denials)).await.unwrap(), number);
+    }
+    assert!(joined.told().await.losses.unwritten_denials > 0);
+    assert_eq!(reporter.tell(batch(6, vec![], vec![denied("of-shop")])).await.unwrap(), 6);
+    let id = "of-shop".parse().unwrap();
+    let filter = nullius_audit::Filter { audit_id: Some(id), ..Default::default() };
+    let mut reader = joined.lab.hub.store().read().await.unwrap();
+    assert_eq!(reader.audit().list(&filter, None).await.unwrap().entries.len(), 1);
+}
+
+#[tokio::test]
+async fn the_end_of_a_call_is_an_event_of_its_own_and_names_its_beginning() {
+    let joined = Joined::start().await;
+    let agent = joined.identity().await;
+    let begun = MeshDenial {
+        verdict: WireVerdict::Allowed.into(),
+        reason: "intention-matched".into(),
+        ..denied("call-1")
+    };
+    let cut = MeshDenial { of: "call-1".into(), ..denied("call-1-cut") };
+    let mut reporter = joined.report_by(&agent, 1, Protocol::Identity).await.unwrap();
+    assert_eq!(reporter.tell(batch(1, vec![], vec![begun, cut.clone()])).await.unwrap(), 1);
+    assert_eq!(reporter.tell(batch(2, vec![], vec![cut])).await.unwrap(), 2);
+    let events = joined.events(AuditKind::Mesh).await;
+    let [begun, cut] = events.as_slice() else { panic!("{events:#?}") };
+    assert_eq!((begun.outcome, cut.outcome), (AuditOutcome::Done, AuditOutcome::Denied));
+    assert_eq!(cut.facts["of"], begun.audit_id.as_str());
+    assert!(!begun.facts.contains_key("of"));
 }
