@@ -8,6 +8,7 @@ use std::{net::IpAddr, sync::Arc};
 use nullius_model::{IntentionMode, PermissionId, Reason, SpiffeId, Timestamp};
 
 use crate::{
+    api::{Api, Undeclared},
     destination::Workload,
     intention::{Audit, Reach, Rule, Tier, Verb},
     path::Reads,
@@ -90,16 +91,24 @@ pub struct Verdict {
     pub ends_at: Option<Timestamp>,
     /// Why a condition has no value.
     pub failure: Option<String>,
+    /// By which schema of the API it is none that is declared.
+    pub undeclared: Option<Box<Undeclared>>,
 }
 
 impl Verdict {
     pub(crate) fn new(ruling: Ruling, reason: Reason, by: Option<By>) -> Self {
-        Self { ruling, reason, by, ends_at: None, failure: None }
+        Self { ruling, reason, by, ends_at: None, failure: None, undeclared: None }
     }
 
     /// Whether it is allowed.
     pub fn is_allowed(&self) -> bool {
         self.ruling == Ruling::Allow
+    }
+
+    /// What was allowed is none of what a schema declares.
+    pub(crate) fn refuse(&mut self, undeclared: Undeclared) {
+        (self.ruling, self.reason, self.ends_at) = (Ruling::Deny, undeclared.reason, None);
+        self.undeclared = Some(Box::new(undeclared));
     }
 
     /// Whether the intention wants each allowed call recorded.
@@ -126,6 +135,8 @@ pub struct Accept {
     pub(crate) enforced: Standing,
     /// None where no intention is only watched.
     pub(crate) shadow: Option<Standing>,
+    /// Schemas that its requests must be declared by, or would have to be.
+    pub(crate) apis: Arc<[Arc<Api>]>,
 }
 
 /// How a connection stands in one view.
@@ -155,7 +166,13 @@ pub(crate) struct Layer {
 impl Accept {
     /// How it stands.
     pub fn stand(&self) -> Stand<'_> {
-        self.enforced.stand()
+        match &self.enforced {
+            // Whoever may call sends what the schema declares.
+            Standing::Decided(verdict) if verdict.is_allowed() && !self.apis.is_empty() => {
+                Stand::Requests
+            }
+            standing => standing.stand(),
+        }
     }
 
     /// How it would stand if intentions that are only watched decided; none where there is none.
@@ -183,6 +200,11 @@ impl Accept {
         self.facts.port
     }
 
+    /// Schemas that requests are judged by too, in words.
+    pub fn schemas(&self) -> Vec<String> {
+        self.apis.iter().map(|api| api.to_string()).collect()
+    }
+
     /// The rules that requests are judged by, from the highest tier.
     pub fn residual(&self) -> Vec<&Arc<Rule>> {
         match &self.enforced {
@@ -193,7 +215,8 @@ impl Accept {
 
     /// Whether any rule that is left looks at paths, those that are only watched too.
     pub fn reads(&self) -> Reads {
-        match self.left().any(|permission| permission.reads() == Reads::Paths) {
+        let mut left = self.left();
+        match !self.apis.is_empty() || left.any(|permission| permission.reads() == Reads::Paths) {
             true => Reads::Paths,
             false => Reads::NoPaths,
         }
@@ -236,9 +259,23 @@ impl RuleSet {
         let connection = Connection { address: connection.address.to_canonical(), ..*connection };
         let named = Named::of(self, &connection);
         let view = |view| self.standing(&named, &connection, now, view);
+        let mut enforced = view(View::Enforced);
+        let mut apis = self.apis(connection.port);
+        if connection.protocol == Protocol::Tcp {
+            // What nobody reads is not declared.
+            let decides = apis.iter().any(|api| api.mode() == IntentionMode::Enforce);
+            if let Standing::Decided(verdict) = &mut enforced
+                && verdict.is_allowed()
+                && decides
+            {
+                *verdict = Verdict::new(Ruling::Deny, Reason::NotHttp, verdict.by.take());
+            }
+            apis = Arc::default();
+        }
         Accept {
-            enforced: view(View::Enforced),
+            enforced,
             shadow: self.has_shadows().then(|| view(View::Shadow)),
+            apis,
             facts: Facts {
                 source: connection.source.cloned(),
                 address: connection.address,

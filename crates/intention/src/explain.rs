@@ -5,6 +5,7 @@ use nullius_model::{Explanation, Reason};
 
 use crate::{
     accept::{Accept, By, Verdict},
+    api::Undeclared,
     intention::Verb,
     matchers::Token,
     permission::Fit,
@@ -13,6 +14,9 @@ use crate::{
 
 /// The most permissions of which it is told why they are not for a request.
 const TOLD: usize = 5;
+/// What to do where a schema declares no such request.
+const UNDECLARED_NEXT: &str =
+    "send what the schema declares, or declare it there (`spec.api.schema`)";
 
 /// Explains the verdict on a connection.
 pub fn explain_connection(accept: &Accept, verdict: &Verdict) -> Explanation {
@@ -28,6 +32,16 @@ pub fn explain_request(
 ) -> Explanation {
     let what = format!("send {} {} to {}", request.method, shown(&request.path), called(accept));
     explain(accept, verdict, &what, Some((request, tokens)))
+}
+
+/// Explains why the body of a request is none that a schema declares.
+pub fn explain_body(method: &str, target: &[u8], undeclared: &Undeclared) -> Explanation {
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let path = shown(&String::from_utf8_lossy(path));
+    let sentence = format!("{method} {path} may not be sent: {}", undeclared.told);
+    Explanation::new(undeclared.reason, sentence)
+        .with_rule(undeclared.rule.clone())
+        .with_next(UNDECLARED_NEXT)
 }
 
 fn explain(
@@ -76,10 +90,18 @@ fn explain(
                 Some("mend `when`: ask for a field by `has(…)` before its value".to_owned()),
             )
         }
-        _ => (format!("{who} may not {what}"), None),
+        _ => match &verdict.undeclared {
+            Some(undeclared) => (
+                format!("{who} may not {what}: {}", undeclared.told),
+                Some(UNDECLARED_NEXT.to_owned()),
+            ),
+            None => (format!("{who} may not {what}"), None),
+        },
     };
     let mut explanation = Explanation::new(verdict.reason, sentence);
-    if decides(verdict.reason)
+    if let Some(undeclared) = &verdict.undeclared {
+        explanation = explanation.with_rule(undeclared.rule.clone());
+    } else if decides(verdict.reason)
         && let Some(by) = &verdict.by
     {
         explanation = explanation.with_rule(by.label());

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use nullius_model::{IntentionMode, PermissionId, Timestamp};
 
 use crate::{
-    declared::DeclaredIssuer, destination::Destination, limits::Limit, permission::Permission,
-    source::Subject,
+    api::Api, declared::DeclaredIssuer, destination::Destination, limits::Limit,
+    permission::Permission, source::Subject,
 };
 
 /// Whose intentions they are; the first is the highest.
@@ -116,6 +116,7 @@ pub struct Intention {
     pub(crate) rules: Vec<Arc<Rule>>,
     pub(crate) issuers: Arc<[DeclaredIssuer]>,
     pub(crate) limits: Arc<[Limit]>,
+    pub(crate) api: Option<Arc<Api>>,
 }
 
 impl Intention {
@@ -152,6 +153,11 @@ impl Intention {
     /// How many requests each caller may send.
     pub fn limits(&self) -> &[Limit] {
         &self.limits
+    }
+
+    /// The schema of its destination's API.
+    pub fn api(&self) -> Option<&Arc<Api>> {
+        self.api.as_ref()
     }
 
     /// When it no longer lets pass what no rule decides, where it does so at all.

@@ -3,11 +3,7 @@
 use nullius_fields::Faults;
 
 /// Paths without indices, and what they belong to.
-const FIELDS: [(&str, &str); 14] = [
-    ("spec.openapi", "checks of requests against the schema of an API"),
-    ("spec.openApi", "checks of requests against the schema of an API"),
-    ("spec.api", "checks of requests against the schema of an API"),
-    ("spec.schema", "checks of requests against the schema of an API"),
+const FIELDS: [(&str, &str); 10] = [
     ("spec.sources.limits", "limits of single sources, beside those in `spec.limits`"),
     ("spec.sources.rateLimit", "limits of single sources, beside those in `spec.limits`"),
     ("spec.sources.permissions.limits", "limits of single sources, beside those in `spec.limits`"),
@@ -15,7 +11,10 @@ const FIELDS: [(&str, &str); 14] = [
         "spec.sources.permissions.rateLimit",
         "limits of single sources, beside those in `spec.limits`",
     ),
-    ("spec.sources.permissions.body", "checks of requests against the schema of an API"),
+    (
+        "spec.sources.permissions.body",
+        "bodies of single permissions, beside the schema in `spec.api`",
+    ),
     ("spec.retries", "retries in the data plane"),
     ("spec.timeout", "timeouts in the data plane"),
     ("spec.egress", "calls that leave the cluster"),

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod api;
 mod condition;
 mod consul;
 mod declared;
@@ -31,10 +32,11 @@ mod source;
 pub use nullius_fields::{Fault, nearest};
 
 pub use accept::{Accept, By, Connection, Protocol, Ruling, Stand, Verdict, View};
+pub use api::{Api, ApiSchema, BodyChecks, BodyJudged, Held, Undeclared};
 pub use consul::{Services, import_consul};
 pub use declared::{DeclaredIssuer, DeclaredKeys};
 pub use destination::{Destination, Workload};
-pub use explain::{explain_connection, explain_request};
+pub use explain::{explain_body, explain_connection, explain_request};
 pub use imported::{Imported, ImportedIntention, Remark};
 pub use intention::{Intention, Reach, Rule, Tier};
 pub use istio::{Istio, import_istio};

@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    api::Api,
     declared::{self, DeclaredIssuer},
     destination::{Destination, ports},
     intention::{Audit, Intention, Origins, Permissive, Rule, Tier, Verb},
@@ -54,6 +55,7 @@ struct Spec<'a> {
     sources: Vec<Item<'a>>,
     issuers: Arc<[DeclaredIssuer]>,
     limits: Arc<[Limit]>,
+    api: Option<Arc<Api>>,
 }
 
 fn read(object: &Json, origin: Origin, home: &Home, faults: &Faults) -> Option<Intention> {
@@ -87,14 +89,14 @@ fn read(object: &Json, origin: Origin, home: &Home, faults: &Faults) -> Option<I
         Origin::Cluster => Tier::Namespace,
     };
     let key = identity.as_ref().map_or("", |it| it.key.as_str());
-    let Spec { origins, sources, issuers, limits } =
+    let Spec { origins, sources, issuers, limits, api } =
         read_spec(spec, &own, tier, &identity, faults)?;
     let rules = sources
         .into_iter()
         .enumerate()
         .filter_map(|(index, item)| read_rule(&item, index, key, &own, &origins, home, faults));
     let rules: Vec<Arc<Rule>> = rules.map(Arc::new).collect();
-    identity.map(|_| Intention { origins, rules, issuers, limits })
+    identity.map(|_| Intention { origins, rules, issuers, limits, api })
 }
 
 fn identity<'a>(metadata: &'a Json, faults: &Faults) -> Option<Identity<'a>> {
@@ -147,8 +149,9 @@ fn read_spec<'a>(
     let name = identity.as_ref().map(|it| format!("{}/{}", it.namespace, it.name));
     let name = name.unwrap_or_default();
     let limits = limits::read(&mut fields, &format!("{tier} {name}"), faults);
+    let api = Api::read(&mut fields, &name, mode, destination.as_ref(), faults);
     let sources = fields.items("sources");
-    let says = ["sources", "permissive", "issuers", "limits"];
+    let says = ["sources", "permissive", "issuers", "limits", "api"];
     if !says.iter().any(|name| fields.has(name)) {
         let told = "it is missing: say who calls; without any intention nobody may";
         fields.wrong("sources", told);
@@ -163,7 +166,7 @@ fn read_spec<'a>(
     });
     let reach = destination.reach();
     let origins = Origins { name: name.into(), tier, destination, reach, mode, audit, permissive };
-    Some(Spec { origins: Arc::new(origins), sources, issuers, limits })
+    Some(Spec { origins: Arc::new(origins), sources, issuers, limits, api })
 }
 
 fn read_permissive(

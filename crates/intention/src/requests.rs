@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use nullius_model::{IntentionAction, Reason};
+use nullius_model::{IntentionAction, IntentionMode, Reason};
 
 use crate::{
     accept::{Accept, By, Facts, Layer, Ruling, Standing, Verdict},
+    api::{Api, BodyChecks},
     intention::Rule,
     matchers::Token,
     path::Reads,
@@ -21,6 +22,8 @@ pub struct Judged {
     pub verdict: Verdict,
     /// What would decide if intentions that are only watched did; none where there is none.
     pub shadow: Option<Verdict>,
+    /// What schemas of the API are still to be asked about the body of an allowed request, before it may go on.
+    pub body: BodyChecks,
 }
 
 impl Accept {
@@ -30,13 +33,49 @@ impl Accept {
     pub fn judge(&self, request: &Request<'_>, tokens: &[Token]) -> Judged {
         if self.reads() == Reads::Paths && request.reads == Reads::NoPaths {
             let verdict = Verdict::new(Ruling::Deny, Reason::Unreadable, None);
-            return Judged { verdict, shadow: None };
+            return Judged { verdict, shadow: None, body: BodyChecks::default() };
         }
         let of = |standing: &Standing| match standing {
             Standing::Decided(verdict) => verdict.clone(),
             Standing::Open(layers) => of_layers(layers, &self.facts, request, tokens),
         };
-        Judged { verdict: of(&self.enforced), shadow: self.shadow.as_ref().map(of) }
+        let judged = Judged {
+            verdict: of(&self.enforced),
+            shadow: self.shadow.as_ref().map(of),
+            body: BodyChecks::default(),
+        };
+        if self.apis.is_empty() { judged } else { self.declared(judged, request) }
+    }
+
+    /// Of what intentions allow only that may be which each schema declares.
+    fn declared(&self, judged: Judged, request: &Request<'_>) -> Judged {
+        let Judged { mut verdict, mut shadow, mut body } = judged;
+        // Whoever may not call learns nothing of the schema.
+        if !verdict.is_allowed() {
+            return Judged { verdict, shadow, body };
+        }
+        let is_watched = |api: &&Arc<Api>| api.mode() == IntentionMode::Shadow;
+        let mut would = shadow
+            .take()
+            .or_else(|| self.apis.iter().any(|api| is_watched(&api)).then(|| verdict.clone()));
+        // Those that decide come first, so that what they refuse is told as what would be refused too.
+        let decide = self.apis.iter().filter(|api| !is_watched(api));
+        for api in decide.chain(self.apis.iter().filter(is_watched)) {
+            let is_watched = is_watched(&api);
+            match api.check(request) {
+                Ok(check) if is_watched => body.shadow.push(check),
+                Ok(check) => body.enforced.push(check),
+                Err(undeclared) => {
+                    if !is_watched && verdict.is_allowed() {
+                        verdict.refuse(undeclared.clone());
+                    }
+                    if let Some(would) = would.as_mut().filter(|would| would.is_allowed()) {
+                        would.refuse(undeclared);
+                    }
+                }
+            }
+        }
+        Judged { verdict, shadow: would, body }
     }
 }
 

@@ -14,6 +14,7 @@ use prefix_trie::PrefixMap;
 
 use crate::{
     accept::View,
+    api::Api,
     destination::Workload,
     intention::{Intention, Reach, Rule, Tier},
     limits::Limit,
@@ -73,6 +74,8 @@ pub struct RuleSet {
     permissive: Vec<Intention>,
     /// Those that limit requests.
     limiting: Vec<Intention>,
+    /// Those that have a schema of the API.
+    declaring: Vec<Intention>,
 }
 
 impl RuleSet {
@@ -89,6 +92,7 @@ impl RuleSet {
             shadows: 0,
             permissive: Vec::new(),
             limiting: Vec::new(),
+            declaring: Vec::new(),
         }
     }
 
@@ -124,6 +128,9 @@ impl RuleSet {
         if !intention.limits().is_empty() && intention.mode() == IntentionMode::Enforce {
             self.limiting.push(intention.clone());
         }
+        if intention.api().is_some() {
+            self.declaring.push(intention.clone());
+        }
         self.intentions.insert(key, intention.clone());
     }
 
@@ -143,6 +150,7 @@ impl RuleSet {
         }
         self.shadows -= usize::from(old.mode() == IntentionMode::Shadow);
         self.limiting.retain(|other| !Arc::ptr_eq(&other.origins, &old.origins));
+        self.declaring.retain(|other| !Arc::ptr_eq(&other.origins, &old.origins));
         self.permissive.retain(|other| !Arc::ptr_eq(&other.origins, &old.origins));
     }
 
@@ -194,6 +202,12 @@ impl RuleSet {
     pub fn limits(&self, port: u16) -> Vec<Limit> {
         let limiting = self.limiting.iter().filter(|it| it.origins.covers(port));
         limiting.flat_map(|it| it.limits().iter().cloned()).collect()
+    }
+
+    /// Schemas for a port, of all intentions: a request must be declared by each.
+    pub(crate) fn apis(&self, port: u16) -> Arc<[Arc<Api>]> {
+        let declaring = self.declaring.iter().filter(|it| it.origins.covers(port));
+        declaring.filter_map(|it| it.api().cloned()).collect()
     }
 
     pub(crate) fn has_shadows(&self) -> bool {

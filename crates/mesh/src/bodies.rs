@@ -9,23 +9,37 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
     access_log::{Attempt, End, Why},
     copy::Moved,
+    held::HeldBody,
     requests::Registration,
 };
 
 /// A request's body on its way to the application, without trailers.
 pub(crate) struct RequestBody {
-    body: Incoming,
+    /// What was looked into.
+    held: Bytes,
+    body: Option<Incoming>,
     moved: Arc<Moved>,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl RequestBody {
     pub(crate) fn new(body: Incoming, moved: Arc<Moved>) -> Self {
-        Self { body, moved }
+        Self { held: Bytes::new(), body: Some(body), moved, _place: None }
+    }
+
+    pub(crate) fn held(body: HeldBody, moved: Arc<Moved>) -> Self {
+        let HeldBody { bytes, rest, place } = body;
+        Self { held: bytes, body: rest, moved, _place: place }
+    }
+
+    fn count(&self, data: &Bytes) {
+        self.moved.to_destination.fetch_add(data.len() as u64, Ordering::Relaxed);
     }
 }
 
@@ -37,12 +51,16 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if !self.held.is_empty() {
+            let data = std::mem::take(&mut self.held);
+            self.count(&data);
+            return Poll::Ready(Some(Ok(Frame::data(data))));
+        }
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             match frame.data_ref() {
-                Some(data) => {
-                    self.moved.to_destination.fetch_add(data.len() as u64, Ordering::Relaxed);
-                }
+                Some(data) => self.count(data),
                 // Some servers take them for headers, and they were not judged.
                 None => return Poll::Ready(None),
             }
@@ -51,11 +69,19 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.held.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let held = self.held.len() as u64;
+        let Some(body) = &self.body else { return SizeHint::with_exact(held) };
+        let rest = body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + held);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + held);
+        }
+        hint
     }
 }
 

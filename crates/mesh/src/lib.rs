@@ -19,6 +19,7 @@ mod directory;
 mod files;
 mod first_bytes;
 mod front;
+mod held;
 mod hello;
 mod host;
 mod inbound;

@@ -1,6 +1,8 @@
 //! Requests on a connection whose requests decide: each is read once, in one way, judged by the rules of its source that are left, and
 //! only then sent on. Those that last are judged again when what decides has changed.
 
+mod body;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -486,6 +488,9 @@ impl Requests {
             Ok(allowed) => allowed,
             Err((status, why)) => {
                 attempt.denied(why);
+                if is_of_schema(why) {
+                    attempt.say(attempt.told.as_ref().map(|it| it.explanation.sentence.clone()));
+                }
                 return refusal(&mut attempt, status, why);
             }
         };
@@ -510,7 +515,12 @@ impl Requests {
                 return refusal(&mut attempt, StatusCode::NOT_IMPLEMENTED, Why::Upgrade);
             }
         };
-        let Some(forwarded) = self.forwarded(parts, body, &allowed, &registration, &attempt) else {
+        let looked = self.look_into(body, allowed, &registration, &mut attempt).await;
+        let (body, allowed) = match looked {
+            Ok(looked) => looked,
+            Err((status, why)) => return refusal(&mut attempt, status, why),
+        };
+        let Some(forwarded) = self.forwarded(parts, body, &allowed, &registration) else {
             attempt.failed(Why::Unforwardable, None);
             return refusal(&mut attempt, StatusCode::BAD_REQUEST, Why::Unforwardable);
         };
@@ -601,10 +611,9 @@ impl Requests {
     fn forwarded(
         &self,
         mut parts: request::Parts,
-        body: Incoming,
+        body: RequestBody,
         allowed: &Allowed,
         registration: &Registration,
-        attempt: &Attempt,
     ) -> Option<Request<RequestBody>> {
         let kept = &registration.running.kept;
         let is_for_it = match allowed {
@@ -630,7 +639,7 @@ impl Requests {
             parts.version = Version::HTTP_11;
         }
         parts.extensions.clear();
-        Some(Request::from_parts(parts, RequestBody::new(body, Arc::clone(&attempt.moved))))
+        Some(Request::from_parts(parts, body))
     }
 
     fn lock_live(&self) -> MutexGuard<'_, HashMap<u64, Arc<Running>>> {
@@ -674,6 +683,20 @@ impl Service<Request<Incoming>> for Judge {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         Arc::clone(&self.0).answer(request).map(Ok).boxed()
     }
+}
+
+/// Whether a schema has refused it, so that the words say what in the request is wrong.
+fn is_of_schema(why: Why) -> bool {
+    matches!(
+        why,
+        Why::Decided(
+            Decision::UndeclaredPath
+                | Decision::UndeclaredMethod
+                | Decision::BadParameter
+                | Decision::BadBody
+                | Decision::BodyTooLarge
+        )
+    )
 }
 
 /// Whether a body is of gRPC, whose calls may last.

@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Sockets, World,
+    held::Room,
     inbound::{Inbound, canonical},
     limiter::Limiter,
     outbound::Outbound,
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) sockets: Arc<dyn Sockets>,
     /// Counts requests against limits.
     pub(crate) limiter: Limiter,
+    /// For bodies that are looked into.
+    pub(crate) room: Room,
     /// From which ports the application is reached.
     pub(crate) ports: Ports,
     /// Nothing new begins.
@@ -49,6 +52,7 @@ impl Shared {
             pool: Arc::new(Pool::new(Arc::clone(&sockets))),
             sockets,
             limiter: Limiter::default(),
+            room: Room::default(),
             ports: Ports::default(),
             stop: CancellationToken::new(),
             kill: CancellationToken::new(),

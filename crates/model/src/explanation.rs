@@ -54,8 +54,18 @@ pub enum Reason {
     NoIntention,
     /// The intention for this source has permissions, and none is for the request.
     NoPermission,
-    /// The intention for this source has permissions on requests, and the port speaks no HTTP.
+    /// The intention for this source has permissions on requests, or the destination a schema for them, and the port speaks no HTTP.
     NotHttp,
+    /// The schema of the destination's API has no such path.
+    UndeclaredPath,
+    /// The path has no such method there.
+    UndeclaredMethod,
+    /// A parameter of the request is not as the schema says.
+    BadParameter,
+    /// The body of the request is not as the schema says.
+    BadBody,
+    /// The body of the request is longer than what is looked into.
+    BodyTooLarge,
     /// The caller has proven no identity, and no intention is for its address.
     Unauthenticated,
     /// No rule decides, and the destination still lets such calls pass.
@@ -96,6 +106,11 @@ impl Reason {
             Self::NoIntention => "no-intention",
             Self::NoPermission => "no-permission",
             Self::NotHttp => "not-http",
+            Self::UndeclaredPath => "undeclared-path",
+            Self::UndeclaredMethod => "undeclared-method",
+            Self::BadParameter => "bad-parameter",
+            Self::BadBody => "bad-body",
+            Self::BodyTooLarge => "body-too-large",
             Self::Unauthenticated => "unauthenticated",
             Self::Permissive => "permissive",
             Self::UnknownReference => "unknown-reference",

@@ -33,6 +33,23 @@ pub struct IntentionSpec {
     /// How many requests may be sent; each limit counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<IntentionLimit>,
+    /// Which requests there are at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<IntentionApi>,
+}
+
+/// The schema of an API: what it does not declare is refused.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IntentionApi {
+    /// A document of OpenAPI 3.1.
+    pub schema: Json,
+    /// Whether it decides, or is only watched.
+    #[serde(default, skip_serializing_if = "IntentionMode::is_enforce")]
+    pub mode: IntentionMode,
+    /// Bytes of a body that is looked into; longer ones are refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body_bytes: Option<i64>,
 }
 
 /// How many requests may be sent.

@@ -54,9 +54,9 @@ pub use ids::{
 };
 pub use infra::{InfraId, ParseInfraIdError};
 pub use intention::{
-    IntentionAction, IntentionAudit, IntentionClaim, IntentionDestination, IntentionHeader,
-    IntentionJwt, IntentionMode, IntentionPath, IntentionPermission, IntentionSource,
-    IntentionSpec, Permissive,
+    IntentionAction, IntentionApi, IntentionAudit, IntentionClaim, IntentionDestination,
+    IntentionHeader, IntentionJwt, IntentionMode, IntentionPath, IntentionPermission,
+    IntentionSource, IntentionSpec, Permissive,
 };
 pub use kind_home::KindHome;
 pub use mesh::{CallKey, Calls, MeshParty, MeshShadow, MeshSide, MeshVerdict, PartyKind, payer};

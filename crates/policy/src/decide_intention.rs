@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nullius_access::Obligation;
 use nullius_intention::{
-    Accept, Connection, Malformed, Request, RuleSet, Stand, Token, explain_connection,
-    explain_request,
+    Accept, Connection, Held, Malformed, Request, RuleSet, Stand, Token, Undeclared, explain_body,
+    explain_connection, explain_request,
 };
 use nullius_model::{Explanation, PermissionId, Reason, Timestamp};
 
@@ -87,16 +87,51 @@ pub fn decide_request(
         return Watched { decision: stale(told), shadow: None };
     };
     let explanation = explain_request(accept, request, tokens, &judged.verdict);
+    let body = (!judged.body.is_empty()).then(|| Box::new(judged.body));
     let decision = sealed(&judged.verdict, explanation, |permission| RequestPermit {
         method: request.method().into(),
         target: request.target().into(),
         permission,
+        body,
     });
     let shadow = judged.shadow.map(|verdict| {
         let explanation = explain_request(accept, request, tokens, &verdict);
         shadow(&verdict, explanation)
     });
     Watched { decision, shadow }
+}
+
+/// Decides on the body of a request that is permitted but for that: the permit or the denial, and what would be decided if what is only
+/// watched did, which it was told as far as it was known before.
+pub fn decide_body(
+    permit: RequestPermit,
+    held: Held<'_>,
+    shadow: Option<Shadow>,
+) -> (Result<RequestPermit, Denial>, Option<Shadow>) {
+    let RequestPermit { method, target, permission, body } = permit;
+    let Some(checks) = body else {
+        return (Ok(RequestPermit { method, target, permission, body: None }), shadow);
+    };
+    let Ok(judged) = catch_unwind(AssertUnwindSafe(|| checks.judge(held))) else {
+        let told = "the schema could not be asked: a defect of this program, so the answer is no";
+        let explanation = Explanation::new(Reason::StaleState, told);
+        return (Err(denial(explanation, permission)), shadow);
+    };
+    let explain = |undeclared: &Undeclared| explain_body(&method, &target, undeclared);
+    let would = judged.enforced.as_ref().or(judged.shadow.as_ref());
+    let shadow = shadow.map(|before| match would {
+        Some(undeclared) if before.allowed => Shadow {
+            allowed: false,
+            explanation: explain(undeclared),
+            permission: permission.clone(),
+        },
+        Some(_) | None => before,
+    });
+    let outcome = match judged.enforced {
+        Some(undeclared) => Err(denial(explain(&undeclared), permission)),
+        None => Ok(RequestPermit { method, target, permission, body: None }),
+    };
+    (outcome, shadow)
 }
 
 /// The denial of a request that could be read in two ways; it is answered with 400.
@@ -143,13 +178,13 @@ fn sealed<P>(
 }
 
 fn denied<P>(explanation: Explanation, permission: Option<PermissionId>) -> Decision<P> {
-    let denial = Denial {
-        explanation: explanation.clone(),
-        permission: permission.clone(),
-        step_up: StepUp::DoesNotHelp,
-    };
+    let denial = denial(explanation.clone(), permission.clone());
     let obligations = vec![Obligation::Record];
     Decision { verdict: Verdict::Deny(denial), permission, explanation, obligations }
+}
+
+fn denial(explanation: Explanation, permission: Option<PermissionId>) -> Denial {
+    Denial { explanation, permission, step_up: StepUp::DoesNotHelp }
 }
 
 #[cfg(test)]

@@ -97,7 +97,13 @@ impl Denial {
         match self.explanation.reason {
             Reason::SessionEnded | Reason::UserGone => 401,
             Reason::UnknownCluster => 404,
-            Reason::Unreadable | Reason::ForgedIdentity => 400,
+            Reason::Unreadable
+            | Reason::ForgedIdentity
+            | Reason::UndeclaredPath
+            | Reason::UndeclaredMethod
+            | Reason::BadParameter
+            | Reason::BadBody => 400,
+            Reason::BodyTooLarge => 413,
             Reason::StaleState => 503,
             Reason::NoGrant
             | Reason::NoHubRole

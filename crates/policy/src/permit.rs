@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 
 use nullius_access::{HubVerb, ReadScope};
+use nullius_intention::BodyChecks;
 use nullius_model::{
     ClusterName, Kind, PermissionId, Principal, SessionId, SpiffeId, Timestamp, UserName,
 };
@@ -175,11 +176,13 @@ impl ConnectionPermit {
 }
 
 /// One request to a workload may be.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct RequestPermit {
     pub(crate) method: Box<str>,
     pub(crate) target: Box<[u8]>,
     pub(crate) permission: Option<PermissionId>,
+    /// What is still to be asked about its body; until then it is for no request.
+    pub(crate) body: Option<Box<BodyChecks>>,
 }
 
 impl RequestPermit {
@@ -188,8 +191,13 @@ impl RequestPermit {
         self.permission.as_ref()
     }
 
-    /// Whether it is for exactly this request, its target byte for byte.
+    /// Whether it is for exactly this request, its target byte for byte. As long as its body was not decided it is for none.
     pub fn is_for(&self, method: &str, target: &[u8]) -> bool {
-        *self.method == *method && *self.target == *target
+        self.body.is_none() && *self.method == *method && *self.target == *target
+    }
+
+    /// What is to be asked about the body before the request may go on: see [`crate::decide_body`].
+    pub fn body(&self) -> Option<&BodyChecks> {
+        self.body.as_deref()
     }
 }

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use crate::plane::{CEILING, Plane, plane, refused};
 
 const SOON: Duration = Duration::from_secs(60);
-const DOCS: &str = include_str!("../../../../docs/intentions.md");
+const DOCS: [&str; 2] =
+    [include_str!("../../../../docs/intentions.md"), include_str!("../../../../docs/api.md")];
 
 /// A plane with the kind and the rights of `agent identity`, which go with the value.
 struct Lab {
@@ -113,6 +114,10 @@ fn whole() -> Value {
         "audit": "all",
         "limits": [{ "requestsPerSecond": 10, "burst": 20, "per": "source" }],
         "permissive": { "until": "2099-01-31T00:00:00Z", "ports": [9090] },
+        "api": {
+            "mode": "shadow", "maxBodyBytes": 1000,
+            "schema": { "openapi": "3.1.0", "x-own": [1, null], "paths": { "/a/{b}": {} } },
+        },
         "sources": [
             { "spiffeId": "spiffe://plane.example/ns/shop/sa/web", "action": "allow" },
             { "serviceAccount": "web", "namespace": "batch", "trustDomain": "plane.example", "action": "deny" },
@@ -150,7 +155,8 @@ async fn what_the_reader_takes_is_taken_and_what_it_refuses_is_refused_with_its_
     Intention::read(&good, Origin::Cluster, &home).unwrap();
     lab.try_out(&good).unwrap();
     let mut documents = 0;
-    for block in DOCS.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()) {
+    let blocks = DOCS.iter().flat_map(|page| page.split("```yaml\n").skip(1));
+    for block in blocks.filter_map(|rest| rest.split("```").next()) {
         if block.contains("kind: Intention\n") {
             documents += 1;
             let text =
@@ -160,7 +166,7 @@ async fn what_the_reader_takes_is_taken_and_what_it_refuses_is_refused_with_its_
             assert_eq!(said.code, 0, "{}", said.stderr);
         }
     }
-    assert_eq!(documents, 3);
+    assert_eq!(documents, 4);
 
     let with = |pointer: &str, name: &str, value: Value| {
         let mut spec = whole();
@@ -172,6 +178,9 @@ async fn what_the_reader_takes_is_taken_and_what_it_refuses_is_refused_with_its_
     for (wrong, place) in [
         (with("", "retries", json!({})), "spec: unknown field; known here are"),
         (with("/destination", "port", json!(80)), "spec.destination: unknown field"),
+        (with("/api", "document", json!({})), "spec.api: unknown field"),
+        (with("/api", "schema", json!("openapi: 3.1.0")), "spec.api.schema"),
+        (with("/api", "maxBodyBytes", json!(0)), "spec.api.maxBodyBytes"),
         (with("/permissive", "forever", json!(true)), "spec.permissive: unknown field"),
         (with("/sources/0", "name", json!("web")), "spec.sources[]: unknown field"),
         (

@@ -22,7 +22,7 @@ pub(crate) enum IntentionCommand {
 /// `nullius intention explain`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  nullius intention explain --from shop/web --to shop/orders:8080 -f mesh/\n  nullius intention explain --from spiffe://dev.example/ns/shop/sa/web --to shop/orders:8080 --method GET --path /orders/1 -f mesh/\n  nullius intention explain --from 10.0.0.7 --to shop/orders:8080 --tcp -f mesh/ -o json"
+    after_help = "Examples:\n  nullius intention explain --from shop/web --to shop/orders:8080 -f mesh/\n  nullius intention explain --from spiffe://dev.example/ns/shop/sa/web --to shop/orders:8080 --method GET --path /orders/1 -f mesh/\n  nullius intention explain --from 10.0.0.7 --to shop/orders:8080 --tcp -f mesh/ -o json\n  nullius intention explain --from shop/web --to shop/orders:8080 --request 'POST /orders' --body @order.json --token token.jwt -f mesh/"
 )]
 pub(crate) struct IntentionExplain {
     /// Who calls: a SPIFFE ID, a service account `NAMESPACE/NAME` or `NAME`, or an address that has proven no identity
@@ -41,8 +41,11 @@ pub(crate) struct IntentionExplain {
     #[arg(short, long, value_name = "NAME", default_value = "default")]
     pub(crate) namespace: Namespace,
     /// The port speaks no HTTP that could be read
-    #[arg(long, conflicts_with_all = ["method", "path", "host", "headers", "claims"])]
+    #[arg(long, conflicts_with_all = ["request", "method", "path", "host", "headers", "claims", "token", "body"])]
     pub(crate) tcp: bool,
+    /// The request in one word: its method, and path and query as they are sent
+    #[arg(long, value_name = "METHOD PATH", value_parser = request, conflicts_with_all = ["method", "path"])]
+    pub(crate) request: Option<(String, String)>,
     /// The method of the request; `GET` unless it is said
     #[arg(long, value_name = "METHOD")]
     pub(crate) method: Option<String>,
@@ -58,6 +61,13 @@ pub(crate) struct IntentionExplain {
     /// A claim of the request's token, as if it was verified; JSON where it is JSON, `iss` is the issuer; may be repeated
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = pair)]
     pub(crate) claims: Vec<(String, String)>,
+    /// A file with the request's token; the answer says whether it was verified, by keys that an intention holds (`issuers[].jwks`), or
+    /// whether its claims are assumed
+    #[arg(long, value_name = "FILE", conflicts_with = "claims", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) token: Option<PathBuf>,
+    /// The body of the request, or `@FILE`; JSON unless a header says otherwise
+    #[arg(long, value_name = "TEXT|@FILE")]
+    pub(crate) body: Option<String>,
     #[command(flatten)]
     pub(crate) files: Files,
     /// Intentions of a bundle of the hub: a file or a folder; may be repeated
@@ -89,6 +99,15 @@ pub(crate) struct IntentionTest {
     /// How many of the rules must have decided a case, in percent; less is exit code 2
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) min_coverage: Option<u8>,
+}
+
+fn request(text: &str) -> Result<(String, String), String> {
+    match text.split_once(' ') {
+        Some((method, path)) if !method.is_empty() && path.starts_with('/') => {
+            Ok((method.to_owned(), path.to_owned()))
+        }
+        Some(_) | None => Err("write `METHOD /PATH`".to_owned()),
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

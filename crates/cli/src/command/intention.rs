@@ -5,20 +5,22 @@ mod intake;
 mod question;
 mod test;
 mod text;
+mod token;
 
-use std::io;
+use std::{fs, io, path::Path};
 
 use nullius_intention::Home;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use crate::{
     args::{IntentionCommand, IntentionExplain},
-    failure::{Exit, Failure},
+    failure::{Exit, Failure, file_failure},
     output::Single,
     stage::Stage,
 };
 use intake::{Gathered, gather};
 use question::{Answer, Asked, Question, Spoken, Word};
+use token::Shown;
 
 /// Runs a command on intentions.
 pub(crate) fn run(stage: &mut Stage, command: &IntentionCommand) -> Result<Exit, Failure> {
@@ -39,14 +41,18 @@ fn explain(stage: &mut Stage, args: &IntentionExplain) -> Result<Exit, Failure> 
         stage
             .tell("note: no `Intention` is among the objects: whatever is not allowed is denied\n");
     }
-    let question = question(args, &home)?;
-    let answer = question.ask(&gathered, args.at.unwrap_or_else(|| stage.now()));
-    let single = Single {
-        kind: "IntentionDecision",
-        value: document(&question, &answer, &gathered),
-        text: text::answer(&question, &answer, &gathered),
-        name: answer.word.as_str().to_owned(),
-    };
+    let now = args.at.unwrap_or_else(|| stage.now());
+    let shown = token::shown(args, &gathered, now)?;
+    let question = question(args, &home, shown.as_ref())?;
+    let answer = question.ask(&gathered, now);
+    let mut value = document(&question, &answer, &gathered);
+    let mut text = text::answer(&question, &answer, &gathered);
+    if let Some(shown) = &shown {
+        value["token"] = shown.document();
+        text.push_str(&shown.text());
+    }
+    let single =
+        Single { kind: "IntentionDecision", value, text, name: answer.word.as_str().to_owned() };
     stage.single(single)?;
     Ok(match answer.word {
         Word::Allowed => Exit::Ok,
@@ -65,7 +71,11 @@ fn unusable(gathered: &Gathered) -> Failure {
         .next("mend what is named; a cluster would refuse it too")
 }
 
-fn question(args: &IntentionExplain, home: &Home) -> Result<Question, Failure> {
+fn question(
+    args: &IntentionExplain,
+    home: &Home,
+    shown: Option<&Shown>,
+) -> Result<Question, Failure> {
     let usage = |flag: &str| {
         let flag = flag.to_owned();
         move |why: String| Failure::usage(format!("`{flag}` cannot be understood")).why(why)
@@ -74,28 +84,33 @@ fn question(args: &IntentionExplain, home: &Home) -> Result<Question, Failure> {
         .map_err(usage("--from"))?;
     let (destination, port) =
         question::called(&args.to, &args.labels, &args.namespace).map_err(usage("--to"))?;
-    let has_request = args.method.is_some()
+    let has_request = args.request.is_some()
+        || args.method.is_some()
         || args.path.is_some()
+        || args.body.is_some()
+        || shown.is_some()
         || args.host.is_some()
-        || !args.headers.is_empty()
-        || !args.claims.is_empty();
-    let claims: Map<String, Json> = args
-        .claims
-        .iter()
-        .map(|(name, value)| {
-            let read = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
-            (name.clone(), read)
-        })
-        .collect();
+        || !args.headers.is_empty();
+    let (method, path) = match &args.request {
+        Some((method, path)) => (Some(method), Some(path)),
+        None => (args.method.as_ref(), args.path.as_ref()),
+    };
+    let or =
+        |text: Option<&String>, other: &str| text.map_or_else(|| other.to_owned(), Clone::clone);
+    let body = args.body.as_ref().map(|text| match text.strip_prefix('@') {
+        Some(file) => fs::read(file).map_err(|error| file_failure("read", Path::new(file), error)),
+        None => Ok(text.clone().into_bytes()),
+    });
     let spoken = match (args.tcp, has_request) {
         (true, _) => Spoken::Tcp,
         (false, false) => Spoken::Http,
         (false, true) => Spoken::Request(Asked {
-            method: args.method.clone().unwrap_or_else(|| "GET".to_owned()),
-            target: args.path.clone().unwrap_or_else(|| "/".to_owned()),
+            method: or(method, "GET"),
+            target: or(path, "/"),
             host: args.host.clone().unwrap_or_else(|| destination.service_account.clone()),
             headers: args.headers.clone(),
-            token: (!claims.is_empty()).then(|| question::token(claims)),
+            token: shown.and_then(Shown::token),
+            body: body.transpose()?,
         }),
     };
     Ok(Question { source, address, destination, port, spoken })
@@ -136,6 +151,7 @@ fn document(question: &Question, answer: &Answer, gathered: &Gathered) -> Json {
         "recorded": answer.recorded,
         "endsAt": answer.ends_at,
         "left": left,
+        "schemas": answer.schemas,
         "shadow": shadow,
     })
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::person::{Done, Person};
 
 const PAGE: &str = include_str!("../../../../docs/intentions.md");
+const API: &str = include_str!("../../../../docs/api.md");
 
 /// The blocks of the page that name a file.
 fn examples() -> Vec<(&'static str, &'static str)> {
@@ -142,6 +143,115 @@ async fn where_requests_decide_their_permissions_are_listed() {
         ["--from", "shop/web", "--to", "shop/orders:8080", "--method", "POST", "--path", "/orders"];
     assert_eq!(desk.explain(&[&call[..], &claims].concat()).await.exit, Exit::Ok);
     assert_eq!(desk.explain(&call).await.exit, Exit::Denied);
+}
+
+#[tokio::test]
+async fn a_request_and_its_body_are_compared_with_the_schema_of_the_api() {
+    let desk = Desk::new();
+    let (_, block) = API.split_once("```yaml\n# orders-api.yaml\n").unwrap();
+    let object = block.split_once("```").unwrap().0;
+    let call = ["--from", "shop/web", "--to", "shop/orders:8080"];
+    let watched = desk.person.file("mesh/orders-api.yaml", object);
+    let claims = ["--claim", "iss=https://login.example.org", "--claim", "scope=orders:write"];
+    let ask = async |request: &str, body: &str| {
+        let asked = [&call[..], &claims, &["--request", request, "--body", body]].concat();
+        desk.explain(&asked).await
+    };
+    // In shadow it is said beside.
+    let done = ask("POST /orders", "{\"item\":\"tea\"}").await;
+    assert_eq!(done.exit, Exit::Ok, "{done:?}");
+    assert!(done.out.contains("in shadow denied: bad-body\n"), "{done:?}");
+    assert!(done.out.contains("token: assumed, its signature was not checked"), "{done:?}");
+    desk.person
+        .file("mesh/orders-api.yaml", &object.replace("    mode: shadow", "    # mode: shadow"));
+    let done = ask("POST /orders", "{\"item\":\"tea\",\"count\":0}").await;
+    assert_eq!(done.exit, Exit::Denied);
+    let (_, page) = API.split_once("```console\n").unwrap();
+    let (_, page) = page.split_once('\n').unwrap();
+    let page = page.split_once("```").unwrap().0;
+    assert_eq!(done.out, page);
+    let file = desk.person.file("order.json", "{\"item\":\"tea\",\"count\":2}");
+    let done = ask("POST /orders", &format!("@{file}")).await;
+    assert_eq!(done.exit, Exit::Ok, "{done:?}");
+    let done = desk.explain(&call).await;
+    assert!(done.out.contains("  declared by Intention shop/orders-api api\n"), "{done:?}");
+    let done = desk.explain(&[&call[..], &["--tcp"]].concat()).await;
+    assert!(done.out.starts_with("denied: not-http\n"), "{done:?}");
+    // Tests ask the same.
+    let cases = "intentions: [orders-api.yaml, all.yaml]\ndefaults: {namespace: shop, from: web, to: 'orders:8080'}\ncases:\n\
+        - {name: good, request: {method: POST, path: /orders, body: {item: tea, count: 2}}, expect: allowed}\n\
+        - {name: none, request: {method: POST, path: /orders}, expect: {verdict: denied, reason: bad-body}}\n\
+        - {name: text, request: {method: POST, path: /orders, body: '{'}, expect: {verdict: denied, reason: bad-body, message: EOF}}\n\
+        - {name: path, request: {path: /admin}, expect: {verdict: denied, reason: undeclared-path, by: shop/orders-api}}\n";
+    let all = "apiVersion: nullius.dev/v1alpha1\nkind: Intention\nmetadata: {name: all, namespace: shop}\nspec:\n  destination: {serviceAccount: orders}\n  sources: [{serviceAccount: web, action: allow}]\n";
+    desk.person.file("mesh/all.yaml", all);
+    let done = desk.test(cases, &[]).await;
+    assert_eq!(done.exit, Exit::Ok, "{done:?}");
+    // What is wrong in the document is told with its line.
+    let wrong = object.replace("additionalProperties: false", "nullable: true");
+    desk.person.file("mesh/orders-api.yaml", &wrong);
+    let done = desk.explain(&call).await;
+    assert_eq!(done.exit, Exit::Failed, "{done:?}");
+    let line = wrong.lines().position(|line| line.contains("nullable")).unwrap() + 1;
+    let told = desk.told(&done.err);
+    assert!(told.contains(&format!("mesh/orders-api.yaml:{line}:")), "{watched} {told}");
+}
+
+/// The example of RFC 7515, A.3: `{"iss":"joe","exp":1300819380,"http://example.com/is_root":true}`.
+const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.\
+    DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+const KEY: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
+
+#[tokio::test]
+async fn a_token_is_said_to_be_verified_refused_or_assumed() {
+    let desk = Desk::new();
+    let own = "apiVersion: nullius.dev/v1alpha1\nkind: Intention\nmetadata: {name: own, namespace: shop}\nspec:\n  destination: {serviceAccount: cart}\n  sources: [{serviceAccount: web, permissions: [{action: allow, jwt: {issuer: joe}}]}]\n";
+    desk.person.file("mesh/own.yaml", own);
+    let file = desk.person.file("token.jwt", &format!("Bearer {TOKEN}\n"));
+    let ask = async |at: &str, file: &str| {
+        let call = ["--from", "shop/web", "--to", "shop/cart:80", "--request", "GET /", "--at", at];
+        desk.explain(&[&call[..], &["--token", file]].concat()).await
+    };
+    let (then, now) = ("2011-03-22T12:00:00Z", "2026-11-22T12:00:00Z");
+    let done = ask(now, &file).await;
+    assert_eq!(done.exit, Exit::Ok, "{done:?}");
+    assert!(
+        done.out.contains(
+            "token: assumed, its signature was not checked: no intention here declares its issuer\n"
+        ),
+        "{done:?}"
+    );
+    assert!(
+        done.out.contains("  iss: \"joe\"\n") && done.out.contains("is_root: true"),
+        "{done:?}"
+    );
+    let login = |keys: &str| {
+        format!(
+            "apiVersion: nullius.dev/v1alpha1\nkind: Intention\nmetadata: {{name: login, namespace: nullius-system}}\nspec:\n  destination: {{any: true}}\n  issuers: [{{issuer: joe, {keys}}}]\n"
+        )
+    };
+    desk.person.file("mesh/login.yaml", &login(&format!("jwks: '{KEY}'")));
+    let done = ask(then, &file).await;
+    assert_eq!(done.exit, Exit::Ok, "{done:?}");
+    assert!(
+        done.out.contains("token: verified by the keys of Intention nullius-system/login\n"),
+        "{done:?}"
+    );
+    let done = ask(now, &file).await;
+    assert_eq!(done.exit, Exit::Denied, "{done:?}");
+    assert!(done.out.contains("token: refused, as if it was not shown: expired\n"), "{done:?}");
+    let (rest, signature) = TOKEN.rsplit_once('.').unwrap();
+    let forged = desk.person.file("forged.jwt", &format!("{rest}.A{}", &signature[1..]));
+    let done = ask(then, &forged).await;
+    assert!(done.exit == Exit::Denied && done.out.contains("bad-signature\n"), "{done:?}");
+    desk.person.file("mesh/login.yaml", &login("jwksUrl: 'https://joe.example/keys'"));
+    let done = ask(then, &file).await;
+    assert!(
+        done.out.contains("keys are at https://joe.example/keys, and nothing is fetched"),
+        "{done:?}"
+    );
+    let none = desk.person.file("none.jwt", "hello");
+    assert_eq!(ask(then, &none).await.exit, Exit::Failed);
 }
 
 #[tokio::test]

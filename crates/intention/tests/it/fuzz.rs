@@ -23,7 +23,7 @@ fn change() -> impl Strategy<Value = Change> {
     let word = prop_oneof![
         collection::vec(any::<u8>(), 0..4),
         "[-{}\\[\\]:,.'\"?!&*+%#/ \\n\\t\\\\;]{1,4}".prop_map(String::into_bytes),
-        "(null|true|-1|70000|\\.\\./|%2e|%2f|%25|/admin|admin|host: b\n|x-role: admin\n|spiffe://|any|deny|allow)"
+        "(null|true|-1|70000|\\$ref|#/paths|type|not|allOf|limit=|content-type: |\\.\\./|%2e|%2f|%25|/admin|admin|host: b\n|x-role: admin\n|spiffe://|any|deny|allow)"
             .prop_map(String::into_bytes),
     ];
     (any::<Index>(), 0_usize..6, word)
@@ -57,3 +57,5 @@ macro_rules! target {
 
 target!(intention_object);
 target!(request_head);
+target!(api_document);
+target!(api_request);

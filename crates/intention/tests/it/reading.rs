@@ -101,7 +101,7 @@ fn every_wrong_field_is_told_at_once() {
     told(&found, "spec.destination.labels", "it is empty");
     told(&found, "spec.mode", "use `enforce` or `shadow`");
     told(&found, "spec.audit", "use `all`");
-    told(&found, "spec.openapi", "it belongs to checks of requests against the schema of an API");
+    told(&found, "spec.openapi", "unknown field");
     told(&found, "spec.sourcs", "did you mean `sources`?");
     told(&found, "spec.sources[0].ipBlock", "write `10.0.0.0/8`");
     told(&found, "spec.sources[1].ipBlock", "write `10.0.0.1/32`");

@@ -76,6 +76,7 @@ fn spec() -> Value {
             "audit": words("What is recorded beside denials: all stands for each call that is allowed.", &["all"]),
             "issuers": list("Whose tokens count in the whole cluster: only in nullius-system, for any destination.", issuer()),
             "limits": list("How many requests each caller may send; each limit counts.", limit()),
+            "api": api(),
         }),
     )
 }
@@ -106,6 +107,26 @@ fn limit() -> Value {
             "requestsPerSecond": count("In a second, over time."),
             "burst": count("At once; without it as many as in a second."),
             "per": words("Who is counted: source stands for each caller, subject for each subject of a verified token.", &["source", "subject"]),
+        }),
+    )
+}
+
+fn api() -> Value {
+    // No field of the document has a name here: the reader knows them.
+    let schema = json!({
+        "type": "object", KEEP: true, "x-kubernetes-map-type": "atomic",
+        "description": "A document of OpenAPI 3.1; nothing outside of it is referred to.",
+    });
+    fields(
+        "Which requests there are at all: what the schema does not declare is answered 400.",
+        &["schema"],
+        json!({
+            "schema": schema,
+            "mode": words("Whether it decides, or is only watched.", &["enforce", "shadow"]),
+            "maxBodyBytes": {
+                "type": "integer", "format": "int64", "minimum": 1.0, "maximum": 8_388_608.0,
+                "description": "Bytes of a body that is looked into, a mebibyte unless it is said; longer ones are answered 413.",
+            },
         }),
     )
 }
@@ -270,7 +291,7 @@ mod tests {
             Intention::read(object, Origin::Cluster, &home).unwrap_err()
         });
         let schema = fields_of_a_schema(&spec());
-        assert_eq!(schema.len(), 11);
+        assert_eq!(schema.len(), 12);
         assert_eq!(read, schema);
     }
 
@@ -318,7 +339,7 @@ mod tests {
             .iter()
             .map(|rule| rule["expression"].as_str().unwrap())
             .collect();
-        assert_eq!(rules.len(), 13);
+        assert_eq!(rules.len(), 14);
         let claims = rules.iter().find(|rule| rule.contains("['path', 'values']")).unwrap();
         assert_eq!(
             *claims,

@@ -62,7 +62,7 @@ enum Word {
 }
 
 /// Reasons by which intentions decide.
-const DECIDED: [Reason; 11] = [
+const DECIDED: [Reason; 16] = [
     Reason::IntentionMatched,
     Reason::Permissive,
     Reason::NoIntention,
@@ -73,6 +73,11 @@ const DECIDED: [Reason; 11] = [
     Reason::ConditionFailed,
     Reason::Unreadable,
     Reason::NotHttp,
+    Reason::UndeclaredPath,
+    Reason::UndeclaredMethod,
+    Reason::BadParameter,
+    Reason::BadBody,
+    Reason::BodyTooLarge,
     Reason::StaleState,
 ];
 

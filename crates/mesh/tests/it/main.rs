@@ -1,6 +1,7 @@
 //! Proxies against each other and against clients that are not ours, over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test")]
 
+mod apis;
 mod attacks;
 mod calls;
 mod captured;

@@ -138,6 +138,54 @@ fn is_seen(world: &World, nodes: &Nodes<'_>, shop: &TestNamespace, bank: &TestNa
     assert!(picture.starts_with("<svg") && picture.contains("server"), "{picture}");
 }
 
+/// A schema of the API as an object: what it does not declare is answered 400, and one that cannot be read changes nothing.
+#[track_caller]
+fn only_what_is_declared_gets_in(
+    nodes: &Nodes<'_>,
+    shop: &TestNamespace,
+    bank: &TestNamespace,
+    server: &str,
+) {
+    let ask = |path: &str| {
+        let request =
+            format!("GET {path} HTTP/1.1\\r\\nHost: server\\r\\nConnection: close\\r\\n\\r\\n");
+        exec(shop, "client", &format!("printf '{request}' | nc -w 5 {server} 8080")).stdout
+    };
+    let schema = |get: Value| {
+        let object = json!({
+            "apiVersion": "nullius.dev/v1alpha1", "kind": "Intention", "metadata": { "name": "api" },
+            "spec": {
+                "destination": { "serviceAccount": "server", "ports": [8080] },
+                "api": { "schema": { "openapi": "3.1.0", "paths": { "/index.html": { "get": get } } } },
+            },
+        });
+        bank.apply(&object.to_string()).unwrap();
+    };
+    let stands = |condition: &str| {
+        let wait = ["wait", "intention", "api", "--for", condition, "--timeout=60s"];
+        bank.kubectl(&wait).unwrap();
+    };
+    assert!(ask("/").contains("welcome"));
+    schema(json!({}));
+    stands("condition=InForce");
+    until(nodes, "a path that is not declared", || {
+        ask("/").contains("nullius-reason: undeclared-path")
+    });
+    assert!(ask("/index.html").contains("welcome"));
+    let refused = ask("/index.html?debug=1");
+    assert!(refused.contains("nullius-reason: bad-parameter"), "{refused}");
+    schema(
+        json!({ "parameters": [{ "name": "a", "in": "query", "schema": { "nullable": true } }] }),
+    );
+    stands("condition=Accepted=False");
+    let status = bank.kubectl(&["get", "intention", "api", "-o", "jsonpath={.status.conditions}"]);
+    let status = status.unwrap();
+    assert!(status.contains("paths[/index.html].get.parameters[0].schema.nullable"), "{status}");
+    assert!(ask("/").contains("nullius-reason: undeclared-path"), "what was read before counts");
+    bank.kubectl(&["delete", "intention", "api"]).unwrap();
+    until(nodes, "calls without the schema", || ask("/").contains("welcome"));
+}
+
 #[test]
 fn pods_of_the_mesh_call_each_other_as_intentions_say() {
     // Alone: the network of its nodes is changed.
@@ -211,9 +259,11 @@ fn pods_of_the_mesh_call_each_other_as_intentions_say() {
     assert!(cut < Duration::from_secs(1), "{cut:?}");
     assert!(!is_answered(&shop, "client", &server));
 
-    // A new node finds the pods that are there, and leads them on.
     bank.apply(&intention.to_string()).unwrap();
     until(&nodes, "the intention once more", || is_answered(&shop, "client", &server));
+    only_what_is_declared_gets_in(&nodes, &shop, &bank, &server);
+
+    // A new node finds the pods that are there, and leads them on.
     let old = nodes.on(node);
     nodes.run(&["delete", &old, "--wait"]);
     nodes.are_ready();

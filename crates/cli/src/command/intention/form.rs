@@ -111,6 +111,9 @@ pub(super) struct Requested {
     /// Claims of a token, as if it was verified.
     #[serde(default)]
     pub(super) claims: Option<Map<String, Json>>,
+    /// The body: text as it is sent, or what JSON says.
+    #[serde(default)]
+    pub(super) body: Option<Json>,
 }
 
 /// One text or several.

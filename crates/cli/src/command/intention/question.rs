@@ -6,11 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use nullius_intention::{Accept, Connection, Head, Home, Protocol, Rule, Token, Version, Workload};
+use nullius_intention::{
+    Accept, Connection, Head, Held, Home, Protocol, Rule, Token, Version, Workload,
+};
 use nullius_model::{Explanation, Namespace, PermissionId, Reason, SpiffeId, Timestamp};
 use nullius_policy::{
-    Accepted, Decision, Obligation, Shadow, Watched, decide_connection, decide_request,
-    refuse_request,
+    Accepted, Decision, Obligation, RequestPermit, Shadow, Verdict, Watched, decide_body,
+    decide_connection, decide_request, refuse_request,
 };
 use serde_json::{Map, Value as Json};
 
@@ -45,6 +47,7 @@ pub(super) struct Asked {
     pub(super) host: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) token: Option<Token>,
+    pub(super) body: Option<Vec<u8>>,
 }
 
 /// What comes of a call.
@@ -81,6 +84,8 @@ pub(super) struct Answer {
     pub(super) shadow: Option<Shadow>,
     /// The rules that requests are judged by.
     pub(super) left: Vec<Arc<Rule>>,
+    /// The schemas that requests are judged by too.
+    pub(super) schemas: Vec<String>,
 }
 
 impl Answer {
@@ -119,7 +124,11 @@ impl Question {
             Accepted::Requests(accept) => accept,
         };
         match &self.spoken {
-            Spoken::Request(asked) => Answer { left: left(&accept), ..answer(asked.on(&accept)) },
+            Spoken::Request(asked) => Answer {
+                left: left(&accept),
+                schemas: accept.schemas(),
+                ..answer(asked.on(&accept))
+            },
             Spoken::Tcp | Spoken::Http => Answer {
                 word: Word::Requests,
                 explanation: None,
@@ -128,14 +137,19 @@ impl Question {
                 ends_at: None,
                 shadow: None,
                 left: left(&accept),
+                schemas: accept.schemas(),
             },
         }
     }
 }
 
 impl Asked {
-    fn on(&self, accept: &Accept) -> Watched<nullius_policy::RequestPermit> {
+    fn on(&self, accept: &Accept) -> Watched<RequestPermit> {
         let mut headers: Vec<(&[u8], &[u8])> = vec![(b"host", self.host.as_bytes())];
+        let says_kind = |(name, _): &(String, String)| name.eq_ignore_ascii_case("content-type");
+        if self.body.is_some() && !self.headers.iter().any(says_kind) {
+            headers.push((b"content-type", b"application/json"));
+        }
         let more = self.headers.iter();
         headers.extend(more.map(|(name, value)| (name.as_bytes(), value.as_bytes())));
         let head = Head {
@@ -146,9 +160,36 @@ impl Asked {
             version: Version::Http1,
         };
         match head.read(accept.reads()) {
-            Ok(request) => decide_request(accept, &request, self.token.as_slice()),
+            Ok(request) => self.with_body(decide_request(accept, &request, self.token.as_slice())),
             Err(why) => refuse_request(why),
         }
+    }
+
+    /// What comes of it once schemas have seen the body; without one it has none.
+    fn with_body(&self, watched: Watched<RequestPermit>) -> Watched<RequestPermit> {
+        let Watched { decision, shadow } = watched;
+        let Decision { verdict, permission, explanation, obligations } = decision;
+        let permit = match verdict {
+            Verdict::Allow(permit) => permit,
+            verdict @ Verdict::Deny(_) => {
+                let decision = Decision { verdict, permission, explanation, obligations };
+                return Watched { decision, shadow };
+            }
+        };
+        let bytes = self.body.as_deref().unwrap_or_default();
+        let (outcome, shadow) = decide_body(permit, Held { bytes, is_whole: true }, shadow);
+        let decision = match outcome {
+            Ok(permit) => {
+                Decision { verdict: Verdict::Allow(permit), permission, explanation, obligations }
+            }
+            Err(denial) => Decision {
+                permission: denial.permission().cloned(),
+                explanation: denial.explanation().clone(),
+                verdict: Verdict::Deny(denial),
+                obligations: vec![Obligation::Record],
+            },
+        };
+        Watched { decision, shadow }
     }
 }
 
@@ -172,6 +213,7 @@ fn answer<P>(watched: Watched<P>) -> Answer {
         ends_at,
         shadow,
         left: Vec::new(),
+        schemas: Vec::new(),
     }
 }
 

@@ -18,6 +18,7 @@ use nullius_manifest::{
 };
 use nullius_model::{API_VERSION, Namespace, PermissionId, Timestamp};
 use serde::{Deserialize as _, Serialize};
+use serde_json::Value as Json;
 
 use super::{
     form::{self, Case, Document, Expected, KIND},
@@ -403,6 +404,10 @@ impl Sheet<'_> {
                     host: or(&request.host, &destination.service_account),
                     headers: headers.collect(),
                     token: request.claims.clone().map(question::token),
+                    body: request.body.as_ref().map(|body| match body {
+                        Json::String(text) => text.clone().into_bytes(),
+                        value => value.to_string().into_bytes(),
+                    }),
                 })
             }
             (None, Some(form::Spoken::Tcp)) => Spoken::Tcp,

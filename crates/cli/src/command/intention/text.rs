@@ -23,10 +23,11 @@ pub(super) fn answer(question: &Question, answer: &Answer, gathered: &Gathered) 
         }
         None => {
             text.push_str(&format!(
-                "requests decide: of {} to {} at port {}, by these permissions in order\n",
+                "requests decide: of {} to {} at port {}, by these{} in order\n",
                 escape::cell(&caller(question)),
                 escape::cell(&question.destination.to_string()),
-                question.port
+                question.port,
+                if answer.schemas.is_empty() { " permissions" } else { "" },
             ));
         }
     }
@@ -41,6 +42,9 @@ pub(super) fn answer(question: &Question, answer: &Answer, gathered: &Gathered) 
                     at(permission.id())
                 ));
             }
+        }
+        for schema in &answer.schemas {
+            text.push_str(&format!("  declared by {}\n", escape::cell(schema)));
         }
         text.push_str("  next: say the request: `--method GET --path /…`\n");
     }

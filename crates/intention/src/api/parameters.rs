@@ -1,0 +1,265 @@
+//! Parameters of a request: texts that stand for values. A text that two servers could read as two values must be right as both.
+
+use nullius_fields::shown;
+use serde_json::Value as Json;
+
+use super::{
+    evaluate::Unfit,
+    schema::{Id, Schemas, types},
+};
+use crate::request::Request;
+
+/// Where a parameter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Path,
+    Query,
+    Header,
+}
+
+impl Place {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Query => "query",
+            Self::Header => "header",
+        }
+    }
+}
+
+/// Whether a request must have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Need {
+    Required,
+    Optional,
+}
+
+/// How many values a parameter has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Many {
+    One,
+    /// A list, each item in a place of its own.
+    Repeated,
+    /// A list, divided by commas.
+    Commas,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Parameter {
+    pub(super) name: Box<str>,
+    pub(super) place: Place,
+    pub(super) need: Need,
+    /// Whether it may stand there without a value.
+    pub(super) may_be_empty: bool,
+    pub(super) many: Many,
+    pub(super) schema: Id,
+    /// Where it is written, as a pointer.
+    pub(super) pointer: Box<str>,
+}
+
+/// What is wrong with a parameter.
+type Wrong = Result<(), String>;
+
+impl Parameter {
+    /// Asks about all that a request has.
+    pub(super) fn check_all(
+        all: &[Self],
+        schemas: &Schemas,
+        of_path: &[(&str, &str)],
+        request: &Request<'_>,
+    ) -> Wrong {
+        let query = query(request.query)?;
+        let declared =
+            |name: &str| all.iter().any(|it| it.place == Place::Query && *it.name == *name);
+        if let Some((name, _)) = query.iter().find(|(name, _)| !declared(name)) {
+            return Err(format!("its query has {}, which is not declared", shown(name)));
+        }
+        all.iter().try_for_each(|parameter| {
+            let checked = match parameter.place {
+                Place::Path => parameter.check_path(schemas, of_path),
+                Place::Query => parameter.check_query(schemas, &query),
+                Place::Header => parameter.check_header(schemas, request),
+            };
+            let place = parameter.place.as_str();
+            checked.map_err(|told| {
+                format!("the parameter {} of its {place} {told}", shown(&parameter.name))
+            })
+        })
+    }
+
+    fn check_path(&self, schemas: &Schemas, of_path: &[(&str, &str)]) -> Wrong {
+        let value = of_path.iter().find(|(name, _)| **name == *self.name);
+        value.map_or(Ok(()), |(_, value)| fits(schemas, self.schema, value))
+    }
+
+    fn check_query(&self, schemas: &Schemas, query: &[(String, &str)]) -> Wrong {
+        let values = query.iter().filter(|(name, _)| **name == *self.name).map(|(_, raw)| *raw);
+        let values: Vec<&str> = values.collect();
+        let parts: Vec<&str> = match (self.many, &values[..]) {
+            (_, []) => return self.missing(),
+            (Many::One, [""]) if self.may_be_empty => return Ok(()),
+            (Many::One | Many::Commas, [_, _, ..]) => return Err("stands there twice".to_owned()),
+            (Many::One | Many::Repeated, _) => values,
+            (Many::Commas, [one]) => one.split(',').collect(),
+        };
+        let has_plus = parts.iter().any(|part| part.contains('+'));
+        for plus in [Plus::Itself, Plus::Space] {
+            let texts: Option<Vec<String>> = parts.iter().map(|part| decoded(part, plus)).collect();
+            let texts = texts.ok_or("is no text when it is decoded")?;
+            self.check_texts(schemas, &texts)?;
+            if !has_plus {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_header(&self, schemas: &Schemas, request: &Request<'_>) -> Wrong {
+        let lines: Option<Vec<&str>> =
+            request.values(&self.name).map(|value| std::str::from_utf8(value).ok()).collect();
+        let lines = lines.ok_or("is no text")?;
+        let texts: Vec<String> = match (self.many, &lines[..]) {
+            (_, []) => return self.missing(),
+            (Many::One, [_, _, ..]) => return Err("stands there twice".to_owned()),
+            (Many::One, [one]) => vec![(*one).to_owned()],
+            (Many::Repeated | Many::Commas, lines) => lines
+                .iter()
+                .flat_map(|line| line.split(','))
+                .map(|it| it.trim().to_owned())
+                .collect(),
+        };
+        self.check_texts(schemas, &texts)
+    }
+
+    fn missing(&self) -> Wrong {
+        match self.need {
+            Need::Required => Err("is missing".to_owned()),
+            Need::Optional => Ok(()),
+        }
+    }
+
+    fn check_texts(&self, schemas: &Schemas, texts: &[String]) -> Wrong {
+        if self.many == Many::One {
+            return texts.iter().try_for_each(|text| fits(schemas, self.schema, text));
+        }
+        let of_items = schemas.items_of(self.schema);
+        let items = texts.iter().map(|text| {
+            let literal = literal(text);
+            let fits = |value: &Json| of_items.is_none_or(|id| schemas.check(id, value).is_ok());
+            literal.filter(fits).unwrap_or_else(|| text.as_str().into())
+        });
+        schemas.check(self.schema, &Json::Array(items.collect())).map_err(words)
+    }
+}
+
+fn words(unfit: Unfit) -> String {
+    match unfit {
+        Unfit::Wrong(told) => format!("is not as its schema says: {told}"),
+        Unfit::Costly => "takes too many steps to check".to_owned(),
+    }
+}
+
+/// Whether a text stands for a value that a schema takes.
+fn fits(schemas: &Schemas, id: Id, text: &str) -> Wrong {
+    let of_text = || schemas.check(id, &text.into());
+    let Some(literal) = literal(text) else { return of_text().map_err(words) };
+    match schemas.check(id, &literal) {
+        Ok(()) => Ok(()),
+        Err(_) if schemas.types_of(id).is_none_or(|bits| bits & types::STRING != 0) => {
+            of_text().map_err(words)
+        }
+        Err(unfit) => Err(words(unfit)),
+    }
+}
+
+/// A number or a truth, written in the one way in which all read it.
+fn literal(text: &str) -> Option<Json> {
+    match text {
+        "true" => return Some(true.into()),
+        "false" => return Some(false.into()),
+        _ => {}
+    }
+    let bare = text.strip_prefix('-').unwrap_or(text);
+    let (whole, part) = match bare.split_once('.') {
+        Some((whole, part)) => (whole, Some(part)),
+        None => (bare, None),
+    };
+    let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    let is_number = are_digits(whole)
+        && (whole == "0" || !whole.starts_with('0'))
+        && part.is_none_or(are_digits)
+        && text.len() <= 40;
+    if is_number { serde_json::from_str(text).ok() } else { None }
+}
+
+/// Names, decoded, and values as they came.
+fn query(query: Option<&str>) -> Result<Vec<(String, &str)>, String> {
+    let Some(query) = query else { return Ok(Vec::new()) };
+    if query.contains(';') {
+        return Err(
+            "its query has a `;`, at which some servers divide it: encode it as `%3B`".to_owned()
+        );
+    }
+    let pieces = query.split('&').filter(|piece| !piece.is_empty());
+    let read = pieces.map(|piece| {
+        let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+        let name = decoded(name, Plus::Itself)
+            .ok_or("a name in its query is no text when it is decoded")?;
+        Ok((name, value))
+    });
+    read.collect()
+}
+
+/// What `+` in a query stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Plus {
+    Itself,
+    Space,
+}
+
+/// A part of a query, decoded once; none where it is no text, or has a byte that ends texts for some.
+fn decoded(text: &str, plus: Plus) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let mut digit = || rest.next().and_then(|c| char::from(c).to_digit(16));
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            b'+' if plus == Plus::Space => b' ',
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_a_number_only_in_the_form_that_all_read_alike() {
+        for (text, value) in
+            [("7", "7"), ("-7", "-7"), ("0", "0"), ("1.50", "1.5"), ("true", "true")]
+        {
+            assert_eq!(literal(text).map(|it| it.to_string()).as_deref(), Some(value), "{text}");
+        }
+        for text in [
+            "", "-", "+7", "07", "0x7", "1e3", "7 ", " 7", "1.", ".5", "NaN", "True", "null", "٧",
+            "1_0",
+        ] {
+            assert_eq!(literal(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_decoded_once() {
+        assert_eq!(decoded("a%20b%2526", Plus::Itself).as_deref(), Some("a b%26"));
+        assert_eq!(decoded("a+b", Plus::Space).as_deref(), Some("a b"));
+        for bad in ["%", "%2", "%zz", "%00", "%ff", "%c0%af"] {
+            assert_eq!(decoded(bad, Plus::Itself), None, "{bad}");
+        }
+        assert!(query(Some("a=1;b=2")).is_err() && query(Some("%ff=1")).is_err());
+    }
+}
