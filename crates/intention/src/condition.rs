@@ -13,7 +13,7 @@ use nullius_cel::{
 };
 use serde_json::Map as JsonMap;
 
-use crate::{accept::Facts, matchers::Token, path::Reads, request::Request};
+use crate::{accept::Facts, labels::Rest, matchers::Token, path::Reads, request::Request};
 
 /// The most that a condition may cost: a tenth of what an API server permits, since a person waits.
 const COST: u64 = 100_000;
@@ -147,13 +147,16 @@ fn source<'a>(facts: &'a Facts, address: &'a str) -> Value<'a> {
 }
 
 fn destination(facts: &Facts) -> Value<'_> {
-    let labels = facts.destination.labels.iter();
-    let labels = mapping(labels.map(|(key, value)| (key.as_str(), Some(text(value)))));
+    let labels = &facts.destination.labels;
+    let known = labels.known().iter();
+    // Of labels of which some are not known nobody can say that one is not there.
+    let all = (labels.rest() == Rest::None)
+        .then(|| mapping(known.map(|(key, value)| (key.as_str(), Some(text(value))))));
     mapping([
         ("namespace", Some(text(facts.destination.namespace.as_str()))),
         ("serviceAccount", Some(text(&facts.destination.service_account))),
         ("port", Some(Value::Int(facts.port.into()))),
-        ("labels", Some(labels)),
+        ("labels", all),
     ])
 }
 

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use crate::{
     intention::{Reach, Tier},
+    labels::{Labels, Selection},
     origin::SYSTEM_NAMESPACE,
 };
 
@@ -19,7 +20,7 @@ pub struct Workload {
     /// The service account of its pods.
     pub service_account: String,
     /// The labels of its pods.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
 }
 
 impl fmt::Display for Workload {
@@ -41,6 +42,11 @@ impl Destination {
     /// The namespace that it is of; none where it may be of any.
     pub fn namespace(&self) -> Option<&Namespace> {
         self.namespace.as_ref()
+    }
+
+    /// Whether it is for a port of its pods.
+    pub fn covers(&self, port: u16) -> bool {
+        self.ports.is_empty() || self.ports.contains(&port)
     }
 
     /// Reads it for an intention of a namespace and a tier.
@@ -114,10 +120,20 @@ impl Destination {
     }
 
     /// Whether it is for a workload, whatever the port.
+    pub fn selection(&self, workload: &Workload) -> Selection {
+        let is_there =
+            self.namespace.as_ref().is_none_or(|namespace| *namespace == workload.namespace)
+                && self.service_account.as_ref().is_none_or(|it| *it == workload.service_account);
+        if !is_there {
+            return Selection::Not;
+        }
+        let labels = self.labels.iter().map(|(key, value)| workload.labels.have(key, value));
+        labels.min().unwrap_or(Selection::Selected)
+    }
+
+    /// Whether it is for a workload, or may be.
     pub fn selects(&self, workload: &Workload) -> bool {
-        self.namespace.as_ref().is_none_or(|namespace| *namespace == workload.namespace)
-            && self.service_account.as_ref().is_none_or(|it| *it == workload.service_account)
-            && self.labels.iter().all(|(key, value)| workload.labels.get(key) == Some(value))
+        self.selection(workload) != Selection::Not
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     accept::{Accept, By, Verdict},
     api::Undeclared,
     intention::Verb,
+    labels::Selection,
     matchers::Token,
     permission::Fit,
     request::Request,
@@ -79,6 +80,10 @@ fn explain(
                 Some("add a permission to that source, or send a request that one is for".to_owned()),
             )
         }
+        Reason::UnknownReference if is_in_doubt(accept, verdict) => (
+            format!("{who} may not {what}: the pod has more labels than are told of it, and nobody can tell whether the rule is for it"),
+            Some("take labels off the pod: at most 64, and 8 KiB of them".to_owned()),
+        ),
         Reason::UnknownReference => (
             format!("{who} may not {what}: the rule for it names a trust domain or an issuer that this cluster does not know"),
             Some("federate with the trust domain or name the issuer, or take it out of the intention".to_owned()),
@@ -110,6 +115,15 @@ fn explain(
         Some(next) => explanation.with_next(next),
         None => explanation,
     }
+}
+
+/// Whether it is not known if what decided is for the destination.
+fn is_in_doubt(accept: &Accept, verdict: &Verdict) -> bool {
+    let destination = &accept.facts.destination;
+    verdict
+        .by
+        .as_ref()
+        .is_some_and(|by| by.rule.origins.destination.selection(destination) == Selection::Perhaps)
 }
 
 /// Whether what a verdict names decided, and was not only near.

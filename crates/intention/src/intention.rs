@@ -97,7 +97,7 @@ pub(crate) struct Permissive {
 impl Origins {
     /// Whether it is for a port of its destination.
     pub(crate) fn covers(&self, port: u16) -> bool {
-        self.destination.ports.is_empty() || self.destination.ports.contains(&port)
+        self.destination.covers(port)
     }
 
     /// Until when it lets pass what no rule decides.
@@ -153,6 +153,25 @@ impl Intention {
     /// How many requests each caller may send.
     pub fn limits(&self) -> &[Limit] {
         &self.limits
+    }
+
+    /// As it stands where it is not known whether it is for a workload: it denies and limits there, and allows nothing.
+    pub(crate) fn in_doubt(&self) -> Self {
+        let verb = |rule: &Rule| match rule.verb {
+            Verb::Deny => Some(Verb::Deny),
+            Verb::Unknown | Verb::Permissions(_) => Some(Verb::Unknown),
+            Verb::Allow => None,
+        };
+        let rules = self.rules.iter().filter_map(|rule| {
+            Some(Arc::new(Rule {
+                origins: Arc::clone(&rule.origins),
+                index: rule.index,
+                id: rule.id.clone(),
+                subject: rule.subject.clone(),
+                verb: verb(rule)?,
+            }))
+        });
+        Self { rules: rules.collect(), ..self.clone() }
     }
 
     /// The schema of its destination's API.

@@ -240,6 +240,8 @@ pub(crate) struct JwtMatcher {
 pub(crate) struct ClaimMatcher {
     pub(crate) path: Vec<String>,
     pub(crate) values: Vec<Json>,
+    /// In place of values: parts of a text between spaces.
+    pub(crate) words: Vec<Box<str>>,
 }
 
 impl JwtMatcher {
@@ -262,10 +264,16 @@ impl ClaimMatcher {
             .try_fold(claims.get(first), |value, step| value.map(|value| value.get(step)))
             .flatten();
         match found {
-            Some(Json::Array(items)) => items.iter().any(|item| self.values.contains(item)),
-            Some(value) => self.values.contains(value),
+            Some(Json::Array(items)) => items.iter().any(|item| self.is_wanted(item)),
+            Some(value) => self.is_wanted(value),
             None => false,
         }
+    }
+
+    fn is_wanted(&self, value: &Json) -> bool {
+        let has =
+            |text: &str| text.split(' ').any(|word| self.words.iter().any(|it| **it == *word));
+        self.values.contains(value) || value.as_str().is_some_and(has)
     }
 }
 
@@ -276,8 +284,10 @@ impl fmt::Display for JwtMatcher {
             write!(f, " for `{}`", self.audiences.join("` or `"))?;
         }
         for claim in &self.claims {
-            let values: Vec<_> = claim.values.iter().map(Json::to_string).collect();
-            write!(f, " with `{}` {}", claim.path.join("."), values.join(" or "))?;
+            let values = claim.values.iter().map(Json::to_string);
+            let words = claim.words.iter().map(|word| format!("the word `{word}`"));
+            let all: Vec<_> = values.chain(words).collect();
+            write!(f, " with `{}` {}", claim.path.join("."), all.join(" or "))?;
         }
         Ok(())
     }

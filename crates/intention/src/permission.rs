@@ -96,6 +96,11 @@ impl Permission {
             let compiled = Condition::compile(source);
             compiled.map_err(|told| fields.wrong("when", told)).ok().map(Arc::new)
         });
+        // Of whom `jwt.sub` is what it is, is for its issuer to say: another one may say the same of somebody else.
+        if when.as_ref().is_some_and(|when| when.reads_tokens()) && !fields.has("jwt") {
+            let told = "it reads `jwt` of whichever issuer: name that beside it, as `jwt: {issuer: \"https://login.example.org\"}`, and `audiences` too where the issuer is not yours alone";
+            fields.wrong("when", told);
+        }
         let says = ["methods", "paths", "hosts", "headers", "jwt", "when"];
         if !says.iter().any(|name| fields.has(name)) {
             let told =
@@ -145,7 +150,7 @@ impl Permission {
             return Fit::Unknown;
         }
         let token = match &self.jwt {
-            None => tokens.first(),
+            None => None,
             // A token counts beside an identity, not in its place.
             Some(_) if action == IntentionAction::Allow && facts.source.is_none() => {
                 return Fit::Misses(Miss::Token);
@@ -372,10 +377,12 @@ fn read_jwt(value: &Json, path: &str, faults: &Faults) -> Option<JwtMatcher> {
 
 fn read_claim(item: &Item<'_>, faults: &Faults) -> Option<ClaimMatcher> {
     let mut fields = Fields::of(item.value, &item.path, faults)?;
-    for needed in ["path", "values"] {
-        if !fields.has(needed) {
-            fields.wrong(needed, "it is missing");
-        }
+    if !fields.has("path") {
+        fields.wrong("path", "it is missing");
+    }
+    if fields.has("values") == fields.has("words") {
+        let told = "say one of `values` and `words`: a word is a part of a text between spaces, as of the claim `scope`";
+        fields.wrong_here(told);
     }
     let path: Vec<String> =
         fields.texts("path").into_iter().map(|(_, text)| text.to_owned()).collect();
@@ -391,6 +398,15 @@ fn read_claim(item: &Item<'_>, faults: &Faults) -> Option<ClaimMatcher> {
             }
         }
     }
+    let mut words = Vec::new();
+    for (at, word) in fields.texts("words") {
+        match word.is_empty() || word.contains(' ') {
+            true => {
+                faults.add(&at, format!("{} is no word: it is empty or has a space", shown(word)))
+            }
+            false => words.push(word.into()),
+        }
+    }
     fields.finish();
-    Some(ClaimMatcher { path, values })
+    Some(ClaimMatcher { path, values, words })
 }

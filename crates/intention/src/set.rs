@@ -17,6 +17,7 @@ use crate::{
     api::Api,
     destination::Workload,
     intention::{Intention, Reach, Rule, Tier},
+    labels::Selection,
     limits::Limit,
     source::Subject,
 };
@@ -115,14 +116,18 @@ impl RuleSet {
     pub fn put(&mut self, intention: &Intention) {
         let key = key(intention.tier(), intention.name());
         self.take(&key);
-        if !intention.destination().selects(&self.workload) {
-            return;
-        }
+        let selection = intention.destination().selection(&self.workload);
+        let intention = match selection {
+            Selection::Not => return,
+            Selection::Perhaps => &intention.in_doubt(),
+            Selection::Selected => intention,
+        };
         for rule in intention.rules() {
             self.bucket(rule.subject(), |bucket| bucket.add(rule));
         }
         self.shadows += usize::from(intention.mode() == IntentionMode::Shadow);
-        if intention.permissive_until().is_some() {
+        // In doubt nothing is let pass.
+        if intention.permissive_until().is_some() && selection == Selection::Selected {
             self.permissive.push(intention.clone());
         }
         if !intention.limits().is_empty() && intention.mode() == IntentionMode::Enforce {

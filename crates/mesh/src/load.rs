@@ -143,7 +143,7 @@ fn workload(config: &Config, id: &SpiffeId) -> Result<Workload, ConfigError> {
     Ok(Workload {
         namespace: name.namespace,
         service_account: name.service_account,
-        labels: config.labels.clone(),
+        labels: config.labels.clone().into(),
     })
 }
 

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, sync::Arc};
 
-use nullius_intention::Origin;
+use nullius_intention::{Labels, Origin};
 use nullius_model::{Namespace, SpiffeId, Timestamp};
 
 mod picture;
@@ -112,7 +112,7 @@ pub struct Workload {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Local {
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// What is spoken where.
     pub ports: BTreeMap<u16, PortProtocol>,
     /// Where the kubelet calls, in order.

@@ -225,7 +225,11 @@ pub struct IntentionClaim {
     /// Where it stands, from the outermost name.
     pub path: Vec<String>,
     /// Values, one of them; of a list one of its items.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<Json>,
+    /// In place of values: words of a text, one of them; of a list of texts one of them in one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<String>,
 }
 
 /// Whether something may be done.

@@ -128,7 +128,7 @@ impl World {
         let workload = Workload {
             namespace: "shop".parse()?,
             service_account: "orders".to_owned(),
-            labels: BTreeMap::from([("app".to_owned(), "orders".to_owned())]),
+            labels: BTreeMap::from([("app".to_owned(), "orders".to_owned())]).into(),
         };
         let mut rules = RuleSet::new(workload);
         let mut intentions = Vec::new();

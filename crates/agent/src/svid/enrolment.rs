@@ -16,13 +16,21 @@ pub(crate) struct OfNamespace {
     pub(crate) exempt: Box<[Box<str>]>,
 }
 
+impl OfNamespace {
+    /// Whether it says that its pods are in the mesh. Who mistypes the word shall not open what was closed: only the one that leaves them
+    /// out does.
+    pub(crate) fn is_in_mesh(&self) -> bool {
+        self.label.as_deref().is_some_and(|label| label != MESH_DISABLED)
+    }
+}
+
 /// Whether a pod is in the mesh. Where its namespace says so nothing of the pod takes it out, and where that says no nothing brings it in;
-/// where it says nothing, or a word that nobody knows, the pod's own label decides.
+/// where it says nothing, the pod's own label decides.
 pub(crate) fn is_in_mesh(pod: &PodNews, namespace: &OfNamespace) -> bool {
     let is_wanted = match namespace.label.as_deref() {
-        Some(MESH_NODE | MESH_SIDECAR) => !namespace.exempt.contains(&pod.account),
         Some(MESH_DISABLED) => false,
-        Some(_) | None => matches!(pod.mesh.as_deref(), Some(MESH_NODE | MESH_SIDECAR)),
+        Some(_) => !namespace.exempt.contains(&pod.account),
+        None => matches!(pod.mesh.as_deref(), Some(MESH_NODE | MESH_SIDECAR)),
     };
     is_wanted
         && !NEVER.contains(&&*pod.namespace)

@@ -6,7 +6,7 @@ use std::{
 };
 
 use nullius_kube::{
-    IDENTITY_DISABLED, IDENTITY_ENABLED, MESH_NODE, NODE, NODE_NAMESPACE, SYSTEM_NAMESPACE,
+    IDENTITY_DISABLED, IDENTITY_ENABLED, NODE, NODE_NAMESPACE, SYSTEM_NAMESPACE,
     identity::{NamespaceNews, News, NodeNews, ObjectNews, PodNews, Reviewed},
 };
 use nullius_model::TrustDomain;
@@ -376,7 +376,7 @@ impl Registry {
         let Some(labels) = self.namespaces.get(&pod.namespace) else { return false };
         let Labels { identity: of_namespace, mesh } = labels.clone();
         let is_refused = of_namespace.as_deref() == Some(IDENTITY_DISABLED);
-        if is_refused && mesh.label.as_deref() != Some(MESH_NODE) {
+        if is_refused && !mesh.is_in_mesh() {
             return false;
         }
         if enrolment::is_in_mesh(pod, &mesh) {

@@ -341,5 +341,5 @@ fn read_claim(item: &Item<'_>, faults: &Faults) -> Option<IntentionClaim> {
         fields.wrong_here("say `Path` and `Value` of a claim");
     }
     fields.finish();
-    Some(IntentionClaim { path, values: vec![json!(value?)] })
+    Some(IntentionClaim { path, values: vec![json!(value?)], words: Vec::new() })
 }

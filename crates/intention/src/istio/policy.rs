@@ -263,6 +263,7 @@ fn read_source(value: &Json, path: &str, own: &str, istio: &Istio, faults: &Faul
                     let claims = vec![IntentionClaim {
                         path: vec!["sub".to_owned()],
                         values: vec![json!(subject)],
+                        words: Vec::new(),
                     }];
                     tokens.push(IntentionJwt {
                         issuer: issuer.to_owned(),

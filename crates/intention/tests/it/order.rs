@@ -1,7 +1,8 @@
 //! Which rule decides.
 
 use nullius_intention::{
-    Destinations, Home, Intention, Origin, Protocol, RuleSet, Stand, Workload,
+    Destinations, Home, Intention, Intentions, Labels, Origin, Protocol, Rest, RuleSet, Stand,
+    Workload, explain_connection,
 };
 use nullius_model::{IntentionMode, Reason};
 use serde_json::json;
@@ -354,4 +355,81 @@ fn pods_have_the_rules_of_their_workload_as_both_come_and_go() {
     assert!(!allowed(&all, 2) && all.intentions().is_empty());
     all.remove_pod(address(2));
     assert!(all.rules(address(2)).is_none() && all.rules(address(3)).is_some());
+}
+
+#[test]
+fn a_label_that_is_not_known_takes_nobody_out_of_a_deny_and_brings_nobody_into_an_allow() {
+    let at = |label: &str| json!({ "namespace": "shop", "labels": { "zone": label } });
+    let named = |name: &str, spec| intention(&format!("nullius-system/{name}"), spec);
+    let allow = || orders("shop/x", json!([{ "any": true, "action": "allow" }]));
+    let from_web =
+        |action: &str| json!([{ "namespace": "shop", "serviceAccount": "web", "action": action }]);
+    let is_allowed = |labels: Labels, intentions: Vec<Intention>| {
+        let mut all = Intentions::default();
+        intentions.into_iter().for_each(|each| drop(all.put(each)));
+        answer(&all.rules_for(Workload { labels, ..workload() }), "shop/web")
+    };
+    let deny = || named("pci", json!({ "destination": at("pci"), "sources": from_web("deny") }));
+    let wear = |zone: &str, rest| Labels::new([("zone".to_owned(), zone.to_owned())].into(), rest);
+    let crowd = || Labels::new(workload().labels.known().clone(), Rest::Unknown);
+    assert_eq!(is_allowed(workload().labels, vec![allow(), deny()]), ALLOWED);
+    assert_eq!(is_allowed(crowd(), vec![allow(), deny()]), DENIED);
+    // What is known of such a pod is known.
+    assert_eq!(is_allowed(wear("pci", Rest::Unknown), vec![allow(), deny()]), DENIED);
+    assert_eq!(is_allowed(wear("dmz", Rest::Unknown), vec![allow(), deny()]), ALLOWED);
+    // Lists are for it too, and nobody is let in by one, nor by an allow.
+    let list = || {
+        named(
+            "list",
+            json!({ "destination": at("pci"), "sources": [
+            { "namespace": "shop", "serviceAccount": "web",
+              "permissions": [{ "action": "allow", "paths": [{ "prefix": "/" }] }] },
+        ] }),
+        )
+    };
+    let unknown = (false, Reason::UnknownReference);
+    assert_eq!(is_allowed(crowd(), vec![allow(), list()]), unknown);
+    let open = || named("open", json!({ "destination": at("pci"), "sources": from_web("allow") }));
+    assert_eq!(is_allowed(crowd(), vec![open()]), (false, Reason::NoIntention));
+    assert_eq!(is_allowed(wear("pci", Rest::Unknown), vec![open()]), ALLOWED);
+    let permissive = named(
+        "permissive",
+        json!({
+            "destination": at("pci"), "permissive": { "until": "2036-01-01T00:00:00Z" },
+        }),
+    );
+    assert_eq!(is_allowed(crowd(), vec![permissive]), (false, Reason::NoIntention));
+    // A condition does not take what is not known for what is not there.
+    let condition = orders(
+        "shop/x",
+        json!([{ "serviceAccount": "web", "permissions": [
+        { "action": "deny", "when": "has(destination.labels.zone)" },
+        { "action": "allow", "paths": [{ "prefix": "/" }] },
+    ] }]),
+    );
+    let judged = |labels| {
+        let mut rules = RuleSet::new(Workload { labels, ..workload() });
+        rules.put(&condition);
+        send("GET", "/").on(&connect(&rules, "shop/web")).unwrap().reason
+    };
+    assert_eq!(judged(workload().labels), Reason::IntentionMatched);
+    assert_eq!(judged(crowd()), Reason::ConditionFailed);
+    // Limits count, those that come and go too; and who is refused is told why.
+    let limits = named(
+        "limits",
+        json!({
+            "destination": at("pci"), "limits": [{ "requestsPerSecond": 5 }],
+        }),
+    );
+    let mut rules = RuleSet::new(Workload { labels: crowd(), ..workload() });
+    rules.put(&limits);
+    rules.put(&list());
+    assert_eq!(rules.limits(8080).len(), 1);
+    let accept = connect(&rules, "shop/web");
+    let told = explain_connection(&accept, &decided(&accept)).to_string();
+    assert!(told.contains("more labels"), "{told}");
+    rules.remove(limits.tier(), limits.name());
+    rules.remove(list().tier(), "nullius-system/list");
+    assert!(rules.is_empty() && rules.limits(8080).is_empty());
+    assert_eq!(answer(&rules, "shop/web"), (false, Reason::NoIntention));
 }

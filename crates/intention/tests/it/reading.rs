@@ -440,3 +440,19 @@ fn rules_of(intentions: &[Intention]) -> RuleSet {
     intentions.iter().for_each(|it| rules.put(it));
     rules
 }
+
+#[test]
+fn a_condition_on_a_token_names_whose_token_and_a_claim_is_compared_in_one_way() {
+    let when = json!({ "action": "allow", "when": "jwt.sub == 'anna'" });
+    told(&wrong_permission(when), "spec.sources[0].permissions[0].when", "jwt: {issuer:");
+    let claim = |claim: Json| {
+        let jwt = json!({ "issuer": "https://a", "claims": [claim] });
+        wrong_permission(json!({ "action": "allow", "jwt": jwt }))
+    };
+    let at = "spec.sources[0].permissions[0].jwt.claims[0]";
+    told(&claim(json!({ "path": ["scope"] })), at, "one of `values` and `words`");
+    let both = json!({ "path": ["scope"], "values": ["a"], "words": ["a"] });
+    told(&claim(both), at, "one of `values` and `words`");
+    let two = json!({ "path": ["scope"], "words": ["a b"] });
+    told(&claim(two), &format!("{at}.words[0]"), "is no word");
+}

@@ -82,6 +82,29 @@ fn claims_of_a_verified_token_are_facts_beside_the_identity() {
 }
 
 #[test]
+fn words_are_parts_of_a_text_between_spaces() {
+    let accept = accept(json!([{ "action": "allow", "jwt": {
+        "issuer": "i", "claims": [{ "path": ["scope"], "words": ["orders:write", "all"] }],
+    } }]));
+    let with =
+        |scope: Json| send("GET", "/").token("i", json!({ "scope": scope })).is_allowed(&accept);
+    assert!(with(json!("orders:read orders:write")) && with(json!("all")));
+    assert!(with(json!(["orders:read", "orders:write"])));
+    assert!(!with(json!("orders:writer")) && !with(json!("orders:read")) && !with(json!("")));
+    assert!(!with(json!(7)) && !with(Json::Null));
+}
+
+#[test]
+fn of_two_issuers_that_know_somebody_of_one_name_only_the_one_that_is_named_counts() {
+    let accept = accept(json!([{
+        "action": "allow", "jwt": { "issuer": "https://own" }, "when": "jwt.sub == 'anna'",
+    }]));
+    let anna = |issuer| send("GET", "/").token(issuer, json!({ "sub": "anna" }));
+    assert!(anna("https://own").is_allowed(&accept));
+    assert!(!anna("https://partner").is_allowed(&accept));
+}
+
+#[test]
 fn a_token_counts_beside_an_identity_and_not_in_its_place() {
     let jwt = json!({ "issuer": "https://login" });
     let rules = rules([orders(
@@ -102,7 +125,8 @@ fn a_token_counts_beside_an_identity_and_not_in_its_place() {
 #[test]
 fn conditions_see_source_destination_request_and_token() {
     let holds = |when: &str| {
-        let accept = accept(json!([{ "action": "allow", "when": when }]));
+        let jwt = json!({ "issuer": "https://login" });
+        let accept = accept(json!([{ "action": "allow", "jwt": jwt, "when": when }]));
         let sent = send("GET", "/orders/a%20b?x=1").with("X-Tenant", "a").with("x-tenant", "b");
         sent.token("https://login", json!({ "sub": "ada", "n": 7 })).on(&accept).unwrap()
     };
@@ -123,10 +147,10 @@ fn conditions_see_source_destination_request_and_token() {
 #[test]
 fn a_condition_without_a_value_denies_though_a_later_permission_allows() {
     let accept = accept(json!([
-        { "action": "deny", "when": "jwt.role == 'guest'" },
+        { "action": "deny", "jwt": { "issuer": "i" }, "when": "jwt.role == 'guest'" },
         { "action": "allow", "paths": [{ "prefix": "/" }] },
     ]));
-    let verdict = send("GET", "/").on(&accept).unwrap();
+    let verdict = send("GET", "/").token("i", json!({})).on(&accept).unwrap();
     assert_eq!((verdict.is_allowed(), verdict.reason), (false, Reason::ConditionFailed));
     assert!(verdict.failure.unwrap().contains("no such key"));
     assert!(send("GET", "/").token("i", json!({ "role": "member" })).is_allowed(&accept));

@@ -43,7 +43,7 @@ pub(crate) fn workload() -> Workload {
     Workload {
         namespace: "shop".parse().unwrap(),
         service_account: "orders".to_owned(),
-        labels: BTreeMap::from([("app".to_owned(), "orders".to_owned())]),
+        labels: BTreeMap::from([("app".to_owned(), "orders".to_owned())]).into(),
     }
 }
 

@@ -16,9 +16,9 @@ use k8s_openapi::{
 /// The label by which a slice says to which Service it belongs.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// Labels of a pod that count, the first by name, and bytes of them: more is nobody's need, and each is held for as long as the pod is there.
 /// Bytes of the kind and of the name of an owner.
 const NAME_MAX: usize = 253;
+/// Labels of a pod that are held, the first by name, and bytes of them: more is nobody's need, and each is held for as long as the pod is there.
 const LABELS_MAX: usize = 64;
 const LABEL_BYTES_MAX: usize = 8 * 1024;
 
@@ -33,6 +33,8 @@ pub struct PodParts {
     pub is_leaving: bool,
     /// Its labels: 64, and 8 KiB of them.
     pub labels: BTreeMap<String, String>,
+    /// Whether it has others.
+    pub has_more_labels: bool,
     /// TCP ports that its containers declare.
     pub ports: BTreeSet<u16>,
     /// Ports at which the kubelet calls.
@@ -78,11 +80,14 @@ impl PodParts {
             let beside = status.init_container_statuses.iter().flatten();
             status.container_statuses.iter().flatten().chain(beside)
         });
+        let all = pod.metadata.labels.as_ref();
+        let labels = some(all.into_iter().flatten());
         let mut parts = Self {
             addresses,
             created: pod.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
             is_leaving: pod.metadata.deletion_timestamp.is_some(),
-            labels: some(pod.metadata.labels.iter().flatten()),
+            has_more_labels: labels.len() < all.map_or(0, BTreeMap::len),
+            labels,
             owner: owner.map(|it| (it.kind.as_str().into(), it.name.as_str().into())),
             containers: containers.filter_map(RunningContainer::of).collect(),
             ..Self::default()
@@ -334,12 +339,14 @@ mod tests {
             let labels: BTreeMap<String, String> =
                 (0..count).map(|at| (format!("label-{at:06}"), "x".repeat(long))).collect();
             let pod = json!({ "metadata": { "labels": labels } });
-            PodParts::of(&serde_json::from_value(pod).unwrap()).labels
+            let parts = PodParts::of(&serde_json::from_value(pod).unwrap());
+            (parts.labels.len(), parts.has_more_labels)
         };
-        assert_eq!(labelled(64, 63).len(), 64);
-        assert_eq!(labelled(16_384, 63).len(), 64);
-        let long = labelled(64, 1_000_000);
-        assert!(long.is_empty(), "{}", long.len());
+        assert_eq!(labelled(64, 63), (64, false));
+        assert_eq!(labelled(65, 63), (64, true));
+        assert_eq!(labelled(16_384, 63), (64, true));
+        assert_eq!(labelled(64, 1_000_000), (0, true));
+        assert_eq!(labelled(0, 0), (0, false));
     }
 
     #[test]

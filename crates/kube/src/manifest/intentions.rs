@@ -191,10 +191,11 @@ fn permission() -> Value {
     );
     let claim = fields(
         "A claim of the token.",
-        &["path", "values"],
+        &["path"],
         json!({
             "path": texts("Where it stands."),
             "values": list("Values of it, texts, numbers or truths: one of them.", json!({ KEEP: true })),
+            "words": texts("In place of values, words of a text, as of scope: one of them."),
         }),
     );
     let jwt = fields(
@@ -340,13 +341,14 @@ mod tests {
             .map(|rule| rule["expression"].as_str().unwrap())
             .collect();
         assert_eq!(rules.len(), 14);
-        let claims = rules.iter().find(|rule| rule.contains("['path', 'values']")).unwrap();
+        let claims =
+            rules.iter().find(|rule| rule.contains("['path', 'values', 'words']")).unwrap();
         assert_eq!(
             *claims,
             "(!has(object.spec.sources) || object.spec.sources.all(item0, \
              (!has(item0.permissions) || item0.permissions.all(item1, \
              (!has(item1.jwt) || (!has(item1.jwt.claims) || item1.jwt.claims.all(item2, \
-             item2.all(field, field in ['path', 'values']))))))))"
+             item2.all(field, field in ['path', 'values', 'words']))))))))"
         );
     }
 }

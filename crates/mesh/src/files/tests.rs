@@ -135,7 +135,7 @@ fn a_workload_is_who_its_svid_says_and_nobody_else() {
     assert!(told.contains("the SVID is of `shop/orders`"), "{told}");
     let same = "workload: {namespace: shop, serviceAccount: orders, labels: {app: orders}}\n";
     let (_, world) = files.first(same).unwrap();
-    assert_eq!(world.rules.workload().labels.len(), 1);
+    assert_eq!(world.rules.workload().labels.known().len(), 1);
     let machine = Files::new("spiffe://dev.example/machines/seven");
     let told = machine.first("").err().unwrap();
     assert!(told.contains("say `workload.namespace` and `workload.serviceAccount`"), "{told}");

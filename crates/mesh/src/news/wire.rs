@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use nullius_intention::Origin;
+use nullius_intention::{Labels, Origin, Rest};
 use nullius_model::{Namespace, ParseSpiffeError, Timestamp};
 use nullius_pki::JWKS_MAX;
 use nullius_proto::node_v1;
@@ -236,7 +236,7 @@ fn read_workload(message: node_v1::Workload) -> Result<Workload, ItemError> {
 }
 
 fn read_local(message: node_v1::LocalWorkload) -> Result<Local, ItemError> {
-    let node_v1::LocalWorkload { labels, ports, probe_ports } = message;
+    let node_v1::LocalWorkload { labels, has_more_labels, ports, probe_ports } = message;
     let mut read = BTreeMap::new();
     for node_v1::Port { port: number, protocol: spoken } in ports {
         if read.insert(port(number)?, protocol(spoken)?).is_some() {
@@ -247,7 +247,9 @@ fn read_local(message: node_v1::LocalWorkload) -> Result<Local, ItemError> {
     if !probe_ports.is_sorted_by(|one, next| one < next) {
         return Err(ItemError::Doubled("probes' ports"));
     }
-    Ok(Local { labels: labels.into_iter().collect(), ports: read, probe_ports })
+    let rest = if has_more_labels { Rest::Unknown } else { Rest::None };
+    let labels = Labels::new(labels.into_iter().collect(), rest);
+    Ok(Local { labels, ports: read, probe_ports })
 }
 
 fn read_service(message: node_v1::Service) -> Result<Service, ItemError> {
@@ -326,7 +328,8 @@ fn write_workload(workload: &Workload) -> node_v1::Workload {
         Mode::Sidecar => node_v1::MeshMode::Sidecar,
     };
     let local = workload.local.as_ref().map(|local| node_v1::LocalWorkload {
-        labels: local.labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        labels: local.labels.known().clone().into_iter().collect(),
+        has_more_labels: local.labels.rest() == Rest::Unknown,
         ports: local
             .ports
             .iter()

@@ -542,7 +542,7 @@ mod tests {
             let called = Called {
                 namespace: namespace.clone(),
                 service_account: "web".to_owned(),
-                labels: BTreeMap::new(),
+                labels: Default::default(),
             };
             known.rules.within(&namespace).rules_for(called).len()
         };

@@ -122,7 +122,7 @@ mod tests {
             spiffe_id: (mode != Mode::None)
                 .then(|| format!("spiffe://d.example/ns/{namespace}/sa/{uid}").parse().unwrap()),
             mode,
-            local: Some(Local { labels, ..Local::default() }),
+            local: Some(Local { labels: labels.into(), ..Local::default() }),
         }
     }
 
@@ -168,7 +168,7 @@ mod tests {
         let labels = |heard: &Picture, uid: &str| heard.workloads()[uid].local.clone();
         let names = |heard: &Picture| heard.workloads().keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(&heard), ["other".into(), "own".into()]);
-        assert_eq!(labels(&heard, "own").unwrap().labels["of"], "own");
+        assert_eq!(labels(&heard, "own").unwrap().labels.known()["of"], "own");
         assert_eq!(labels(&heard, "other"), None);
         let intentions: Vec<_> = heard.intentions().keys().cloned().collect();
         assert_eq!(intentions, ["of-all".into(), "of-hub".into(), "of-shop".into()]);

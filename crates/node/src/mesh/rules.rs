@@ -146,7 +146,7 @@ mod tests {
         let workload = Workload {
             namespace: namespace.parse().unwrap(),
             service_account: "web".to_owned(),
-            labels: BTreeMap::new(),
+            labels: Default::default(),
         };
         rules.within(&workload.namespace).rules_for(workload).len()
     }

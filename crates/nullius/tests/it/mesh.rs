@@ -102,7 +102,7 @@ fn a_node_hears_what_its_pods_need_and_no_labels_of_others() {
         is_there.then(|| (own.clone(), port))
     });
     let (own, port) = told;
-    assert_eq!(own.local.as_ref().unwrap().labels["app"], "here");
+    assert_eq!(own.local.as_ref().unwrap().labels.known()["app"], "here");
     let domain = lab.bundle().trust_domain().clone();
     let id = format!("spiffe://{domain}/ns/{}/sa/default", lab.namespace.name());
     assert_eq!(own.spiffe_id.as_ref().unwrap().as_str(), id);

@@ -11,27 +11,23 @@ use std::{
 
 use nullius_intention::{Destination, Workload as Called};
 use nullius_kube::{
-    AGENT_IDENTITY, IDENTITY, MESH_NODE, SYSTEM_NAMESPACE,
-    identity::{
-        NamespaceNews, News as Heard, ObjectNews, PodNews, ServiceNews, SliceEndpoint, SliceNews,
-    },
+    SYSTEM_NAMESPACE,
+    identity::{NamespaceNews, News as Heard, ObjectNews, PodNews, ServiceNews, SliceNews},
 };
 use nullius_mesh::news::{
-    ADDRESSES_MAX, ENDPOINTS_MAX, Endpoint, IntentionObject, IssuerNews, Local, Mode, News,
-    PortProtocol, Service, ServiceName, ServicePort, Uid, Workload, is_address,
+    IntentionObject, IssuerNews, News, PortProtocol, Service, ServiceName, Uid, Workload,
 };
-use nullius_model::{Namespace, SpiffeId, TrustDomain};
+use nullius_model::TrustDomain;
 
-use super::protocols;
 use crate::svid::enrolment::{self, OfNamespace};
 
 mod claims;
 mod intentions;
+mod pods;
+mod services;
 
 pub(super) type Name = Box<str>;
 
-/// Services of one namespace that nodes are told of.
-const SERVICES_OF_NAMESPACE: usize = 2_000;
 /// So many times as many of the namespace of the system.
 const OF_SYSTEM: usize = 8;
 
@@ -86,6 +82,8 @@ pub(crate) struct Book {
     intentions: HashMap<Uid, Standing>,
     /// How many intentions of a namespace are told, and how long they are.
     told_intentions: HashMap<Name, (usize, usize)>,
+    /// What of these is not the system's.
+    of_others: OfOthers,
     /// Namespaces with more than is told, of which that was said.
     crowded: BTreeSet<(&'static str, Name)>,
     /// Intentions by namespace.
@@ -94,9 +92,19 @@ pub(crate) struct Book {
     groups: HashMap<Name, HashMap<Arc<Called>, BTreeMap<Name, usize>>>,
     /// Pods in the mesh, by namespace and node.
     enrolled: HashMap<Name, BTreeMap<Name, usize>>,
+    /// Counts changes of these, and says with which one a namespace of the mesh has changed last.
+    turn: u64,
+    turns: HashMap<Name, u64>,
     /// Issuers of tokens, as nodes are told of them.
     issuers: BTreeMap<Box<str>, Arc<IssuerNews>>,
     listed: Listed,
+}
+
+/// How much nodes are told of all namespaces but the system's.
+#[derive(Debug, Clone, Copy, Default)]
+struct OfOthers {
+    services: usize,
+    intentions: usize,
 }
 
 /// What was listed once.
@@ -154,6 +162,7 @@ impl Book {
             told_services: BTreeMap::new(),
             waiting_services: BTreeSet::new(),
             told_intentions: HashMap::new(),
+            of_others: OfOthers::default(),
             crowded: BTreeSet::new(),
             services: HashMap::new(),
             slices: HashMap::new(),
@@ -162,6 +171,8 @@ impl Book {
             within: HashMap::new(),
             groups: HashMap::new(),
             enrolled: HashMap::new(),
+            turn: 0,
+            turns: HashMap::new(),
             issuers: BTreeMap::new(),
             listed: Listed::default(),
         }
@@ -221,21 +232,49 @@ impl Book {
         self.intentions.iter()
     }
 
-    /// Nodes with pods in the mesh that a destination names.
-    pub(crate) fn nodes_of(&self, namespace: &str, destination: &Destination) -> BTreeSet<Name> {
-        // An intention of the system's namespace may name any.
-        let own = self.groups.get(namespace).filter(|_| namespace != SYSTEM_NAMESPACE);
-        let all = self.groups.values().filter(|_| namespace == SYSTEM_NAMESPACE);
-        let groups = own.into_iter().chain(all).flatten();
+    /// Nodes with pods in the mesh that a destination names. They are the same for as long as [`Self::turn_of`] is.
+    pub(crate) fn nodes_of(&self, destination: &Destination) -> BTreeSet<Name> {
+        let Some(namespace) = destination.namespace() else {
+            return self.enrolled.values().flat_map(BTreeMap::keys).cloned().collect();
+        };
+        let groups = self.groups.get(namespace.as_str()).into_iter().flatten();
         let selected = groups.filter(|(called, _)| destination.selects(called));
         selected.flat_map(|(_, nodes)| nodes.keys()).cloned().collect()
     }
 
-    /// Whether a replica of `agent identity` runs under a name.
-    pub(crate) fn has_replica(&self, name: &str) -> bool {
-        let uid = self.names.get(SYSTEM_NAMESPACE).and_then(|names| names.get(name));
-        let pod = uid.and_then(|uid| self.pods.get(uid));
-        pod.is_some_and(|pod| is_replica(&pod.news) && !pod.news.is_ended)
+    /// Ports that a destination names at which its pods speak what is not read, as their Services say.
+    pub(crate) fn unread(&self, destination: &Destination) -> BTreeSet<u16> {
+        let near = destination.namespace().map(|it| self.names.get(it.as_str()));
+        let all = near.is_none().then(|| self.names.values()).into_iter().flatten();
+        let pods = all.chain(near.flatten()).flat_map(HashMap::values);
+        let pods = pods
+            .filter_map(|uid| self.pods.get(uid))
+            .filter(|pod| pod.called.as_ref().is_some_and(|called| destination.selects(called)));
+        let ports =
+            pods.filter_map(|pod| pod.local.as_ref()?.local.as_ref()).flat_map(|it| &it.ports);
+        ports
+            .filter(|(port, spoken)| **spoken == PortProtocol::Tcp && destination.covers(**port))
+            .map(|(port, _)| *port)
+            .collect()
+    }
+
+    /// Grows whenever pods that a destination may name come, go or change.
+    pub(crate) fn turn_of(&self, destination: &Destination) -> u64 {
+        match destination.namespace() {
+            Some(namespace) => self.turns.get(namespace.as_str()).copied().unwrap_or(0),
+            None => self.turn,
+        }
+    }
+
+    /// The names under which replicas of `agent identity` run.
+    pub(crate) fn replicas(&self) -> BTreeSet<Name> {
+        let all = self.names.get(SYSTEM_NAMESPACE).into_iter().flatten();
+        all.filter(|(_, uid)| {
+            let pod = self.pods.get(*uid);
+            pod.is_some_and(|pod| pods::is_replica(&pod.news) && !pod.news.is_ended)
+        })
+        .map(|(name, _)| name.clone())
+        .collect()
     }
 
     pub(crate) fn hear_pods(&mut self, heard: Heard<PodNews>) -> Touched {
@@ -331,7 +370,7 @@ impl Book {
                 for uid in gone.cloned().collect::<Vec<_>>() {
                     self.drop_intention(&uid, &mut touched);
                 }
-                for intention in intentions {
+                for intention in intentions::in_order(intentions) {
                     self.put_intention(intention, &mut touched);
                 }
             }
@@ -363,44 +402,6 @@ impl Book {
             || self.enrolled.get(namespace).is_some_and(|nodes| nodes.contains_key(node))
     }
 
-    fn put_pod(&mut self, news: PodNews, dirty: &mut Dirty) {
-        let uid = Uid::from(&*news.uid);
-        let names = self.names.entry(news.namespace.clone()).or_default();
-        let before = names.insert(news.name.clone(), uid.clone()).filter(|before| *before != uid);
-        // Another pod has the name, and the end of the one before is not heard yet.
-        if let Some(before) = before {
-            self.drop_pod(&before, dirty);
-        }
-        match self.pods.get_mut(&uid) {
-            Some(pod) if pod.news == news => return,
-            Some(pod) => pod.news = news,
-            None => {
-                self.pods.insert(uid.clone(), Pod::new(news));
-            }
-        }
-        dirty.pods.insert(uid);
-    }
-
-    fn drop_pod(&mut self, uid: &str, dirty: &mut Dirty) {
-        let Some((uid, pod)) = self.pods.get_key_value(uid) else { return };
-        let (uid, namespace, name) =
-            (uid.clone(), pod.news.namespace.clone(), pod.news.name.clone());
-        if let Some(names) = self.names.get_mut(&namespace) {
-            if names.get(&name) == Some(&uid) {
-                names.remove(&name);
-            }
-            if names.is_empty() {
-                self.names.remove(&namespace);
-            }
-        }
-        if let Some(pod) = self.pods.get_mut(&uid) {
-            // What has ended is nothing to anybody; settling takes it away.
-            pod.news.is_ended = true;
-            pod.news.node = None;
-        }
-        dirty.pods.insert(uid);
-    }
-
     fn say(&mut self, news: NamespaceNews, dirty: &mut Dirty) {
         let says = OfNamespace { label: news.mesh, exempt: news.exempt };
         self.label(news.name, Some(says), dirty);
@@ -416,89 +417,11 @@ impl Book {
             return;
         }
         if enrolment::is_odd(says.and_then(|it| it.label).as_deref()) {
-            tracing::warn!(namespace = %name, "leave pods out of the mesh: the label `nullius.dev/mesh` is none of `node`, `sidecar` and `disabled`");
+            tracing::warn!(namespace = %name, "take pods of a namespace for the mesh's: the label `nullius.dev/mesh` is none of `node`, `sidecar` and `disabled`");
         }
         dirty.pods.extend(self.names.get(&name).into_iter().flat_map(HashMap::values).cloned());
         let services = self.services.keys().filter(|it| it.namespace.as_str() == &*name);
         dirty.services.extend(services.cloned());
-    }
-
-    fn put_service(&mut self, news: ServiceNews, dirty: &mut Dirty) {
-        let Some(name) = service_name(&news.namespace, &news.name) else { return };
-        let known = self.services.entry(Arc::clone(&name)).or_default();
-        if known.news.as_ref() == Some(&news) {
-            return;
-        }
-        let speaks_as_before = known.news.as_ref().is_some_and(|it| it.ports == news.ports);
-        let now = news.addresses.clone();
-        let before = known.news.replace(news).map(|it| it.addresses).unwrap_or_default();
-        self.take(&before, &now, dirty);
-        let Some(known) = self.services.get(&name) else { return };
-        if !speaks_as_before {
-            let slices = known.slices.clone();
-            self.dirty_behind(&slices, dirty);
-        }
-        dirty.services.insert(name);
-    }
-
-    fn drop_service(&mut self, name: &Arc<ServiceName>, dirty: &mut Dirty) {
-        let Some(known) = self.services.get_mut(name) else { return };
-        if let Some(gone) = known.news.take() {
-            let slices = known.slices.clone();
-            self.dirty_behind(&slices, dirty);
-            self.take(&gone.addresses, &[], dirty);
-        }
-        dirty.services.insert(Arc::clone(name));
-    }
-
-    fn change_slice(&mut self, key: (Name, Name), new: Option<SliceNews>, dirty: &mut Dirty) {
-        let old = match new.clone() {
-            Some(new) => self.slices.insert(key.clone(), new),
-            None => self.slices.remove(&key),
-        };
-        if old == new {
-            return;
-        }
-        let leads_to = |slice: &Option<SliceNews>| -> BTreeSet<IpAddr> {
-            slice.iter().flat_map(|slice| &slice.endpoints).map(|it| it.address).collect()
-        };
-        let (before, now) = (leads_to(&old), leads_to(&new));
-        for address in before.difference(&now) {
-            leave(&mut self.leading, address, &key);
-        }
-        for address in now.difference(&before) {
-            self.leading.entry(*address).or_default().insert(key.clone());
-        }
-        let of = |slice: &Option<SliceNews>| {
-            slice.as_ref().and_then(|slice| service_name(&slice.namespace, &slice.service))
-        };
-        let (left, joined) = (of(&old), of(&new));
-        if let Some(left) = left.clone().filter(|_| left != joined)
-            && let Some(known) = self.services.get_mut(&left)
-        {
-            known.slices.remove(&key);
-        }
-        if let Some(joined) = &joined {
-            self.services.entry(Arc::clone(joined)).or_default().slices.insert(key.clone());
-        }
-        // Pods that stay behind the same ports hear nothing new.
-        let ports = |slice: &Option<SliceNews>| slice.as_ref().map(|slice| slice.ports.clone());
-        let touched: Vec<IpAddr> = match left == joined && ports(&old) == ports(&new) {
-            true => before.symmetric_difference(&now).copied().collect(),
-            false => before.union(&now).copied().collect(),
-        };
-        for address in touched {
-            dirty.pods.extend(self.addresses.get(&address).into_iter().flatten().cloned());
-        }
-        dirty.services.extend(left.into_iter().chain(joined));
-    }
-
-    /// Pods behind slices speak as their Services say.
-    fn dirty_behind(&self, slices: &BTreeSet<(Name, Name)>, dirty: &mut Dirty) {
-        let slices = slices.iter().filter_map(|key| self.slices.get(key));
-        for endpoint in slices.flat_map(|slice| &slice.endpoints) {
-            dirty.pods.extend(self.addresses.get(&endpoint.address).into_iter().flatten().cloned());
-        }
     }
 
     /// Makes anew what has to be, and says what is other than before.
@@ -512,300 +435,6 @@ impl Book {
         }
         touched
     }
-
-    fn settle_pod(&mut self, uid: &Uid, dirty: &mut Dirty, touched: &mut Touched) {
-        let Some(pod) = self.pods.get(uid) else { return };
-        let key = Key::Workload(uid.clone());
-        let before = pod.claims.clone();
-        let claims = self.claims_of(&pod.news);
-        for address in before.iter().filter(|it| !claims.contains(it)) {
-            leave(&mut self.addresses, address, uid);
-        }
-        for address in &claims {
-            self.addresses.entry(*address).or_default().insert(uid.clone());
-        }
-        for address in before.iter().chain(&claims) {
-            self.settle_address(address, uid, dirty);
-        }
-        let Some(mut pod) = self.pods.remove(uid) else { return };
-        let mut now = self.made_of(pod.news.clone(), claims);
-        if now.called == pod.called {
-            now.called.clone_from(&pod.called);
-        }
-        // Whether it is in the mesh is for the Services to say that lead to it.
-        if pod.remote.is_some() != now.remote.is_some() {
-            for address in before.iter().chain(&now.claims) {
-                dirty.services.extend(self.leading_to(address));
-            }
-        }
-        self.regroup(&pod, &now, touched);
-        // What a replica said goes with it.
-        touched.standing |= is_replica(&now.news);
-        if pod.remote != now.remote {
-            touched.all.insert(key.clone());
-        }
-        for (node, form) in [(pod.node(), &pod.local), (now.node(), &now.local)] {
-            if let Some(node) = node.filter(|_| pod.local != now.local && form.is_some()) {
-                touched.node(node, key.clone());
-            }
-        }
-        pod = now;
-        let is_gone = pod.news.is_ended && pod.news.node.is_none();
-        if !is_gone {
-            self.pods.insert(uid.clone(), pod);
-        }
-    }
-
-    /// A pod with all that is told of it.
-    fn made_of(&self, news: PodNews, claims: Vec<IpAddr>) -> Pod {
-        let uid = Uid::from(&*news.uid);
-        let mut pod = Pod { claims, ..Pod::new(news) };
-        let news = &pod.news;
-        let (Some(node), Ok(namespace), false) =
-            (news.node.clone(), news.namespace.parse::<Namespace>(), news.is_ended)
-        else {
-            return pod;
-        };
-        // What the namespace says is not known yet: its node waits, rather than let the pod begin outside of the mesh.
-        let Some(says) = self.namespaces.get(&news.namespace) else { return pod };
-        let mode = enrolment::mode(news, says);
-        let is_in_mesh = mode != Mode::None;
-        let claims = pod.claims.iter();
-        let addresses: Vec<IpAddr> = claims
-            .filter(|it| !news.is_on_host && self.holders.get(*it) == Some(&uid))
-            .copied()
-            .collect();
-        let id = SpiffeId::of_service_account(&self.domain, &namespace, &news.account);
-        let workload = Workload {
-            uid,
-            namespace: namespace.clone(),
-            name: news.name.clone(),
-            service_account: news.account.clone(),
-            node,
-            addresses: addresses.clone(),
-            spiffe_id: is_in_mesh.then_some(id),
-            mode,
-            local: None,
-        };
-        let local = Local {
-            labels: news.parts.labels.clone(),
-            ports: self.ports_of(news, &addresses),
-            probe_ports: news.parts.probe_ports.iter().copied().collect(),
-        };
-        pod.called = is_in_mesh.then(|| {
-            Arc::new(Called {
-                namespace,
-                service_account: news.account.to_string(),
-                labels: news.parts.labels.clone(),
-            })
-        });
-        pod.local = Some(Arc::new(Workload { local: Some(local), ..workload.clone() }));
-        pod.remote = is_in_mesh.then(|| Arc::new(workload));
-        pod
-    }
-
-    /// What is spoken at the ports of a pod. Services of other namespaces may lead to it, and say nothing of it.
-    fn ports_of(&self, pod: &PodNews, addresses: &[IpAddr]) -> BTreeMap<u16, PortProtocol> {
-        let mut ports: BTreeMap<u16, PortProtocol> =
-            pod.parts.ports.iter().map(|port| (*port, PortProtocol::Auto)).collect();
-        let slices = addresses.iter().filter_map(|address| self.leading.get(address)).flatten();
-        for slice in slices.filter_map(|key| self.slices.get(key)) {
-            if slice.namespace != pod.namespace {
-                continue;
-            }
-            let name = service_name(&slice.namespace, &slice.service);
-            let service = name.and_then(|name| self.services.get(&name)?.news.as_ref());
-            for port in service.into_iter().flat_map(|service| &service.ports) {
-                let said = protocols::of_port(port.app_protocol.as_deref(), &port.name);
-                for led in slice.ports.iter().filter(|led| led.name == port.name) {
-                    let spoken = ports.entry(led.port).or_insert(PortProtocol::Auto);
-                    *spoken = protocols::both(*spoken, said);
-                }
-            }
-        }
-        ports
-    }
-
-    fn leading_to(&self, address: &IpAddr) -> impl Iterator<Item = Arc<ServiceName>> {
-        let slices = self.leading.get(address).into_iter().flatten();
-        let slices = slices.filter_map(|key| self.slices.get(key));
-        slices.filter_map(|slice| service_name(&slice.namespace, &slice.service))
-    }
-
-    /// On which nodes which workloads are.
-    fn regroup(&mut self, before: &Pod, now: &Pod, touched: &mut Touched) {
-        // By what was made of it: what is heard of it is newer already.
-        let place = |pod: &Pod| {
-            let called = pod.called.clone()?;
-            let namespace = Name::from(called.namespace.as_str());
-            Some((called, namespace, Name::from(pod.node()?)))
-        };
-        let (before, now) = (place(before), place(now));
-        if before == now {
-            return;
-        }
-        touched.standing = true;
-        let places: BTreeSet<(Name, Name)> = [&before, &now]
-            .into_iter()
-            .flatten()
-            .map(|(_, namespace, node)| (namespace.clone(), node.clone()))
-            .collect();
-        let heard: Vec<bool> =
-            places.iter().map(|(namespace, node)| self.hears_of(node, namespace)).collect();
-        if let Some((called, namespace, node)) = before {
-            self.leave_group(&called, &namespace, &node);
-        }
-        if let Some((called, namespace, node)) = now {
-            let groups = self.groups.entry(namespace.clone()).or_default();
-            *groups.entry(called).or_default().entry(node.clone()).or_default() += 1;
-            *self.enrolled.entry(namespace).or_default().entry(node).or_default() += 1;
-        }
-        // The first pod of a namespace brings its intentions to a node, the last takes them away.
-        for ((namespace, node), heard) in places.into_iter().zip(heard) {
-            if self.hears_of(&node, &namespace) != heard {
-                for uid in self.within.get(&namespace).into_iter().flatten() {
-                    touched.node(&node, Key::Intention(uid.clone()));
-                }
-            }
-        }
-    }
-
-    fn leave_group(&mut self, called: &Arc<Called>, namespace: &Name, node: &Name) {
-        if let Some(groups) = self.groups.get_mut(namespace) {
-            if let Some(nodes) = groups.get_mut(called) {
-                count_down(nodes, node);
-                if nodes.is_empty() {
-                    groups.remove(called);
-                }
-            }
-            if groups.is_empty() {
-                self.groups.remove(namespace);
-            }
-        }
-        if let Some(nodes) = self.enrolled.get_mut(namespace) {
-            count_down(nodes, node);
-            if nodes.is_empty() {
-                self.enrolled.remove(namespace);
-            }
-        }
-    }
-
-    fn settle_service(
-        &mut self,
-        name: &Arc<ServiceName>,
-        dirty: &mut Dirty,
-        touched: &mut Touched,
-    ) {
-        let Some(known) = self.services.get(name) else { return };
-        let was_told = known.told.is_some();
-        let news = known.news.as_ref();
-        let mut told = news.and_then(|news| self.told_of(name, news, &known.slices, was_told));
-        let is_unknown = known.news.is_none() && known.slices.is_empty();
-        let namespace = Name::from(name.namespace.as_str());
-        if told.is_some() && !was_told {
-            let count = self.told_services.entry(namespace.clone()).or_default();
-            let times = if *namespace == *SYSTEM_NAMESPACE { OF_SYSTEM } else { 1 };
-            if *count >= times * SERVICES_OF_NAMESPACE {
-                told = None;
-                self.waiting_services.insert(Arc::clone(name));
-                self.crowd("Service", &namespace);
-            } else {
-                *count += 1;
-                self.waiting_services.remove(name);
-            }
-        } else if told.is_none() {
-            self.waiting_services.remove(name);
-            if was_told {
-                count_down(&mut self.told_services, &namespace);
-                let mut next = self.waiting_services.iter();
-                dirty.services.extend(next.find(|it| it.namespace == name.namespace).cloned());
-            }
-        }
-        let Some(known) = self.services.get_mut(name) else { return };
-        if known.told.as_deref() != told.as_ref() {
-            touched.all.insert(Key::Service(Arc::clone(name)));
-            known.told = told.map(Arc::new);
-        }
-        if is_unknown {
-            self.services.remove(name);
-        }
-    }
-
-    /// A Service, where it leads to the mesh, or is of a namespace of the mesh: one that leads to nobody at this moment is told too, so
-    /// that who calls it is refused and not let out; and so is one that was told before, for as long as it stands.
-    fn told_of(
-        &self,
-        name: &ServiceName,
-        news: &ServiceNews,
-        slices: &BTreeSet<(Name, Name)>,
-        was_told: bool,
-    ) -> Option<Service> {
-        let slices: Vec<&SliceNews> =
-            slices.iter().filter_map(|key| self.slices.get(key)).collect();
-        let mut all = slices.iter().flat_map(|slice| &slice.endpoints);
-        let label = self.namespaces.get(&news.namespace).and_then(|it| it.label.as_deref());
-        if label != Some(MESH_NODE) && !was_told {
-            all.find(|endpoint| self.in_mesh_at(&endpoint.address).is_some())?;
-        }
-        let mut ports = BTreeMap::new();
-        let mut left = ENDPOINTS_MAX;
-        for port in &news.ports {
-            let mut endpoints = Vec::new();
-            for slice in &slices {
-                let Some(led) = slice.ports.iter().find(|led| led.name == port.name) else {
-                    continue;
-                };
-                // Of a pod that is not known it is not known either whether it is in the mesh.
-                let is_clear =
-                    |it: &SliceEndpoint| !it.is_pod || self.holders.contains_key(&it.address);
-                let ready = slice.endpoints.iter().filter(|it| it.is_ready && is_clear(it));
-                endpoints.extend(ready.filter(|it| is_address(&it.address)).map(|it| Endpoint {
-                    address: it.address,
-                    port: led.port,
-                    workload: self.in_mesh_at(&it.address).cloned(),
-                }));
-            }
-            endpoints.sort_unstable();
-            endpoints.dedup();
-            endpoints.truncate(left);
-            left -= endpoints.len();
-            let protocol = protocols::of_port(port.app_protocol.as_deref(), &port.name);
-            ports.insert(port.port, ServicePort { protocol, endpoints });
-        }
-        let addresses = news.addresses.iter().copied().filter(is_address);
-        let addresses = addresses.collect::<BTreeSet<_>>().into_iter().take(ADDRESSES_MAX);
-        Some(Service { name: name.clone(), addresses: addresses.collect(), ports })
-    }
-
-    /// The pod in the mesh that has an address.
-    fn in_mesh_at(&self, address: &IpAddr) -> Option<&Uid> {
-        let holder = self.holders.get(address)?;
-        self.pods.get(holder)?.remote.as_ref().map(|_| holder)
-    }
-}
-
-impl Pod {
-    fn new(news: PodNews) -> Self {
-        Self { news, remote: None, local: None, called: None, claims: Vec::new() }
-    }
-
-    fn node(&self) -> Option<&str> {
-        self.local.as_ref().map(|workload| &*workload.node)
-    }
-
-    fn for_node(&self, node: &str) -> Option<&Arc<Workload>> {
-        match self.node() {
-            Some(own) if own == node => self.local.as_ref(),
-            _ => self.remote.as_ref(),
-        }
-    }
-}
-
-/// Whether a pod is a replica of `agent identity`.
-fn is_replica(pod: &PodNews) -> bool {
-    &*pod.namespace == SYSTEM_NAMESPACE
-        && &*pod.account == IDENTITY
-        && pod.name.starts_with(AGENT_IDENTITY)
 }
 
 fn service_name(namespace: &str, name: &str) -> Option<Arc<ServiceName>> {

@@ -205,7 +205,7 @@ fn weight(key: &Key, news: &News) -> usize {
     let more = match key {
         Key::Workload(_) => news.put_workloads.last().map(|workload| {
             let local = workload.local.as_ref();
-            let labels = local.into_iter().flat_map(|local| &local.labels);
+            let labels = local.into_iter().flat_map(|local| local.labels.known());
             labels.map(|(key, value)| key.len() + value.len() + 8).sum::<usize>() + LITTLE
         }),
         Key::Service(_) => news

@@ -4,7 +4,7 @@
 //! What stands already is not written again. Of replicas that are gone nothing counts, and what they said is taken away.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -16,7 +16,11 @@ use nullius_model::Timestamp;
 use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 
-use super::{Mesh, streams::Here};
+use super::{
+    Mesh,
+    book::{Book, Name},
+    streams::Here,
+};
 use crate::{condition::Condition, svid::standing::Followed};
 
 /// Between two rounds.
@@ -44,13 +48,27 @@ pub(crate) struct Telling {
     home: Home,
     /// What says whom nodes know.
     standing: Followed,
-    read: HashMap<Uid, (Arc<[u8]>, Reading)>,
+    read: HashMap<Uid, Read>,
+    /// The namespace of which something was written last.
+    served: Name,
     /// What was written last, by intention and by who says it, and until when that is not done again.
     written: HashMap<(Uid, String), (Option<Value>, Instant)>,
 }
 
 /// Whether an intention can be read, and where it says to be for.
 type Reading = Arc<Result<Intention, String>>;
+
+/// An intention as it was read, and where it is.
+#[derive(Clone)]
+struct Read {
+    json: Arc<[u8]>,
+    reading: Reading,
+    /// Nodes with pods for which it is, at a turn of the book.
+    nodes: Arc<BTreeSet<Name>>,
+    turn: Option<u64>,
+    /// Where its limits are for ports of which nothing is read.
+    unread: BTreeSet<u16>,
+}
 
 /// Something to be written.
 struct Saying {
@@ -70,7 +88,8 @@ impl Telling {
         standing: Followed,
     ) -> Self {
         let (read, written) = (HashMap::new(), HashMap::new());
-        Self { mesh, store, replica, leads, home, standing, read, written }
+        let served = Name::default();
+        Self { mesh, store, replica, leads, home, standing, read, served, written }
     }
 
     /// Looks again and again, for as long as the process lives.
@@ -113,7 +132,8 @@ impl Telling {
         self.written.retain(|_, (_, until)| now < *until);
         let mut left = WRITES;
         let mut is_done = true;
-        for saying in self.sayings(leads) {
+        let sayings = self.sayings(leads);
+        for saying in in_turn(sayings, &self.served) {
             let key = (saying.uid.clone(), saying.manager.clone());
             if let Some((status, _)) = self.written.get(&key)
                 && *status == saying.status
@@ -126,6 +146,7 @@ impl Telling {
                 return false;
             }
             left -= 1;
+            self.served.clone_from(&saying.news.namespace);
             let said = self.store.say(&saying.news, &saying.manager, saying.status.as_ref());
             let said = tokio::time::timeout(PATIENCE, said).await;
             let pause = match said {
@@ -148,19 +169,20 @@ impl Telling {
     /// What does not stand yet.
     fn sayings(&mut self, leads: bool) -> Vec<Saying> {
         let mesh = Arc::clone(&self.mesh);
-        let book = mesh.book();
+        // What is heard of the cluster waits for the book, and for nothing else here.
+        let (all, replicas) = {
+            let book = mesh.book();
+            let all = book.intentions().map(|(uid, standing)| {
+                (uid.clone(), standing.news.clone(), self.look(&book, uid, &standing.news))
+            });
+            (all.collect::<Vec<_>>(), book.replicas())
+        };
         let mut sayings = Vec::new();
         let mut there = BTreeSet::new();
         let now = Timestamp::now();
-        for (uid, standing) in book.intentions() {
-            let news = &standing.news;
+        for (uid, news, read) in &all {
             there.insert(uid.clone());
-            let reading = self.reading(uid, news);
-            let nodes = match &*reading {
-                Ok(intention) => book.nodes_of(&news.namespace, intention.destination()),
-                Err(_) => BTreeSet::new(),
-            };
-            let here = mesh.streams.here(uid, news.generation, &nodes);
+            let here = mesh.streams.here(uid, news.generation, &read.nodes);
             let mut say = |manager: String, status: Option<Value>| {
                 sayings.push(Saying { uid: uid.clone(), news: news.clone(), manager, status });
             };
@@ -171,14 +193,12 @@ impl Telling {
                 continue;
             }
             for gone in entries(&news.status).filter_map(|entry| entry["name"].as_str()) {
-                if gone != self.replica && !book.has_replica(gone) {
+                if gone != self.replica && !replicas.contains(gone) {
                     say(manager(gone), None);
                 }
             }
-            let lives = |name: &str| name == self.replica || book.has_replica(name);
-            if let Some(status) =
-                whole(news, &reading, nodes.len(), &here, &self.replica, lives, now)
-            {
+            let lives = |name: &str| name == self.replica || replicas.contains(name);
+            if let Some(status) = whole(news, read, &here, &self.replica, lives, now) {
                 say(LEADER.to_owned(), Some(status));
             }
         }
@@ -186,17 +206,46 @@ impl Telling {
         sayings
     }
 
-    /// Reads an intention as a node does, where it is another than before.
-    fn reading(&mut self, uid: &Uid, news: &ObjectNews) -> Reading {
-        if let Some((json, reading)) = self.read.get(uid)
-            && *json == news.json
-        {
-            return Arc::clone(reading);
+    /// Reads an intention as a node does, where it is another than before, and looks for its nodes, where those may be others.
+    fn look(&mut self, book: &Book, uid: &Uid, news: &ObjectNews) -> Read {
+        let known = self.read.remove(uid).filter(|known| known.json == news.json);
+        let mut known = known.unwrap_or_else(|| Read {
+            json: Arc::clone(&news.json),
+            reading: Arc::new(read(news, &self.home)),
+            nodes: Arc::default(),
+            turn: None,
+            unread: BTreeSet::new(),
+        });
+        if let Ok(intention) = &*known.reading {
+            let turn = Some(book.turn_of(intention.destination()));
+            if known.turn != turn {
+                known.turn = turn;
+                known.nodes = Arc::new(book.nodes_of(intention.destination()));
+                if !intention.limits().is_empty() {
+                    known.unread = book.unread(intention.destination());
+                }
+            }
         }
-        let reading = Arc::new(read(news, &self.home));
-        self.read.insert(uid.clone(), (Arc::clone(&news.json), Arc::clone(&reading)));
-        reading
+        self.read.insert(uid.clone(), known.clone());
+        known
     }
+}
+
+/// One of each namespace, then the next of each, beginning behind the one that was served last: who changes many objects keeps the status
+/// of no others from being written.
+fn in_turn(all: Vec<Saying>, served: &str) -> Vec<Saying> {
+    let count = all.len();
+    let mut by: BTreeMap<(bool, Name), VecDeque<Saying>> = BTreeMap::new();
+    for saying in all {
+        let namespace = saying.news.namespace.clone();
+        by.entry((*namespace <= *served, namespace)).or_default().push_back(saying);
+    }
+    let mut ordered = Vec::with_capacity(count);
+    while !by.is_empty() {
+        ordered.extend(by.values_mut().filter_map(VecDeque::pop_front));
+        by.retain(|_, rest| !rest.is_empty());
+    }
+    ordered
 }
 
 pub(super) fn read(news: &ObjectNews, home: &Home) -> Result<Intention, String> {
@@ -210,8 +259,19 @@ pub(super) fn read(news: &ObjectNews, home: &Home) -> Result<Intention, String> 
     })
 }
 
+/// Of an intention whose limits count nothing somewhere.
+fn unlimited(ports: &BTreeSet<u16>) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = ports.iter().take(SHOWN).map(u16::to_string).collect();
+    let more = if ports.len() > SHOWN { ", …" } else { "" };
+    format!(
+        "it can be read; its limits count nothing at port {}{more} of some pods, since their Services say that no HTTP is spoken there (`appProtocol`, the port's name)",
+        shown.join(", ")
+    )
+}
+
 /// Of an intention for which its namespace has no room.
-const CROWDED: &str = "its namespace has more than 1,000 intentions, or more than 4 MiB of them, and no node is told of this one: take others      away, then apply it again";
+const CROWDED: &str = "its namespace has more than 1,000 intentions, or more than 4 MiB of them (a quarter more for those that deny, limit or have permissions), or all namespaces have more than 40,000, and no node is told of this one: take others away, then apply it again";
 
 /// As whom a replica writes.
 fn manager(replica: &str) -> String {
@@ -242,13 +302,13 @@ fn own_entry(news: &ObjectNews, replica: &str, here: &Here) -> Option<Value> {
 /// What whoever leads has to say, where it does not stand already.
 fn whole(
     news: &ObjectNews,
-    reading: &Result<Intention, String>,
-    nodes: usize,
+    read: &Read,
     here: &Here,
     own: &str,
     lives: impl Fn(&str) -> bool,
     now: Timestamp,
 ) -> Option<Value> {
+    let (reading, nodes, unread) = (&*read.reading, read.nodes.len(), &read.unread);
     let others = entries(&news.status).filter(|entry| {
         let name = entry["name"].as_str().unwrap_or_default();
         name != own && lives(name) && entry["observedGeneration"] == news.generation
@@ -263,7 +323,8 @@ fn whole(
         Some((first["node"].as_str()?, first["message"].as_str()?))
     });
     let accepted = match reading {
-        Ok(_) => ("True", "Accepted", "it can be read".to_owned()),
+        Ok(_) if unread.is_empty() => ("True", "Accepted", "it can be read".to_owned()),
+        Ok(_) => ("True", "Accepted", unlimited(unread)),
         Err(why) if news.is_left_out() => ("False", "Crowded", why.clone()),
         Err(faults) => ("False", "Refused", faults.clone()),
     };

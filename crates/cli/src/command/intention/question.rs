@@ -258,7 +258,7 @@ pub(super) fn called(
         port.ok_or_else(|| format!("`{}` has no port from 1 to 65535", text.escape_debug()))?;
     let (namespace, service_account) = account(who, namespace)?;
     let labels: BTreeMap<String, String> = labels.iter().cloned().collect();
-    Ok((Workload { namespace, service_account, labels }, port))
+    Ok((Workload { namespace, service_account, labels: labels.into() }, port))
 }
 
 fn account(text: &str, namespace: &Namespace) -> Result<(Namespace, String), String> {

@@ -19,6 +19,7 @@ fn workload() -> node_v1::Workload {
         mode: node_v1::MeshMode::Node.into(),
         local: Some(node_v1::LocalWorkload {
             labels: [("app".to_owned(), "front".to_owned())].into(),
+            has_more_labels: true,
             ports: vec![
                 node_v1::Port { port: 80, protocol: node_v1::PortProtocol::Auto.into() },
                 node_v1::Port { port: 8080, protocol: node_v1::PortProtocol::Http2.into() },

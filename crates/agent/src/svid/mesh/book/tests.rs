@@ -1,12 +1,15 @@
 #![allow(clippy::unwrap_used, reason = "test")]
 use nullius_kube::{
-    NODE_NAMESPACE,
+    IDENTITY, NODE_NAMESPACE,
     identity::{PodParts, ServicePortNews, SliceEndpoint, SlicePort},
 };
+use nullius_mesh::news::{Mode, PortProtocol};
+use nullius_model::SpiffeId;
 use serde_json::json;
 
 use super::{
-    intentions::{BYTES_OF_NAMESPACE, INTENTIONS_OF_NAMESPACE},
+    intentions::{BYTES_OF_NAMESPACE, FOR_DENIES, INTENTIONS_OF_NAMESPACE},
+    services::{SERVICES_OF_NAMESPACE, SERVICES_OF_OTHERS},
     *,
 };
 
@@ -138,7 +141,7 @@ fn a_node_hears_all_of_its_own_pods_and_of_others_those_in_the_mesh() {
     let id = "spiffe://dev.example/ns/shop/sa/front";
     assert_eq!(own.spiffe_id.as_ref().map(SpiffeId::as_str), Some(id));
     let local = own.local.unwrap();
-    assert_eq!(local.labels["app"], "web");
+    assert_eq!(local.labels.known()["app"], "web");
     assert_eq!(local.ports, [(8080, PortProtocol::Auto)].into());
     assert_eq!(local.probe_ports, [9000]);
     let other = told(&book, "b", &uid("shop", "web")).put_workloads.remove(0);
@@ -406,6 +409,75 @@ fn a_namespace_with_too_much_of_something_takes_nothing_from_others() {
 }
 
 #[test]
+fn in_a_crowded_namespace_those_told_before_stay_and_those_that_deny_find_room() {
+    let of = |name: &str, spec: serde_json::Value, reason: Option<&str>| {
+        let conditions = reason.map(|it| json!([{ "type": "Accepted", "reason": it }]));
+        ObjectNews {
+            json: json!({ "spec": spec }).to_string().into_bytes().into(),
+            status: Arc::new(json!({ "conditions": conditions })),
+            ..intention("shop", name, 1)
+        }
+    };
+    let allow = || json!({ "sources": [{ "any": true, "action": "allow" }] });
+    let all: Vec<ObjectNews> = (0..INTENTIONS_OF_NAMESPACE)
+        .map(|at| of(&format!("i{at:05}"), allow(), (at % 2 == 0).then_some("Crowded")))
+        .chain([of("z", allow(), Some("Accepted"))])
+        .collect();
+    // In whatever order a replica lists them.
+    for turned in [false, true] {
+        let mut book = book();
+        book.hear_pods(Heard::Put(pod("shop", "web", Some("a"), "10.0.0.1")));
+        let mut all = all.clone();
+        if turned {
+            all.reverse();
+        }
+        book.hear_intentions(Heard::All(all));
+        let left_out = book.intentions().filter(|(_, it)| it.told.is_none());
+        let left_out: Vec<&str> = left_out.map(|(_, it)| &*it.news.name).collect();
+        assert_eq!(left_out, [format!("i{:05}", INTENTIONS_OF_NAMESPACE - 2)]);
+        let mut is_told = |name: &str, spec| {
+            let news = of(name, spec, None);
+            book.hear_intentions(Heard::Put(news.clone()));
+            !told(&book, "a", &key_of(&news)).put_intentions.is_empty()
+        };
+        assert!(!is_told("more", allow()));
+        assert!(is_told("limit", json!({ "limits": [{ "requestsPerSecond": 5 }] })));
+        assert!(is_told("list", json!({ "sources": [{ "any": true, "permissions": [] }] })));
+        let deny = || json!({ "sources": [{ "any": true, "action": "deny" }] });
+        let rest = INTENTIONS_OF_NAMESPACE / FOR_DENIES - 2;
+        assert!((0..rest).all(|at| is_told(&format!("deny{at}"), deny())));
+        assert!(!is_told("last", deny()));
+    }
+}
+
+#[test]
+fn what_all_namespaces_have_together_is_no_more_than_a_node_takes() {
+    let mut book = book();
+    let of = |of: usize| format!("n{of:02}");
+    let count = SERVICES_OF_OTHERS / SERVICES_OF_NAMESPACE + 2;
+    for at in 0..count {
+        book.hear_namespaces(Heard::Put(namespace(&of(at), Some("node"))));
+    }
+    let each = (0..count).flat_map(|at| (0..SERVICES_OF_NAMESPACE).map(move |name| (at, name)));
+    let all = each.map(|(at, name)| ServiceNews {
+        addresses: Vec::new(),
+        ..service(&of(at), &format!("s{name}"), None)
+    });
+    book.hear_services(Heard::All(all.collect()));
+    let told = |book: &Book| book.keys_for("a").len();
+    assert_eq!(told(&book), SERVICES_OF_OTHERS);
+    // The system's find room, and where one goes there is room for one of whichever namespace.
+    book.hear_namespaces(Heard::Put(namespace(SYSTEM_NAMESPACE, Some("node"))));
+    book.hear_services(Heard::Put(service(SYSTEM_NAMESPACE, "hub", None)));
+    assert_eq!(told(&book), SERVICES_OF_OTHERS + 1);
+    book.hear_services(Heard::Gone(service(&of(0), "s0", None)));
+    assert_eq!(told(&book), SERVICES_OF_OTHERS + 1);
+    book.hear_services(Heard::All(Vec::new()));
+    assert_eq!((told(&book), book.of_others.services), (0, 0));
+    assert!(book.waiting_services.is_empty());
+}
+
+#[test]
 fn of_a_pod_nothing_is_told_before_its_namespace_is_known() {
     let mut book = book();
     let early = PodNews { mesh: Some("node".into()), ..pod("late", "web", Some("a"), "10.0.0.1") };
@@ -495,16 +567,18 @@ fn nodes_of_a_destination_are_those_with_such_pods_in_the_mesh() {
         book.hear_pods(Heard::Put(pod(namespace, name, Some(node), "")));
     }
     let home = nullius_intention::Home::of("dev.example".parse().unwrap());
-    let nodes = |namespace: &str, destination: serde_json::Value| {
+    let read = |namespace: &str, destination: serde_json::Value| {
         let object = json!({
             "apiVersion": nullius_model::API_VERSION, "kind": "Intention",
             "metadata": { "name": "x", "namespace": namespace },
             "spec": { "destination": destination, "sources": [{ "any": true, "action": "allow" }] },
         });
-        let read =
-            nullius_intention::Intention::read(&object, nullius_intention::Origin::Cluster, &home)
-                .unwrap();
-        let nodes: Vec<Name> = book.nodes_of(namespace, read.destination()).into_iter().collect();
+        let origin = nullius_intention::Origin::Cluster;
+        nullius_intention::Intention::read(&object, origin, &home).unwrap()
+    };
+    let nodes = |namespace: &str, destination: serde_json::Value| {
+        let read = read(namespace, destination);
+        let nodes: Vec<Name> = book.nodes_of(read.destination()).into_iter().collect();
         nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     };
     assert_eq!(nodes("shop", json!({ "serviceAccount": "front" })), "a,b,c");
@@ -513,6 +587,28 @@ fn nodes_of_a_destination_are_those_with_such_pods_in_the_mesh() {
     assert_eq!(nodes("plain", json!({ "serviceAccount": "front" })), "");
     assert_eq!(nodes(SYSTEM_NAMESPACE, json!({ "any": true })), "a,b,c");
     assert_eq!(nodes(SYSTEM_NAMESPACE, json!({ "namespace": "plain" })), "");
+    // Only where its pods have changed it is looked again.
+    let all = [
+        read("shop", json!({ "labels": { "app": "db" } })),
+        read("plain", json!({ "serviceAccount": "front" })),
+        read(SYSTEM_NAMESPACE, json!({ "any": true })),
+    ];
+    let turns = |book: &Book| all.each_ref().map(|it| book.turn_of(it.destination()));
+    let before = turns(&book);
+    let mut moved = pod("shop", "db", Some("c"), "10.0.0.7");
+    book.hear_pods(Heard::Put(moved.clone()));
+    assert_eq!(turns(&book), before, "an address is no other place");
+    moved.node = Some("d".into());
+    book.hear_pods(Heard::Put(moved));
+    let after = turns(&book);
+    assert!(after[0] > before[0] && after[1] == before[1] && after[2] > before[2]);
+    // What its Services say of its ports is where limits count nothing.
+    let unread = |book: &Book| all.each_ref().map(|it| book.unread(it.destination()).len());
+    assert_eq!(unread(&book), [0, 0, 0]);
+    book.hear_slices(Heard::Put(slice("shop", "db", &[("10.0.0.7", true)])));
+    book.hear_services(Heard::Put(service("shop", "db", Some("tcp"))));
+    assert_eq!(unread(&book), [1, 0, 1]);
+    assert!(turns(&book)[0] > after[0]);
 }
 
 #[test]
@@ -526,11 +622,12 @@ fn a_replica_is_a_pod_of_the_agents_account_in_its_namespace() {
     assert!(book.hear_pods(Heard::Put(replica.clone())).standing);
     book.hear_pods(Heard::Put(named("shop", "nullius-agent-identity-2", IDENTITY)));
     book.hear_pods(Heard::Put(named(SYSTEM_NAMESPACE, "nullius-agent-identity-3", "other")));
-    let has: Vec<bool> =
-        (1..=3).map(|it| book.has_replica(&format!("nullius-agent-identity-{it}"))).collect();
+    let has: Vec<bool> = (1..=3)
+        .map(|it| book.replicas().contains(&*format!("nullius-agent-identity-{it}")))
+        .collect();
     assert_eq!(has, [true, false, false]);
     assert!(book.hear_pods(Heard::Gone(replica)).standing, "what it said goes with it");
-    assert!(!book.has_replica("nullius-agent-identity-1"));
+    assert!(book.replicas().is_empty());
 }
 
 #[test]

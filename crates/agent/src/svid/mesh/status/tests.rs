@@ -34,7 +34,30 @@ fn here(in_force: usize) -> Here {
 
 fn told(news: &ObjectNews, nodes: usize, own: &Here, now: &str) -> Option<Value> {
     let lives = |name: &str| name != "gone";
-    whole(news, &read(news, &home()), nodes, own, "one", lives, at(now))
+    whole(news, &looked(news, nodes, &[]), own, "one", lives, at(now))
+}
+
+fn looked(news: &ObjectNews, nodes: usize, unread: &[u16]) -> Read {
+    Read {
+        json: Arc::clone(&news.json),
+        reading: Arc::new(read(news, &home())),
+        nodes: Arc::new((0..nodes).map(|it| it.to_string().into()).collect()),
+        turn: None,
+        unread: unread.iter().copied().collect(),
+    }
+}
+
+#[test]
+fn where_limits_count_nothing_is_told() {
+    let status = |ports: &[u16]| {
+        let news = intention(good(), json!({}));
+        let read = looked(&news, 1, ports);
+        let status = whole(&news, &read, &here(1), "one", |_| true, at(FIRST));
+        status.unwrap()["conditions"][0]["message"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(status(&[]), "it can be read");
+    let told = status(&[5432, 6379]);
+    assert!(told.starts_with("it can be read; its limits count nothing at port 5432, 6379 of"));
 }
 
 const FIRST: &str = "2026-06-01T00:00:00.4Z";
@@ -124,4 +147,29 @@ fn a_replica_says_what_it_heard_when_it_is_new() {
     assert_eq!(own_entry(&standing, "one", &here(2)), None);
     assert_eq!(own_entry(&standing, "two", &here(0)), None);
     assert!(own_entry(&standing, "one", &here(0)).is_some(), "what is no longer so is said");
+}
+
+#[test]
+fn who_changes_many_objects_keeps_no_others_waiting() {
+    let saying = |namespace: &str, number: usize| {
+        let news = ObjectNews {
+            namespace: namespace.into(),
+            name: number.to_string().into(),
+            ..intention(good(), json!({}))
+        };
+        Saying { uid: "u".into(), news, manager: String::new(), status: None }
+    };
+    let all = || {
+        let loud = (0..1_000).map(|number| saying("loud", number));
+        loud.chain([saying("shop", 0), saying("bank", 0)]).collect::<Vec<_>>()
+    };
+    let first = |served: &str| {
+        let ordered = in_turn(all(), served);
+        assert_eq!(ordered.len(), 1_002);
+        let names = ordered[..5].iter().map(|it| it.news.namespace.to_string());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(first(""), "bank loud shop loud loud");
+    assert_eq!(first("bank"), "loud shop bank loud loud");
+    assert_eq!(first("shop"), "bank loud shop loud loud");
 }

@@ -190,10 +190,10 @@ fn same(one: &Picture, other: &Picture) {
 fn stands(picture: &Picture, fresh: &Picture, cluster: &Cluster) {
     assert_eq!(picture.workloads(), fresh.workloads());
     assert_eq!(picture.intentions(), fresh.intentions());
-    for (name, service) in fresh.services() {
+    for (name, service) in fresh.services().iter() {
         assert_eq!(picture.services().get(name), Some(service));
     }
-    for (name, service) in picture.services() {
+    for (name, service) in picture.services().iter() {
         let is_there =
             |it: &ServiceNews| *it.namespace == *name.namespace.as_str() && it.name == name.name;
         assert!(cluster.services.values().any(is_there), "{name}");
