@@ -19,23 +19,37 @@ use crate::{
     requests::Registration,
 };
 
-/// A request's body on its way to the application, without trailers.
+/// A request's body on its way to the application, without trailers; it may go on when the answer has ended.
 pub(crate) struct RequestBody {
     /// What was looked into.
     held: Bytes,
     body: Option<Incoming>,
     moved: Arc<Moved>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// For as long as something is sent its right to that is looked at.
+    _registration: Arc<Registration>,
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(body: Incoming, moved: Arc<Moved>) -> Self {
-        Self { held: Bytes::new(), body: Some(body), moved, _place: None }
+    pub(crate) fn new(body: Incoming, moved: Arc<Moved>, registration: Arc<Registration>) -> Self {
+        Self::of(Bytes::new(), Some(body), None, moved, registration)
     }
 
-    pub(crate) fn held(body: HeldBody, moved: Arc<Moved>) -> Self {
+    pub(crate) fn held(body: HeldBody, moved: Arc<Moved>, registration: Arc<Registration>) -> Self {
         let HeldBody { bytes, rest, place } = body;
-        Self { held: bytes, body: rest, moved, _place: place }
+        Self::of(bytes, rest, place, moved, registration)
+    }
+
+    fn of(
+        held: Bytes,
+        body: Option<Incoming>,
+        place: Option<OwnedSemaphorePermit>,
+        moved: Arc<Moved>,
+        registration: Arc<Registration>,
+    ) -> Self {
+        let cut = Box::pin(registration.token().clone().cancelled_owned());
+        Self { held, body, moved, cut, _registration: registration, _place: place }
     }
 
     fn count(&self, data: &Bytes) {
@@ -45,12 +59,15 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(BodyError::Cut)));
+        }
         if !self.held.is_empty() {
             let data = std::mem::take(&mut self.held);
             self.count(&data);
@@ -65,7 +82,7 @@ impl Body for RequestBody {
                 None => return Poll::Ready(None),
             }
         }
-        polled
+        polled.map_err(BodyError::Lost)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -97,7 +114,7 @@ struct Live {
     body: Incoming,
     attempt: Attempt,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    registration: Registration,
+    registration: Arc<Registration>,
     has_ended: bool,
 }
 
@@ -108,6 +125,8 @@ pub(crate) enum BodyError {
     Cut,
     #[error("the application broke off")]
     Broke(#[source] hyper::Error),
+    #[error("the caller broke off")]
+    Lost(#[source] hyper::Error),
 }
 
 impl AnswerBody {
@@ -117,7 +136,7 @@ impl AnswerBody {
     }
 
     /// What the application answers.
-    pub(crate) fn live(body: Incoming, attempt: Attempt, registration: Registration) -> Self {
+    pub(crate) fn live(body: Incoming, attempt: Attempt, registration: Arc<Registration>) -> Self {
         let cut = Box::pin(registration.token().clone().cancelled_owned());
         Self(Kind::Live(Box::new(Live { body, attempt, cut, registration, has_ended: false })))
     }

@@ -178,11 +178,13 @@ const DNS: u16 = 53;
 
 /// Whether credentials of the machine may be to be had there.
 pub(crate) fn is_metadata(at: SocketAddr) -> bool {
-    let address = plain(at.ip());
-    let is_resolver = RESOLVERS.iter().any(|it| IpAddr::V4(*it) == address);
-    let is_amazon = matches!(address, IpAddr::V6(six) if six.segments()[..2] == [0xfd00, 0xec2]);
-    let is_there = is_link_local(address) || is_amazon || METADATA.contains(&address);
-    is_there && !(is_resolver && at.port() == DNS)
+    forms(at.ip()).into_iter().any(|address| {
+        let is_resolver = RESOLVERS.iter().any(|it| IpAddr::V4(*it) == address);
+        let is_amazon =
+            matches!(address, IpAddr::V6(six) if six.segments()[..2] == [0xfd00, 0xec2]);
+        let is_there = is_link_local(address) || is_amazon || METADATA.contains(&address);
+        is_there && !(is_resolver && at.port() == DNS)
+    })
 }
 
 fn is_link_local(address: IpAddr) -> bool {
@@ -192,18 +194,27 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// An address of IPv4 that is written in IPv6, for sockets or for translation (RFC 6052), as itself.
-fn plain(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(six) = address else { return address };
-    let [a, b, c, d, e, f, high, low] = six.segments();
-    match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => {
-            let [[one, two], [three, four]] = [high.to_be_bytes(), low.to_be_bytes()];
-            Ipv4Addr::new(one, two, three, four).into()
+/// An address as it is, and where it is one of IPv4 written in IPv6 as that: for sockets, for translation (RFC 6052; of a network's own
+/// by RFC 8215, in each of its forms) and for tunnels (6to4). Of another prefix of translation nobody says here.
+fn forms(address: IpAddr) -> Vec<IpAddr> {
+    let IpAddr::V6(six) = address else { return vec![address] };
+    let bytes = six.octets();
+    let four = |at: [usize; 4]| IpAddr::from(at.map(|at| bytes[at]));
+    let mut forms = vec![address];
+    match six.segments() {
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, 0, ..] => {
+            forms.push(four([12, 13, 14, 15]));
         }
-        _ => address,
+        [0x64, 0xff9b, 1, ..] => forms.extend(OWN_TRANSLATION.map(four)),
+        [0x2002, ..] => forms.push(four([2, 3, 4, 5])),
+        _ => {}
     }
+    forms
 }
+
+/// Where an address stands behind a prefix of 48, 56, 64 and 96 bits.
+const OWN_TRANSLATION: [[usize; 4]; 4] =
+    [[6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12], [12, 13, 14, 15]];
 
 /// Whether somebody else may be at an address.
 pub(crate) fn is_elsewhere(address: IpAddr) -> bool {
@@ -300,6 +311,12 @@ mod tests {
             "[::ffff:169.254.169.254]:80",
             "[64:ff9b::a9fe:a9fe]:80",
             "[64:ff9b::169.254.170.2]:80",
+            "[64:ff9b:1::169.254.169.254]:80",
+            "[64:ff9b:1:abcd::168.63.129.16]:80",
+            "[64:ff9b:1:a9fe:a9:fe00::]:80",
+            "[2002:a9fe:a9fe::1]:80",
+            "[2002:6464:64c8::]:80",
+            "[::169.254.169.254]:80",
             "169.254.20.10:80",
             "169.254.169.254:53",
         ] {
@@ -314,6 +331,10 @@ mod tests {
             "169.253.255.255:80",
             "[fd00:ec3::254]:80",
             "[64:ff9b::10.0.0.1]:80",
+            "[64:ff9b:1::10.0.0.1]:80",
+            "[2002:a00:1::1]:80",
+            "[::10.0.0.1]:80",
+            "[::1]:80",
             "[fd77::5]:80",
         ] {
             assert!(!is_metadata(reached.parse().unwrap()), "{reached}");

@@ -9,7 +9,7 @@ mod schedule;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use futures::future::join_all;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use nullius_model::Timestamp;
 use nullius_pki::TokenIssuer;
 use tokio::sync::watch;
@@ -48,8 +48,14 @@ pub async fn keep_keys(
     ring: watch::Sender<KeyRing>,
 ) {
     let mut schedule = Schedule::default();
+    let mut wanted = KeySources::new();
+    // Each for itself: one that is silent keeps nobody waiting.
+    let mut fetching = FuturesUnordered::new();
     loop {
-        let wanted = sources.borrow_and_update().clone();
+        let before = std::mem::replace(&mut wanted, sources.borrow_and_update().clone());
+        for issuer in before.keys().filter(|issuer| before.get(*issuer) != wanted.get(*issuer)) {
+            schedule.forget(issuer);
+        }
         schedule.want(wanted.keys().cloned(), Instant::now());
         // Keys of before are not those of another address.
         ring.send_if_modified(|ring| {
@@ -57,22 +63,9 @@ pub async fn keep_keys(
             ring.retain(|issuer, keys| wanted.get(issuer) == Some(&keys.source));
             ring.len() != before
         });
-        let due = schedule.due(Instant::now());
-        let fetching = due.into_iter().filter_map(|issuer| {
-            let source = wanted.get(&issuer)?.clone();
-            Some(async move { (fetch_keys(&issuer, &source).await, issuer, source) })
-        });
-        for (fetched, issuer, source) in join_all(fetching).await {
-            schedule.fetched(&issuer, fetched.is_ok(), Instant::now());
-            match fetched {
-                Ok(keys) => {
-                    ring.send_modify(|ring| drop(ring.insert(issuer, keys)));
-                }
-                Err(error) => {
-                    let cause = crate::inbound::chain(&error);
-                    tracing::warn!(issuer = %issuer, url = %source.url, error = %cause, "cannot fetch the keys of an issuer: those of before count for a day");
-                }
-            }
+        for issuer in schedule.begin(Instant::now()) {
+            let Some(source) = wanted.get(&issuer).cloned() else { continue };
+            fetching.push(async move { (fetch_keys(&issuer, &source).await, issuer, source) });
         }
         let next = schedule.next().map(tokio::time::Instant::from_std);
         let sleep = async {
@@ -83,9 +76,31 @@ pub async fn keep_keys(
         };
         tokio::select! {
             () = sleep => {}
+            Some((fetched, issuer, source)) = fetching.next() => {
+                // What came from where it is not fetched any more is nobody's.
+                if wanted.get(&issuer) == Some(&source) {
+                    schedule.fetched(&issuer, fetched.is_ok(), Instant::now());
+                    take(fetched, issuer, &source, &ring);
+                }
+            }
             changed = sources.changed() => if changed.is_err() { return },
             asked = asks.asked() => schedule.asked(&asked, Instant::now()),
             () = ring.closed() => return,
+        }
+    }
+}
+
+fn take(
+    fetched: Result<FetchedKeys, FetchError>,
+    issuer: Box<str>,
+    source: &KeySource,
+    ring: &watch::Sender<KeyRing>,
+) {
+    match fetched {
+        Ok(keys) => ring.send_modify(|ring| drop(ring.insert(issuer, keys))),
+        Err(error) => {
+            let cause = crate::inbound::chain(&error);
+            tracing::warn!(issuer = %issuer, url = %source.url, error = %cause, "cannot fetch the keys of an issuer: those of before count for a day");
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,6 +16,20 @@ use nullius_intention::{Limit, Per};
 const COUNTED_MAX: usize = 16_384;
 /// Between two looks for places of those who are gone.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// Bits of an IPv6 address that somebody has whole, as a machine or a person.
+const OF_ONE: u32 = 64;
+
+/// Whom an address stands for, where nothing better is known.
+pub(crate) fn caller(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(four) => four.to_string(),
+        IpAddr::V6(six) => {
+            let network = Ipv6Addr::from_bits(six.to_bits() & !(u128::MAX >> OF_ONE));
+            format!("{network}/{OF_ONE}")
+        }
+    }
+}
 
 /// Who is counted, by which limit.
 type Key = (Arc<str>, Box<str>);
@@ -103,6 +118,15 @@ mod tests {
         // Who is silent saves no more than the burst.
         let later = Duration::from_secs(3_600);
         assert_eq!((0..10).filter(|_| take(later).is_ok()).count(), 3);
+    }
+
+    #[test]
+    fn who_has_many_addresses_is_one() {
+        let of = |address: &str| caller(address.parse().unwrap_or(IpAddr::from([0, 0, 0, 0])));
+        assert_eq!(of("2001:db8:0:1:ffff::7"), "2001:db8:0:1::/64");
+        assert_eq!(of("2001:db8:0:1::8"), of("2001:db8:0:1:ffff::7"));
+        assert_ne!(of("2001:db8:0:2::8"), of("2001:db8:0:1::8"));
+        assert_eq!(of("10.0.0.7"), "10.0.0.7");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -39,6 +39,7 @@ use crate::{
     inbound::{Inbound, WHY, chain},
     issuers::{Issuers, Shown},
     judge::{Call, Judgement, Outcome, Stage, Told},
+    limiter,
     live::Ended,
     stream_io::{Begins, Held, see},
     world::View,
@@ -50,6 +51,8 @@ const HEAD: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(3_600);
 /// Between two looks at requests that may go on until an end.
 const LOOK: Duration = Duration::from_secs(1);
+/// What has lasted so long is a stream, whatever it is called: who calls says how.
+const PLAIN: Duration = Duration::from_secs(30);
 /// Who has called, for the application; what callers say themselves is not believed.
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// Why the token of a request proves nothing.
@@ -101,9 +104,9 @@ struct Running {
     ends_at: Mutex<Option<Timestamp>>,
 }
 
-/// A request that runs, until this is dropped.
+/// A request that runs, until this is dropped: both of its bodies hold it, and the request's is held by the way to the application.
 pub(crate) struct Registration {
-    requests: Arc<Requests>,
+    requests: Weak<Requests>,
     number: u64,
     running: Arc<Running>,
 }
@@ -121,7 +124,9 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.requests.lock_live().remove(&self.number);
+        if let Some(requests) = self.requests.upgrade() {
+            requests.lock_live().remove(&self.number);
+        }
     }
 }
 
@@ -220,13 +225,12 @@ impl Running {
         request: &nullius_intention::Request<'_>,
     ) -> Decided {
         let shown = self.shown(requests, issuers);
-        let is_stream = self.is_stream.load(Ordering::Acquire);
-        let when = if is_stream { Timestamp::now() } else { self.began };
-        match shown.at(when) {
+        let needs = Needs::of(self.began, self.is_stream.load(Ordering::Acquire), Timestamp::now());
+        match shown.at(needs.valid_at) {
             Ok(proven) => {
                 let decided = Decided::of(decide_request(accept, request, proven.tokens()));
-                let ends = is_stream.then(|| proven.ends());
-                let ends_at = ends.into_iter().chain(decided.ends_at).min();
+                let ends = needs.valid_until(proven.ends());
+                let ends_at = [ends].into_iter().chain(decided.ends_at).min();
                 Decided { ends_at, ..decided }
             }
             Err(token) => Decided { token, ..Decided::of(decide_request(accept, request, &[])) },
@@ -244,6 +248,29 @@ impl Running {
         let shown = requests.verify(&self.kept.headers, issuers);
         *checked = Some((Arc::clone(issuers), Arc::clone(&shown)));
         shown
+    }
+}
+
+/// When a request needs its token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Needs {
+    /// At this moment.
+    valid_at: Timestamp,
+    /// From then on for as long as it lasts.
+    lasts_from: Timestamp,
+}
+
+impl Needs {
+    /// A plain request needs it when it came, and a stream, or what has become one by lasting, always.
+    fn of(began: Timestamp, is_stream: bool, now: Timestamp) -> Self {
+        let lasts_from = if is_stream { began } else { began + PLAIN };
+        let valid_at = if now >= lasts_from { now } else { began };
+        Self { valid_at, lasts_from }
+    }
+
+    /// Until when it may go on with a token that ends.
+    fn valid_until(self, end: Timestamp) -> Timestamp {
+        end.max(self.lasts_from)
     }
 }
 
@@ -418,7 +445,7 @@ impl Requests {
         let subject = shown.as_ref().and_then(|shown| shown.at(running.began).ok()?.subject());
         let caller = match self.call.source() {
             Some(id) => id.to_string(),
-            None => self.call.address.to_string(),
+            None => limiter::caller(self.call.address),
         };
         let now = std::time::Instant::now();
         self.inbound.shared().limiter.take(limits, &caller, subject.as_deref(), now)
@@ -591,7 +618,7 @@ impl Requests {
         (self.template)()
     }
 
-    fn register(self: &Arc<Self>, kept: Kept) -> Registration {
+    fn register(self: &Arc<Self>, kept: Kept) -> Arc<Registration> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let running = Arc::new(Running {
             kept,
@@ -603,7 +630,7 @@ impl Requests {
             ends_at: Mutex::new(None),
         });
         self.lock_live().insert(number, Arc::clone(&running));
-        Registration { requests: Arc::clone(self), number, running }
+        Arc::new(Registration { requests: Arc::downgrade(self), number, running })
     }
 
     /// The request for the application, byte for byte in its target; none where the permit is for another, or a header of the
@@ -736,7 +763,7 @@ async fn switch(
     caller: OnUpgrade,
     application: OnUpgrade,
     mut attempt: Attempt,
-    registration: Registration,
+    registration: Arc<Registration>,
 ) -> Result<(), Broke> {
     let (caller, application) = match tokio::join!(caller, application) {
         (Ok(caller), Ok(application)) => (caller, application),
@@ -806,4 +833,23 @@ fn refusal(attempt: &mut Attempt, status: StatusCode, why: Why) -> Response<Answ
         headers.insert(TOKEN, HeaderValue::from_static(token));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lasts_needs_its_token_for_as_long_whatever_it_is_called() {
+        let began = Timestamp::now();
+        let (second, end) = (Duration::from_secs(1), began + Duration::from_secs(5));
+        let plain = |after| Needs::of(began, false, began + after);
+        assert_eq!(plain(PLAIN - second).valid_at, began);
+        assert_eq!(plain(second).valid_until(end), began + PLAIN);
+        assert_eq!(plain(PLAIN).valid_at, began + PLAIN);
+        let late = began + 2 * PLAIN;
+        assert_eq!(plain(second).valid_until(late), late);
+        let stream = Needs::of(began, true, began + second);
+        assert_eq!((stream.valid_at, stream.valid_until(end)), (began + second, end));
+    }
 }

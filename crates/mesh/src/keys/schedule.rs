@@ -21,6 +21,8 @@ struct Times {
     due: Instant,
     last: Option<Instant>,
     failures: u32,
+    /// It is being fetched.
+    runs: bool,
 }
 
 impl Schedule {
@@ -29,24 +31,39 @@ impl Schedule {
         let wanted: BTreeSet<Box<str>> = wanted.collect();
         self.0.retain(|issuer, _| wanted.contains(issuer));
         for issuer in wanted {
-            self.0.entry(issuer).or_insert(Times { due: now, last: None, failures: 0 });
+            self.0.entry(issuer).or_insert(Times {
+                due: now,
+                last: None,
+                failures: 0,
+                runs: false,
+            });
         }
     }
 
-    /// Those whose time has come.
-    pub(super) fn due(&self, now: Instant) -> Vec<Box<str>> {
-        let due = self.0.iter().filter(|(_, times)| times.due <= now);
-        due.map(|(issuer, _)| issuer.clone()).collect()
+    /// One has its keys somewhere else than before.
+    pub(super) fn forget(&mut self, issuer: &str) {
+        self.0.remove(issuer);
+    }
+
+    /// Those whose time has come: they are fetched from now on.
+    pub(super) fn begin(&mut self, now: Instant) -> Vec<Box<str>> {
+        let due = self.0.iter_mut().filter(|(_, times)| !times.runs && times.due <= now);
+        due.map(|(issuer, times)| {
+            times.runs = true;
+            issuer.clone()
+        })
+        .collect()
     }
 
     /// When the next is due.
     pub(super) fn next(&self) -> Option<Instant> {
-        self.0.values().map(|times| times.due).min()
+        self.0.values().filter(|times| !times.runs).map(|times| times.due).min()
     }
 
     /// One was fetched, or was tried.
     pub(super) fn fetched(&mut self, issuer: &str, went_well: bool, now: Instant) {
         let Some(times) = self.0.get_mut(issuer) else { return };
+        times.runs = false;
         times.last = Some(now);
         times.failures = if went_well { 0 } else { times.failures.saturating_add(1) };
         let wait = match times.failures {
@@ -82,19 +99,25 @@ mod tests {
             schedule.want(names.iter().map(|name| (*name).into()), now);
         };
         want(&mut schedule, &["a", "b"], begun);
-        assert_eq!(schedule.due(begun), ["a".into(), "b".into()]);
+        assert_eq!(schedule.begin(begun), ["a".into(), "b".into()]);
+        assert_eq!((schedule.begin(begun), schedule.next()), (Vec::new(), None), "both run");
         schedule.fetched("a", true, begun);
         let mut now = begun;
         for wait in [5, 10, 20, 40, 80, 160, 300, 300] {
             schedule.fetched("b", false, now);
-            assert!(!schedule.due(now + second(wait - 1)).contains(&"b".into()));
+            assert!(!schedule.begin(now + second(wait - 1)).contains(&"b".into()));
             now += second(wait);
-            assert!(schedule.due(now).contains(&"b".into()), "{wait}");
+            assert!(schedule.begin(now).contains(&"b".into()), "{wait}");
         }
-        assert_eq!(schedule.next(), Some(begun + AGAIN));
-        want(&mut schedule, &["a"], now);
         schedule.fetched("a", true, now);
-        assert_eq!(schedule.due(now + AGAIN), ["a".into()]);
+        schedule.fetched("b", true, now + second(1));
+        assert_eq!(schedule.next(), Some(now + AGAIN));
+        want(&mut schedule, &["a"], now);
+        assert_eq!(schedule.begin(now + AGAIN), ["a".into()]);
+        // Where its keys are elsewhere it is due at once.
+        schedule.forget("a");
+        want(&mut schedule, &["a"], now);
+        assert_eq!(schedule.begin(now), ["a".into()]);
         want(&mut schedule, &[], now);
         assert_eq!(schedule.next(), None);
     }
@@ -110,7 +133,7 @@ mod tests {
         for tick in 0..600 {
             let now = begun + second(tick);
             schedule.asked(&asked, now);
-            for issuer in schedule.due(now) {
+            for issuer in schedule.begin(now) {
                 schedule.fetched(&issuer, true, now);
                 fetches += 1;
             }

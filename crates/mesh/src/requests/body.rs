@@ -24,13 +24,13 @@ impl Requests {
         &self,
         body: Incoming,
         allowed: Allowed,
-        registration: &Registration,
+        registration: &Arc<Registration>,
         attempt: &mut Attempt,
     ) -> Result<(RequestBody, Allowed), (StatusCode, Why)> {
         let moved = Arc::clone(&attempt.moved);
         let permit = match allowed {
             Allowed::Request(permit) if permit.body().is_some() => permit,
-            other => return Ok((RequestBody::new(body, moved), other)),
+            other => return Ok((RequestBody::new(body, moved, Arc::clone(registration)), other)),
         };
         let (wants, decides) =
             permit.body().map_or((0, true), |checks| (checks.wants(), checks.decides()));
@@ -97,7 +97,10 @@ impl Requests {
             told.shadow = shadow;
         }
         match outcome {
-            Ok(permit) => Ok((RequestBody::held(held, moved), Allowed::Request(permit))),
+            Ok(permit) => {
+                let body = RequestBody::held(held, moved, Arc::clone(registration));
+                Ok((body, Allowed::Request(permit)))
+            }
             Err(denial) => {
                 let status = StatusCode::from_u16(denial.http_status());
                 let why = Why::Decided(denial.reason());

@@ -306,7 +306,7 @@ fn ending(signs: &Signs, seconds: i64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_ends_with_its_token_and_a_plain_answer_does_not() {
+async fn a_stream_ends_with_its_token_and_a_plain_answer_when_it_has_become_one() {
     let signs = Signs::new();
     let pair = pair(&signs).await;
     let token = ending(&signs, 3);
@@ -342,6 +342,12 @@ async fn a_stream_ends_with_its_token_and_a_plain_answer_does_not() {
     pair.refuses_new(&token).await;
     let still = tokio::time::timeout(Duration::from_millis(1_500), plain.read_u8()).await;
     assert!(still.is_err(), "the plain answer goes on: {still:?}");
+    // Who calls says what it is called: what lasts is a stream.
+    let mut rest = Vec::new();
+    let rest = tokio::time::timeout(Duration::from_secs(40), plain.read_to_end(&mut rest));
+    let _ = rest.await.expect("it is cut");
+    let lasted = begun.elapsed();
+    assert!(lasted >= Duration::from_secs(29) && lasted < Duration::from_secs(35), "{lasted:?}");
 }
 
 impl Pair {
@@ -483,6 +489,23 @@ async fn an_issuer_that_is_away_keeps_the_keys_that_are_known_and_gets_no_others
     server.answers(ok(&keys));
     pair.comes_to_allow(&new.token("two")).await;
     pair.allows(&old.token("one")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_issuer_that_never_answers_keeps_the_keys_of_no_other_waiting() {
+    let signs = Signs::new();
+    let server = KeyServer::new(ok(&signs.jwks("one"))).await;
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let entry = format!(
+        "jwksUrl: '{}', caFile: ca.pem}}\n- {{issuer: 'https://a-silent.example', jwksUrl: 'https://{}/'",
+        server.url,
+        silent.local_addr().unwrap()
+    );
+    let begun = Instant::now();
+    let pair = pair_with(&entry, &[("ca.pem", &server.authority)]).await;
+    pair.comes_to_allow(&signs.token("one")).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 /// CVE-2026-31837: while keys could not be fetched, others stood in for them that everybody knew.

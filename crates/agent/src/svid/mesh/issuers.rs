@@ -10,6 +10,7 @@ use nullius_kube::SYSTEM_NAMESPACE;
 use nullius_mesh::{
     KeyRing, KeySource, KeySources, Reach, SOURCES_MAX, keep_keys, news::IssuerNews,
 };
+use nullius_pki::sha256;
 use tokio::sync::watch;
 
 use super::{Mesh, book::Book, status};
@@ -90,6 +91,16 @@ fn key_sources(declared: &Declared) -> KeySources {
     fetched.collect()
 }
 
+/// Tells nodes one place of keys from another: who stands behind an address is a part of it.
+fn place(url: &str, authorities: Option<&str>) -> String {
+    let authorities = authorities.map_or("known".to_owned(), |pem| hex(&sha256(pem.as_bytes())));
+    format!("sha256:{}", hex(&sha256(format!("{authorities} {url}").as_bytes())))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// As nodes are told of them.
 fn told(declared: &Declared, ring: &KeyRing) -> BTreeMap<Box<str>, IssuerNews> {
     let all = declared.iter().map(|(issuer, keys)| {
@@ -102,11 +113,14 @@ fn told(declared: &Declared, ring: &KeyRing) -> BTreeMap<Box<str>, IssuerNews> {
         let news = match keys {
             None => news("", &[], None),
             Some(DeclaredKeys::Inline(jwks)) => news("", jwks.as_bytes(), None),
-            Some(DeclaredKeys::Url { url, .. }) => {
-                // What was fetched from another address is not of this one.
-                match ring.get(issuer).filter(|fetched| fetched.source.url == *url) {
-                    Some(fetched) => news(url, &fetched.jwks, fetched.keys.until),
-                    None => news(url, &[], None),
+            Some(DeclaredKeys::Url { url, authorities }) => {
+                // What was fetched from another address, or under authorities that are believed no more, is not of this one.
+                let is_of_it =
+                    |source: &KeySource| source.url == *url && source.authorities == *authorities;
+                let source = place(url, authorities.as_deref());
+                match ring.get(issuer).filter(|fetched| is_of_it(&fetched.source)) {
+                    Some(fetched) => news(&source, &fetched.jwks, fetched.keys.until),
+                    None => news(&source, &[], None),
                 }
             }
         };
@@ -119,6 +133,8 @@ fn told(declared: &Declared, ring: &KeyRing) -> BTreeMap<Box<str>, IssuerNews> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "test")]
     use nullius_kube::identity::{News as Heard, ObjectNews};
+    use nullius_mesh::{FetchedKeys, IssuerKeys};
+    use nullius_pki::TokenIssuer;
     use serde_json::{Value, json};
 
     use super::{super::book::Key, *};
@@ -163,6 +179,34 @@ mod tests {
         assert!(declared()["https://a"].is_some());
         mesh.hear_intentions(Heard::Gone(object("one", "nullius-system", url("https://a/1"))));
         assert!(declared().is_empty());
+    }
+
+    #[test]
+    fn keys_that_were_fetched_under_authorities_of_before_are_told_no_more() {
+        let mesh = mesh();
+        let declare = |ca: Option<&str>| {
+            let mut issuer = json!({ "issuer": "https://a", "jwksUrl": "https://a/1" });
+            if let Some(ca) = ca {
+                issuer["ca"] = format!("-----BEGIN CERTIFICATE-----{ca}").into();
+            }
+            mesh.hear_intentions(Heard::Put(object("one", "nullius-system", json!([issuer]))));
+            mesh.declared.borrow().clone()
+        };
+        let declared = [None, Some("old"), Some("new")].map(declare);
+        let places: std::collections::BTreeSet<_> = declared
+            .iter()
+            .map(|it| told(it, &KeyRing::new())["https://a"].source.clone())
+            .collect();
+        assert_eq!(places.len(), 3, "a node keeps keys of the same place alone");
+        let keys = TokenIssuer::read("https://a", KEYS.as_bytes()).unwrap();
+        let fetched = FetchedKeys {
+            source: key_sources(&declared[1])["https://a"].clone(),
+            jwks: KEYS.as_bytes().into(),
+            keys: IssuerKeys { keys: Arc::new(keys), until: None },
+        };
+        let ring = KeyRing::from([("https://a".into(), fetched)]);
+        let has_keys = declared.each_ref().map(|it| !told(it, &ring)["https://a"].jwks.is_empty());
+        assert_eq!(has_keys, [false, true, false]);
     }
 
     #[test]
