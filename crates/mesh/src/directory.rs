@@ -1,13 +1,14 @@
 //! Where others are: the endpoints of Services, and which pods are in the mesh, as whom.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use nullius_model::SpiffeId;
+
+use crate::SharedMap;
 
 /// How long an address stays that of the pod of the mesh that had it: others still call it there, while the cluster may give it to
 /// somebody outside of the mesh.
@@ -18,8 +19,10 @@ pub const GONE: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     /// Usually one at an address and port.
-    services: HashMap<SocketAddr, Vec<Arc<ServicePort>>>,
-    pods: HashMap<IpAddr, Told>,
+    services: SharedMap<SocketAddr, Vec<Arc<ServicePort>>>,
+    pods: SharedMap<IpAddr, Told>,
+    /// When which address is to be forgotten, unless somebody has it again by then.
+    gone: SharedMap<(Instant, IpAddr), ()>,
 }
 
 /// What is told of an address of the mesh.
@@ -68,21 +71,22 @@ impl Directory {
     /// what was there of its name. An endpoint that stands for no pod's address, as loopback or what clouds tell machines, is none.
     pub fn put_service(&mut self, at: SocketAddr, name: Arc<str>, mut endpoints: Vec<SocketAddr>) {
         endpoints.retain(|endpoint| endpoint.port() != 0 && is_elsewhere(endpoint.ip()));
-        let all = self.services.entry(at).or_default();
+        let mut all = self.services.get(&at).cloned().unwrap_or_default();
         let service = Arc::new(ServicePort { name, endpoints });
         all.retain(|it| it.name != service.name);
         all.push(service);
         all.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        self.services.insert(at, all);
     }
 
     /// A Service has an address and a port no more.
     pub fn remove_service(&mut self, at: SocketAddr, name: &str) {
-        if let Some(all) = self.services.get_mut(&at) {
-            all.retain(|it| *it.name != *name);
-            if all.is_empty() {
-                self.services.remove(&at);
-            }
-        }
+        let Some(mut all) = self.services.get(&at).cloned() else { return };
+        all.retain(|it| *it.name != *name);
+        match all.is_empty() {
+            true => self.services.remove(&at),
+            false => self.services.insert(at, all),
+        };
     }
 
     /// Whether that is what is told of an address already.
@@ -101,8 +105,10 @@ impl Directory {
             Claim::One(id) => drop(self.pods.insert(address, Told::Pod([id.clone()].into()))),
             Claim::Many => drop(self.pods.insert(address, Told::Claimed)),
             Claim::Nobody => {
-                if let Some(told @ (Told::Pod(_) | Told::Claimed)) = self.pods.get_mut(&address) {
-                    *told = Told::Gone { until: now + GONE };
+                if let Some(Told::Pod(_) | Told::Claimed) = self.pods.get(&address) {
+                    let until = now + GONE;
+                    self.pods.insert(address, Told::Gone { until });
+                    self.gone.insert((until, address), ());
                 }
             }
         }
@@ -115,12 +121,20 @@ impl Directory {
 
     /// Whether there is something to forget.
     pub fn has_gone(&self, now: Instant) -> bool {
-        self.pods.values().any(|told| matches!(told, Told::Gone { until } if *until <= now))
+        self.gone.first_key().is_some_and(|(until, _)| *until <= now)
     }
 
     /// Forgets addresses that were left long ago.
     pub fn forget_gone(&mut self, now: Instant) {
-        self.pods.retain(|_, told| !matches!(told, Told::Gone { until } if *until <= now));
+        while let Some((until, address)) = self.gone.first_key().copied()
+            && until <= now
+        {
+            self.gone.remove(&(until, address));
+            if matches!(self.pods.get(&address), Some(Told::Gone { until: told }) if *told == until)
+            {
+                self.pods.remove(&address);
+            }
+        }
     }
 
     /// The Service that has an address and a port. Where two say so, it leads nowhere: which one is meant is not known.
@@ -273,7 +287,7 @@ mod tests {
         assert_eq!(third.who(address(2), late), Who::Unclear);
         assert_eq!(third.who(address(4), soon), Who::Outside);
         third.forget_gone(late);
-        assert_eq!(third.pods.len(), 1, "what is over is forgotten");
+        assert_eq!((third.pods.len(), third.gone.len()), (1, 1), "what is over is forgotten");
     }
 
     #[test]

@@ -39,6 +39,7 @@ mod requests;
 mod route;
 mod seen;
 mod shared;
+mod shared_map;
 mod sockets;
 mod stream_io;
 mod tunnel;
@@ -60,5 +61,6 @@ pub use keys::{
 };
 pub use proxy::{Proxy, StartError, Stopped};
 pub use seen::{Hears, Neighbours, Seen, TICK, Teller, Unheard, Witness};
+pub use shared_map::SharedMap;
 pub use sockets::{Caller, Sockets};
 pub use world::{Here, PortProtocol, World};

@@ -1,6 +1,6 @@
 //! What was allowed goes on for as long as it is.
 
-use std::{future::pending, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use nullius_model::Timestamp;
 use tokio::time::sleep;
@@ -39,34 +39,58 @@ impl Ended {
     }
 }
 
+/// Judges something that lives, again and again.
+pub(crate) trait Judge {
+    /// Whether what has changed makes no difference to it: then it is not judged.
+    fn is_as_before(&mut self, world: &Arc<World>) -> bool;
+
+    /// Whether it may go on, and until when; or why not.
+    fn judge(&mut self, world: &Arc<World>) -> Result<Option<Timestamp>, Why>;
+}
+
+/// One to whom everything may make a difference.
+impl<J: FnMut(&World) -> Result<Option<Timestamp>, Why>> Judge for J {
+    fn is_as_before(&mut self, _: &Arc<World>) -> bool {
+        false
+    }
+
+    fn judge(&mut self, world: &Arc<World>) -> Result<Option<Timestamp>, Why> {
+        self(world)
+    }
+}
+
 /// Runs a copy until it ends, or until `judge` says no. It is asked whenever what decides has changed since `view` was looked at, and
 /// at the end that it gave last.
 pub(crate) async fn while_allowed(
     copy: impl Future<Output = Result<(), Broke>>,
     view: &mut View,
     mut ends_at: Option<Timestamp>,
-    mut judge: impl FnMut(&World) -> Result<Option<Timestamp>, Why>,
+    mut judge: impl Judge,
 ) -> Ended {
     tokio::pin!(copy);
     loop {
-        tokio::select! {
+        let is_change = tokio::select! {
             biased;
             changed = view.changed() => {
                 if changed.is_err() {
                     return Ended::Shutdown;
                 }
+                true
             }
-            () = until(ends_at) => {}
+            () = until(ends_at) => false,
             ended = &mut copy => {
                 return match ended {
                     Ok(()) => Ended::Closed,
                     Err(broke) => Ended::Broke(broke),
                 };
             }
-        }
+        };
         let world = view.borrow_and_update().clone();
         let Some(world) = world else { return Ended::Cut(Why::STALE) };
-        match judge(&world) {
+        if is_change && judge.is_as_before(&world) {
+            continue;
+        }
+        match judge.judge(&world) {
             Ok(end) => ends_at = end,
             Err(why) => return Ended::Cut(why),
         }

@@ -324,6 +324,7 @@ impl Requests {
         let standing = Standing::of(&call, world.as_deref(), Stage::GoesOn);
         let shared = Arc::clone(inbound.shared());
         let stop = shared.stop.clone();
+        let mut by = world.clone();
         let requests = Arc::new(Self {
             application: Application::new(port.forward, client, begins, shared),
             inbound,
@@ -346,7 +347,7 @@ impl Requests {
         let service = Judge(Arc::clone(&requests));
         let served = serve_public_connection(io, alpn, service, &limits, stop);
         tokio::pin!(served);
-        let ended = requests.while_judged(&mut served, &mut view).await;
+        let ended = requests.while_judged(&mut served, &mut view, &mut by).await;
         match ended {
             Ok(Ok(())) => {}
             // Who sent what is no request hears of it from hyper; whatever else ends with an error was cut off.
@@ -359,7 +360,7 @@ impl Requests {
             }
         }
         if let Some(switched) = requests.take_switched() {
-            return match requests.while_judged(switched, &mut view).await {
+            return match requests.while_judged(switched, &mut view, &mut by).await {
                 Ok(Ok(())) => Ended::Closed,
                 Ok(Err(broke)) => Ended::Broke(broke),
                 Err(ended) => ended,
@@ -375,6 +376,7 @@ impl Requests {
         &self,
         running: impl Future<Output = T>,
         view: &mut View,
+        by: &mut Option<Arc<World>>,
     ) -> Result<T, Ended> {
         tokio::pin!(running);
         loop {
@@ -385,7 +387,10 @@ impl Requests {
                         return Err(Ended::Shutdown);
                     }
                     let world = view.borrow_and_update().clone();
-                    if let Standing::None(why) = self.again(world) {
+                    let before = std::mem::replace(by, world.clone());
+                    if !self.is_as_before(before.as_ref(), world.as_ref())
+                        && let Standing::None(why) = self.again(world)
+                    {
                         return Err(Ended::Cut(why));
                     }
                 }
@@ -397,6 +402,15 @@ impl Requests {
                     }
                 }
             }
+        }
+    }
+
+    /// Whether what has changed makes no difference to this connection.
+    fn is_as_before(&self, before: Option<&Arc<World>>, now: Option<&Arc<World>>) -> bool {
+        match (before, now) {
+            (Some(before), Some(now)) => before.decides_as(now, self.call.address),
+            (None, None) => true,
+            (None, Some(_)) | (Some(_), None) => false,
         }
     }
 
@@ -491,10 +505,10 @@ impl Requests {
     fn standing(&self) -> Standing {
         let world = self.inbound.shared().world();
         let mut kept = self.lock_standing();
-        if kept.0.as_ref().map(Arc::as_ptr) != world.as_ref().map(Arc::as_ptr) {
-            let standing = Standing::of(&self.call, world.as_deref(), Stage::GoesOn);
-            *kept = (world, standing);
+        if !self.is_as_before(kept.0.as_ref(), world.as_ref()) {
+            kept.1 = Standing::of(&self.call, world.as_deref(), Stage::GoesOn);
         }
+        kept.0 = world;
         kept.1.clone()
     }
 

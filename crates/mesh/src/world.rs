@@ -59,6 +59,20 @@ impl World {
     }
 }
 
+impl World {
+    /// Whether it decides about who calls from an address as another one does: where Services lead, and where others are, makes no
+    /// difference to that.
+    pub(crate) fn decides_as(&self, other: &Self, caller: IpAddr) -> bool {
+        self.generation == other.generation
+            && Arc::ptr_eq(&self.tls, &other.tls)
+            && Arc::ptr_eq(&self.rules, &other.rules)
+            && Arc::ptr_eq(&self.here, &other.here)
+            && self.issuers.are(&other.issuers)
+            && (Arc::ptr_eq(&self.directory, &other.directory)
+                || self.directory.is_of_mesh(caller) == other.directory.is_of_mesh(caller))
+    }
+}
+
 /// The pod itself, as its cluster describes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Here {

@@ -1,7 +1,7 @@
 //! What stands in the cluster as far as a node is told.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -10,6 +10,7 @@ use super::{
     INTENTIONS_MAX, ISSUERS_MAX, IntentionObject, IssuerNews, News, SERVICES_MAX, Service,
     ServiceName, Uid, WORKLOADS_MAX, Workload,
 };
+use crate::SharedMap;
 
 /// Messages of which nothing is applied yet hold at most so many things that are put or gone.
 const GATHERED_MAX: usize = 2 * (WORKLOADS_MAX + SERVICES_MAX + INTENTIONS_MAX);
@@ -22,11 +23,11 @@ pub struct Picture {
     heard: u64,
     /// The last message that is applied; 0 while nothing is.
     applied: u64,
-    workloads: BTreeMap<Uid, Arc<Workload>>,
+    workloads: SharedMap<Uid, Arc<Workload>>,
     /// Who says to have an address.
-    addresses: HashMap<IpAddr, BTreeSet<Uid>>,
-    services: BTreeMap<ServiceName, Arc<Service>>,
-    intentions: BTreeMap<Uid, Arc<IntentionObject>>,
+    addresses: SharedMap<IpAddr, Arc<BTreeSet<Uid>>>,
+    services: SharedMap<ServiceName, Arc<Service>>,
+    intentions: SharedMap<Uid, Arc<IntentionObject>>,
     issuers: BTreeMap<Box<str>, IssuerNews>,
     gathered: Vec<News>,
     gathered_items: usize,
@@ -146,7 +147,7 @@ impl Picture {
     }
 
     /// Pods by UID.
-    pub fn workloads(&self) -> &BTreeMap<Uid, Arc<Workload>> {
+    pub fn workloads(&self) -> &SharedMap<Uid, Arc<Workload>> {
         &self.workloads
     }
 
@@ -161,17 +162,17 @@ impl Picture {
 
     /// Pods that say to have an address.
     pub fn all_at(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Workload>> {
-        let all = self.addresses.get(&address).into_iter().flatten();
+        let all = self.addresses.get(&address).into_iter().flat_map(|all| all.iter());
         all.filter_map(|uid| self.workloads.get(uid))
     }
 
     /// Services by name.
-    pub fn services(&self) -> &BTreeMap<ServiceName, Arc<Service>> {
+    pub fn services(&self) -> &SharedMap<ServiceName, Arc<Service>> {
         &self.services
     }
 
     /// Intentions by UID.
-    pub fn intentions(&self) -> &BTreeMap<Uid, Arc<IntentionObject>> {
+    pub fn intentions(&self) -> &SharedMap<Uid, Arc<IntentionObject>> {
         &self.intentions
     }
 
@@ -199,7 +200,11 @@ impl Picture {
             workloads: differing(&before.workloads, &self.workloads),
             services: differing(&before.services, &self.services),
             intentions: differing(&before.intentions, &self.intentions),
-            issuers: differing(&before.issuers, &self.issuers),
+            issuers: {
+                let all = before.issuers.keys().chain(self.issuers.keys());
+                let is_other = |it: &str| before.issuers.get(it) != self.issuers.get(it);
+                all.filter(|it| is_other(it)).cloned().collect()
+            },
         }
     }
 
@@ -212,7 +217,9 @@ impl Picture {
             }
             self.let_go(before.as_deref());
             for address in &workload.addresses {
-                self.addresses.entry(*address).or_default().insert(uid.clone());
+                let mut all = self.addresses.get(address).cloned().unwrap_or_default();
+                Arc::make_mut(&mut all).insert(uid.clone());
+                self.addresses.insert(*address, all);
             }
             changed.workloads.insert(uid);
         }
@@ -261,12 +268,12 @@ impl Picture {
     fn let_go(&mut self, workload: Option<&Workload>) {
         let Some(workload) = workload else { return };
         for address in &workload.addresses {
-            if let Some(all) = self.addresses.get_mut(address) {
-                all.remove(&workload.uid);
-                if all.is_empty() {
-                    self.addresses.remove(address);
-                }
-            }
+            let Some(mut all) = self.addresses.get(address).cloned() else { continue };
+            Arc::make_mut(&mut all).remove(&workload.uid);
+            match all.is_empty() {
+                true => self.addresses.remove(address),
+                false => self.addresses.insert(*address, all),
+            };
         }
     }
 }
@@ -283,8 +290,8 @@ fn items(news: &News) -> usize {
 }
 
 fn differing<K: Ord + Clone, V: PartialEq>(
-    before: &BTreeMap<K, V>,
-    now: &BTreeMap<K, V>,
+    before: &SharedMap<K, V>,
+    now: &SharedMap<K, V>,
 ) -> BTreeSet<K> {
     let all = before.keys().chain(now.keys());
     all.filter(|key| before.get(*key) != now.get(*key)).cloned().collect()

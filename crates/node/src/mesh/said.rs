@@ -46,6 +46,7 @@ impl Said {
 
     /// What was remembered, in a picture of nothing else.
     pub(crate) fn of(picture: &Picture) -> Self {
-        Self(picture.intentions().clone())
+        let all = picture.intentions().iter();
+        Self(all.map(|(uid, object)| (Arc::clone(uid), Arc::clone(object))).collect())
     }
 }
