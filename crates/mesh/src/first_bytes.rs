@@ -16,6 +16,9 @@ use crate::hello::{Beginning, HELLO_MAX};
 pub(crate) const SILENCE: Duration = Duration::from_millis(200);
 /// Bytes that are looked at first.
 const LITTLE: usize = 2 * 1024;
+/// Who sends fewer bytes at once than these is looked at again after a while: each look reads everything from the beginning.
+const PIECE: usize = 64;
+const WHILE: Duration = Duration::from_millis(20);
 
 /// How a connection begins.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,7 +53,12 @@ pub(crate) async fn look(tcp: &TcpStream, silence: Duration) -> io::Result<First
             Ok((_, Beginning::Other)) => return Ok(First::Other),
             // No more will come.
             Ok((_, Beginning::More)) if is_closed => return Ok(First::Other),
-            Ok((count, Beginning::More)) => seen = count,
+            Ok((count, Beginning::More)) => {
+                if count < seen + PIECE {
+                    tokio::time::sleep(WHILE).await;
+                }
+                seen = count;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
@@ -59,6 +67,8 @@ pub(crate) async fn look(tcp: &TcpStream, silence: Duration) -> io::Result<First
 
 /// Looks at what has come, as far as it matters; nothing of it is kept.
 fn peek(tcp: &TcpStream) -> io::Result<(usize, Beginning)> {
+    #[cfg(test)]
+    tests::LOOKED.with(|looked| looked.set(looked.get() + 1));
     let mut bytes = vec![0; LITTLE];
     loop {
         let (_, count) = recv(tcp, bytes.as_mut_slice(), RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
@@ -79,6 +89,11 @@ mod tests {
     };
 
     use super::*;
+
+    thread_local! {
+        /// How often somebody has looked.
+        pub(super) static LOOKED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    }
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -104,6 +119,28 @@ mod tests {
         let mut all = Vec::new();
         server.read_to_end(&mut all).await.unwrap();
         assert_eq!(all, beginning);
+    }
+
+    #[tokio::test]
+    async fn who_sends_a_hello_byte_by_byte_is_looked_at_now_and_then() {
+        let (mut client, server) = pair().await;
+        client.set_nodelay(true).unwrap();
+        let writer = tokio::spawn(async move {
+            client.write_all(b"\x16\x03\x01\x40\0\x01\0\x3f\xfc").await.unwrap();
+            for _ in 0..2_000 {
+                client.write_all(b"a").await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            client
+        });
+        let looked = LOOKED.with(std::cell::Cell::get);
+        let begun = Instant::now();
+        let seen = tokio::time::timeout(SILENCE, look(&server, SILENCE)).await;
+        assert!(seen.is_err(), "it is not whole: {seen:?}");
+        let looks = LOOKED.with(std::cell::Cell::get) - looked;
+        let most = begun.elapsed().as_millis() / WHILE.as_millis() + 2_000 / PIECE as u128 + 4;
+        assert!(u128::from(looks) <= most, "{looks} looks, {most} at most");
+        drop(writer.await.unwrap());
     }
 
     #[tokio::test]

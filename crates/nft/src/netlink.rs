@@ -48,6 +48,7 @@ pub enum Protocol {
 pub struct Messages {
     bytes: Vec<u8>,
     start: usize,
+    is_too_long: bool,
 }
 
 impl Messages {
@@ -67,7 +68,7 @@ impl Messages {
 
     /// Writes an attribute.
     pub fn attribute(&mut self, kind: u16, value: &[u8]) -> &mut Self {
-        let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
+        let length = self.length(value.len() + 4);
         self.bytes.extend(length.to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
         self.bytes.extend(value);
@@ -92,9 +93,17 @@ impl Messages {
         let start = self.bytes.len();
         self.attribute(kind | NESTED, &[]);
         inner(self);
-        let length = u16::try_from(self.bytes.len() - start).unwrap_or(u16::MAX);
+        let length = self.length(self.bytes.len() - start);
         self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
         self
+    }
+
+    /// What is too long to be said is not sent.
+    fn length(&mut self, length: usize) -> u16 {
+        u16::try_from(length).unwrap_or_else(|_| {
+            self.is_too_long = true;
+            u16::MAX
+        })
     }
 
     /// All messages, as they go to the kernel.
@@ -165,6 +174,10 @@ impl Connection {
 
     /// Sends messages at once.
     pub fn send(&self, messages: Messages) -> io::Result<()> {
+        if messages.is_too_long {
+            let told = "an attribute is longer than netlink can say";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, told));
+        }
         let bytes = messages.into_bytes();
         if bytes.len() > USUAL_BUFFER {
             // The messages of a transaction go in one piece, with the kernel's own notes beside them.

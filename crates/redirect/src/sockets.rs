@@ -72,6 +72,9 @@ impl Network {
             let socket = new_socket(of)?;
             make_transparent(&socket, of)?;
             socket.set_mark(BORROWED)?;
+            // A call that has ended keeps its port for a minute from others, and not from a next call of ours: without, one address
+            // would have as many calls in a minute as there are ports.
+            socket.set_reuse_address(true)?;
             Ok(socket)
         })
     }

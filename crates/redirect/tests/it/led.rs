@@ -275,3 +275,41 @@ fn nothing_is_led_through_the_pod() {
         assert_eq!(listeners.inbound[at].accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     }
 }
+
+#[test]
+fn a_port_of_a_client_is_free_again_soon_after_its_call_has_ended() {
+    let Some(wires) = Wires::new() else { return };
+    let (network, _listeners) = led(&wires);
+    for at in FAMILIES {
+        let application = wires.pod.listen(POD[at], 8080);
+        let to = application.local_addr().unwrap();
+        let from = address(FARTHER[at], 2_000);
+        let begun = Instant::now();
+        let mut calls = 0;
+        // Who closes first waits for a minute, in case something of the call is still on its way.
+        while calls < 3 {
+            let dialled = network.connect_in(from).and_then(|socket| {
+                socket.set_nonblocking(false)?;
+                socket.connect_timeout(&to.into(), LONG)?;
+                Ok(TcpStream::from(socket))
+            });
+            match dialled {
+                Ok(mut proxy) => {
+                    let (mut served, client) = application.accept().unwrap();
+                    assert_eq!(client, from);
+                    proxy.shutdown(std::net::Shutdown::Write).unwrap();
+                    assert_eq!(served.read(&mut [0]).unwrap(), 0);
+                    drop(served);
+                    assert_eq!(proxy.read(&mut [0]).unwrap(), 0);
+                    calls += 1;
+                }
+                Err(error) => {
+                    let taken = [ErrorKind::AddrInUse, ErrorKind::AddrNotAvailable];
+                    assert!(taken.contains(&error.kind()), "{error}");
+                    assert!(begun.elapsed() < LONG, "{calls} calls, and no more: {error}");
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+}
