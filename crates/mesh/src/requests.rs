@@ -45,14 +45,16 @@ use crate::{
     world::View,
 };
 
+mod needs;
+
+use needs::Needs;
+
 /// How long a caller may take to begin, and a head to arrive.
 const HEAD: Duration = Duration::from_secs(60);
 /// Without any request.
 const IDLE: Duration = Duration::from_secs(3_600);
 /// Between two looks at requests that may go on until an end.
 const LOOK: Duration = Duration::from_secs(1);
-/// What has lasted so long is a stream, whatever it is called: who calls says how.
-const PLAIN: Duration = Duration::from_secs(30);
 /// Who has called, for the application; what callers say themselves is not believed.
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// Why the token of a request proves nothing.
@@ -248,29 +250,6 @@ impl Running {
         let shown = requests.verify(&self.kept.headers, issuers);
         *checked = Some((Arc::clone(issuers), Arc::clone(&shown)));
         shown
-    }
-}
-
-/// When a request needs its token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Needs {
-    /// At this moment.
-    valid_at: Timestamp,
-    /// From then on for as long as it lasts.
-    lasts_from: Timestamp,
-}
-
-impl Needs {
-    /// A plain request needs it when it came, and a stream, or what has become one by lasting, always.
-    fn of(began: Timestamp, is_stream: bool, now: Timestamp) -> Self {
-        let lasts_from = if is_stream { began } else { began + PLAIN };
-        let valid_at = if now >= lasts_from { now } else { began };
-        Self { valid_at, lasts_from }
-    }
-
-    /// Until when it may go on with a token that ends.
-    fn valid_until(self, end: Timestamp) -> Timestamp {
-        end.max(self.lasts_from)
     }
 }
 
@@ -847,23 +826,4 @@ fn refusal(attempt: &mut Attempt, status: StatusCode, why: Why) -> Response<Answ
         headers.insert(TOKEN, HeaderValue::from_static(token));
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_lasts_needs_its_token_for_as_long_whatever_it_is_called() {
-        let began = Timestamp::now();
-        let (second, end) = (Duration::from_secs(1), began + Duration::from_secs(5));
-        let plain = |after| Needs::of(began, false, began + after);
-        assert_eq!(plain(PLAIN - second).valid_at, began);
-        assert_eq!(plain(second).valid_until(end), began + PLAIN);
-        assert_eq!(plain(PLAIN).valid_at, began + PLAIN);
-        let late = began + 2 * PLAIN;
-        assert_eq!(plain(second).valid_until(late), late);
-        let stream = Needs::of(began, true, began + second);
-        assert_eq!((stream.valid_at, stream.valid_until(end)), (began + second, end));
-    }
 }
