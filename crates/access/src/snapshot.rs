@@ -10,7 +10,7 @@ use std::{
 
 use nullius_model::{
     AnyObject, ClusterName, Explanation, GrantSpec, GrantSubject, GroupName, HubRole, Kind, Object,
-    ObjectName, RoleName, RoleSpec, Timestamp, UserName,
+    ObjectName, RoleName, RoleSpec, Timestamp, TrustDomain, UserName,
 };
 use nullius_rbac::rule_errors;
 
@@ -125,6 +125,31 @@ impl Snapshot {
     pub fn objects(&self, kind: Kind) -> impl Iterator<Item = &AnyObject> {
         let all = self.objects.iter();
         all.filter(move |((of, _), _)| *of == kind).map(|(_, object)| object.as_ref())
+    }
+
+    /// The cluster that has a trust domain.
+    pub fn cluster_of_domain(&self, domain: &TrustDomain) -> Option<&ObjectName> {
+        self.objects(Kind::Cluster).find_map(|object| match object {
+            AnyObject::Cluster(it) => {
+                let name = &it.metadata.name;
+                it.spec.has_trust_domain(name.as_str(), domain).then_some(name)
+            }
+            _ => None,
+        })
+    }
+
+    /// Federations with a trust domain of somebody else.
+    pub fn federations_with<'s>(
+        &'s self,
+        domain: &'s TrustDomain,
+    ) -> impl Iterator<Item = &'s ObjectName> {
+        self.objects(Kind::Federation).filter_map(move |object| match object {
+            AnyObject::Federation(it) => {
+                let foreign = it.spec.federates_with.as_ref()?;
+                (foreign.trust_domain == *domain).then_some(&it.metadata.name)
+            }
+            _ => None,
+        })
     }
 
     /// Objects that give nothing, or less than they say, each with why.

@@ -1,10 +1,10 @@
 //! Whether an object may be stored: errors that name the field and say what to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use nullius_model::{
-    AnyObject, ClusterName, ClusterSpec, GrantSpec, GrantSubject, GroupName, Kind, ObjectMeta,
-    ObjectName, RoleName, UserName,
+    AnyObject, BundleEndpointProfile, ClusterName, ClusterSpec, FederationSpec, GrantSpec,
+    GrantSubject, GroupName, Kind, ObjectMeta, ObjectName, RoleName, UserName,
 };
 use nullius_rbac::rule_errors;
 
@@ -66,23 +66,57 @@ pub fn validate(object: &AnyObject, snapshot: &Snapshot) -> Result<(), Vec<Field
             }
         }
         AnyObject::Federation(federation) => {
-            federated(&federation.spec.clusters, snapshot, &mut errors);
-            if let Some(text) = &federation.spec.description {
-                errors.text("spec.description", text);
-            }
+            federated(name, &federation.spec, snapshot, &mut errors);
         }
     }
     errors.into_result()
 }
 
-fn federated(clusters: &BTreeSet<ClusterName>, snapshot: &Snapshot, errors: &mut Errors) {
-    if !(2..=MOST_FEDERATED).contains(&clusters.len()) {
-        errors.add("spec.clusters", format!("name 2 to {MOST_FEDERATED} clusters"));
-        return;
+fn federated(name: &ObjectName, spec: &FederationSpec, snapshot: &Snapshot, errors: &mut Errors) {
+    let least = if spec.federates_with.is_some() { 1 } else { 2 };
+    if !(least..=MOST_FEDERATED).contains(&spec.clusters.len()) {
+        errors.add("spec.clusters", format!("name {least} to {MOST_FEDERATED} clusters"));
     }
-    for (index, cluster) in clusters.iter().enumerate() {
+    for (index, cluster) in spec.clusters.iter().enumerate() {
         if !snapshot.has(Kind::Cluster, cluster.as_str()) {
             errors.add(format!("spec.clusters[{index}]"), missing(Kind::Cluster, cluster));
+        }
+    }
+    if let Some(text) = &spec.description {
+        errors.text("spec.description", text);
+    }
+    let Some(foreign) = &spec.federates_with else { return };
+    let (domain, field) = (&foreign.trust_domain, "spec.federatesWith.trustDomain");
+    if domain.as_str() == HUB_DOMAIN {
+        errors.add(field, format!("`{domain}` is that of the hub and its agents"));
+    }
+    if let Some(cluster) = snapshot.cluster_of_domain(domain) {
+        let told = format!(
+            "`{domain}` is the trust domain of cluster `{cluster}`: name both in `spec.clusters` of a federation without `federatesWith`"
+        );
+        errors.add(field, told);
+    }
+    let mut others = snapshot.federations_with(domain).filter(|other| *other != name);
+    if let Some(other) = others.next() {
+        errors.add(
+            field,
+            format!("Federation `{other}` is with `{domain}` already; name the cluster there"),
+        );
+    }
+    if let BundleEndpointProfile::Spiffe { endpoint_spiffe_id } = &foreign.bundle_endpoint_profile {
+        if endpoint_spiffe_id.trust_domain() != domain.as_str() {
+            let field = "spec.federatesWith.bundleEndpointProfile.endpointSPIFFEID";
+            errors.add(
+                field,
+                format!("name an ID of `{domain}`: its bundle is what the endpoint is believed by"),
+            );
+        }
+        if foreign.trust_domain_bundle.is_none() {
+            let field = "spec.federatesWith.trustDomainBundle";
+            errors.add(
+                field,
+                "give the bundle of today, by which the endpoint is believed the first time",
+            );
         }
     }
 }
@@ -99,6 +133,12 @@ fn trust_domain(name: &ObjectName, spec: &ClusterSpec, snapshot: &Snapshot, erro
                 format!("`{domain}` is the trust domain of cluster `{of_other}`; name another");
             errors.add("spec.trustDomain", told);
         }
+    }
+    if let Some(federation) = snapshot.federations_with(&domain).next() {
+        let told = format!(
+            "Federation `{federation}` is with `{domain}` of somebody else; name another, or delete that first"
+        );
+        errors.add("spec.trustDomain", told);
     }
 }
 
@@ -165,6 +205,8 @@ fn missing(kind: Kind, name: &dyn std::fmt::Display) -> String {
     format!("{kind} `{name}` does not exist; create it first")
 }
 
+/// The name of the infrastructure, which is no trust domain of workloads.
+const HUB_DOMAIN: &str = "infra.nullius";
 /// A node is told of 64 trust domains.
 const MOST_FEDERATED: usize = 64;
 const MAX_LABELS: usize = 64;

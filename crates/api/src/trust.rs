@@ -65,13 +65,22 @@ pub struct ClusterTrust {
 #[serde(rename_all = "camelCase")]
 pub struct FederatedTrust {
     pub trust_domain: TrustDomain,
-    /// Where the bundle comes from: `Cluster/NAME`.
+    /// Where the bundle comes from: `Cluster/NAME`, or `Federation/NAME` where it is of somebody else.
     pub from: String,
+    /// Whether there is one.
+    pub has_bundle: bool,
     /// The number of the bundle.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
-    /// When it was told.
-    pub told_at: Timestamp,
+    /// When it was told, or fetched last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<Timestamp>,
+    /// Why no other can be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<Timestamp>,
 }
 
 /// One authority. What the workload root says of it is absent until it was certified.

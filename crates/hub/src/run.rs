@@ -164,6 +164,7 @@ impl Server {
         tasks.spawn(Arc::clone(&self.hub).follow_time(stop.clone()));
         tasks.spawn(Arc::clone(&self.hub).keep_up(stop.clone()));
         tasks.spawn(Arc::clone(&self.hub).follow_keys(stop.clone()));
+        tasks.spawn(Arc::clone(&self.hub).follow_foreign(stop.clone()));
         self.hub.act_on_time().await;
         self.accept_until(&listener, &shutdown).await;
         drop(listener);

@@ -8,6 +8,7 @@ use std::{
 
 use nullius_model::Ttl;
 use nullius_store::FileForm;
+use nullius_tunnel::Reach;
 use secrecy::SecretString;
 use url::Url;
 
@@ -34,6 +35,8 @@ pub struct HubSettings {
     pub drain: Ttl,
     /// Where the audit goes beside the store.
     pub audit: AuditSettings,
+    /// Where bundles of other trust domains may be fetched from. Who federates need not own the hub's machine.
+    pub foreign_reach: Reach,
 }
 
 impl HubSettings {
@@ -50,6 +53,7 @@ impl HubSettings {
             metrics_for: MetricsFor::Loopback,
             drain: Ttl::from_secs(10),
             audit: AuditSettings::default(),
+            foreign_reach: Reach::Elsewhere,
         }
     }
 

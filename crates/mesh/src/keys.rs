@@ -14,7 +14,8 @@ use nullius_model::Timestamp;
 use nullius_pki::TokenIssuer;
 use tokio::sync::watch;
 
-pub use fetch::{FetchError, KeySource, Reach};
+pub use fetch::{FetchError, KeySource};
+pub use nullius_tunnel::Reach;
 
 use crate::issuers::{IssuerKeys, KeyAsks};
 use schedule::Schedule;

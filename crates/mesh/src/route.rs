@@ -8,11 +8,12 @@ use std::{
 };
 
 use nullius_model::SpiffeId;
+use nullius_tunnel::is_metadata;
 
 use crate::{
     Upstream, Wire, World,
     access_log::{PLAIN, Why},
-    directory::{ServicePort, Who, is_metadata},
+    directory::{ServicePort, Who},
     reach::random,
 };
 

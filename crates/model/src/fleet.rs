@@ -303,14 +303,3 @@ pub struct LockSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
 }
-
-/// Clusters whose workloads may believe one another: each is given the bundles of the others' trust domains.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct FederationSpec {
-    /// The clusters, two at least.
-    pub clusters: BTreeSet<ClusterName>,
-    /// What it is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-}

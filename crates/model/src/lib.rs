@@ -8,6 +8,7 @@ mod baseline;
 mod clock;
 mod cluster;
 mod explanation;
+mod federation;
 mod field_path;
 mod finding;
 mod fleet;
@@ -37,6 +38,7 @@ pub use cluster::{
     ExceptedRule, ExceptedValues, ExceptionScope, KEPT_LEVEL_LABEL, PolicyExceptionSpec,
 };
 pub use explanation::{Explanation, Reason};
+pub use federation::{BundleEndpointProfile, FederationSpec, ForeignTrust};
 pub use field_path::{FieldPath, FieldStep};
 pub use finding::{
     Enforcement, Finding, FindingSource, FindingState, FindingWaiver, FoundObject, FoundPart,
@@ -44,8 +46,8 @@ pub use finding::{
 };
 pub use fleet::{
     Ceiling, ClusterCondition, ClusterSelector, ClusterSpec, ClusterStatus, ConditionStatus,
-    FederationSpec, GrantSpec, GrantSubject, GroupSpec, HubRole, LockSpec, LockTarget, PolicyRule,
-    RoleSpec, SubjectKind, UserSpec, UserStatus,
+    GrantSpec, GrantSubject, GroupSpec, HubRole, LockSpec, LockTarget, PolicyRule, RoleSpec,
+    SubjectKind, UserSpec, UserStatus,
 };
 pub use identity::{Factor, Identity, Principal, Proof};
 pub use ids::{

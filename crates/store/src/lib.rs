@@ -12,6 +12,7 @@ mod database;
 mod directory;
 mod error;
 mod findings;
+mod foreign;
 mod keys;
 mod logins;
 mod mesh;
@@ -42,6 +43,7 @@ pub use findings::{
     FindingFilter, FindingPlace, Findings, FindingsMut, Looked, NewFinding, Room, ScanEnd,
     ScanMark, ScanState,
 };
+pub use foreign::ForeignBundle;
 pub use keys::{Keys, KeysMut};
 pub use logins::{Approval, DevicePoll, LoginCode, LoginKind, Logins, LoginsMut};
 pub use mesh::{CallFilter, Mesh, MeshLosses, MeshMut, MeshTold};

@@ -16,6 +16,7 @@ const STEPS: &[(i64, &str)] = &[
     (8, include_str!("../migrations/0008_mesh.sql")),
     (9, include_str!("../migrations/0009_trust.sql")),
     (10, include_str!("../migrations/0010_mesh_shares.sql")),
+    (11, include_str!("../migrations/0011_foreign_bundles.sql")),
 ];
 
 /// The schema that this binary writes.

@@ -9,8 +9,10 @@
 mod agent;
 mod body;
 mod cut_short;
+mod elsewhere;
 mod exchange;
 mod farewell;
+mod fetch;
 mod forward;
 mod headers;
 mod hub;
@@ -29,7 +31,9 @@ mod wire;
 
 pub use agent::{Admission, Agent, Gate, Presented, Served};
 pub use body::{BoxError, StreamError, TunnelBody};
+pub use elsewhere::{is_elsewhere, is_metadata};
 pub use farewell::OnCut;
+pub use fetch::{Fetch, FetchError, Reach, ServerProof};
 pub use forward::{Assert, AssertError, Forward};
 pub use headers::check_headers;
 pub use hub::{AgentState, AgentView, Attached, TunnelOptions, Tunnels};

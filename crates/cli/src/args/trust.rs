@@ -1,7 +1,9 @@
 //! `trust`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
-use nullius_model::{ClusterName, Kind, ObjectName};
+use nullius_model::{ClusterName, Kind, ObjectName, SpiffeId, TrustDomain};
 
 use super::InCluster;
 use crate::completion;
@@ -18,23 +20,39 @@ pub(crate) enum TrustCommand {
     /// it alone. With `--taint`, as without either, the one before is believed until every SVID is renewed, and no call fails. With
     /// `--revoke` it is believed no more from that moment on: for a key in wrong hands; calls may fail for seconds.
     Rotate(TrustRotate),
-    /// Let workloads of clusters believe each other: makes a `Federation` of them
+    /// Let workloads of clusters believe each other, or a trust domain of somebody else: makes a `Federation`
     ///
-    /// The hub gives each cluster the bundles of the others' trust domains, and new ones whenever they change. A workload is given those
-    /// that its WorkloadIdentity names in `federatesWith`. `nullius delete federation NAME` ends it.
+    /// The hub gives each cluster the bundles of the others' trust domains, and new ones whenever they change. With `--with` it gives them
+    /// the bundle of a trust domain of somebody else, which it fetches at `--url` again and again. A workload is given those that its
+    /// WorkloadIdentity names in `federatesWith`. `nullius delete federation NAME` ends it.
     Federate(TrustFederate),
 }
 
 /// `nullius trust federate`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  nullius trust federate prod stage\n  nullius trust federate prod stage --name shops"
+    after_help = "Examples:\n  nullius trust federate prod stage\n  nullius trust federate prod --with bank.example.org --url https://bank.example.org/bundle\n  nullius trust federate prod --with bank.example.org --url https://10.0.0.5:8443/ --spiffe-id spiffe://bank.example.org/spire/server --bundle bank.json"
 )]
 pub(crate) struct TrustFederate {
-    /// The clusters, two at least
-    #[arg(required = true, num_args = 2.., value_name = "CLUSTER", add = completion::names(Kind::Cluster))]
+    /// The clusters: two at least, or one with `--with`
+    #[arg(required = true, value_name = "CLUSTER", add = completion::names(Kind::Cluster))]
     pub(crate) clusters: Vec<ClusterName>,
-    /// The federation's name [default: the clusters' names]
+    /// A trust domain of none of the hub's clusters
+    #[arg(long, value_name = "TRUST-DOMAIN", requires = "url")]
+    pub(crate) with: Option<TrustDomain>,
+    /// Where its owner publishes its bundle
+    #[arg(long, value_name = "URL", requires = "with")]
+    pub(crate) url: Option<String>,
+    /// The server at the URL proves itself by the SVID of this ID (profile `https_spiffe`) [default: by a certificate for its name]
+    #[arg(long, value_name = "SPIFFE-ID", requires = "with", requires = "bundle")]
+    pub(crate) spiffe_id: Option<SpiffeId>,
+    /// Its bundle of today, SPIFFE's JSON, until one was fetched
+    #[arg(long, value_name = "FILE", requires = "with")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Authorities in PEM that stand behind the server's certificate [default: those that browsers believe]
+    #[arg(long, value_name = "FILE", requires = "with", conflicts_with = "spiffe_id")]
+    pub(crate) authorities: Option<PathBuf>,
+    /// The federation's name [default: the clusters' names, or the trust domain]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<ObjectName>,
     /// What it is for

@@ -1,11 +1,14 @@
 //! `trust show|rotate`.
 
+use std::path::Path;
+
 use nullius_api::{
-    ClusterTrust, RotateRequest, RotationInfo, TrustAuthority, TrustList, TrustQuery, route,
+    ClusterTrust, FederatedTrust, RotateRequest, RotationInfo, TrustAuthority, TrustList,
+    TrustQuery, route,
 };
 use nullius_model::{
-    AnyObject, AuthorityStage, ClusterName, FederationSpec, Kind, Object, ObjectMeta, ObjectName,
-    RotationMode, RotationProgress, Timestamp,
+    AnyObject, AuthorityStage, BundleEndpointProfile, ClusterName, FederationSpec, ForeignTrust,
+    Kind, Object, ObjectMeta, ObjectName, RotationMode, RotationProgress, Timestamp,
 };
 
 use crate::{
@@ -99,11 +102,11 @@ fn rows(table: &mut Table, cluster: &ClusterTrust, now: Timestamp) {
             String::new(),
             String::new(),
             String::new(),
-            relative(other.told_at, now),
+            other.told_at.map(|at| relative(at, now)).unwrap_or_default(),
             String::new(),
             String::new(),
             other.sequence.map(|step| step.to_string()).unwrap_or_default(),
-            format!("may be believed too; the bundle is of {}", other.from),
+            believed(other, now),
         ]);
     }
 }
@@ -155,28 +158,72 @@ async fn rotate(stage: &mut Stage, args: TrustRotate) -> Result<Exit, Failure> {
     stage.single(Single { kind: "TrustRotation", value: json_value(&ordered)?, text, name })
 }
 
+/// What is to be said of another trust domain.
+fn believed(other: &FederatedTrust, now: Timestamp) -> String {
+    let from = &other.from;
+    let bundle = match other.has_bundle {
+        true => format!("may be believed too; the bundle is of {from}"),
+        false => format!("not believed: {from} has no bundle yet"),
+    };
+    match (&other.failure, other.failing_since) {
+        (Some(why), Some(since)) => {
+            format!("{bundle}; none can be fetched since {}: {why}", relative(since, now))
+        }
+        _ => bundle,
+    }
+}
+
 async fn federate(stage: &mut Stage, args: TrustFederate) -> Result<Exit, Failure> {
     let hub = stage.hub()?;
     let clusters: Vec<String> = args.clusters.iter().map(ToString::to_string).collect();
+    let federates_with = match (args.with, args.url) {
+        (Some(trust_domain), Some(bundle_endpoint_url)) => Some(ForeignTrust {
+            trust_domain,
+            bundle_endpoint_url,
+            bundle_endpoint_profile: match args.spiffe_id {
+                Some(endpoint_spiffe_id) => BundleEndpointProfile::Spiffe { endpoint_spiffe_id },
+                None => BundleEndpointProfile::Web {
+                    authorities: args.authorities.as_deref().map(text_of).transpose()?,
+                },
+            },
+            trust_domain_bundle: args.bundle.as_deref().map(text_of).transpose()?,
+        }),
+        _ => None,
+    };
+    let named = federates_with
+        .as_ref()
+        .map_or_else(|| clusters.join("-"), |it| it.trust_domain.to_string());
     let name = match args.name {
         Some(name) => name,
-        None => clusters.join("-").parse::<ObjectName>().map_err(|error| {
-            Failure::usage("the names of the clusters make no name of an object")
+        None => named.parse::<ObjectName>().map_err(|error| {
+            Failure::usage(format!("`{named}` is no name for a federation"))
                 .why(error.to_string())
-                .next("name the federation: `--name NAME`")
+                .next("name it: `--name NAME`")
         })?,
+    };
+    let whom = match &federates_with {
+        Some(it) => format!("the bundle of {}", it.trust_domain),
+        None => "each other's bundles".to_owned(),
     };
     let spec = FederationSpec {
         clusters: args.clusters.into_iter().collect(),
+        federates_with,
         description: args.description,
     };
     let object = Object { metadata: ObjectMeta::named(name.clone()), spec, status: None };
     remote::create(&hub, &AnyObject::Federation(object)).await?;
     let text = format!(
-        "{}/{name} created: workloads of {} may be given each other's bundles\n",
+        "{}/{name} created: workloads of {} may be given {whom}\n",
         Kind::Federation,
         clusters.join(", ")
     );
     stage.environment.terminal.print(&text)?;
     Ok(Exit::Ok)
+}
+
+fn text_of(path: &Path) -> Result<String, Failure> {
+    let read = std::fs::read_to_string(path);
+    read.map_err(|error| {
+        Failure::new(format!("cannot read `{}`", path.display())).why(error.to_string())
+    })
 }

@@ -30,7 +30,9 @@ pub(crate) fn table(kind: Kind, objects: &[AnyObject], now: Timestamp) -> Table 
         ])
         .wide("DURATION"),
         Kind::Lock => Table::new(["NAME", "TARGET", "UNTIL", "AGE", "MESSAGE"]).sentence_last(),
-        Kind::Federation => Table::new(["NAME", "CLUSTERS", "AGE", "DESCRIPTION"]).sentence_last(),
+        Kind::Federation => {
+            Table::new(["NAME", "CLUSTERS", "WITH", "AGE", "DESCRIPTION"]).sentence_last()
+        }
     };
     for object in objects {
         row(&mut table, object, now);
@@ -94,6 +96,11 @@ fn row(table: &mut Table, object: &AnyObject, now: Timestamp) {
         AnyObject::Federation(federation) => table.row([
             name,
             join(federation.spec.clusters.iter().map(ToString::to_string)),
+            federation
+                .spec
+                .federates_with
+                .as_ref()
+                .map_or_else(|| "each other".to_owned(), |it| it.trust_domain.to_string()),
             old,
             federation.spec.description.clone().unwrap_or_default(),
         ]),

@@ -1,6 +1,6 @@
 //! One object in full, for people.
 
-use nullius_model::{AnyObject, PolicyRule, Timestamp};
+use nullius_model::{AnyObject, BundleEndpointProfile, PolicyRule, Timestamp};
 
 use super::columns;
 use crate::output::{escape, properties, relative, relative_or_never};
@@ -82,11 +82,28 @@ pub(crate) fn describe(object: &AnyObject, now: Timestamp) -> String {
             ]);
         }
         AnyObject::Federation(federation) => {
-            let clusters = federation.spec.clusters.iter().map(ToString::to_string);
-            lines.extend([
-                ("Clusters", list(clusters.collect())),
-                ("Description", federation.spec.description.clone().unwrap_or_default()),
-            ]);
+            let spec = &federation.spec;
+            let clusters = spec.clusters.iter().map(ToString::to_string);
+            lines.push(("Clusters", list(clusters.collect())));
+            match &spec.federates_with {
+                None => lines.push(("With", "each other".to_owned())),
+                Some(it) => {
+                    let proof = match &it.bundle_endpoint_profile {
+                        BundleEndpointProfile::Web { .. } => {
+                            "https_web, a certificate for its name".to_owned()
+                        }
+                        BundleEndpointProfile::Spiffe { endpoint_spiffe_id } => {
+                            format!("https_spiffe, {endpoint_spiffe_id}")
+                        }
+                    };
+                    lines.extend([
+                        ("With", it.trust_domain.to_string()),
+                        ("Bundle at", it.bundle_endpoint_url.clone()),
+                        ("Proven by", proof),
+                    ]);
+                }
+            }
+            lines.push(("Description", spec.description.clone().unwrap_or_default()));
         }
     }
     let mut text = properties(&lines);

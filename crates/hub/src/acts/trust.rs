@@ -252,11 +252,15 @@ fn of(
 }
 
 fn federated((trust_domain, friend): (TrustDomain, Friend)) -> FederatedTrust {
+    let (failure, failing_since) = friend.failing.unzip();
     FederatedTrust {
         trust_domain,
         from: friend.from,
-        sequence: friend.bundle.sequence(),
+        has_bundle: friend.bundle.is_some(),
+        sequence: friend.bundle.and_then(|bundle| bundle.sequence()),
         told_at: friend.told_at,
+        failure,
+        failing_since,
     }
 }
 

@@ -6,6 +6,7 @@
 //! * [`control`], [`enrolment`]: the gRPC services of `crates/proto`; [`joining`]: what the latter does.
 //! * [`reports`]: what the cluster's agents tell, of admission, of its API server and of the mesh.
 //! * [`authority`]: the cluster's authority for its workloads is certified.
+//! * [`foreign`]: bundles of trust domains of somebody else are fetched.
 //! * [`agents`]: a connection of an agent, by its protocol.
 //! * [`live`]: long requests that run, judged again when something changes.
 
@@ -14,6 +15,7 @@ mod authority;
 mod commands;
 mod control;
 pub(crate) mod enrolment;
+pub(crate) mod foreign;
 mod joining;
 pub(crate) mod kube;
 mod live;

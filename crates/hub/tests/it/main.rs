@@ -10,6 +10,7 @@
 mod bundles;
 mod findings;
 mod floods;
+mod foreign;
 mod harness;
 mod keys;
 mod mesh;

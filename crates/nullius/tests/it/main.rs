@@ -35,6 +35,7 @@ mod faults_outage;
 mod faults_session;
 mod faults_sign_in;
 mod faults_store;
+mod federation;
 mod findings;
 mod flush;
 mod identity;

@@ -6,6 +6,7 @@ mod api;
 mod attacks;
 mod client;
 mod cuts;
+mod fetch;
 mod forged;
 mod limits;
 mod links;

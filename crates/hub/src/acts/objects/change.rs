@@ -10,7 +10,7 @@ use nullius_model::{
 use nullius_policy::HubPermit;
 use nullius_store::{Precondition, StoreError, Tx};
 
-use crate::{Hub, decide::Refusal, record::Occasion};
+use crate::{Hub, clusters::foreign, decide::Refusal, record::Occasion};
 
 /// A change that somebody asks for.
 #[derive(Debug)]
@@ -194,6 +194,7 @@ impl Hub {
                     return Err(StoreError::Exists { kind, name: name.to_string() }.into());
                 }
                 self.trust_domain_is_free(object).await?;
+                self.federation_is_usable(object).await?;
                 permit
             }
             Wanted::Update(object) => {
@@ -203,6 +204,7 @@ impl Hub {
                 let permit = self.allow_in(snapshot, identity, &action, occasion).await?;
                 self.keeps_its_trust_domain(before, object).await?;
                 self.trust_domain_is_free(object).await?;
+                self.federation_is_usable(object).await?;
                 permit
             }
             Wanted::Delete { .. } => {
@@ -270,6 +272,27 @@ impl Hub {
         Err(ChangeRefusal::Invalid { kind: Kind::Cluster, name: name.clone(), fields })
     }
 
+    /// Refuses a federation with what could never be fetched, or with a trust domain for which a cluster that was removed can still speak.
+    async fn federation_is_usable(&self, object: &AnyObject) -> Result<(), ChangeRefusal> {
+        let AnyObject::Federation(federation) = object else { return Ok(()) };
+        let Some(trust) = &federation.spec.federates_with else { return Ok(()) };
+        let invalid = |field: &str, told: String| {
+            let fields = BTreeMap::from([(format!("spec.federatesWith.{field}"), told)]);
+            let name = federation.metadata.name.clone();
+            ChangeRefusal::Invalid { kind: Kind::Federation, name, fields }
+        };
+        foreign::check(trust).map_err(|(field, told)| invalid(field, told))?;
+        let domain = &trust.trust_domain;
+        let mut read = self.store.read().await?;
+        let valid = read.clusters().authorities_for(domain, self.now()).await?;
+        let Some(own) = valid.first() else { return Ok(()) };
+        let told = format!(
+            "an authority of cluster `{}` speaks for `{domain}` until {}",
+            own.cluster, own.not_after
+        );
+        Err(invalid("trustDomain", told))
+    }
+
     /// The object as it is, for somebody who may change it; somebody who may not even see it is told no more.
     async fn seen_before<'o>(
         &self,
@@ -320,7 +343,8 @@ impl Hub {
                             tx.clusters().delete_trust(&cluster).await?;
                         }
                     }
-                    Kind::Group | Kind::Role | Kind::Grant | Kind::Lock | Kind::Federation => {}
+                    Kind::Federation => tx.trust().forget_foreign(name.as_str()).await?,
+                    Kind::Group | Kind::Role | Kind::Grant | Kind::Lock => {}
                 }
                 Ok(gone)
             }

@@ -1,6 +1,8 @@
-//! Whom the workloads of a cluster may believe beside those of their own: other clusters that a `Federation` names together with it.
+//! Whom the workloads of a cluster may believe beside those of their own: other clusters that a `Federation` names together with it, and
+//! trust domains of somebody else.
 //!
-//! What is relayed of them is what anybody may have ([`bundle_of`]): never what another cluster says of them.
+//! What is relayed of clusters is what anybody may have ([`bundle_of`]): never what another cluster says of them. A trust domain of a
+//! cluster of ours is never somebody else's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +12,7 @@ use nullius_pki::workload::TrustBundle;
 use nullius_store::{Reader, StoreError};
 
 use super::bundle_of;
+use crate::clusters::foreign::{held, source_of};
 
 /// Trust domains beside the own, and bytes of all of their bundles; an agent takes no more.
 const DOMAINS: usize = 63;
@@ -18,12 +21,14 @@ const BYTES: usize = 200 * 1024;
 /// A trust domain that the workloads of a cluster may believe beside their own.
 #[derive(Debug)]
 pub(crate) struct Friend {
-    /// By what they verify it.
-    pub(crate) bundle: TrustBundle,
-    /// Where the bundle comes from, `Cluster/NAME`.
+    /// By what they verify it; none while none came.
+    pub(crate) bundle: Option<TrustBundle>,
+    /// Where the bundle comes from: `Cluster/NAME`, or `Federation/NAME`.
     pub(crate) from: String,
-    /// When it came.
-    pub(crate) told_at: Timestamp,
+    /// When it came; none where it stands in the object, or none did.
+    pub(crate) told_at: Option<Timestamp>,
+    /// Why no other comes, and since when.
+    pub(crate) failing: Option<(String, Timestamp)>,
 }
 
 /// Those of a cluster, by trust domain.
@@ -36,7 +41,7 @@ pub(crate) async fn friends(
     let mut named = BTreeSet::new();
     for object in snapshot.objects(Kind::Federation) {
         let AnyObject::Federation(federation) = object else { continue };
-        if federation.spec.clusters.contains(cluster) {
+        if federation.spec.clusters.contains(cluster) && federation.spec.federates_with.is_none() {
             named.extend(federation.spec.clusters.iter().filter(|it| *it != cluster));
         }
     }
@@ -44,8 +49,35 @@ pub(crate) async fn friends(
     for other in named {
         let Some(standing) = reader.trust().standing(other).await? else { continue };
         let Some(bundle) = bundle_of(snapshot, reader, &standing, now).await? else { continue };
-        let friend = Friend { bundle, from: format!("Cluster/{other}"), told_at: standing.told_at };
+        let friend = Friend {
+            bundle: Some(bundle),
+            from: format!("Cluster/{other}"),
+            told_at: Some(standing.told_at),
+            failing: None,
+        };
         friends.insert(standing.trust_domain, friend);
+    }
+    for object in snapshot.objects(Kind::Federation) {
+        let AnyObject::Federation(federation) = object else { continue };
+        let Some(trust) = &federation.spec.federates_with else { continue };
+        let domain = &trust.trust_domain;
+        if !federation.spec.clusters.contains(cluster)
+            || snapshot.cluster_of_domain(domain).is_some()
+            || friends.contains_key(domain)
+        {
+            continue;
+        }
+        let (name, uid) = (&federation.metadata.name, &federation.metadata.uid);
+        let known = reader.trust().foreign(name.as_str()).await?;
+        let known =
+            known.filter(|it| Some(&it.uid) == uid.as_ref() && it.source == source_of(trust));
+        let friend = Friend {
+            bundle: held(trust, known.as_ref()),
+            from: format!("{}/{name}", Kind::Federation),
+            told_at: known.as_ref().and_then(|it| it.fetched_at),
+            failing: known.and_then(|it| it.failure.zip(it.failing_since)),
+        };
+        friends.insert(domain.clone(), friend);
     }
     Ok(friends)
 }
@@ -55,7 +87,8 @@ pub(super) fn relayed(friends: BTreeMap<TrustDomain, Friend>) -> BTreeMap<TrustD
     let mut bytes = 0;
     let mut bundles = BTreeMap::new();
     for (domain, friend) in friends {
-        let text = friend.bundle.to_json().to_string();
+        let Some(bundle) = friend.bundle else { continue };
+        let text = bundle.to_json().to_string();
         if bytes + text.len() > BYTES || bundles.len() >= DOMAINS {
             tracing::warn!(%domain, "relay no bundle of a trust domain: there are too many, or they are too long");
             continue;
