@@ -36,12 +36,12 @@ fn standing(status: &Value) -> Option<bool> {
     Some(accepted["reason"] != "Crowded")
 }
 
-/// Whether an intention denies, lets requests decide, or limits.
+/// Whether an intention denies, lets requests decide, limits them, or says which there are.
 fn takes_away(json: &[u8]) -> bool {
     let Ok(object) = serde_json::from_slice::<Value>(json) else { return false };
     let spec = &object["spec"];
     let mut sources = spec["sources"].as_array().into_iter().flatten();
-    spec.get("limits").is_some()
+    ["limits", "api"].iter().any(|name| spec.get(name).is_some())
         || sources.any(|it| it["action"] == "deny" || it.get("permissions").is_some())
 }
 
