@@ -103,6 +103,8 @@ pub(crate) struct Leader {
     tasks: JoinSet<Uid>,
     /// Networks that were found, of pods that nobody handed over.
     found: BTreeMap<Uid, Arc<Network>>,
+    /// Pods outside of the mesh in which nothing is left of a time when they were in it, before this process.
+    clean: BTreeSet<Uid>,
     missing: Missing,
 }
 
@@ -163,6 +165,7 @@ impl Leader {
             running: BTreeMap::new(),
             tasks: JoinSet::new(),
             found: BTreeMap::new(),
+            clean: BTreeSet::new(),
             missing: Missing::default(),
         }
     }
@@ -222,7 +225,11 @@ impl Leader {
         let own = known.own.iter();
         let wanted: BTreeMap<&Uid, &Arc<Workload>> =
             own.filter(|(_, pod)| pod.mode != Mode::None).collect();
+        let outside = known.own.iter().filter(|(_, pod)| pod.mode == Mode::None);
+        let outside: BTreeSet<&Uid> =
+            outside.filter(|(_, pod)| !pod.addresses.is_empty()).map(|(uid, _)| uid).collect();
         self.found.retain(|uid, _| wanted.contains_key(uid));
+        self.clean.retain(|uid| outside.contains(uid));
         for (uid, running) in &self.running {
             if !wanted.contains_key(uid) {
                 let why = if all.contains_key(uid) { Why::Left } else { Why::Gone };
@@ -243,16 +250,28 @@ impl Leader {
         let missing: BTreeMap<PodUid, Uid> = wanted
             .iter()
             .filter(|(uid, pod)| is_nowhere(uid) && !pod.addresses.is_empty())
-            .filter_map(|(uid, _)| Some((uid.parse().ok()?, Arc::clone(uid))))
+            .map(|(uid, _)| *uid)
+            .chain(
+                outside.iter().copied().filter(|uid| is_nowhere(uid) && !self.clean.contains(*uid)),
+            )
+            .filter_map(|uid| Some((uid.parse().ok()?, Arc::clone(uid))))
             .collect();
         let now = Instant::now();
         if self.missing.is_time(missing.values(), now) {
             let (pods, root) =
                 (missing.keys().cloned().collect::<BTreeSet<_>>(), self.parts.cgroups.clone());
             let found = tokio::task::spawn_blocking(move || find::networks(&pods, &root)).await;
-            let found = found.unwrap_or_default().into_iter();
-            self.found.extend(found.filter_map(|(pod, it)| Some((missing.get(&pod)?.clone(), it))));
-            let still = missing.values().filter(|uid| !self.found.contains_key(*uid));
+            for (pod, network) in found.unwrap_or_default() {
+                let Some(uid) = missing.get(&pod) else { continue };
+                if !outside.contains(uid) {
+                    self.found.insert(uid.clone(), network);
+                } else if clear(uid, network).await {
+                    self.clean.insert(uid.clone());
+                }
+            }
+            let still = missing
+                .values()
+                .filter(|uid| !self.found.contains_key(*uid) && !self.clean.contains(*uid));
             self.missing.looked(still, Instant::now());
         }
         for (uid, pod) in wanted {
@@ -339,16 +358,8 @@ impl Pod {
             Ok(Begun::Beside(pod, place)) => self.stand_aside(pod, place).await,
             Err(why) => why,
         };
-        if why == Why::Left {
-            let network = Arc::clone(&self.network);
-            let removed = tokio::task::spawn_blocking(move || network.remove()).await;
-            match removed {
-                Ok(Ok(())) => tracing::info!(pod = %self.name, "lead a pod no more"),
-                Ok(Err(error)) => {
-                    tracing::error!(%error, pod = %self.name, "fail to take rules away")
-                }
-                Err(error) => tracing::error!(%error, pod = %self.name, "fail to take rules away"),
-            }
+        if why == Why::Left && clear(&self.name, Arc::clone(&self.network)).await {
+            tracing::info!(pod = %self.name, "lead a pod no more");
         }
         self.uid
     }
@@ -478,6 +489,18 @@ fn told(error: &RedirectError) -> String {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
+}
+
+/// Takes away what leads a pod; whether nothing of it is left.
+async fn clear(pod: &str, network: Arc<Network>) -> bool {
+    let removed = tokio::task::spawn_blocking(move || network.remove()).await;
+    let error = match removed {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(%error, %pod, "fail to take rules away");
+    false
 }
 
 async fn ended(end: &mut watch::Receiver<Option<Why>>) -> Why {
