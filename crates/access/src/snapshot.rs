@@ -152,6 +152,17 @@ impl Snapshot {
         })
     }
 
+    /// A federation that names a cluster.
+    pub fn federation_of(&self, cluster: &str) -> Option<&ObjectName> {
+        self.objects(Kind::Federation).find_map(|object| match object {
+            AnyObject::Federation(it) => {
+                let is_named = it.spec.clusters.iter().any(|named| named.as_str() == cluster);
+                is_named.then_some(&it.metadata.name)
+            }
+            _ => None,
+        })
+    }
+
     /// Objects that give nothing, or less than they say, each with why.
     pub fn problems(&self) -> &[Problem] {
         &self.problems

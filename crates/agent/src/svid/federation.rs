@@ -41,20 +41,25 @@ pub(crate) fn federated(
     order: &Federated,
     now: Timestamp,
 ) -> Option<IdentityRecord> {
-    let text = order.beside.to_text();
+    let text = fitting(order.beside.clone()).to_text();
     if now.as_second() - order.issued_at.as_second() > ORDER_AGE
         || order.revision <= record.ordered
         || text == record.beside
     {
         return None;
     }
-    if order.beside.bundles.len() > DOMAINS || text.len() > BYTES {
-        tracing::warn!("refuse bundles of other trust domains: they are too many or too long");
-        return None;
-    }
     let mut kept = record.clone();
     (kept.beside, kept.ordered) = (text, order.revision);
     Some(kept)
+}
+
+/// As much of it as finds room; what is not named any more goes in any case.
+fn fitting(mut beside: TrustBeside) -> TrustBeside {
+    while beside.bundles.len() > DOMAINS || beside.to_text().len() > BYTES {
+        let Some((domain, _)) = beside.bundles.pop_last() else { break };
+        tracing::warn!(%domain, "leave out the bundle of another trust domain: there are too many, or they are too long");
+    }
+    beside
 }
 
 /// What stands in a record of other trust domains; what cannot be read is left out.
@@ -130,8 +135,12 @@ mod tests {
             let known = read(&broken, &domain());
             assert!(known.bundles.is_empty() && known.issuer.is_none(), "{beside}");
         }
+        // What is too long is left out, and what is not named any more goes all the same.
         let long = "x".repeat(BYTES + 1);
-        let refused = federated(&told, &order(2, 0, &[("shop.example", long.as_str())]), at(0));
-        assert!(refused.is_none());
+        let mixed = [("a.example", empty), ("z.example", long.as_str())];
+        let told = federated(&told, &order(2, 0, &mixed), at(0)).unwrap();
+        let known: Vec<_> =
+            read(&told, &domain()).bundles.into_keys().map(|it| it.to_string()).collect();
+        assert_eq!(known, ["a.example"]);
     }
 }

@@ -140,3 +140,27 @@ async fn nobody_elses_bundle_takes_over_a_trust_domain_of_ours_or_of_another() {
     }
     hub.apply(admin, "federations", spiffe("spiffe://shop.example/x", empty)).await.ok();
 }
+
+#[tokio::test]
+async fn a_cluster_that_a_federation_names_is_not_exchanged_for_another_of_its_name() {
+    let hub = TestHub::start().await;
+    let first = hub.first_admin().await;
+    let tokens = hub.sign_in(&first).await;
+    let admin = access(&tokens);
+    for name in ["shop", "stage"] {
+        Cluster::add(&hub, admin, name).await;
+    }
+    let both = json!({"metadata": {"name": "both"}, "spec": {"clusters": ["shop", "stage"]}});
+    hub.apply(admin, "federations", both).await.ok();
+    let stage = "/v1/objects/clusters/stage";
+    let refused = hub.call(Method::DELETE, stage, Some(admin), None).await;
+    assert!(refused.status.is_client_error(), "{}", refused.text);
+    assert!(refused.text.contains("Federation `both` names it"), "{}", refused.text);
+    let mut object = hub.get(stage, admin).await.ok().json();
+    object["spec"]["trustDomain"] = json!("other.example");
+    let refused = hub.call(Method::PUT, stage, Some(admin), Some(object)).await;
+    assert!(refused.text.contains("Federation `both` names it"), "{}", refused.text);
+    // Once it is taken out, both are for who may change clusters.
+    hub.call(Method::DELETE, "/v1/objects/federations/both", Some(admin), None).await.ok();
+    hub.call(Method::DELETE, stage, Some(admin), None).await.ok();
+}

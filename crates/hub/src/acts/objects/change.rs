@@ -92,6 +92,21 @@ fn first(fields: &BTreeMap<String, String>) -> String {
     first.map(|(field, message)| format!("{field}: {message}")).unwrap_or_default()
 }
 
+/// Refuses to make another one of a cluster that a federation names: whom workloads believe is for those to say who may change that.
+fn is_in_no_federation(
+    snapshot: &Snapshot,
+    kind: Kind,
+    name: &ObjectName,
+    field: &str,
+    next: &str,
+) -> Result<(), ChangeRefusal> {
+    let federation = (kind == Kind::Cluster).then(|| snapshot.federation_of(name.as_str()));
+    let Some(federation) = federation.flatten() else { return Ok(()) };
+    let told = format!("Federation `{federation}` names it: take it out there, then {next}");
+    let fields = BTreeMap::from([(field.to_owned(), told)]);
+    Err(ChangeRefusal::Invalid { kind, name: name.clone(), fields })
+}
+
 /// Refuses an object with errors.
 pub(crate) fn is_valid(object: &AnyObject, snapshot: &Snapshot) -> Result<(), ChangeRefusal> {
     validate(object, snapshot).map_err(|errors| {
@@ -202,7 +217,7 @@ impl Hub {
                     self.seen_before(snapshot, identity, kind, name, before, occasion).await?;
                 let action = HubAction::Update { before, after: object };
                 let permit = self.allow_in(snapshot, identity, &action, occasion).await?;
-                self.keeps_its_trust_domain(before, object).await?;
+                self.keeps_its_trust_domain(snapshot, before, object).await?;
                 self.trust_domain_is_free(object).await?;
                 self.federation_is_usable(object).await?;
                 permit
@@ -210,7 +225,10 @@ impl Hub {
             Wanted::Delete { .. } => {
                 let object =
                     self.seen_before(snapshot, identity, kind, name, before, occasion).await?;
-                self.allow_in(snapshot, identity, &HubAction::Delete { object }, occasion).await?
+                let action = HubAction::Delete { object };
+                let permit = self.allow_in(snapshot, identity, &action, occasion).await?;
+                is_in_no_federation(snapshot, kind, name, "metadata.name", "delete the cluster")?;
+                permit
             }
         };
         self.check(snapshot, wanted)?;
@@ -220,6 +238,7 @@ impl Hub {
     /// Refuses another trust domain for a cluster whose authority was certified: SVIDs of the first are in use.
     async fn keeps_its_trust_domain(
         &self,
+        snapshot: &Snapshot,
         before: &AnyObject,
         after: &AnyObject,
     ) -> Result<(), ChangeRefusal> {
@@ -231,6 +250,8 @@ impl Hub {
         if before.spec.trust_domain_of(name.as_str()) == wanted {
             return Ok(());
         }
+        let next = "give it another trust domain";
+        is_in_no_federation(snapshot, Kind::Cluster, name, "spec.trustDomain", next)?;
         let Ok(cluster) = name.as_str().parse::<ClusterName>() else { return Ok(()) };
         let mut certified = self.store.read().await?.clusters().authorities(&cluster).await?;
         // Those of an earlier cluster of this name are not this one's.

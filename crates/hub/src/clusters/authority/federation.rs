@@ -14,7 +14,7 @@ use nullius_store::{Reader, StoreError};
 use super::bundle_of;
 use crate::clusters::foreign::{held, source_of};
 
-/// Trust domains beside the own, and bytes of all of their bundles; an agent takes no more.
+/// Trust domains beside the own, and bytes of all of their bundles, as they travel: texts in JSON; an agent takes no more.
 const DOMAINS: usize = 63;
 const BYTES: usize = 200 * 1024;
 
@@ -23,6 +23,8 @@ const BYTES: usize = 200 * 1024;
 pub(crate) struct Friend {
     /// By what they verify it; none while none came.
     pub(crate) bundle: Option<TrustBundle>,
+    /// Whether it is a cluster of this hub.
+    is_cluster: bool,
     /// Where the bundle comes from: `Cluster/NAME`, or `Federation/NAME`.
     pub(crate) from: String,
     /// When it came; none where it stands in the object, or none did.
@@ -51,6 +53,7 @@ pub(crate) async fn friends(
         let Some(bundle) = bundle_of(snapshot, reader, &standing, now).await? else { continue };
         let friend = Friend {
             bundle: Some(bundle),
+            is_cluster: true,
             from: format!("Cluster/{other}"),
             told_at: Some(standing.told_at),
             failing: None,
@@ -73,6 +76,7 @@ pub(crate) async fn friends(
             known.filter(|it| Some(&it.uid) == uid.as_ref() && it.source == source_of(trust));
         let friend = Friend {
             bundle: held(trust, known.as_ref()),
+            is_cluster: false,
             from: format!("{}/{name}", Kind::Federation),
             told_at: known.as_ref().and_then(|it| it.fetched_at),
             failing: known.and_then(|it| it.failure.zip(it.failing_since)),
@@ -82,19 +86,62 @@ pub(crate) async fn friends(
     Ok(friends)
 }
 
-/// Their bundles as an agent is told of them, as many as it takes.
+/// Their bundles as an agent is told of them, as many as it takes: those of clusters before those of somebody else, who says how long
+/// they are.
 pub(super) fn relayed(friends: BTreeMap<TrustDomain, Friend>) -> BTreeMap<TrustDomain, String> {
+    let (clusters, others): (Vec<_>, Vec<_>) =
+        friends.into_iter().partition(|(_, friend)| friend.is_cluster);
     let mut bytes = 0;
     let mut bundles = BTreeMap::new();
-    for (domain, friend) in friends {
+    for (domain, friend) in clusters.into_iter().chain(others) {
         let Some(bundle) = friend.bundle else { continue };
         let text = bundle.to_json().to_string();
-        if bytes + text.len() > BYTES || bundles.len() >= DOMAINS {
+        // Each quotation mark of it is two characters there.
+        let length = serde_json::Value::from(text.as_str()).to_string().len();
+        if bytes + length > BYTES || bundles.len() >= DOMAINS {
             tracing::warn!(%domain, "relay no bundle of a trust domain: there are too many, or they are too long");
             continue;
         }
-        bytes += text.len();
+        bytes += length;
         bundles.insert(domain, text);
     }
     bundles
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use nullius_model::TrustBeside;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_relayed_is_as_long_as_it_travels_and_clusters_come_first() {
+        let friend = |domain: &str, is_cluster: bool, kid: &str| {
+            let domain: TrustDomain = domain.parse().unwrap();
+            let key = json!({
+                "kty": "EC", "crv": "P-256", "use": "jwt-svid", "kid": kid,
+                "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+                "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+            });
+            let text = json!({ "keys": [key] }).to_string();
+            let bundle = TrustBundle::read(domain.clone(), text.as_bytes()).unwrap();
+            let from = "here".to_owned();
+            let bundle = Some(bundle);
+            (domain, Friend { bundle, is_cluster, from, told_at: None, failing: None })
+        };
+        let hostile = "\"".repeat(30_000);
+        let friends = [
+            friend("a.example", false, &hostile),
+            friend("b.example", false, &hostile),
+            friend("own.example", true, "k"),
+        ];
+        let bundles = relayed(friends.into());
+        assert!(bundles.contains_key(&"own.example".parse().unwrap()));
+        assert_eq!(bundles.len(), 2, "of two that are too long together one finds room");
+        let travels = TrustBeside { bundles, ..TrustBeside::default() }.to_text();
+        // As much as an agent takes.
+        assert!(travels.len() < 256 * 1024, "{}", travels.len());
+    }
 }
