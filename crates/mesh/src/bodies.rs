@@ -9,13 +9,12 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::{
     access_log::{Attempt, End, Why},
     copy::Moved,
-    held::HeldBody,
+    held::{HeldBody, Place},
     requests::Registration,
 };
 
@@ -28,7 +27,7 @@ pub(crate) struct RequestBody {
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     /// For as long as something is sent its right to that is looked at.
     _registration: Arc<Registration>,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 impl RequestBody {
@@ -44,7 +43,7 @@ impl RequestBody {
     fn of(
         held: Bytes,
         body: Option<Incoming>,
-        place: Option<OwnedSemaphorePermit>,
+        place: Option<Place>,
         moved: Arc<Moved>,
         registration: Arc<Registration>,
     ) -> Self {

@@ -17,7 +17,11 @@ const BODY: Duration = Duration::from_secs(60);
 /// Bytes that are held of all bodies of a workload, by pieces.
 const HELD_MAX: usize = 32 * 1024 * 1024;
 const PIECE: usize = 1024;
+/// Bytes that are held of all bodies of a process: a node stands for many workloads.
+const ALL_MAX: usize = 96 * 1024 * 1024;
 
+/// Of all workloads that this process stands for, by pieces.
+static ALL: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(ALL_MAX / PIECE)));
 /// Long bodies that the process looks into at once: read, one can take a hundred times its bytes.
 static AT_ONCE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(2)));
 
@@ -43,12 +47,18 @@ pub(crate) struct Turn {
     _of_workload: Option<OwnedSemaphorePermit>,
 }
 
+/// Its part of the room, until it has gone on.
+pub(crate) struct Place {
+    of_workload: OwnedSemaphorePermit,
+    of_all: OwnedSemaphorePermit,
+}
+
 /// A body as far as it was wanted, and what follows.
 pub(crate) struct HeldBody {
     pub(crate) bytes: Bytes,
     pub(crate) rest: Option<Incoming>,
     /// Its part of the room, until it has gone on.
-    pub(crate) place: Option<OwnedSemaphorePermit>,
+    pub(crate) place: Option<Place>,
 }
 
 /// Why a body was not looked into.
@@ -105,7 +115,7 @@ impl Room {
         body: &mut Incoming,
         wanted: usize,
         bytes: &mut BytesMut,
-        place: &mut Option<OwnedSemaphorePermit>,
+        place: &mut Option<Place>,
     ) -> Result<Ended, NotHeld> {
         while bytes.len() <= wanted {
             let Some(frame) = body.frame().await else { return Ok(Ended::Whole) };
@@ -122,14 +132,18 @@ impl Room {
         Ok(Ended::More)
     }
 
-    fn has_room(&self, length: usize, place: &mut Option<OwnedSemaphorePermit>) -> bool {
-        let has = place.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+    fn has_room(&self, length: usize, place: &mut Option<Place>) -> bool {
+        let has = place.as_ref().map_or(0, |it| it.of_workload.num_permits());
         let more = length.div_ceil(PIECE).saturating_sub(has);
         let Ok(more) = u32::try_from(more) else { return false };
         let Ok(taken) = Arc::clone(&self.pieces).try_acquire_many_owned(more) else { return false };
+        let Ok(of_all) = Arc::clone(&ALL).try_acquire_many_owned(more) else { return false };
         match place {
-            Some(place) => place.merge(taken),
-            None => *place = Some(taken),
+            Some(place) => {
+                place.of_workload.merge(taken);
+                place.of_all.merge(of_all);
+            }
+            None => *place = Some(Place { of_workload: taken, of_all }),
         }
         true
     }

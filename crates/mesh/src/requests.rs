@@ -376,8 +376,7 @@ impl Requests {
                 () = self.look() => {
                     let now = Timestamp::now();
                     if self.earliest_end().is_some_and(|end| end <= now) {
-                        let world = view.borrow().clone();
-                        self.judge_all(&Standing::of(&self.call, world.as_deref(), Stage::GoesOn));
+                        self.judge_all(&self.stand_anew());
                     }
                 }
             }
@@ -491,6 +490,15 @@ impl Requests {
         kept.1.clone()
     }
 
+    /// As it stands by now, where what was let pass until a time has ended.
+    fn stand_anew(&self) -> Standing {
+        let world = self.inbound.shared().world();
+        let mut kept = self.lock_standing();
+        kept.1 = Standing::of(&self.call, world.as_deref(), Stage::GoesOn);
+        kept.0 = world;
+        kept.1.clone()
+    }
+
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
         let (mut parts, body) = request.into_parts();
         let mut attempt = self.attempt();
@@ -498,8 +506,12 @@ impl Requests {
         attempt.asked = Some(Asked::new(&kept.method, &kept.target));
         // Registered first, judged then: no change falls between.
         let registration = self.register(kept);
-        let standing = self.standing();
-        let decided = registration.running.decide(&self, &standing);
+        let mut standing = self.standing();
+        let mut decided = registration.running.decide(&self, &standing);
+        if decided.ends_at.is_some_and(|end| end <= Timestamp::now()) {
+            standing = self.stand_anew();
+            decided = registration.running.decide(&self, &standing);
+        }
         attempt.told = decided.told;
         if let Some(asked) = &mut attempt.asked {
             asked.token = decided.token;
