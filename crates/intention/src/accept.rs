@@ -5,7 +5,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use nullius_model::{IntentionMode, PermissionId, Reason, SpiffeId, Timestamp};
+use nullius_model::{IntentionAction, IntentionMode, PermissionId, Reason, SpiffeId, Timestamp};
 
 use crate::{
     api::{Api, Undeclared},
@@ -375,7 +375,8 @@ impl<'a> Named<'a> {
                 found.take(bucket.slot(tier, reach), port, view);
             }
             for bucket in &self.blocks {
-                if found.take(bucket.slot(tier, reach), port, view) == Taken::Some {
+                // What can only deny never hides what a wider block denies.
+                if found.take(bucket.slot(tier, reach), port, view) == Taken::MayAllow {
                     break;
                 }
             }
@@ -403,35 +404,40 @@ struct Found<'a> {
     allowed: Option<&'a Arc<Rule>>,
 }
 
-/// Whether anything was taken.
+/// Whether anything was taken that may allow something, or denies all.
 #[derive(PartialEq, Eq)]
 enum Taken {
-    Some,
-    Nothing,
+    MayAllow,
+    NothingThatAllows,
+    AllDenied,
 }
 
 impl<'a> Found<'a> {
     fn take(&mut self, rules: &'a [Arc<Rule>], port: u16, view: View) -> Taken {
-        let mut taken = Taken::Nothing;
+        let mut taken = Taken::NothingThatAllows;
         for rule in rules {
             let counts = view == View::Shadow || rule.origins.mode == IntentionMode::Enforce;
             if !counts || !rule.origins.covers(port) {
                 continue;
             }
-            taken = Taken::Some;
             match &rule.verb {
                 Verb::Deny => {
                     self.denied = Some(rule);
-                    return taken;
+                    return Taken::AllDenied;
                 }
                 Verb::Unknown => {
                     self.unknown = self.unknown.or(Some(rule));
                 }
-                Verb::Permissions(_) => self.lists.push(Arc::clone(rule)),
+                Verb::Permissions(permissions) => {
+                    if permissions.iter().any(|it| it.action == IntentionAction::Allow) {
+                        taken = Taken::MayAllow;
+                    }
+                    self.lists.push(Arc::clone(rule));
+                }
                 Verb::Allow => {
                     // They are in order: after an allow come allows.
                     self.allowed = self.allowed.or(Some(rule));
-                    return taken;
+                    return Taken::MayAllow;
                 }
             }
         }

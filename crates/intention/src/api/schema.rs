@@ -23,6 +23,8 @@ use super::{
 const SCHEMAS_MAX: usize = 5_000;
 /// Expressions of one document.
 const PATTERNS_MAX: usize = 100;
+/// Bytes of all places of schemas in one document: each is as long as the names above it.
+const PLACES_MAX: usize = 2 * 1024 * 1024;
 
 /// The number of a schema.
 pub(super) type Id = usize;
@@ -204,6 +206,8 @@ pub(super) struct Reader<'d> {
     faults: &'d Faults,
     nodes: Vec<Node>,
     known: HashMap<String, Id>,
+    /// Bytes of what is known.
+    places: usize,
     waiting: VecDeque<(Id, String, &'d Json)>,
     patterns: HashMap<&'d str, Option<Arc<Pattern>>>,
 }
@@ -211,7 +215,7 @@ pub(super) struct Reader<'d> {
 impl<'d> Reader<'d> {
     pub(super) fn new(document: &'d Json, faults: &'d Faults) -> Self {
         let (nodes, known, waiting) = (Vec::new(), HashMap::new(), VecDeque::new());
-        Self { document, faults, nodes, known, waiting, patterns: HashMap::new() }
+        Self { document, faults, nodes, known, places: 0, waiting, patterns: HashMap::new() }
     }
 
     /// The number of the schema that stands at a pointer.
@@ -222,6 +226,16 @@ impl<'d> Reader<'d> {
         let id = self.nodes.len();
         if id == SCHEMAS_MAX {
             self.wrong("", format!("it has more than {SCHEMAS_MAX} schemas: check less of it"));
+        }
+        let before = self.places;
+        self.places += pointer.len();
+        if self.places > PLACES_MAX {
+            if before <= PLACES_MAX {
+                let told = "its schemas stand too deep, or below names that are too long";
+                self.wrong("", format!("{told}: their places have more than 2 MiB together"));
+            }
+            // It is refused: nothing more of it is kept.
+            return id.saturating_sub(1);
         }
         self.nodes.push(Node::default());
         self.known.insert(pointer.to_owned(), id);

@@ -402,3 +402,12 @@ fn what_is_of_another_time_or_place_is_refused_by_name() {
         assert!(read(&wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn names_that_are_long_take_no_more_the_more_there_is_below_them() {
+    let many: serde_json::Map<String, Json> =
+        (0..4_000).map(|number| (format!("p{number}"), json!({}))).collect();
+    let schema = json!({ "properties": { "a".repeat(100_000): { "properties": many } } });
+    let told = read(&schema).map(|_| ()).unwrap_err().join("; ");
+    assert!(told.contains("more than 2 MiB together"), "{told}");
+}
