@@ -224,6 +224,8 @@ async fn what_the_reader_takes_is_taken_and_what_it_refuses_is_refused_with_its_
     guard["spec"]["destination"] = json!({ "any": true });
     guard["metadata"]["namespace"] = json!("nullius-system");
     guard["spec"]["permissive"].as_object_mut().unwrap().remove("ports");
+    // A schema is for certain ports.
+    guard["spec"].as_object_mut().unwrap().remove("api");
     Intention::read(&guard, Origin::Cluster, &home).unwrap();
     lab.try_out(&guard).unwrap();
     let mut own = lab.intention("own", whole());

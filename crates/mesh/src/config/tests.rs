@@ -144,7 +144,7 @@ fn an_issuer_has_its_keys_in_one_place() {
         ("{issuer: a, jwksFile: f, caFile: c}", "it is for `jwksUrl` alone"),
         (
             "{issuer: a, jwksUrl: 'http://b/'}",
-            "issuers[0].jwksUrl: `http://b/` is no address of keys",
+            "issuers[0].jwksUrl: `http://b/` is no address to fetch from",
         ),
         ("{issuer: a, jwksFile: f}, {issuer: a, jwksFile: g}", "this issuer stands already"),
         ("{issuer: a, jwks: f}", "unknown field"),

@@ -63,6 +63,15 @@ pub(crate) fn is_answered(namespace: &TestNamespace, pod: &str, server: &str) ->
     output.stdout.contains("welcome")
 }
 
+/// The service graph, once the hub has a turn for who reads it often.
+fn graph(world: &World, of: &[&str]) -> Value {
+    let args = [&["mesh", "graph"], of, &["-o", "json"]].concat();
+    let read = wait_until(LONG, "a turn to read the service graph", || {
+        world.environment.nullius_ok("admin", &args).ok()
+    });
+    serde_json::from_str(&read.unwrap()).unwrap()
+}
+
 #[track_caller]
 pub(crate) fn until(nodes: &Nodes<'_>, what: &str, wanted: impl Fn() -> bool) {
     if let Err(error) = wait_until(LONG, what, || wanted().then_some(())) {
@@ -81,7 +90,7 @@ fn is_seen(world: &World, nodes: &Nodes<'_>, shop: &TestNamespace, bank: &TestNa
     let server = format!("Pod/{}/server", bank.name());
     let of = ["-c", cluster, "-n", bank.name()];
     let edge = |from: &str, verdict: &str| {
-        let graph = world.admin_json(&[&["mesh", "graph"], &of[..]].concat());
+        let graph = graph(world, &of);
         let is_it = |edge: &&Value| {
             edge["source"] == format!("Pod/{}/{from}", shop.name()) && edge["verdict"] == verdict
         };
@@ -134,7 +143,11 @@ fn is_seen(world: &World, nodes: &Nodes<'_>, shop: &TestNamespace, bank: &TestNa
         (&json!("later"), &json!("destination"))
     );
 
-    let picture = world.admin(&["mesh", "graph", "-c", cluster, "-n", bank.name(), "-o", "svg"]);
+    let picture = wait_until(LONG, "a turn to draw the service graph", || {
+        let args = ["mesh", "graph", "-c", cluster, "-n", bank.name(), "-o", "svg"];
+        world.environment.nullius_ok("admin", &args).ok()
+    });
+    let picture = picture.unwrap();
     assert!(picture.starts_with("<svg") && picture.contains("server"), "{picture}");
 }
 
@@ -235,7 +248,7 @@ fn pods_of_the_mesh_call_each_other_as_intentions_say() {
         told.contains(&of_server) && told.contains(&format!("{}/client", shop.name()))
     });
     until(&nodes, "the call in the service graph", || {
-        let graph = world.admin_json(&["mesh", "graph", "-c", ours, "-n", bank.name()]);
+        let graph = graph(&world, &["-c", ours, "-n", bank.name()]);
         let edges = graph["edges"].as_array().unwrap();
         edges.iter().any(|edge| {
             edge["verdict"] == "allowed"
