@@ -397,6 +397,15 @@ impl<'v> Run<'_, 'v> {
                 for (name, inner) in map {
                     self.spend(1 + like.len() * (1 + name.len()))?;
                     let exact = named.get(name.as_str()).copied();
+                    if exact.is_none() {
+                        self.spend(named.len())?;
+                        if let Some(known) = named.keys().find(|known| are_same_word(known, name)) {
+                            let (name, known) = (shown(name), shown(known));
+                            return self.wrong(|| {
+                                format!("has the name {name}, which some servers read as {known}")
+                            });
+                        }
+                    }
                     let fits = like.iter().filter(|(pattern, _)| pattern.fits(name));
                     let mut ids: Vec<Id> =
                         exact.into_iter().chain(fits.map(|(_, id)| *id)).collect();
@@ -481,6 +490,14 @@ impl<'v> Run<'_, 'v> {
         }
         Ok(true)
     }
+}
+
+/// Whether two names differ in nothing but case: many servers take one for the other, and the last one.
+fn are_same_word(one: &str, other: &str) -> bool {
+    fn folded(text: &str) -> impl Iterator<Item = char> {
+        text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
+    }
+    folded(one).eq(folded(other))
 }
 
 fn merge<'v>(seen: &mut Option<Seen<'v>>, other: Option<Seen<'v>>) {

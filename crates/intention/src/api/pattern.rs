@@ -80,6 +80,9 @@ fn translate(source: &str) -> Result<String, String> {
                 if chars.peek() == Some(&'-') {
                     return Err("`--` in a class is read in two ways: write `\\-`".to_owned());
                 }
+                if is_shorthand(&chars) {
+                    return Err(RANGE.to_owned());
+                }
             }
             ('.', Inside::Nothing) => out.push_str(r"[^\n\r\u{2028}\u{2029}]"),
             ('(', Inside::Nothing) if chars.peek() == Some(&'?') => {
@@ -96,6 +99,21 @@ fn translate(source: &str) -> Result<String, String> {
 
 type Chars<'s> = std::iter::Peekable<std::str::Chars<'s>>;
 
+const RANGE: &str = "a class like `\\w` ends no range: write `\\-` where the minus is meant";
+
+/// Whether a class of characters comes next that has a name.
+fn is_shorthand(chars: &Chars<'_>) -> bool {
+    let mut ahead = chars.clone();
+    ahead.next() == Some('\\')
+        && matches!(ahead.next(), Some('d' | 'D' | 'w' | 'W' | 's' | 'S' | 'p' | 'P'))
+}
+
+/// Whether what stands before in a class would begin a range.
+fn begins_range(chars: &Chars<'_>) -> bool {
+    let mut ahead = chars.clone();
+    ahead.next() == Some('-') && ahead.next() != Some(']')
+}
+
 fn group(chars: &mut Chars<'_>, out: &mut String) -> Result<(), String> {
     chars.next();
     match (chars.next(), chars.peek()) {
@@ -111,6 +129,9 @@ fn group(chars: &mut Chars<'_>, out: &mut String) -> Result<(), String> {
 fn escape(chars: &mut Chars<'_>, inside: &Inside, out: &mut String) -> Result<(), String> {
     let Some(c) = chars.next() else { return Err("it ends with `\\`".to_owned()) };
     let in_class = *inside == Inside::Class;
+    if in_class && matches!(c, 'd' | 'D' | 'w' | 'W' | 's' | 'S') && begins_range(chars) {
+        return Err(RANGE.to_owned());
+    }
     match c {
         'd' => out.push_str(if in_class { "0-9" } else { "[0-9]" }),
         'w' => out.push_str(if in_class { "0-9A-Za-z_" } else { "[0-9A-Za-z_]" }),
@@ -133,6 +154,8 @@ fn escape(chars: &mut Chars<'_>, inside: &Inside, out: &mut String) -> Result<()
                 "`\\{c}` is nothing that is known here; backward references are not"
             ));
         }
+        // Behind `\` they are edges of words in the engine.
+        '<' | '>' => out.push(c),
         c if c.is_ascii_punctuation() => out.extend(['\\', c]),
         c => out.push(c),
     }

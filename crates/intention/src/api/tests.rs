@@ -130,6 +130,11 @@ fn texts() {
         [json!(2_147_483_648_i64)],
     );
     means(json!({ "format": "int64" }), [json!(i64::MAX)], [json!(u64::MAX)]);
+    means(json!({ "pattern": r"^\<b\>$" }), [json!("<b>")], [json!("b")]);
+    means(json!({ "pattern": r"^[\w-]+$" }), [json!("a-b")], [json!("a/b")]);
+    for range in [r"^[.-\w]+$", r"[\w-~]", r"[!-\D]", r"[a\s-z]", r"[+-\p{L}]"] {
+        assert!(read(&json!({ "pattern": range })).is_err(), "{range}");
+    }
     // What nobody checks is a remark.
     means(json!({ "format": "colour" }), [json!("anything")], []);
 }
@@ -216,6 +221,12 @@ fn mappings() {
         json!({ "properties": { "a": {} }, "additionalProperties": false }),
         [json!({ "a": [] }), json!({}), json!(["b"])],
         [json!({ "a": 1, "b": 1 })],
+    );
+    // Servers that read names in any case would take it for the one that was looked at.
+    means(
+        json!({ "properties": { "count": { "minimum": 0 }, "state": {} } }),
+        [json!({ "count": 1, "counts": 2 })],
+        [json!({ "count": 1, "Count": -1 }), json!({ "COUNT": -1 }), json!({ "ſtate": 1 })],
     );
     // Not what another schema beside it knows.
     means(
