@@ -1,4 +1,4 @@
-//! Bodies of requests that are looked into before they go on: held, in bounds for one and for all of a workload together.
+//! Bodies of requests that are looked into before they go on: held, in bounds for one, for all of a workload and for all of the process.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -152,4 +152,24 @@ impl Room {
 enum Ended {
     Whole,
     More,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    #[test]
+    fn many_workloads_together_hold_no_more_than_the_process_may() {
+        let rooms: Vec<Room> = (0..4).map(|_| Room::default()).collect();
+        let fill = |room: &Room| {
+            let mut place = None;
+            room.has_room(HELD_MAX, &mut place).then(|| place.unwrap())
+        };
+        let mut held: Vec<Place> = rooms[..3].iter().map(|room| fill(room).unwrap()).collect();
+        assert!(!rooms[0].has_room(1, &mut None), "of one workload");
+        assert!(!rooms[3].has_room(1, &mut None), "of all");
+        held.pop();
+        assert!(fill(&rooms[3]).is_some());
+    }
 }

@@ -481,20 +481,20 @@ impl Requests {
 
     /// How the connection stands now.
     fn standing(&self) -> Standing {
-        let world = self.inbound.shared().world();
-        let mut kept = self.lock_standing();
-        if !self.is_as_before(kept.0.as_ref(), world.as_ref()) {
-            kept.1 = Standing::of(&self.call, world.as_deref(), Stage::GoesOn);
-        }
-        kept.0 = world;
-        kept.1.clone()
+        self.stand(|before, now| self.is_as_before(before, now))
     }
 
     /// As it stands by now, where what was let pass until a time has ended.
     fn stand_anew(&self) -> Standing {
+        self.stand(|_, _| false)
+    }
+
+    fn stand(&self, counts: impl Fn(Option<&Arc<World>>, Option<&Arc<World>>) -> bool) -> Standing {
         let world = self.inbound.shared().world();
         let mut kept = self.lock_standing();
-        kept.1 = Standing::of(&self.call, world.as_deref(), Stage::GoesOn);
+        if !counts(kept.0.as_ref(), world.as_ref()) {
+            kept.1 = Standing::of(&self.call, world.as_deref(), Stage::GoesOn);
+        }
         kept.0 = world;
         kept.1.clone()
     }

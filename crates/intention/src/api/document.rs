@@ -58,7 +58,7 @@ pub(super) fn resolve<'d>(document: &'d Json, target: &str) -> Result<(String, &
         ));
     };
     let nothing = || format!("{} stands for nothing in the document", shown(target));
-    let fragment = decoded(fragment).ok_or_else(nothing)?;
+    let fragment = percent_decoded(fragment).ok_or_else(nothing)?;
     let Some(rest) = fragment.strip_prefix('/') else {
         return Err(format!(
             "{} is no place in the document: write `#/components/…`",
@@ -79,8 +79,8 @@ pub(super) fn resolve<'d>(document: &'d Json, target: &str) -> Result<(String, &
     Ok((pointer, value))
 }
 
-/// The text of a fragment.
-fn decoded(text: &str) -> Option<String> {
+/// A part of an address, decoded once; none where it is no text.
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

@@ -1,9 +1,12 @@
 //! Parameters of a request: texts that stand for values. A text that two servers could read as two values must be right as both.
 
+use std::borrow::Cow;
+
 use nullius_fields::shown;
 use serde_json::Value as Json;
 
 use super::{
+    document::percent_decoded,
     evaluate::Unfit,
     schema::{Id, Schemas, types},
 };
@@ -219,19 +222,11 @@ enum Plus {
 
 /// A part of a query, decoded once; none where it is no text, or has a byte that ends texts for some.
 fn decoded(text: &str, plus: Plus) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let mut digit = || rest.next().and_then(|c| char::from(c).to_digit(16));
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            b'+' if plus == Plus::Space => b' ',
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
+    let text = match plus {
+        Plus::Itself => Cow::Borrowed(text),
+        Plus::Space => Cow::Owned(text.replace('+', " ")),
+    };
+    percent_decoded(&text).filter(|text| !text.contains('\0'))
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use crate::world::{Application, Domain, Running, Workload, ping, read_end};
+use crate::{
+    requests::{exchange, get, http},
+    world::{Application, Domain, Running, Workload, ping, read_end},
+};
 
 const FRONT: &str = "{namespace: shop, serviceAccount: front, action: allow}";
 /// What the design promises.
@@ -148,4 +151,44 @@ async fn a_proxy_that_is_told_to_end_lets_what_is_open_end() {
     tokio::time::timeout(crate::world::PATIENCE, ended).await.unwrap().unwrap();
     let line = crate::world::wait_line(&log, |line| line["end"] == "closed").await;
     assert_eq!(line["bytesToSource"], 10);
+}
+
+#[tokio::test]
+async fn what_is_only_let_pass_ends_for_requests_on_an_open_connection_too() {
+    let (application, _) = http().await;
+    let domain = Domain::new("dev.example");
+    let orders = Workload::new(&domain, "shop", "orders", &[&domain]);
+    let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
+    // What is counted is read, so that the connection goes on and each request is asked about.
+    orders.put(
+        "intentions/own.yaml",
+        &format!(
+            "apiVersion: nullius.dev/v1alpha1\nkind: Intention\nmetadata: {{name: own, namespace: shop}}\nspec:\n  \
+             destination: {{serviceAccount: orders}}\n  permissive: {{until: '{end}'}}\n  \
+             limits: [{{requestsPerSecond: 1000, burst: 10000}}]\n"
+        ),
+    );
+    let inbound = orders
+        .start(&format!(
+            "listeners:\n- {{name: in, listen: '127.0.0.2:0', forward: '{}', protocol: http}}\n",
+            application.address
+        ))
+        .await;
+    let front = Workload::new(&domain, "shop", "front", &[&domain]);
+    let outbound = front.call("hbone", inbound.at("in"), inbound.at("in"), &orders.id).await;
+    let mut stream = TcpStream::connect(outbound.at("out")).await.unwrap();
+    let first = exchange(&mut stream, &get("/orders/1")).await;
+    assert!(first.starts_with("HTTP/1.1 200 "), "{first}");
+    let refused = tokio::time::timeout(Duration::from_secs(30), async {
+        loop {
+            let answer = exchange(&mut stream, &get("/orders/1")).await;
+            if !answer.starts_with("HTTP/1.1 200 ") {
+                break answer;
+            }
+            assert!(jiff::Timestamp::now() < end + jiff::SignedDuration::from_secs(1), "{answer}");
+        }
+    });
+    let refused = refused.await.unwrap();
+    assert!(jiff::Timestamp::now() >= end, "not before its end");
+    assert!(refused.starts_with("HTTP/1.1 403 "), "{refused}");
 }
