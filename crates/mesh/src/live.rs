@@ -113,19 +113,4 @@ async fn until(end: Option<Timestamp>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_may_last_a_while_is_cut_then_and_not_before() {
-        let minute = Duration::from_secs(60);
-        let begun = tokio::time::Instant::now();
-        assert_eq!(at_most(minute, Why::Probe, pending()).await, Ended::Cut(Why::Probe));
-        assert_eq!(begun.elapsed(), minute);
-        let shorter = async {
-            sleep(minute - Duration::from_secs(1)).await;
-            Ended::Closed
-        };
-        assert_eq!(at_most(minute, Why::Probe, shorter).await, Ended::Closed);
-    }
-}
+pub(crate) mod tests;

@@ -1,6 +1,8 @@
 //! The source's side: what an application of this workload sends goes to its destination once that has proven to be who is expected
 //! there; only who is not in the mesh gets it as it is.
 
+mod living;
+
 use std::{
     collections::{BTreeSet, HashMap},
     io,
@@ -13,7 +15,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Method, Request, StatusCode, Uri};
-use nullius_model::{Reason as Decision, SpiffeId, Timestamp};
+use nullius_model::{Reason as Decision, SpiffeId};
 use nullius_tls::{
     TlsError, WorkloadConnector, WorkloadPeer, WorkloadStream,
     tcp::{prepare, reset_on_close},
@@ -38,6 +40,7 @@ use crate::{
     tunnel::{ALPN_H2, ALPN_HBONE},
     world::View,
 };
+use living::Living;
 
 /// How long a destination may take to answer a CONNECT: it reaches its application meanwhile.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -261,8 +264,8 @@ impl Outbound {
                 attempt.allowed(met);
                 let ended = {
                     let copy = StreamCopy::new(&mut local, &mut send, &mut recv, out, into);
-                    let again = |now: &World| still(lease.peer(), lease.generation(), hop, now);
-                    while_allowed(copy, view, None, again).await
+                    let living = Living::proven(hop, lease.peer(), lease.generation());
+                    while_allowed(copy, view, None, living).await
                 };
                 if ended != Ended::Closed {
                     send.send_reset(Reason::CANCEL);
@@ -274,8 +277,8 @@ impl Outbound {
                 attempt.allowed(met);
                 let ended = {
                     let copy = PlainCopy::new(&mut local, &mut *stream, out, into);
-                    let again = |now: &World| still(&peer, world.generation, hop, now);
-                    while_allowed(copy, view, None, again).await
+                    let living = Living::proven(hop, &peer, world.generation);
+                    while_allowed(copy, view, None, living).await
                 };
                 if ended != Ended::Closed {
                     stream.reset_on_close();
@@ -286,12 +289,7 @@ impl Outbound {
                 attempt.allowed(Why::NotInMesh);
                 let ended = {
                     let copy = PlainCopy::new(&mut local, &mut stream, out, into);
-                    let again = |now: &World| match Over::to(hop.dial.ip(), now) {
-                        Over::Plain => Ok(None),
-                        Over::Mesh(..) => Err(Why::OtherPod),
-                        Over::Unclear => Err(Why::Unclear),
-                    };
-                    while_allowed(copy, view, None, again).await
+                    while_allowed(copy, view, None, Living::plain(hop)).await
                 };
                 if ended != Ended::Closed {
                     reset_on_close(&stream);
@@ -409,21 +407,5 @@ fn protocol(wire: Wire) -> &'static [u8] {
         Wire::Hbone => ALPN_HBONE,
         Wire::Istio => ALPN_H2,
         Wire::Tls => b"",
-    }
-}
-
-/// Whether who is there is still proven, and still there.
-fn still(
-    peer: &WorkloadPeer,
-    generation: u64,
-    hop: &Hop,
-    world: &World,
-) -> Result<Option<Timestamp>, Why> {
-    if generation != world.generation && world.tls.still_proves(peer).is_err() {
-        return Err(Why::NoLongerProven);
-    }
-    match world.directory.expected(hop.dial.ip()) {
-        Some(there) if !there.contains(&peer.id) => Err(Why::OtherPod),
-        Some(_) | None => Ok(None),
     }
 }

@@ -1,36 +1,17 @@
 #![allow(clippy::unwrap_used, reason = "test")]
-use std::{
-    net::IpAddr,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::net::IpAddr;
 
 use nullius_intention::{Home, Intention, Origin, RuleSet, Workload};
-use nullius_model::{SpiffeId, TrustDomain, Ttl};
-use nullius_pki::{
-    PrivateKey,
-    workload::{PreparedAuthority, SvidRequest, WorkloadRoot},
-};
-use nullius_tls::WorkloadTls;
+use nullius_model::SpiffeId;
 use tokio::{sync::watch, task::JoinSet};
 
 use super::*;
-use crate::{Claim, Directory, Here};
+use crate::{
+    Claim, Directory, Here,
+    live::tests::{Counted, Counts, tls},
+};
 
 const CALLER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
-
-fn tls() -> Arc<WorkloadTls> {
-    let (domain, now): (TrustDomain, _) = ("dev.example".parse().unwrap(), Timestamp::now());
-    let (root, life) = (WorkloadRoot::create(now).unwrap(), Ttl::from_secs(86_400));
-    let prepared = PreparedAuthority::create(domain.clone()).unwrap();
-    let signed = root.certify(&prepared.request().unwrap(), &domain, life, now).unwrap();
-    let authority = prepared.admit(signed, root.certificate_der(), now).unwrap();
-    let (key, life) = (PrivateKey::generate().unwrap(), Ttl::from_secs(3_600));
-    let (id, csr) =
-        ("spiffe://dev.example/ns/shop/sa/orders".parse().unwrap(), key.request().unwrap());
-    let asked = SvidRequest { id: &id, dns_names: &[], csr: &csr, life };
-    let svid = authority.issue(&asked, now).unwrap();
-    Arc::new(WorkloadTls::new(svid.chain, key.to_der(), []).unwrap())
-}
 
 fn rules(action: &str) -> Arc<RuleSet> {
     let object = serde_json::json!({
@@ -51,31 +32,10 @@ fn rules(action: &str) -> Arc<RuleSet> {
     Arc::new(rules)
 }
 
-/// How often somebody has looked at what has changed, and was judged.
-#[derive(Default)]
-struct Counts {
-    looks: AtomicUsize,
-    judged: AtomicUsize,
-}
-
-struct Counted<'c>(Living<'c>, &'static Counts);
-
-impl Judge for Counted<'_> {
-    fn is_as_before(&mut self, world: &Arc<World>) -> bool {
-        self.1.looks.fetch_add(1, Ordering::Relaxed);
-        self.0.is_as_before(world)
-    }
-
-    fn judge(&mut self, world: &Arc<World>) -> Result<Option<Timestamp>, Why> {
-        self.1.judged.fetch_add(1, Ordering::Relaxed);
-        self.0.judge(world)
-    }
-}
-
 #[tokio::test]
 async fn who_lives_is_judged_again_by_what_decides_about_it_and_not_by_what_others_change() {
     const LIVE: usize = 10_000;
-    let (tls, here) = (tls(), Arc::<Here>::default());
+    let (tls, here) = (tls("orders"), Arc::<Here>::default());
     let world = |rules: &Arc<RuleSet>, directory: &Arc<Directory>| {
         let (tls, here) = (Arc::clone(&tls), Arc::clone(&here));
         Arc::new(World::new(1, tls, Arc::clone(rules), here, Arc::clone(directory)))
@@ -95,14 +55,6 @@ async fn who_lives_is_judged_again_by_what_decides_about_it_and_not_by_what_othe
             while_allowed(std::future::pending(), &mut view, None, counted).await
         });
     }
-    // Until each of them has looked once more.
-    let settle = async |live: usize| {
-        let all = counts.looks.load(Ordering::Relaxed) + live;
-        while counts.looks.load(Ordering::Relaxed) < all {
-            tokio::task::yield_now().await;
-        }
-        counts.judged.load(Ordering::Relaxed)
-    };
     // All of them wait for news.
     for _ in 0..LIVE {
         tokio::task::yield_now().await;
@@ -115,17 +67,17 @@ async fn who_lives_is_judged_again_by_what_decides_about_it_and_not_by_what_othe
         let now = std::time::Instant::now();
         Arc::make_mut(&mut directory).tell(IpAddr::from([10, 0, 0, 9]), Claim::One(&id), now);
         sender.send_replace(Some(world(&allow, &directory)));
-        assert_eq!(settle(LIVE).await, 0, "it is no news to those who live");
+        assert_eq!(counts.settle(LIVE).await, 0, "it is no news to those who live");
     }
     // Somebody of the mesh has the address of one: it must prove itself.
     let id: SpiffeId = "spiffe://dev.example/ns/shop/sa/front".parse().unwrap();
     Arc::make_mut(&mut directory).put_pod(IpAddr::from([192, 0, 2, 8]), id);
     sender.send_replace(Some(world(&allow, &directory)));
-    assert_eq!(settle(LIVE).await, 1);
+    assert_eq!(counts.settle(LIVE).await, 1);
     assert_eq!(live.join_next().await.unwrap().unwrap(), Ended::Cut(Why::MustProve));
     // And a rule that is for all.
     sender.send_replace(Some(world(&rules("deny"), &directory)));
-    assert_eq!(settle(LIVE - 1).await, LIVE);
+    assert_eq!(counts.settle(LIVE - 1).await, LIVE);
     let all = live.join_all().await;
     assert!(all.iter().all(|it| matches!(it, Ended::Cut(Why::Decided(_)))));
 }
