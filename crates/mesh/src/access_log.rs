@@ -91,6 +91,14 @@ pub enum Why {
     ProxyItself,
     /// The address at which clouds give credentials to whoever asks.
     MetadataAddress,
+    /// A gateway leads a call to a Service that is exported; who may call it is for the destination to say.
+    Exported,
+    /// A call went through a gateway of another cluster to who is expected there.
+    ThroughGateway,
+    /// The Service is not exported, or not any more.
+    NotExported,
+    /// Who calls at a gateway is of no trust domain for which it is.
+    NotFederated,
 }
 
 impl Why {
@@ -98,7 +106,7 @@ impl Why {
     pub(crate) const STALE: Self = Self::Decided(Reason::StaleState);
 
     /// All but those by which intentions decide.
-    pub(crate) const OWN: [Self; 27] = [
+    pub(crate) const OWN: [Self; 31] = [
         Self::HandshakeTimeout,
         Self::HandshakeFailed,
         Self::SvidRefused,
@@ -126,6 +134,10 @@ impl Why {
         Self::MustProve,
         Self::ProxyItself,
         Self::MetadataAddress,
+        Self::Exported,
+        Self::ThroughGateway,
+        Self::NotExported,
+        Self::NotFederated,
     ];
 
     /// Where it stands among those.
@@ -198,6 +210,14 @@ impl Why {
                 "the address gives away the rights of the machine",
                 "give the workload an identity of its own",
             ),
+            Self::NotExported => (
+                "the Service is not exported by its cluster, or not any more",
+                "see which `ServiceExport`s the other cluster has",
+            ),
+            Self::NotFederated => (
+                "the gateway is not for workloads of the caller's trust domain",
+                "federate the two clusters, or call from one for which it is",
+            ),
             Self::Upgrade => (
                 "the request asks for a protocol that nobody would judge",
                 "upgrade to WebSockets alone",
@@ -222,7 +242,9 @@ impl Why {
             | Self::ApplicationBroke
             | Self::Probe
             | Self::NotInMesh
-            | Self::NoEndpoint => ("", ""),
+            | Self::NoEndpoint
+            | Self::Exported
+            | Self::ThroughGateway => ("", ""),
         }
     }
 
@@ -257,6 +279,10 @@ impl Why {
             Self::MustProve => "must-prove",
             Self::ProxyItself => "proxy-itself",
             Self::MetadataAddress => "metadata-address",
+            Self::Exported => "exported",
+            Self::ThroughGateway => "through-gateway",
+            Self::NotExported => "not-exported",
+            Self::NotFederated => "not-federated",
         }
     }
 }
@@ -436,6 +462,8 @@ pub(crate) struct Attempt {
     pub(crate) source: Option<SpiffeId>,
     pub(crate) destination: Option<SpiffeId>,
     pub(crate) address: Option<SocketAddr>,
+    /// The gateway of another cluster through which it went.
+    pub(crate) gateway: Option<SpiffeId>,
     /// The Service that was called.
     pub(crate) service: Option<Arc<str>>,
     pub(crate) moved: Arc<Moved>,
@@ -471,6 +499,7 @@ impl Attempt {
             source: None,
             destination: None,
             address: None,
+            gateway: None,
             service: None,
             moved: Arc::default(),
             asked: None,
@@ -625,6 +654,7 @@ impl Attempt {
             source: self.source.as_ref().map(SpiffeId::as_str),
             destination: self.destination.as_ref().map(SpiffeId::as_str),
             address: self.address,
+            gateway: self.gateway.as_ref().map(SpiffeId::as_str),
             service: self.service.as_deref(),
             method: self.asked.as_ref().map(|asked| Plain(&asked.method)),
             path: self.asked.as_ref().map(|asked| Plain(&asked.path)),
@@ -689,6 +719,8 @@ struct Line<'a> {
     destination: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     service: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]

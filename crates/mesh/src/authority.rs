@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use http::{Method, Request, header};
 
+use crate::Exported;
+
 /// Why a CONNECT cannot be read; each is answered with 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadConnect {
@@ -15,6 +17,10 @@ pub(crate) enum BadConnect {
         "`:authority` is no address with a port in its one form, as `10.0.0.5:8080` or `[2001:db8::5]:8080`"
     )]
     Authority,
+    #[error(
+        "`:authority` is no port of an exported Service in its one form, as `orders.shop.svc.clusterset.local:8080`"
+    )]
+    Exported,
     #[error("`Host` is another one than `:authority`")]
     Host,
     #[error("a CONNECT has no body, and so no length of one")]
@@ -23,6 +29,16 @@ pub(crate) enum BadConnect {
 
 /// Reads which address a CONNECT is for.
 pub(crate) fn read<B>(request: &Request<B>) -> Result<SocketAddr, BadConnect> {
+    read_address(text(request)?).ok_or(BadConnect::Authority)
+}
+
+/// Reads which Service of a cluster a CONNECT is for, at its gateway: no address is the name of one.
+pub(crate) fn read_exported<B>(request: &Request<B>) -> Result<Exported, BadConnect> {
+    text(request)?.parse().map_err(|_| BadConnect::Exported)
+}
+
+/// The one text that says what a CONNECT is for.
+fn text<B>(request: &Request<B>) -> Result<&str, BadConnect> {
     if request.method() != Method::CONNECT {
         return Err(BadConnect::NotConnect);
     }
@@ -39,7 +55,7 @@ pub(crate) fn read<B>(request: &Request<B>) -> Result<SocketAddr, BadConnect> {
     if headers.get_all(header::HOST).iter().any(|host| host.as_bytes() != authority.as_bytes()) {
         return Err(BadConnect::Host);
     }
-    read_address(authority).ok_or(BadConnect::Authority)
+    Ok(authority)
 }
 
 /// An address in the form in which it is printed: no name, no other spelling, no zone.

@@ -18,6 +18,8 @@ use nullius_manifest::{Dialect, FieldFault, Node, Reader, SyntaxError, parse};
 use nullius_model::{API_VERSION, Namespace, SpiffeId, TrustDomain};
 use serde::Deserialize as _;
 
+use crate::{Exports, Via};
+
 /// The kind.
 const KIND: &str = "ProxyConfiguration";
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub issuers: BTreeMap<Box<str>, KeysFrom>,
     /// Where others reach the workload.
     pub listeners: Vec<Listener>,
+    /// Where workloads of other clusters come in, if anywhere.
+    pub gateway: Option<GatewayListener>,
     /// Whom the workload reaches through the proxy.
     pub upstreams: Vec<Upstream>,
     /// Where attempts are written.
@@ -133,6 +137,15 @@ pub struct Port {
     pub protocol: Protocol,
 }
 
+/// Where workloads of other clusters come in.
+#[derive(Debug, Clone)]
+pub struct GatewayListener {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What it leads to, and for whom.
+    pub exports: Arc<Exports>,
+}
+
 /// Whom the workload reaches through the proxy.
 #[derive(Debug, Clone)]
 pub struct Upstream {
@@ -140,6 +153,22 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Where the application connects to.
     pub listen: SocketAddr,
+    /// Whom it is for.
+    pub to: Reached,
+}
+
+/// Whom an upstream is for.
+#[derive(Debug, Clone)]
+pub enum Reached {
+    /// A workload at an address.
+    Workload(At),
+    /// A Service of another cluster, through a gateway there.
+    Service(Arc<Via>),
+}
+
+/// A workload at an address.
+#[derive(Debug, Clone)]
+pub struct At {
     /// The destination as it is known to itself.
     pub destination: SocketAddr,
     /// Where it is dialled.

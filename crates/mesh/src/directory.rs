@@ -9,7 +9,7 @@ use std::{
 use nullius_model::SpiffeId;
 use nullius_tunnel::is_elsewhere;
 
-use crate::SharedMap;
+use crate::{SharedMap, Via};
 
 /// How long an address stays that of the pod of the mesh that had it: others still call it there, while the cluster may give it to
 /// somebody outside of the mesh.
@@ -65,15 +65,36 @@ pub(crate) struct ServicePort {
     pub(crate) name: Arc<str>,
     /// Those that are ready.
     pub(crate) endpoints: Vec<SocketAddr>,
+    /// Where it is a Service of another cluster: how it is reached.
+    pub(crate) via: Option<Arc<Via>>,
+}
+
+impl ServicePort {
+    /// A Service of another cluster, by the name that it has between clusters.
+    pub(crate) fn far(via: &Arc<Via>) -> Self {
+        let name = via.service.to_string().into();
+        Self { name, endpoints: Vec::new(), via: Some(Arc::clone(via)) }
+    }
 }
 
 impl Directory {
     /// A Service (`NAMESPACE/NAME`) has an address and a port, and behind it these endpoints that are ready; it stands in place of
     /// what was there of its name. An endpoint that stands for no pod's address, as loopback or what clouds tell machines, is none.
     pub fn put_service(&mut self, at: SocketAddr, name: Arc<str>, mut endpoints: Vec<SocketAddr>) {
-        endpoints.retain(|endpoint| endpoint.port() != 0 && is_elsewhere(endpoint.ip()));
+        endpoints.retain(is_somebody);
+        self.put(at, ServicePort { name, endpoints, via: None });
+    }
+
+    /// A Service has an address and a port, and stands for one of another cluster, which is reached through a gateway there. Nothing of
+    /// this cluster is behind it.
+    pub fn put_import(&mut self, at: SocketAddr, name: Arc<str>, mut via: Via) {
+        via.gateways.retain(is_somebody);
+        self.put(at, ServicePort { name, endpoints: Vec::new(), via: Some(Arc::new(via)) });
+    }
+
+    fn put(&mut self, at: SocketAddr, service: ServicePort) {
         let mut all = self.services.get(&at).cloned().unwrap_or_default();
-        let service = Arc::new(ServicePort { name, endpoints });
+        let service = Arc::new(service);
         all.retain(|it| it.name != service.name);
         all.push(service);
         all.sort_unstable_by(|one, other| one.name.cmp(&other.name));
@@ -145,7 +166,7 @@ impl Directory {
             [one] => Some(Arc::clone(one)),
             [first, second, ..] => {
                 let name = format!("{} and {}", first.name, second.name).into();
-                Some(Arc::new(ServicePort { name, endpoints: Vec::new() }))
+                Some(Arc::new(ServicePort { name, endpoints: Vec::new(), via: None }))
             }
         }
     }
@@ -172,6 +193,11 @@ impl Directory {
     pub(crate) fn is_of_mesh(&self, address: IpAddr) -> bool {
         matches!(self.pods.get(&address), Some(Told::Pod(_) | Told::Claimed))
     }
+}
+
+/// Whether somebody can be there who is neither this machine nor what clouds tell machines.
+fn is_somebody(at: &SocketAddr) -> bool {
+    at.port() != 0 && is_elsewhere(at.ip())
 }
 
 #[cfg(test)]

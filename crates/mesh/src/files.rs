@@ -54,7 +54,8 @@ impl Reader {
         let issuers = Arc::new(load::issuers(config, &ring.borrow(), &asks)?);
         let reader = Self { config: Arc::clone(config), seen, ring, asks, told: String::new() };
         let (here, directory) = (Arc::<Here>::default(), Arc::default());
-        Ok((reader, World { generation: 0, tls, rules, here, directory, issuers }))
+        let exports = config.gateway.as_ref().map(|it| Arc::clone(&it.exports)).unwrap_or_default();
+        Ok((reader, World { generation: 0, tls, rules, here, directory, issuers, exports }))
     }
 
     /// Looks again and again, for as long as anybody cares for what it finds.

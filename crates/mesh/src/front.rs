@@ -53,10 +53,14 @@ impl Front {
                 (Wire::Hbone, _) => protocols.push(ALPN_HBONE),
                 (Wire::Istio, _) => protocols.push(ALPN_H2),
                 (Wire::Tls, Ports::Own(Port { protocol: Protocol::Http, .. })) => {
-                    protocols.extend([ALPN_H2, ALPN_HTTP1]);
+                    protocols.extend([ALPN_TLS, ALPN_H2, ALPN_HTTP1]);
                 }
                 (Wire::Tls, Ports::Own(_) | Ports::Named(_)) => {}
             }
+        }
+        // Where others have names, this one needs its own.
+        if listener.wires.contains(&Wire::Tls) && protocols == [ALPN_HBONE] {
+            protocols.push(ALPN_TLS);
         }
         protocols
     }

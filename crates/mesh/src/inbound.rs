@@ -35,7 +35,7 @@ use crate::{
     requests::Requests,
     shared::Shared,
     stream_io::StreamIo,
-    tunnel::{self, ALPN_HBONE, ALPN_TLS, IDLE},
+    tunnel::{self, ALPN_HBONE, ALPN_TLS},
     world::View,
 };
 
@@ -43,14 +43,14 @@ use crate::{
 pub(crate) const WHY: &str = "nullius-reason";
 
 /// How long a peer may take to begin HTTP/2.
-const PREFACE: Duration = Duration::from_secs(10);
+pub(crate) const PREFACE: Duration = Duration::from_secs(10);
 
 /// The kubelet has asked and was answered within so long: what goes on is no probe.
 const PROBE: Duration = Duration::from_secs(60);
 /// Those who have proven nothing yet. Half of the places are for pods of the mesh, so that strangers keep none of them away.
-const UNPROVEN: Limits = Limits { all: 1_024, each: 256, strangers: 512 };
+pub(crate) const UNPROVEN: Limits = Limits { all: 1_024, each: 256, strangers: 512 };
 /// All that are connected.
-const CONNECTED: Limits = Limits { all: 4_096, each: 2_048, strangers: 3_072 };
+pub(crate) const CONNECTED: Limits = Limits { all: 4_096, each: 2_048, strangers: 3_072 };
 /// Those who ask whether the pod lives: they take no place of anybody else.
 const PROBES: Limits = Limits { all: 256, each: 256, strangers: 256 };
 
@@ -293,7 +293,12 @@ impl Inbound {
                 };
                 // From here on each CONNECT is an attempt of its own.
                 attempt.forget();
-                self.tunnel(connection, Arc::new(proven)).await;
+                let (proven, shared) = (Arc::new(proven), Arc::clone(&self.shared));
+                tunnel::serve(&shared, connection, proven.generation, |request, respond| {
+                    let stream = Arc::clone(&self).stream(Arc::clone(&proven), request, respond);
+                    shared.spawn(stream);
+                })
+                .await;
             }
             Wire::Tls => {
                 let Some(port) = self.front.port(&world.here, met.at, met.at) else {
@@ -353,55 +358,6 @@ impl Inbound {
             reset_on_close(&local);
         }
         end(&mut attempt, ended);
-    }
-
-    /// Serves a tunnel until its peer goes, nobody uses it, or the identity is another: then it takes nothing new, and what is
-    /// open goes on.
-    async fn tunnel<IO>(
-        self: Arc<Self>,
-        mut connection: h2::server::Connection<IO, Bytes>,
-        proven: Arc<Proven>,
-    ) where
-        IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-    {
-        let mut view = self.shared.view();
-        let mut tick = tokio::time::interval(IDLE);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        tick.tick().await;
-        let (mut is_leaving, mut is_used) = (false, true);
-        let retired = async {
-            let is_other = |world: &Option<Arc<World>>| {
-                world.as_ref().is_none_or(|world| world.generation != proven.generation)
-            };
-            tokio::select! {
-                _ = view.wait_for(is_other) => {}
-                () = self.shared.stop.cancelled() => {}
-            }
-        };
-        tokio::pin!(retired);
-        loop {
-            tokio::select! {
-                accepted = connection.accept() => match accepted {
-                    Some(Ok((request, respond))) => {
-                        is_used = true;
-                        let stream = Arc::clone(&self).stream(Arc::clone(&proven), request, respond);
-                        self.shared.spawn(stream);
-                    }
-                    Some(Err(_)) | None => return,
-                },
-                () = &mut retired, if !is_leaving => {
-                    connection.graceful_shutdown();
-                    is_leaving = true;
-                }
-                _ = tick.tick(), if !is_leaving => {
-                    if !is_used && !connection.has_streams() {
-                        connection.graceful_shutdown();
-                        is_leaving = true;
-                    }
-                    is_used = false;
-                }
-            }
-        }
     }
 
     /// One CONNECT.
@@ -645,7 +601,7 @@ impl From<Refused> for Why {
 }
 
 /// Ends a CONNECT that comes to nothing.
-fn answer(respond: &mut SendResponse<Bytes>, status: StatusCode, why: Why) {
+pub(crate) fn answer(respond: &mut SendResponse<Bytes>, status: StatusCode, why: Why) {
     let mut response = Response::new(());
     *response.status_mut() = status;
     response.headers_mut().insert(WHY, HeaderValue::from_static(why.as_str()));

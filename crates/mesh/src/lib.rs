@@ -4,7 +4,7 @@
 //! [`Captured`] is the same for a pod whose connections are led to it, in both directions, without that the pod knows. The
 //! destination decides: who calls is what the certificate has proven, and `nullius-policy` makes the permit without which nothing is
 //! forwarded; where intentions speak of requests, each request is read in one way and needs a permit of its own. What is decided is decided again when intentions, bundles or the identity change, and what is no longer right is
-//! cut. Each attempt leaves a line ([`AccessLogTo`]), also one that never became a connection. [`news`] is what a node is told of its cluster.
+//! cut. A gateway leads workloads of other clusters to Services that are exported ([`Exports`], [`Via`]). Each attempt leaves a line ([`AccessLogTo`]), also one that never became a connection. [`news`] is what a node is told of its cluster.
 
 #![forbid(unsafe_code)]
 
@@ -16,9 +16,11 @@ mod captured;
 mod config;
 mod copy;
 mod directory;
+mod exports;
 mod files;
 mod first_bytes;
 mod front;
+mod gateway;
 mod held;
 mod hello;
 mod host;
@@ -48,10 +50,12 @@ mod world;
 pub use access_log::{AccessLog, AccessLogWriter, End, Why};
 pub use captured::{Captured, CapturedParts};
 pub use config::{
-    AccessLogTo, Config, ConfigError, ConfigFault, IdentityFiles, KeysFrom, Listener, Port, Ports,
-    Upstream, Wire, WorkloadName,
+    AccessLogTo, At, Config, ConfigError, ConfigFault, GatewayListener, IdentityFiles, KeysFrom,
+    Listener, Port, Ports, Reached, Upstream, Wire, WorkloadName,
 };
 pub use directory::{Claim, Directory, GONE, Who};
+pub use exports::{Exported, Exports, NotExported, Via};
+pub use gateway::{GatewayParts, Serving};
 pub use hello::{Beginning, HELLO_MAX};
 pub use host::HostSockets;
 pub use issuers::{IssuerKeys, Issuers, KeyAsks};

@@ -2,6 +2,7 @@
 //! there; only who is not in the mesh gets it as it is.
 
 mod living;
+mod through;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -41,6 +42,7 @@ use crate::{
     world::View,
 };
 use living::Living;
+use through::Through;
 
 /// How long a destination may take to answer a CONNECT: it reaches its application meanwhile.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -82,6 +84,7 @@ enum Opened {
     Stream { send: SendStream<Bytes>, recv: RecvStream, lease: Lease },
     Tls(Box<WorkloadStream>, WorkloadPeer),
     Plain(TcpStream),
+    Through(Through),
 }
 
 /// Why there is none.
@@ -232,6 +235,9 @@ impl Outbound {
                 let opened = go_out(sockets, hop.dial, hop.from, patience).await;
                 Ok(Opened::Plain(opened.map_err(DialError::unreachable)?))
             }
+            Over::Gateway(via, called) => {
+                Ok(Opened::Through(self.through(world, hop.dial, via, *called).await?))
+            }
             Over::Mesh(Wire::Tls, expected) => {
                 let connector = self.connector(world, b"", expected)?;
                 let (stream, peer) = pool::dial(sockets, hop.dial, hop.from, &connector).await?;
@@ -285,6 +291,13 @@ impl Outbound {
                 }
                 ended
             }
+            Opened::Through(Through { mut stream, living }) => {
+                living.tell(&mut attempt);
+                attempt.allowed(Why::ThroughGateway);
+                let copy = PlainCopy::new(&mut local, &mut *stream, out, into);
+                // What is cut is dropped unfinished, which resets it.
+                while_allowed(copy, view, None, |now: &World| living.still(now)).await
+            }
             Opened::Plain(mut stream) => {
                 attempt.allowed(Why::NotInMesh);
                 let ended = {
@@ -303,7 +316,7 @@ impl Outbound {
         end(&mut attempt, ended);
     }
 
-    /// A stream for one connection. A tunnel that broke while nobody used it is dialled anew, once: nothing was sent in it.
+    /// A stream for one connection.
     async fn stream(
         &self,
         world: &World,
@@ -319,13 +332,26 @@ impl Outbound {
             from: hop.from,
             protocol,
         };
+        let authority = hop.destination.to_string();
+        let (send, recv, lease) = self.asked(world, &key, &authority, connector).await?;
+        Ok(Opened::Stream { send, recv, lease })
+    }
+
+    /// A stream in a tunnel, with a place in it. A tunnel that broke while nobody used it is dialled anew, once: nothing was sent in it.
+    async fn asked(
+        &self,
+        world: &World,
+        key: &Key,
+        authority: &str,
+        connector: &WorkloadConnector,
+    ) -> Result<(SendStream<Bytes>, RecvStream, Lease), Refused> {
         let spawn = |task: BoxFuture<'static, ()>| self.shared.spawn(task);
         loop {
             let pool = &self.shared.pool;
-            let lease = pool.lease(&key, world.generation, connector, spawn).await?;
-            match ask(&lease, hop.destination).await {
+            let lease = pool.lease(key, world.generation, connector, spawn).await?;
+            match ask(&lease, authority).await {
                 Ok((status, send, recv)) if status == StatusCode::OK => {
-                    return Ok(Opened::Stream { send, recv: recv.into_body(), lease });
+                    return Ok((send, recv.into_body(), lease));
                 }
                 Ok((status, _, response)) => {
                     let why = response.headers().get(WHY).and_then(|why| why.to_str().ok());
@@ -370,12 +396,11 @@ impl Outbound {
     }
 }
 
-/// Asks for a stream to an address.
+/// Asks for a stream to an address, or to what a gateway leads to.
 async fn ask(
     lease: &Lease,
-    destination: SocketAddr,
+    authority: &str,
 ) -> Result<(StatusCode, SendStream<Bytes>, http::Response<RecvStream>), String> {
-    let authority = destination.to_string();
     let uri = Uri::builder().authority(authority).build().map_err(|error| error.to_string())?;
     let mut request = Request::new(());
     *request.method_mut() = Method::CONNECT;

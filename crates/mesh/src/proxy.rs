@@ -10,6 +10,7 @@ use crate::{
     AccessLog, AccessLogWriter, Config, ConfigError, KeyAsks, KeyRing, KeySources, Neighbours,
     Seen, World,
     files::Reader,
+    gateway::{GATEWAY, Gateway},
     inbound::{self, Inbound},
     keys::keep_keys,
     load,
@@ -31,7 +32,7 @@ pub enum StartError {
     /// The access log.
     #[error("the access log cannot be opened")]
     AccessLog(#[source] io::Error),
-    /// A listener or upstream.
+    /// A listener, gateway or upstream.
     #[error("`{name}` cannot listen at {address}")]
     Listen {
         /// Its name.
@@ -87,6 +88,11 @@ impl Proxy {
             let socket = bind(&listener.name, listener.listen, &mut addresses).await?;
             let front = inbound::Front::Listener(listener.clone());
             listeners.push((Side::In(Inbound::new(front, Arc::clone(&shared))), socket));
+        }
+        if let Some(gateway) = &config.gateway {
+            let socket = bind(GATEWAY, gateway.listen, &mut addresses).await?;
+            let gateway = Gateway::new(GATEWAY.into(), Arc::clone(&shared));
+            listeners.push((Side::Gateway(gateway), socket));
         }
         for upstream in &config.upstreams {
             let socket = bind(&upstream.name, upstream.listen, &mut addresses).await?;

@@ -11,14 +11,16 @@ use nullius_model::SpiffeId;
 use nullius_tunnel::is_metadata;
 
 use crate::{
-    Upstream, Wire, World,
+    At, Reached, Upstream, Via, Wire, World,
     access_log::{PLAIN, Why},
     directory::{ServicePort, Who},
+    gateway::GATEWAY,
     reach::random,
 };
 
 /// Endpoints of one Service that are dialled for one connection.
-const DIALS: usize = 3;
+pub(crate) const DIALS: usize = 3;
+
 /// One place that a connection may go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hop {
@@ -36,6 +38,8 @@ pub(crate) struct Hop {
 pub(crate) enum Over {
     /// To whoever proves one of these IDs.
     Mesh(Wire, Arc<[SpiffeId]>),
+    /// Through a gateway, to a Service of another cluster; with the address that was called, where that was one.
+    Gateway(Arc<Via>, Option<SocketAddr>),
     /// Bytes as they are: nobody there is in the mesh.
     Plain,
     /// Nothing: somebody there may be of the mesh, and it is not known who.
@@ -59,6 +63,7 @@ impl Over {
     pub(crate) fn as_str(&self) -> Option<&'static str> {
         match self {
             Self::Mesh(wire, _) => Some(wire.as_str()),
+            Self::Gateway(..) => Some(GATEWAY),
             Self::Plain => Some(PLAIN),
             Self::Unclear => None,
         }
@@ -66,9 +71,9 @@ impl Over {
 }
 
 impl Hop {
-    pub(crate) fn of(upstream: &Upstream) -> Self {
-        let Upstream { destination, dial, wire, source, .. } = *upstream;
-        let over = Over::Mesh(wire, Arc::clone(&upstream.expect));
+    fn of(workload: &At) -> Self {
+        let At { destination, dial, wire, source, .. } = *workload;
+        let over = Over::Mesh(wire, Arc::clone(&workload.expect));
         Self { destination, dial, from: source, over }
     }
 
@@ -84,6 +89,8 @@ impl Hop {
 pub(crate) struct Route {
     /// The Service that was called.
     service: Option<Arc<ServicePort>>,
+    /// The address that was called, where a pod has begun the connection.
+    called: Option<SocketAddr>,
     tried: Vec<SocketAddr>,
     next: Option<Hop>,
 }
@@ -91,7 +98,11 @@ pub(crate) struct Route {
 impl Route {
     /// The one place that somebody wrote.
     pub(crate) fn of(upstream: &Upstream) -> Self {
-        Self { service: None, tried: Vec::new(), next: Some(Hop::of(upstream)) }
+        let (service, next) = match &upstream.to {
+            Reached::Workload(workload) => (None, Some(Hop::of(workload))),
+            Reached::Service(via) => (Some(Arc::new(ServicePort::far(via))), None),
+        };
+        Self { service, called: None, tried: Vec::new(), next }
     }
 
     /// Where a connection goes that a pod has begun; none where it may not begin.
@@ -110,7 +121,7 @@ impl Route {
         }
         let service = world.directory.service(to);
         let next = service.is_none().then(|| Hop::to(to, world));
-        Ok(Self { service, tried: Vec::new(), next })
+        Ok(Self { service, called: Some(to), tried: Vec::new(), next })
     }
 
     /// The Service that was called.
@@ -123,19 +134,23 @@ impl Route {
         if let Some(hop) = self.next.take() {
             return Some(hop);
         }
-        let endpoints = &self.service.as_ref()?.endpoints;
+        let service = self.service.as_ref()?;
+        let via = service.via.as_ref();
+        let endpoints = via.map_or(&service.endpoints, |via| &via.gateways);
         if self.tried.len() >= DIALS {
             return None;
         }
         let random = |below| usize::try_from(random()).unwrap_or_default() % below;
         let chosen = choose(endpoints, &self.tried, |at| calls.count(at), random)?;
         self.tried.push(chosen);
-        Some(Hop::to(chosen, world))
+        let Some(via) = via else { return Some(Hop::to(chosen, world)) };
+        let over = Over::Gateway(Arc::clone(via), self.called);
+        Some(Hop { destination: chosen, dial: chosen, from: None, over })
     }
 }
 
 /// The less busy of two that are drawn, of those that were not tried yet.
-fn choose(
+pub(crate) fn choose(
     endpoints: &[SocketAddr],
     tried: &[SocketAddr],
     busy: impl Fn(SocketAddr) -> usize,
@@ -158,7 +173,7 @@ fn choose(
 pub(crate) struct Calls(Mutex<HashMap<SocketAddr, usize>>);
 
 impl Calls {
-    fn count(&self, at: SocketAddr) -> usize {
+    pub(crate) fn count(&self, at: SocketAddr) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&at).copied().unwrap_or_default()
     }
 

@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Sockets, World,
+    gateway::Gateway,
     held::Room,
     inbound::{Inbound, canonical},
     limiter::Limiter,
@@ -131,6 +132,7 @@ impl Shared {
 pub(crate) enum Side {
     In(Arc<Inbound>),
     Out(Arc<Outbound>),
+    Gateway(Arc<Gateway>),
 }
 
 impl Side {
@@ -138,6 +140,7 @@ impl Side {
         match self {
             Self::In(inbound) => inbound.name(),
             Self::Out(outbound) => outbound.name(),
+            Self::Gateway(gateway) => gateway.name(),
         }
     }
 
@@ -145,6 +148,7 @@ impl Side {
         match self {
             Self::In(inbound) => inbound.accepted(tcp, client),
             Self::Out(outbound) => outbound.accepted(tcp, client),
+            Self::Gateway(gateway) => gateway.accepted(tcp, client),
         }
     }
 }

@@ -1,8 +1,12 @@
 //! HTTP/2 as both sides of a tunnel speak it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use h2::{RecvStream, server::SendResponse};
+use http::Request;
+
+use crate::{World, shared::Shared};
 
 /// Of one stream.
 const STREAM_WINDOW: u32 = 4 << 20;
@@ -26,6 +30,8 @@ pub(crate) const IDLE: Duration = Duration::from_secs(300);
 pub(crate) const ALPN_HBONE: &[u8] = b"nullius-hbone";
 /// The application's bytes inside mutual TLS, for proxies that are not ours at the port of a pod: it tells them from the application's own TLS.
 pub(crate) const ALPN_TLS: &[u8] = b"nullius";
+/// A gateway of a cluster: CONNECT names a Service that it exports, and inside is the caller's own mutual TLS with the destination.
+pub(crate) const ALPN_GATEWAY: &[u8] = b"nullius-gateway";
 pub(crate) const ALPN_H2: &[u8] = b"h2";
 pub(crate) const ALPN_HTTP1: &[u8] = b"http/1.1";
 
@@ -42,6 +48,55 @@ pub(crate) fn server() -> h2::server::Builder {
         .max_local_error_reset_streams(Some(ERROR_RESETS))
         .max_send_buffer_size(SEND_BUFFER);
     builder
+}
+
+/// Serves a tunnel until its peer goes, nobody uses it, or what it was opened by is of before: then it takes nothing new, and what is
+/// open goes on.
+pub(crate) async fn serve<IO>(
+    shared: &Shared,
+    mut connection: h2::server::Connection<IO, Bytes>,
+    generation: u64,
+    mut begin: impl FnMut(Request<RecvStream>, SendResponse<Bytes>),
+) where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let mut view = shared.view();
+    let mut tick = tokio::time::interval(IDLE);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick.tick().await;
+    let (mut is_leaving, mut is_used) = (false, true);
+    let retired = async {
+        let is_other = |world: &Option<Arc<World>>| {
+            world.as_ref().is_none_or(|world| world.generation != generation)
+        };
+        tokio::select! {
+            _ = view.wait_for(is_other) => {}
+            () = shared.stop.cancelled() => {}
+        }
+    };
+    tokio::pin!(retired);
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    is_used = true;
+                    begin(request, respond);
+                }
+                Some(Err(_)) | None => return,
+            },
+            () = &mut retired, if !is_leaving => {
+                connection.graceful_shutdown();
+                is_leaving = true;
+            }
+            _ = tick.tick(), if !is_leaving => {
+                if !is_used && !connection.has_streams() {
+                    connection.graceful_shutdown();
+                    is_leaving = true;
+                }
+                is_used = false;
+            }
+        }
+    }
 }
 
 /// The asking side.

@@ -12,7 +12,7 @@ use nullius_intention::{Protocol, RuleSet};
 use nullius_tls::WorkloadTls;
 use tokio::sync::watch;
 
-use crate::{Directory, issuers::Issuers};
+use crate::{Directory, Exports, issuers::Issuers};
 
 /// What decides at this moment, for one workload.
 #[derive(Debug, Clone)]
@@ -24,6 +24,7 @@ pub struct World {
     pub(crate) here: Arc<Here>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) issuers: Arc<Issuers>,
+    pub(crate) exports: Arc<Exports>,
 }
 
 /// Who looks at what decides; as long as nothing is known, nothing is let through.
@@ -38,13 +39,20 @@ impl World {
         here: Arc<Here>,
         directory: Arc<Directory>,
     ) -> Self {
-        Self { generation, tls, rules, here, directory, issuers: Arc::default() }
+        let (issuers, exports) = (Arc::default(), Arc::default());
+        Self { generation, tls, rules, here, directory, issuers, exports }
     }
 
     /// With issuers whose tokens count; without, none does.
     #[must_use]
     pub fn with_issuers(self, issuers: Arc<Issuers>) -> Self {
         Self { issuers, ..self }
+    }
+
+    /// With what a gateway leads to; without, it leads nowhere.
+    #[must_use]
+    pub fn with_exports(self, exports: Arc<Exports>) -> Self {
+        Self { exports, ..self }
     }
 
     /// Whether it was put together of the same: then nothing has to be judged again.
@@ -55,6 +63,7 @@ impl World {
             && Arc::ptr_eq(&self.rules, &other.rules)
             && Arc::ptr_eq(&self.here, &other.here)
             && Arc::ptr_eq(&self.directory, &other.directory)
+            && Arc::ptr_eq(&self.exports, &other.exports)
             && self.issuers.are(&other.issuers)
     }
 }

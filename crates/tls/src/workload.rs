@@ -286,11 +286,27 @@ impl WorkloadConnector {
         let peer = workload_peer(connection)?;
         Ok((WorkloadStream(stream.into()), peer))
     }
+
+    /// Does the handshake inside a connection that stands already, with whoever is behind it. Its protocol is offered, and nobody has to
+    /// know it.
+    pub async fn connect_inside<IO>(
+        &self,
+        io: IO,
+        address: IpAddr,
+    ) -> Result<(WorkloadStream<IO>, WorkloadPeer), WorkloadError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = ServerName::IpAddress(address.into());
+        let stream = in_time(self.connector.connect(name, io)).await.map_err(failure)?;
+        let peer = workload_peer(stream.get_ref().1)?;
+        Ok((WorkloadStream(stream.into()), peer))
+    }
 }
 
 /// A connection between workloads.
 #[derive(Debug)]
-pub struct WorkloadStream(TlsStream<TcpStream>);
+pub struct WorkloadStream<IO = TcpStream>(TlsStream<IO>);
 
 impl WorkloadStream {
     /// The protocol that was agreed upon.
@@ -304,7 +320,7 @@ impl WorkloadStream {
     }
 }
 
-impl AsyncRead for WorkloadStream {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for WorkloadStream<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -314,7 +330,7 @@ impl AsyncRead for WorkloadStream {
     }
 }
 
-impl AsyncWrite for WorkloadStream {
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WorkloadStream<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -12,11 +12,11 @@ use nullius_intention::Protocol;
 use nullius_model::{Namespace, SpiffeId, TrustDomain};
 use serde::Deserialize;
 
-use crate::{KeySource, Reach, SOURCES_MAX};
+use crate::{Exported, Exports, KeySource, Reach, SOURCES_MAX, Via, gateway::GATEWAY};
 
 use super::{
-    AccessLogTo, Config, IdentityFiles, KeysFrom, Listener, Port, Ports, Upstream, Wire,
-    WorkloadName,
+    AccessLogTo, At, Config, GatewayListener, IdentityFiles, KeysFrom, Listener, Port, Ports,
+    Reached, Upstream, Wire, WorkloadName,
 };
 
 /// The port at which Istio's ambient proxies are reached.
@@ -42,6 +42,8 @@ pub(super) struct File {
     listeners: Vec<ListenerForm>,
     #[serde(default)]
     upstreams: Vec<UpstreamForm>,
+    #[serde(default)]
+    gateway: Option<GatewayForm>,
     #[serde(default)]
     access_log: Option<String>,
     #[serde(default)]
@@ -114,7 +116,12 @@ struct PortForm {
 struct UpstreamForm {
     name: String,
     listen: String,
-    destination: String,
+    #[serde(default)]
+    destination: Option<String>,
+    #[serde(default)]
+    service: Option<String>,
+    #[serde(default)]
+    via: Option<ViaForm>,
     #[serde(default)]
     dial: Option<String>,
     #[serde(default)]
@@ -122,6 +129,28 @@ struct UpstreamForm {
     expect: Vec<String>,
     #[serde(default)]
     source_address: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ViaForm {
+    gateways: Vec<String>,
+    expect: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GatewayForm {
+    listen: String,
+    trust_domains: Vec<String>,
+    exports: Vec<ExportForm>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExportForm {
+    service: String,
+    endpoints: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -250,10 +279,16 @@ impl File {
                 check_upstream(form, index, &mut faults)
             })
             .collect();
-        if names.is_empty() {
-            faults
-                .add("listeners", "there is nothing to do: name `listeners`, `upstreams` or both");
+        if names.is_empty() && self.gateway.is_none() {
+            faults.add(
+                "listeners",
+                "there is nothing to do: name `listeners`, `upstreams` or a `gateway`",
+            );
         }
+        let gateway = self.gateway.and_then(|form| {
+            check_name(GATEWAY, "gateway", &mut names, &mut faults);
+            check_gateway(form, &identity.bundles, &mut faults)
+        });
         let health = self.health.as_deref().and_then(|it| faults.address("health", it));
         let access_log = match self.access_log.as_deref() {
             None | Some("stdout") => AccessLogTo::Stdout,
@@ -273,6 +308,7 @@ impl File {
             issuers,
             listeners,
             upstreams,
+            gateway,
             access_log,
             health,
         };
@@ -420,6 +456,81 @@ fn check_listener(form: ListenerForm, index: usize, faults: &mut Faults) -> Opti
     Some(Listener { name: form.name.into(), listen: listen?, wires, ports })
 }
 
+fn check_gateway(
+    form: GatewayForm,
+    bundles: &BTreeMap<TrustDomain, PathBuf>,
+    faults: &mut Faults,
+) -> Option<GatewayListener> {
+    let listen = faults.address("gateway.listen", &form.listen);
+    let mut partners = BTreeSet::new();
+    for (nth, domain) in form.trust_domains.iter().enumerate() {
+        let field = format!("gateway.trustDomains[{nth}]");
+        let Some(domain) = faults.read::<TrustDomain>(&field, domain) else { continue };
+        if !bundles.contains_key(&domain) {
+            faults.add(field, "`identity.bundles` has none of it: nobody of it could be proven");
+        }
+        partners.insert(domain);
+    }
+    if form.trust_domains.is_empty() {
+        faults.add("gateway.trustDomains", "name those whose workloads may come in");
+    }
+    let mut exports = Exports::new(partners.iter().map(TrustDomain::as_str));
+    let mut known = BTreeSet::new();
+    for (nth, export) in form.exports.iter().enumerate() {
+        let at = |field: &str| format!("gateway.exports[{nth}].{field}");
+        let service = faults.read::<Exported>(&at("service"), &export.service);
+        let target =
+            |(nth, text): (usize, &String)| faults.target(&at(&format!("endpoints[{nth}]")), text);
+        let endpoints: Vec<SocketAddr> =
+            export.endpoints.iter().enumerate().filter_map(target).collect();
+        let Some(service) = service else { continue };
+        if !known.insert(service.clone()) {
+            faults.add(at("service"), "this port of a Service stands already: keep one");
+        }
+        exports.put(service, endpoints);
+    }
+    Some(GatewayListener { listen: listen?, exports: Arc::new(exports) })
+}
+
+fn check_ids(field: &str, texts: &[String], faults: &mut Faults) -> Arc<[SpiffeId]> {
+    if texts.is_empty() {
+        faults.add(field, "name at least one SPIFFE ID: an address does not say who is there");
+    }
+    let mut ids = BTreeSet::new();
+    for (nth, id) in texts.iter().enumerate() {
+        ids.extend(faults.read::<SpiffeId>(&format!("{field}[{nth}]"), id));
+    }
+    ids.into_iter().collect()
+}
+
+fn check_via(form: &UpstreamForm, index: usize, faults: &mut Faults) -> Option<Via> {
+    let at = |field: &str| format!("upstreams[{index}].{field}");
+    if form.destination.is_some()
+        || form.dial.is_some()
+        || form.wire.is_some()
+        || form.source_address.is_some()
+    {
+        faults.add(at("service"), "a Service of another cluster is where its gateway leads: leave `destination`, `dial`, `wire` and `sourceAddress` out");
+    }
+    let service = form.service.as_deref().and_then(|it| faults.read(&at("service"), it));
+    let expect = check_ids(&at("expect"), &form.expect, faults);
+    let Some(via) = &form.via else {
+        faults.add(at("service"), "it is reached through a gateway: write `via` beside it");
+        return None;
+    };
+    if via.gateways.is_empty() {
+        faults.add(at("via.gateways"), "name at least one gateway: an address with a port");
+    }
+    let gateway =
+        |(nth, text): (usize, &String)| faults.target(&at(&format!("via.gateways[{nth}]")), text);
+    let gateways = via.gateways.iter().enumerate().filter_map(gateway).collect();
+    let gateway_ids = check_ids(&at("via.expect"), &via.expect, faults);
+    if service.is_none() && form.service.is_none() {
+        faults.add(at("via"), "say which `service` is called through it");
+    }
+    Some(Via { service: service?, gateways, gateway_ids, expect })
+}
+
 fn check_upstream(form: UpstreamForm, index: usize, faults: &mut Faults) -> Option<Upstream> {
     let at = |field: &str| format!("upstreams[{index}].{field}");
     let listen = faults.address(&at("listen"), &form.listen);
@@ -429,8 +540,19 @@ fn check_upstream(form: UpstreamForm, index: usize, faults: &mut Faults) -> Opti
             "whoever reaches it speaks as this workload: listen at a loopback address",
         );
     }
+    if form.service.is_some() || form.via.is_some() {
+        let to = Reached::Service(Arc::new(check_via(&form, index, faults)?));
+        return Some(Upstream { name: form.name.into(), listen: listen?, to });
+    }
     let wire = form.wire.map_or(Wire::Hbone, Wire::from);
-    let destination = faults.target(&at("destination"), &form.destination);
+    let Some(destination) = &form.destination else {
+        faults.add(
+            at("destination"),
+            "it is missing: say which workload is called, or which `service`",
+        );
+        return None;
+    };
+    let destination = faults.target(&at("destination"), destination);
     let dial = match (&form.dial, destination, wire) {
         (Some(dial), _, _) => faults.target(&at("dial"), dial),
         (None, Some(destination), Wire::Istio) => {
@@ -439,25 +561,11 @@ fn check_upstream(form: UpstreamForm, index: usize, faults: &mut Faults) -> Opti
         (None, destination, Wire::Hbone | Wire::Tls) => destination,
         (None, None, Wire::Istio) => None,
     };
-    if form.expect.is_empty() {
-        faults
-            .add(at("expect"), "name at least one SPIFFE ID: an address does not say who is there");
-    }
-    let mut expect = BTreeSet::new();
-    for (nth, id) in form.expect.iter().enumerate() {
-        expect.extend(faults.read::<SpiffeId>(&at(&format!("expect[{nth}]")), id));
-    }
+    let expect = check_ids(&at("expect"), &form.expect, faults);
     let source = form
         .source_address
         .as_deref()
         .and_then(|text| faults.read::<IpAddr>(&at("sourceAddress"), text));
-    Some(Upstream {
-        name: form.name.into(),
-        listen: listen?,
-        destination: destination?,
-        dial: dial?,
-        wire,
-        expect: expect.into_iter().collect::<Arc<[SpiffeId]>>(),
-        source,
-    })
+    let at = At { destination: destination?, dial: dial?, wire, expect, source };
+    Some(Upstream { name: form.name.into(), listen: listen?, to: Reached::Workload(at) })
 }

@@ -54,6 +54,9 @@ fn a_file_becomes_settings() {
     assert!(matches!(orders.ports, Ports::Own(Port { protocol: Protocol::Http, .. })));
     assert!(matches!(&istio.ports, Ports::Named(ports) if ports.len() == 1));
     let [bank, far] = config.upstreams.as_slice() else { unreachable!() };
+    let (Reached::Workload(bank), Reached::Workload(far)) = (&bank.to, &far.to) else {
+        unreachable!()
+    };
     assert_eq!((bank.wire, bank.dial), (Wire::Hbone, "10.0.0.7:80".parse().unwrap()));
     assert_eq!(far.dial, "[2001:db8::7]:15008".parse().unwrap());
 }
@@ -119,6 +122,89 @@ fn a_fault_says_where_it_stands_and_what_to_do() {
     let empty = read(GOOD.split("listeners:").next().unwrap()).unwrap_err().to_string();
     assert!(empty.contains("there is nothing to do"), "{empty}");
     assert!(read("a: [").unwrap_err().to_string().starts_with("proxy.yaml:1:"));
+}
+
+const FAR: &str = "\
+- name: ledger
+  listen: 127.0.0.1:9002
+  service: ledger.bank.svc.clusterset.local:80
+  via:
+    gateways: [10.1.0.5:15443, 10.1.0.6:15443]
+    expect: [spiffe://bank.example/ns/nullius-system/sa/nullius-gateway]
+  expect: [spiffe://bank.example/ns/bank/sa/ledger]
+gateway:
+  listen: 10.0.0.5:15443
+  trustDomains: [dev.example]
+  exports:
+  - {service: orders.shop.svc.clusterset.local:80, endpoints: [10.0.0.7:8080]}
+";
+
+#[test]
+fn a_service_of_another_cluster_is_reached_through_a_gateway_and_what_is_exported_is_named() {
+    let whole = GOOD.replace("health: 127.0.0.1:9090\n", FAR);
+    let config = read(&whole).unwrap();
+    let Reached::Service(via) = &config.upstreams[2].to else { unreachable!() };
+    assert_eq!(via.service.to_string(), "ledger.bank.svc.clusterset.local:80");
+    assert_eq!((via.gateways.len(), via.gateway_ids.len(), via.expect.len()), (2, 1, 1));
+    let exports = &config.gateway.as_ref().unwrap().exports;
+    let orders = "orders.shop.svc.clusterset.local:80".parse().unwrap();
+    assert_eq!(exports.endpoints(&orders).map(|it| it.len()), Some(1));
+    assert!(exports.is_partner("dev.example") && !exports.is_partner("bank.example"));
+    for (from, to, words) in [
+        (
+            "service: ledger.bank.svc.clusterset.local:80",
+            "service: 10.0.0.7:80",
+            "upstreams[2].service: write `NAME.NAMESPACE.svc.clusterset.local:PORT`",
+        ),
+        (
+            "  service: ledger.bank.svc.clusterset.local:80\n",
+            "",
+            "upstreams[2].via: say which `service`",
+        ),
+        (
+            "  via:\n    gateways: [10.1.0.5:15443, 10.1.0.6:15443]\n    expect: [spiffe://bank.example/ns/nullius-system/sa/nullius-gateway]\n",
+            "",
+            "write `via` beside it",
+        ),
+        (
+            "gateways: [10.1.0.5:15443, 10.1.0.6:15443]",
+            "gateways: []",
+            "upstreams[2].via.gateways: name at least one",
+        ),
+        (
+            "expect: [spiffe://bank.example/ns/nullius-system/sa/nullius-gateway]",
+            "expect: []",
+            "upstreams[2].via.expect: name at least one SPIFFE ID",
+        ),
+        (
+            "expect: [spiffe://bank.example/ns/bank/sa/ledger]",
+            "expect: []",
+            "upstreams[2].expect: name at least one SPIFFE ID",
+        ),
+        ("  via:", "  wire: tls\n  via:", "leave `destination`, `dial`, `wire`"),
+        ("trustDomains: [dev.example]", "trustDomains: []", "gateway.trustDomains: name those"),
+        (
+            "trustDomains: [dev.example]",
+            "trustDomains: [far.example]",
+            "gateway.trustDomains[0]: `identity.bundles` has none of it",
+        ),
+        (
+            "service: orders.shop.svc.clusterset.local:80",
+            "service: orders.shop:80",
+            "gateway.exports[0].service: write",
+        ),
+        (
+            "endpoints: [10.0.0.7:8080]",
+            "endpoints: [here]",
+            "gateway.exports[0].endpoints[0]: `here` is no address",
+        ),
+        ("name: ledger", "name: gateway", "gateway: this name is taken"),
+        ("  destination: 10.0.0.7:80\n", "", "upstreams[0].destination: it is missing"),
+    ] {
+        assert!(whole.contains(from), "{from}");
+        let told = read(&whole.replacen(from, to, 1)).unwrap_err().to_string();
+        assert!(told.contains(words), "{to}: {told}");
+    }
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Judge for Living<'_> {
         let Some((peer, generation)) = self.peer else {
             return match Over::to(at, world) {
                 Over::Plain => Ok(None),
-                Over::Mesh(..) => Err(Why::OtherPod),
+                Over::Mesh(..) | Over::Gateway(..) => Err(Why::OtherPod),
                 Over::Unclear => Err(Why::Unclear),
             };
         };

@@ -9,6 +9,7 @@ mod captured_attacks;
 mod changes;
 mod floods;
 mod fuzz;
+mod gateways;
 mod limits;
 mod pods;
 mod requests;

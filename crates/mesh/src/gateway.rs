@@ -1,0 +1,326 @@
+//! A gateway: workloads of other clusters come in, and are led to Services that this cluster exports.
+//!
+//! Who comes in proves to be of a trust domain for which the gateway is, and names a Service in a CONNECT; no address is a name. What
+//! passes is the caller's own mutual TLS with the destination: the gateway reads nothing of it, can be neither of the two, and decides
+//! nothing but where it goes. Who may call is decided at the destination, by the caller's own identity.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, server::SendResponse};
+use http::{Request, Response, StatusCode};
+use nullius_model::Timestamp;
+use nullius_tls::{
+    TlsError, WorkloadAcceptor, WorkloadPeer,
+    tcp::{prepare, reset_on_close},
+};
+use tokio::{net::TcpStream, sync::watch, time::timeout};
+
+use crate::{
+    Exported, Witness, World,
+    access_log::{Attempt, Direction, Why},
+    authority,
+    copy::StreamCopy,
+    inbound::{CONNECTED, PREFACE, UNPROVEN, answer, chain, end, why},
+    live::{Ended, while_allowed},
+    places::{Limits, Origin, Place, Places},
+    pool::CONNECT,
+    reach::{go_out, random},
+    route::{Calls, DIALS, OpenCall, choose},
+    shared::{Shared, Side, adopt},
+    sockets::OwnNetwork,
+    tunnel::{self, ALPN_GATEWAY},
+};
+
+/// What a gateway is made of, where what decides does not come from files.
+#[derive(Debug)]
+pub struct GatewayParts {
+    /// What the access log calls it.
+    pub name: Arc<str>,
+    /// What decides; as long as that is nothing, nobody comes in.
+    pub world: watch::Receiver<Option<Arc<World>>>,
+    /// Where workloads of other clusters come in.
+    pub listener: std::net::TcpListener,
+    /// What is seen of its calls.
+    pub seen: Arc<Witness>,
+}
+
+/// A gateway that serves until it is stopped; when this is dropped, everything is cut at once.
+pub struct Serving {
+    shared: Arc<Shared>,
+}
+
+impl Serving {
+    /// Serves it, on the runtime that this is called on.
+    pub fn start(parts: GatewayParts) -> io::Result<Self> {
+        let GatewayParts { name, world, listener, seen } = parts;
+        let shared = Shared::new(world, seen, Arc::new(OwnNetwork));
+        let gateway = Gateway::new(name, Arc::clone(&shared));
+        let listener = adopt(listener)?;
+        shared.spawn(Arc::clone(&shared).serve(listener, Side::Gateway(gateway)));
+        Ok(Self { shared })
+    }
+
+    /// Takes nothing new, gives what is open 20 seconds, and ends.
+    pub async fn stop(self) {
+        self.shared.drain().await;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+        self.shared.kill.cancel();
+    }
+}
+
+/// The word for how it looks on the wire, and its name in a proxy that has its settings in a file.
+pub(crate) const GATEWAY: &str = "gateway";
+/// Calls that are open at once: of one address, which may be that of a whole cluster, half.
+const STREAMS: Limits = Limits { all: 16_384, each: 8_192, strangers: 16_384 };
+
+/// A side on which workloads of other clusters come in.
+pub(crate) struct Gateway {
+    name: Arc<str>,
+    shared: Arc<Shared>,
+    unproven: Arc<Places>,
+    connected: Arc<Places>,
+    streams: Arc<Places>,
+    acceptor: Mutex<Option<(u64, WorkloadAcceptor)>>,
+    calls: Arc<Calls>,
+}
+
+/// Who has come in, and by which generation of bundles that was proven.
+struct Guest {
+    peer: WorkloadPeer,
+    generation: u64,
+    client: SocketAddr,
+}
+
+/// A call that is led on.
+struct Led {
+    local: TcpStream,
+    _call: OpenCall,
+}
+
+impl Guest {
+    /// Whether it may be here: its SVID may end while a call lives, and nothing new begins with it.
+    fn may_be_here(&self, world: &World) -> Result<(), Why> {
+        if self.generation != world.generation && world.tls.still_proves(&self.peer).is_err() {
+            return Err(Why::NoLongerProven);
+        }
+        match world.exports.is_partner(self.peer.id.trust_domain()) {
+            true => Ok(()),
+            false => Err(Why::NotFederated),
+        }
+    }
+
+    /// Whether a call may begin.
+    fn may_begin(&self, world: &World, now: Timestamp) -> Result<(), Why> {
+        if now >= self.peer.not_after {
+            return Err(Why::SvidEnded);
+        }
+        self.may_be_here(world)
+    }
+
+    /// Whether a call may go on. An endpoint may have left the Service meanwhile: it ends in peace.
+    fn may_go_on(&self, exported: &Exported, world: &World) -> Result<(), Why> {
+        self.may_be_here(world)?;
+        match world.exports.endpoints(exported) {
+            Some(_) => Ok(()),
+            None => Err(Why::NotExported),
+        }
+    }
+}
+
+impl Gateway {
+    pub(crate) fn new(name: Arc<str>, shared: Arc<Shared>) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            shared,
+            unproven: Places::new(UNPROVEN),
+            connected: Places::new(CONNECTED),
+            streams: Places::new(STREAMS),
+            acceptor: Mutex::default(),
+            calls: Arc::default(),
+        })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Takes a connection; who comes where too many are, or too many are not yet proven, is turned away.
+    pub(crate) fn accepted(self: &Arc<Self>, tcp: TcpStream, client: SocketAddr) {
+        let take = |places: &Arc<Places>| places.take(client.ip(), Origin::Stranger);
+        match take(&self.unproven).zip(take(&self.connected)) {
+            Some((unproven, connected)) => {
+                let guest = Arc::clone(self).connection(tcp, client, unproven, connected);
+                self.shared.spawn(guest);
+            }
+            None => {
+                reset_on_close(&tcp);
+                self.attempt(client).failed(Why::Overloaded, None);
+            }
+        }
+    }
+
+    fn attempt(&self, client: SocketAddr) -> Attempt {
+        let mut attempt = Attempt::begin(&self.shared.seen, Direction::Inbound, &self.name, client);
+        attempt.wire = Some(GATEWAY);
+        attempt
+    }
+
+    async fn connection(
+        self: Arc<Self>,
+        tcp: TcpStream,
+        client: SocketAddr,
+        unproven: Place,
+        _connected: Place,
+    ) {
+        prepare(&tcp);
+        let mut attempt = self.attempt(client);
+        let Some(world) = self.shared.world() else {
+            reset_on_close(&tcp);
+            return attempt.denied(Why::STALE);
+        };
+        attempt.destination = Some(world.tls.id().clone());
+        let acceptor = match self.acceptor(&world) {
+            Ok(acceptor) => acceptor,
+            Err(error) => return attempt.failed(Why::HandshakeFailed, Some(error.to_string())),
+        };
+        let (stream, peer) = match acceptor.accept(tcp).await {
+            Ok(accepted) => accepted,
+            Err(error) => return attempt.failed(why(&error), Some(chain(&error))),
+        };
+        attempt.source = Some(peer.id.clone());
+        if stream.protocol() != Some(ALPN_GATEWAY) {
+            stream.reset_on_close();
+            return attempt.failed(Why::NoProtocol, None);
+        }
+        let guest = Guest { peer, generation: world.generation, client };
+        if let Err(why) = guest.may_be_here(&world) {
+            stream.reset_on_close();
+            return attempt.denied(why);
+        }
+        let connection = match timeout(PREFACE, tunnel::server().handshake(stream)).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return attempt.failed(Why::TunnelFailed, Some(error.to_string())),
+            Err(_) => return attempt.failed(Why::HandshakeTimeout, None),
+        };
+        // From here on each CONNECT is an attempt of its own.
+        attempt.forget();
+        drop(unproven);
+        let (guest, shared) = (Arc::new(guest), Arc::clone(&self.shared));
+        tunnel::serve(&shared, connection, guest.generation, |request, mut respond| {
+            match self.streams.take(client.ip(), Origin::Stranger) {
+                Some(place) => {
+                    let (gateway, guest) = (Arc::clone(&self), Arc::clone(&guest));
+                    shared.spawn(gateway.stream(guest, request, respond, place));
+                }
+                None => {
+                    self.attempt(client).failed(Why::Overloaded, None);
+                    answer(&mut respond, StatusCode::SERVICE_UNAVAILABLE, Why::Overloaded);
+                }
+            }
+        })
+        .await;
+    }
+
+    /// What new handshakes show; the same for all of one generation.
+    fn acceptor(&self, world: &World) -> Result<WorkloadAcceptor, TlsError> {
+        let mut kept = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((generation, acceptor)) = &*kept
+            && *generation == world.generation
+        {
+            return Ok(acceptor.clone());
+        }
+        let acceptor = world.tls.acceptor(&[ALPN_GATEWAY])?;
+        *kept = Some((world.generation, acceptor.clone()));
+        Ok(acceptor)
+    }
+
+    /// One CONNECT.
+    async fn stream(
+        self: Arc<Self>,
+        guest: Arc<Guest>,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        _place: Place,
+    ) {
+        let mut attempt = self.attempt(guest.client);
+        attempt.source = Some(guest.peer.id.clone());
+        let mut view = self.shared.view();
+        let Some(world) = view.borrow_and_update().clone() else {
+            attempt.denied(Why::STALE);
+            return answer(&mut respond, StatusCode::FORBIDDEN, Why::STALE);
+        };
+        attempt.destination = Some(world.tls.id().clone());
+        let exported = match authority::read_exported(&request) {
+            Ok(exported) => exported,
+            Err(error) => {
+                attempt.failed(Why::BadConnect, Some(error.to_string()));
+                return answer(&mut respond, StatusCode::BAD_REQUEST, Why::BadConnect);
+            }
+        };
+        if let Err(why) = guest.may_begin(&world, Timestamp::now()) {
+            attempt.denied(why);
+            return answer(&mut respond, StatusCode::FORBIDDEN, why);
+        }
+        let Some(endpoints) = world.exports.endpoints(&exported) else {
+            // A name that nobody exports is text of a stranger: it names no Service.
+            attempt.say(Some(exported.to_string()));
+            attempt.denied(Why::NotExported);
+            return answer(&mut respond, StatusCode::FORBIDDEN, Why::NotExported);
+        };
+        attempt.service = Some(exported.to_string().into());
+        let Led { mut local, _call } = match self.reach(endpoints, &mut attempt).await {
+            Ok(led) => led,
+            Err(why) => return answer(&mut respond, StatusCode::SERVICE_UNAVAILABLE, why),
+        };
+        attempt.allowed(Why::Exported);
+        let Ok(mut send) = respond.send_response(Response::new(()), false) else {
+            reset_on_close(&local);
+            return attempt.ended(crate::End::MeshBroke);
+        };
+        let mut recv = request.into_body();
+        let ended = {
+            let moved = &attempt.moved;
+            let (out, into) = (&moved.to_source, &moved.to_destination);
+            let copy = StreamCopy::new(&mut local, &mut send, &mut recv, out, into);
+            let again = |world: &World| guest.may_go_on(&exported, world).map(|()| None);
+            while_allowed(copy, &mut view, None, again).await
+        };
+        if ended != Ended::Closed {
+            send.send_reset(Reason::CANCEL);
+            reset_on_close(&local);
+        }
+        end(&mut attempt, ended);
+    }
+
+    /// Reaches one of the endpoints: the less busy of two, and another one where nobody answers.
+    async fn reach(&self, endpoints: &[SocketAddr], attempt: &mut Attempt) -> Result<Led, Why> {
+        let mut tried = Vec::new();
+        let mut failed = (Why::NoEndpoint, None);
+        while tried.len() < DIALS {
+            let random = |below| usize::try_from(random()).unwrap_or_default() % below;
+            let Some(at) = choose(endpoints, &tried, |at| self.calls.count(at), random) else {
+                break;
+            };
+            tried.push(at);
+            attempt.address = Some(at);
+            let call = self.calls.begin(at);
+            match go_out(&*self.shared.sockets, at, None, CONNECT).await {
+                Ok(local) => return Ok(Led { local, _call: call }),
+                Err(error) => failed = (Why::Unreachable, Some(error.to_string())),
+            }
+        }
+        let (why, detail) = failed;
+        attempt.failed(why, detail);
+        Err(why)
+    }
+}
