@@ -4,6 +4,7 @@
 //! parameters and body. What cannot be told in bounded time is not declared.
 
 mod body;
+mod decimal;
 mod document;
 mod evaluate;
 mod format;
@@ -12,6 +13,7 @@ mod pattern;
 mod routes;
 mod schema;
 mod value;
+mod work;
 
 use std::{fmt, sync::Arc};
 
@@ -25,6 +27,7 @@ use evaluate::Unfit;
 use parameters::Parameter;
 use routes::Routes;
 use schema::Schemas;
+pub(crate) use work::{Rest, Work};
 
 /// Bytes of a body that is looked into, unless somebody says otherwise.
 const BODY_MAX: u64 = 1024 * 1024;
@@ -100,7 +103,11 @@ impl ApiSchema {
         (self.routes.len(), self.operations.len())
     }
 
-    fn check(&self, request: &Request<'_>) -> Result<(&Operation, Duty), (Reason, String, String)> {
+    fn check(
+        &self,
+        request: &Request<'_>,
+        work: &mut Work,
+    ) -> Result<(&Operation, Duty), (Reason, String, String)> {
         let path = request.path();
         let undeclared = || {
             let told = format!("no path of the schema is {}", shown(path));
@@ -122,7 +129,7 @@ impl ApiSchema {
         };
         let of_path: Vec<(&str, &str)> = item.names.iter().map(|it| &**it).zip(values).collect();
         let label = || operation.label.to_string();
-        Parameter::check_all(&operation.parameters, &self.schemas, &of_path, request)
+        Parameter::check_all(&operation.parameters, &self.schemas, &of_path, request, work)
             .map_err(|told| (Reason::BadParameter, told, label()))?;
         let duty = match &operation.body {
             None => Ok(Duty::Empty("no body is declared".to_owned())),
@@ -184,8 +191,12 @@ impl Api {
     }
 
     /// Asks about a request without its body; what is left to ask about that.
-    pub(crate) fn check(self: &Arc<Self>, request: &Request<'_>) -> Result<BodyCheck, Undeclared> {
-        match self.schema.check(request) {
+    pub(crate) fn check(
+        self: &Arc<Self>,
+        request: &Request<'_>,
+        work: &mut Work,
+    ) -> Result<BodyCheck, Undeclared> {
+        match self.schema.check(request, work) {
             Ok((operation, duty)) => {
                 Ok(BodyCheck { api: Arc::clone(self), operation: operation.label.clone(), duty })
             }
@@ -220,7 +231,7 @@ impl BodyCheck {
     /// How many bytes it wants to see.
     fn wants(&self) -> usize {
         match self.duty {
-            Duty::Pass | Duty::Empty(_) => 0,
+            Duty::Pass | Duty::Empty(_) | Duty::Present => 0,
             Duty::Json { .. } => self.api.body_max,
         }
     }
@@ -228,12 +239,15 @@ impl BodyCheck {
     fn check(
         &self,
         held: Held<'_>,
-        read: &mut Option<Result<Json, String>>,
+        read: &mut Option<Result<value::Body, String>>,
+        work: &mut Work,
     ) -> Result<(), Undeclared> {
         let wrong = |reason, told| Err(self.api.undeclared(reason, told, &self.operation));
         let is_empty = held.bytes.is_empty() && held.is_whole;
         match &self.duty {
             Duty::Pass => Ok(()),
+            Duty::Present if is_empty => wrong(Reason::BadBody, "its body is missing".to_owned()),
+            Duty::Present => Ok(()),
             Duty::Empty(_) if is_empty => Ok(()),
             Duty::Empty(told) => wrong(Reason::BadBody, format!("it has a body, and {told}")),
             Duty::Json { .. } if !held.is_whole || held.bytes.len() > self.api.body_max => {
@@ -245,22 +259,27 @@ impl BodyCheck {
                 wrong(Reason::BadBody, "its body is missing".to_owned())
             }
             Duty::Json { schema, .. } => {
-                let value = match read.get_or_insert_with(|| value::read(held.bytes)) {
-                    Ok(value) => value,
+                let body = match read.get_or_insert_with(|| value::read(held.bytes)) {
+                    Ok(body) => body,
                     Err(told) => {
                         return wrong(Reason::BadBody, format!("its body cannot be used: {told}"));
                     }
                 };
-                match self.api.schema.schemas.check(*schema, value) {
-                    Ok(()) => Ok(()),
-                    Err(Unfit::Wrong(told)) => wrong(
-                        Reason::BadBody,
-                        format!("its body is not as the schema says: {told}"),
-                    ),
-                    Err(Unfit::Costly) => {
-                        wrong(Reason::BadBody, "its body takes too many steps to check".to_owned())
-                    }
-                }
+                let schemas = &self.api.schema.schemas;
+                // What two programs read as two numbers must be right as both.
+                let readings = [Some(&body.value), body.rounded.as_ref()];
+                readings.into_iter().flatten().try_for_each(|value| {
+                    schemas.check(*schema, value, work).or_else(|unfit| match unfit {
+                        Unfit::Wrong(told) => wrong(
+                            Reason::BadBody,
+                            format!("its body is not as the schema says: {told}"),
+                        ),
+                        Unfit::Costly => {
+                            let told = "its body takes too many steps to check";
+                            wrong(Reason::BadBody, told.to_owned())
+                        }
+                    })
+                })
             }
         }
     }
@@ -271,6 +290,8 @@ impl BodyCheck {
 pub struct BodyChecks {
     pub(crate) enforced: Vec<BodyCheck>,
     pub(crate) shadow: Vec<BodyCheck>,
+    /// What may be done beside what was done for the head.
+    pub(crate) rest: Rest,
 }
 
 /// What came of a body.
@@ -299,11 +320,22 @@ impl BodyChecks {
         self.enforced.iter().chain(&self.shadow).map(BodyCheck::wants).max().unwrap_or(0)
     }
 
-    /// Asks.
+    /// Asks, where nobody waits for whoever asks: that may take a million steps.
     pub fn judge(&self, held: Held<'_>) -> BodyJudged {
+        self.judge_by(held, &mut self.rest.all())
+    }
+
+    /// Asks, where that is done in no time; none where it is not.
+    pub fn judge_at_once(&self, held: Held<'_>) -> Option<BodyJudged> {
+        let mut work = self.rest.at_once();
+        let judged = self.judge_by(held, &mut work);
+        (!work.is_spent()).then_some(judged)
+    }
+
+    fn judge_by(&self, held: Held<'_>, work: &mut Work) -> BodyJudged {
         let mut read = None;
         let mut first = |checks: &[BodyCheck]| {
-            checks.iter().find_map(|check| check.check(held, &mut read).err())
+            checks.iter().find_map(|check| check.check(held, &mut read, work).err())
         };
         BodyJudged { enforced: first(&self.enforced), shadow: first(&self.shadow) }
     }

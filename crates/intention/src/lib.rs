@@ -29,6 +29,7 @@ mod request;
 mod requests;
 mod set;
 mod source;
+mod weight;
 
 pub use nullius_fields::{Fault, nearest};
 
@@ -52,3 +53,4 @@ pub use request::{Head, Request, Version};
 pub use requests::Judged;
 pub use set::{Intentions, RuleSet};
 pub use source::Subject;
+pub use weight::weight_of_expressions;

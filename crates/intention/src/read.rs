@@ -20,6 +20,7 @@ use crate::{
     origin::{Home, Origin, SYSTEM_NAMESPACE},
     permission::Permission,
     source::Subject,
+    weight::{WEIGHT_MAX, weight_of_expressions},
 };
 
 /// The kind.
@@ -80,6 +81,12 @@ fn read(object: &Json, origin: Origin, home: &Home, faults: &Faults) -> Option<I
         faults.add("spec", "it is missing: say `destination` and `sources`");
         return None;
     };
+    // Before anything is compiled.
+    if weight_of_expressions(object) > WEIGHT_MAX {
+        let told = "its expressions (`pattern`, `regex`) take more than 2 MiB together when they are compiled: write fewer, or shorter ones";
+        faults.add("spec", told);
+        return None;
+    }
     // What else is wrong is told too, as for an intention of a namespace.
     let assumed = || Namespace::try_from("default".to_owned()).ok();
     let own = identity.as_ref().map(|it| it.namespace.clone()).or_else(assumed)?;

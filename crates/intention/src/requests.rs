@@ -6,7 +6,7 @@ use nullius_model::{IntentionAction, IntentionMode, Reason};
 
 use crate::{
     accept::{Accept, By, Facts, Layer, Ruling, Standing, Verdict},
-    api::{Api, BodyChecks},
+    api::{Api, BodyChecks, Work},
     intention::Rule,
     matchers::Token,
     path::Reads,
@@ -58,11 +58,12 @@ impl Accept {
         let mut would = shadow
             .take()
             .or_else(|| self.apis.iter().any(|api| is_watched(&api)).then(|| verdict.clone()));
+        let mut work = Work::of_head();
         // Those that decide come first, so that what they refuse is told as what would be refused too.
         let decide = self.apis.iter().filter(|api| !is_watched(api));
         for api in decide.chain(self.apis.iter().filter(is_watched)) {
             let is_watched = is_watched(&api);
-            match api.check(request) {
+            match api.check(request, &mut work) {
                 Ok(check) if is_watched => body.shadow.push(check),
                 Ok(check) => body.enforced.push(check),
                 Err(undeclared) => {
@@ -75,6 +76,7 @@ impl Accept {
                 }
             }
         }
+        body.rest = work.rest();
         Judged { verdict, shadow: would, body }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum Duty {
     Pass,
     /// That there is none; else this is wrong.
     Empty(String),
+    /// That there is one.
+    Present,
     /// That it is JSON as a schema says.
     Json { schema: usize, is_required: bool },
 }
@@ -110,7 +112,9 @@ impl Bodies {
             let shown = shown(&format!("{}/{}", media.kind, media.subtype));
             return none(format!("bodies of {shown} are not declared"));
         };
-        let Content::Json(schema) = content else { return Ok(Duty::Pass) };
+        let Content::Json(schema) = content else {
+            return Ok(if self.is_required { Duty::Present } else { Duty::Pass });
+        };
         if !are_plain(&parameters) {
             return Err(
                 "its `Content-Type` says more than `charset=utf-8`: JSON is UTF-8".to_owned()

@@ -1,20 +1,19 @@
 //! Whether a value is as a schema says, in a bounded number of steps.
 //!
 //! A schema that refers to itself in two ways could ask twice as much with each level of a value, so that a small body would take a
-//! processor for good. Steps are counted, and who has used them up has not been found right.
+//! processor for good. What is done is counted, for all that is asked about one request together, and who has used that up has not been
+//! found right.
 
 use std::collections::{BTreeSet, HashSet};
 
 use nullius_fields::shown;
-use serde_json::Value as Json;
 
 use super::{
-    schema::{Id, Keyword, Node, Schemas, types},
-    value::{Decimal, canonical, compare, is_whole},
+    schema::{Id, Keyword, Node, Schemas, folded, types},
+    value::{Value, canonical},
+    work::{Spent, Work},
 };
 
-/// Steps for one value.
-const STEPS_MAX: u32 = 1_000_000;
 /// How deep schemas may ask for each other, so that no stack ends.
 const DEPTH_MAX: u32 = 200;
 
@@ -29,15 +28,8 @@ pub(super) enum Unfit {
 
 impl Schemas {
     /// Asks a schema about a value.
-    pub(super) fn check(&self, id: Id, value: &Json) -> Result<(), Unfit> {
-        let mut run = Run {
-            schemas: self,
-            steps: STEPS_MAX,
-            depth: 0,
-            quiet: 0,
-            path: Vec::new(),
-            told: None,
-        };
+    pub(super) fn check(&self, id: Id, value: &Value, work: &mut Work) -> Result<(), Unfit> {
+        let mut run = Run::new(self, work);
         match run.holds(id, value, None) {
             Ok(true) => Ok(()),
             Ok(false) => {
@@ -47,9 +39,6 @@ impl Schemas {
         }
     }
 }
-
-/// All steps are used up.
-struct Spent;
 
 /// What keywords have looked at, for those that ask about the rest.
 #[derive(Debug, Default)]
@@ -75,9 +64,9 @@ enum Step<'v> {
     Index(usize),
 }
 
-struct Run<'s, 'v> {
+struct Run<'s, 'v, 'w> {
     schemas: &'s Schemas,
-    steps: u32,
+    work: &'w mut Work,
     depth: u32,
     /// Within how many keywords that may find a value wrong without that being wrong.
     quiet: u32,
@@ -87,10 +76,21 @@ struct Run<'s, 'v> {
 
 type Asked = Result<bool, Spent>;
 
-impl<'v> Run<'_, 'v> {
+impl<'s, 'v, 'w> Run<'s, 'v, 'w> {
+    fn new(schemas: &'s Schemas, work: &'w mut Work) -> Self {
+        Self { schemas, work, depth: 0, quiet: 0, path: Vec::new(), told: None }
+    }
+
     fn spend(&mut self, steps: usize) -> Result<(), Spent> {
-        let steps = u32::try_from(steps).map_err(|_| Spent)?;
-        self.steps = self.steps.checked_sub(steps).ok_or(Spent)?;
+        self.work.spend(steps)
+    }
+
+    /// What a part has looked at is what the whole has.
+    fn take(&mut self, seen: &mut Option<Seen<'v>>, other: Option<Seen<'v>>) -> Result<(), Spent> {
+        if let (Some(seen), Some(other)) = (seen.as_mut(), other) {
+            self.spend(other.names.len() + other.items.len())?;
+            seen.take(other);
+        }
         Ok(())
     }
 
@@ -111,21 +111,21 @@ impl<'v> Run<'_, 'v> {
         Ok(false)
     }
 
-    fn quietly(&mut self, id: Id, value: &'v Json, seen: Option<&mut Seen<'v>>) -> Asked {
+    fn quietly(&mut self, id: Id, value: &'v Value, seen: Option<&mut Seen<'v>>) -> Asked {
         self.quiet += 1;
         let held = self.holds(id, value, seen);
         self.quiet -= 1;
         held
     }
 
-    fn inside(&mut self, step: Step<'v>, id: Id, value: &'v Json) -> Asked {
+    fn inside(&mut self, step: Step<'v>, id: Id, value: &'v Value) -> Asked {
         self.path.push(step);
         let held = self.holds(id, value, None);
         self.path.pop();
         held
     }
 
-    fn holds(&mut self, id: Id, value: &'v Json, seen: Option<&mut Seen<'v>>) -> Asked {
+    fn holds(&mut self, id: Id, value: &'v Value, seen: Option<&mut Seen<'v>>) -> Asked {
         let schemas = self.schemas;
         let Some(node) = schemas.node(id) else { return Err(Spent) };
         self.spend(1 + node.keywords.len())?;
@@ -138,7 +138,7 @@ impl<'v> Run<'_, 'v> {
         held
     }
 
-    fn all(&mut self, node: &Node, value: &'v Json, seen: Option<&mut Seen<'v>>) -> Asked {
+    fn all(&mut self, node: &Node, value: &'v Value, seen: Option<&mut Seen<'v>>) -> Asked {
         let asks_rest = matches!(node.keywords.last(), Some(Keyword::Unevaluated { .. }));
         if seen.is_none() && !asks_rest {
             for keyword in &node.keywords {
@@ -155,12 +155,13 @@ impl<'v> Run<'_, 'v> {
             }
         }
         if let (Some(seen), Some(own)) = (seen, own) {
+            self.spend(own.names.len() + own.items.len())?;
             seen.take(own);
         }
         Ok(true)
     }
 
-    fn one(&mut self, keyword: &Keyword, value: &'v Json, seen: &mut Option<Seen<'v>>) -> Asked {
+    fn one(&mut self, keyword: &Keyword, value: &'v Value, seen: &mut Option<Seen<'v>>) -> Asked {
         match keyword {
             Keyword::Never => self.wrong(|| "may not be there".to_owned()),
             Keyword::Reference(id) => self.holds(*id, value, seen.as_mut()),
@@ -182,7 +183,7 @@ impl<'v> Run<'_, 'v> {
                 let mut of_condition = seen.is_some().then(Seen::default);
                 let branch = match self.quietly(*condition, value, of_condition.as_mut())? {
                     true => {
-                        merge(seen, of_condition);
+                        self.take(seen, of_condition)?;
                         then
                     }
                     false => otherwise,
@@ -192,27 +193,27 @@ impl<'v> Run<'_, 'v> {
                     None => Ok(true),
                 }
             }
-            Keyword::Types(_) | Keyword::Among(_) => self.of_any(keyword, value),
+            Keyword::Types(_) | Keyword::Among { .. } => self.of_any(keyword, value),
             Keyword::Unevaluated { items, properties } => {
                 self.rest(*items, *properties, value, seen)
             }
             _ => match value {
-                Json::Number(_) => self.of_number(keyword, value),
-                Json::String(text) => self.of_text(keyword, text, value),
-                Json::Array(items) => self.of_list(keyword, items, seen),
-                Json::Object(_) => self.of_mapping(keyword, value, seen),
-                Json::Null | Json::Bool(_) => Ok(true),
+                Value::Number(_) => self.of_number(keyword, value),
+                Value::Text(text) => self.of_text(keyword, text),
+                Value::List(items) => self.of_list(keyword, items, seen),
+                Value::Mapping(_) => self.of_mapping(keyword, value, seen),
+                Value::Null | Value::Truth(_) => Ok(true),
             },
         }
     }
 
-    fn any_of(&mut self, ids: &[Id], value: &'v Json, seen: &mut Option<Seen<'v>>) -> Asked {
+    fn any_of(&mut self, ids: &[Id], value: &'v Value, seen: &mut Option<Seen<'v>>) -> Asked {
         let mut held = false;
         for id in ids {
             let mut own = seen.is_some().then(Seen::default);
             if self.quietly(*id, value, own.as_mut())? {
                 held = true;
-                merge(seen, own);
+                self.take(seen, own)?;
                 // Only who asks about the rest wants to know all that was looked at.
                 if seen.is_none() {
                     break;
@@ -226,7 +227,7 @@ impl<'v> Run<'_, 'v> {
         }
     }
 
-    fn one_of(&mut self, ids: &[Id], value: &'v Json, seen: &mut Option<Seen<'v>>) -> Asked {
+    fn one_of(&mut self, ids: &[Id], value: &'v Value, seen: &mut Option<Seen<'v>>) -> Asked {
         let mut found = 0;
         let mut looked = None;
         for id in ids {
@@ -242,20 +243,20 @@ impl<'v> Run<'_, 'v> {
         if found == 0 {
             return self.wrong(|| "is none of what it may be (`oneOf`)".to_owned());
         }
-        merge(seen, looked);
+        self.take(seen, looked)?;
         Ok(true)
     }
 
-    fn of_any(&mut self, keyword: &Keyword, value: &Json) -> Asked {
+    fn of_any(&mut self, keyword: &Keyword, value: &Value) -> Asked {
         match keyword {
             Keyword::Types(bits) if bits & bits_of(value) == 0 => {
                 let all = types::ALL.iter().filter(|(_, bit)| bits & bit != 0);
                 let words: Vec<&str> = all.map(|(word, _)| *word).collect();
                 self.wrong(|| format!("is no {}", words.join(" and no ")))
             }
-            Keyword::Among(values) => {
+            Keyword::Among { values, .. } => {
                 let text = canonical(value);
-                self.spend(text.len() / 16)?;
+                self.work.look_at(text.len())?;
                 match values.contains(&text) {
                     true => Ok(true),
                     false => self.wrong(|| "is none of the values that it may have".to_owned()),
@@ -265,24 +266,24 @@ impl<'v> Run<'_, 'v> {
         }
     }
 
-    fn of_number(&mut self, keyword: &Keyword, value: &Json) -> Asked {
-        let Json::Number(number) = value else { return Ok(true) };
+    fn of_number(&mut self, keyword: &Keyword, value: &Value) -> Asked {
+        let Value::Number(number) = value else { return Ok(true) };
         let (holds, what) = match keyword {
-            Keyword::MultipleOf(step) => (
-                Decimal::of(number).is_some_and(|it| it.is_multiple_of(*step)),
-                "is no multiple of what it must be one of",
-            ),
-            Keyword::Least(least) => (compare(number, least).is_ge(), "is too small"),
-            Keyword::Most(most) => (compare(number, most).is_le(), "is too large"),
-            Keyword::Above(least) => (compare(number, least).is_gt(), "is too small"),
-            Keyword::Below(most) => (compare(number, most).is_lt(), "is too large"),
-            Keyword::Format(format) => (format.fits(value), "has another format"),
+            Keyword::MultipleOf(step) => {
+                self.spend(number.apart(*step) / 4)?;
+                (number.is_multiple_of(*step), "is no multiple of what it must be one of")
+            }
+            Keyword::Least(least) => (number >= least, "is too small"),
+            Keyword::Most(most) => (number <= most, "is too large"),
+            Keyword::Above(least) => (number > least, "is too small"),
+            Keyword::Below(most) => (number < most, "is too large"),
+            Keyword::Format(format) => (format.fits_number(*number), "has another format"),
             _ => return Ok(true),
         };
         if holds { Ok(true) } else { self.wrong(|| what.to_owned()) }
     }
 
-    fn of_text(&mut self, keyword: &Keyword, text: &str, value: &Json) -> Asked {
+    fn of_text(&mut self, keyword: &Keyword, text: &str) -> Asked {
         let length = || text.chars().count() as u64;
         let (holds, what) = match keyword {
             Keyword::MinLength(least) => {
@@ -294,10 +295,13 @@ impl<'v> Run<'_, 'v> {
                 (length() <= *most, "is too long")
             }
             Keyword::Pattern(pattern) => {
-                self.spend(text.len())?;
+                self.spend(pattern.steps(text))?;
                 (pattern.fits(text), "does not fit its expression (`pattern`)")
             }
-            Keyword::Format(format) => (format.fits(value), "has another format"),
+            Keyword::Format(format) => {
+                self.work.look_at(text.len())?;
+                (format.fits_text(text), "has another format")
+            }
             _ => return Ok(true),
         };
         if holds { Ok(true) } else { self.wrong(|| what.to_owned()) }
@@ -306,7 +310,7 @@ impl<'v> Run<'_, 'v> {
     fn of_list(
         &mut self,
         keyword: &Keyword,
-        items: &'v [Json],
+        items: &'v [Value],
         seen: &mut Option<Seen<'v>>,
     ) -> Asked {
         let count = items.len() as u64;
@@ -321,7 +325,7 @@ impl<'v> Run<'_, 'v> {
                 let mut known = HashSet::new();
                 for item in items {
                     let text = canonical(item);
-                    self.spend(1 + text.len() / 16)?;
+                    self.work.look_at(text.len())?;
                     if !known.insert(text) {
                         return self.wrong(|| "has an item twice".to_owned());
                     }
@@ -364,10 +368,10 @@ impl<'v> Run<'_, 'v> {
     fn of_mapping(
         &mut self,
         keyword: &Keyword,
-        value: &'v Json,
+        value: &'v Value,
         seen: &mut Option<Seen<'v>>,
     ) -> Asked {
-        let Json::Object(map) = value else { return Ok(true) };
+        let Value::Mapping(map) = value else { return Ok(true) };
         let count = map.len() as u64;
         match keyword {
             Keyword::MinProperties(least) if count < *least => {
@@ -377,15 +381,19 @@ impl<'v> Run<'_, 'v> {
                 self.wrong(|| "has too many names".to_owned())
             }
             Keyword::Required(names) => {
-                self.spend(names.len())?;
+                self.work.look_at(names.iter().map(|name| 16 + name.len()).sum())?;
                 match names.iter().find(|name| !map.contains_key(&***name)) {
                     Some(name) => self.wrong(|| format!("lacks {}", shown(name))),
                     None => Ok(true),
                 }
             }
             Keyword::DependentRequired(each) => {
-                for (name, others) in each.iter().filter(|(name, _)| map.contains_key(&**name)) {
-                    self.spend(others.len())?;
+                for (name, others) in each {
+                    self.work.look_at(name.len())?;
+                    if !map.contains_key(&**name) {
+                        continue;
+                    }
+                    self.work.look_at(others.iter().map(|name| 16 + name.len()).sum())?;
                     if let Some(other) = others.iter().find(|other| !map.contains_key(&***other)) {
                         return self
                             .wrong(|| format!("has {}, and lacks {}", shown(name), shown(other)));
@@ -393,13 +401,17 @@ impl<'v> Run<'_, 'v> {
                 }
                 Ok(true)
             }
-            Keyword::Properties { named, like, rest } => {
+            Keyword::Properties { named, words, like, rest } => {
                 for (name, inner) in map {
-                    self.spend(1 + like.len() * (1 + name.len()))?;
+                    self.work.look_at(name.len())?;
+                    for (pattern, _) in like {
+                        self.spend(pattern.steps(name))?;
+                    }
                     let exact = named.get(name.as_str()).copied();
                     if exact.is_none() {
-                        self.spend(named.len())?;
-                        if let Some(known) = named.keys().find(|known| are_same_word(known, name)) {
+                        self.spend(name.len())?;
+                        // Many servers take one for the other, and the last one.
+                        if let Some(known) = words.get(&*folded(name)) {
                             let (name, known) = (shown(name), shown(known));
                             return self.wrong(|| {
                                 format!("has the name {name}, which some servers read as {known}")
@@ -428,18 +440,11 @@ impl<'v> Run<'_, 'v> {
             }
             Keyword::Names(id) => {
                 for name in map.keys() {
-                    self.spend(1)?;
-                    let text = Json::String(name.clone());
-                    let mut run = Run {
-                        schemas: self.schemas,
-                        steps: self.steps,
-                        depth: self.depth,
-                        quiet: 1,
-                        path: Vec::new(),
-                        told: None,
-                    };
+                    self.work.look_at(name.len())?;
+                    let text = Value::Text(name.clone());
+                    let mut run = Run::new(self.schemas, self.work);
+                    (run.depth, run.quiet) = (self.depth, 1);
                     let held = run.holds(*id, &text, None)?;
-                    self.steps = run.steps;
                     if !held {
                         return self.wrong(|| format!("has the name {}", shown(name)));
                     }
@@ -447,8 +452,9 @@ impl<'v> Run<'_, 'v> {
                 Ok(true)
             }
             Keyword::DependentSchemas(each) => {
-                for (_, id) in each.iter().filter(|(name, _)| map.contains_key(&**name)) {
-                    if !self.holds(*id, value, seen.as_mut())? {
+                for (name, id) in each {
+                    self.work.look_at(name.len())?;
+                    if map.contains_key(&**name) && !self.holds(*id, value, seen.as_mut())? {
                         return Ok(false);
                     }
                 }
@@ -463,12 +469,13 @@ impl<'v> Run<'_, 'v> {
         &mut self,
         items: Option<Id>,
         properties: Option<Id>,
-        value: &'v Json,
+        value: &'v Value,
         seen: &mut Option<Seen<'v>>,
     ) -> Asked {
         let Some(looked) = seen else { return Err(Spent) };
         match (value, items, properties) {
-            (Json::Array(all), Some(id), _) => {
+            (Value::List(all), Some(id), _) => {
+                self.spend(all.len())?;
                 for (index, item) in all.iter().enumerate().skip(looked.first) {
                     let is_new = !looked.items.contains(&index);
                     if is_new && !self.inside(Step::Index(index), id, item)? {
@@ -477,7 +484,8 @@ impl<'v> Run<'_, 'v> {
                 }
                 looked.first = all.len();
             }
-            (Json::Object(map), _, Some(id)) => {
+            (Value::Mapping(map), _, Some(id)) => {
+                self.spend(map.len())?;
                 for (name, inner) in map {
                     let is_new = !looked.all_names && !looked.names.contains(name.as_str());
                     if is_new && !self.inside(Step::Name(name), id, inner)? {
@@ -492,28 +500,15 @@ impl<'v> Run<'_, 'v> {
     }
 }
 
-/// Whether two names differ in nothing but case: many servers take one for the other, and the last one.
-fn are_same_word(one: &str, other: &str) -> bool {
-    fn folded(text: &str) -> impl Iterator<Item = char> {
-        text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase)
-    }
-    folded(one).eq(folded(other))
-}
-
-fn merge<'v>(seen: &mut Option<Seen<'v>>, other: Option<Seen<'v>>) {
-    if let (Some(seen), Some(other)) = (seen, other) {
-        seen.take(other);
-    }
-}
-
-fn bits_of(value: &Json) -> u8 {
+/// The types that a value has.
+pub(super) fn bits_of(value: &Value) -> u8 {
     match value {
-        Json::Null => types::NULL,
-        Json::Bool(_) => types::BOOLEAN,
-        Json::Number(number) if is_whole(number) => types::INTEGER | types::NUMBER,
-        Json::Number(_) => types::NUMBER,
-        Json::String(_) => types::STRING,
-        Json::Array(_) => types::ARRAY,
-        Json::Object(_) => types::OBJECT,
+        Value::Null => types::NULL,
+        Value::Truth(_) => types::BOOLEAN,
+        Value::Number(number) if number.is_whole() => types::INTEGER | types::NUMBER,
+        Value::Number(_) => types::NUMBER,
+        Value::Text(_) => types::STRING,
+        Value::List(_) => types::ARRAY,
+        Value::Mapping(_) => types::OBJECT,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use serde_json::{Number, Value as Json};
+use super::decimal::Decimal;
 
 /// A format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,18 +30,17 @@ impl Format {
         })
     }
 
-    /// Whether a value has it; of another type than it is for it has.
-    pub(super) fn fits(self, value: &Json) -> bool {
-        match (self, value) {
-            (Self::Int32, Json::Number(number)) => within(number, i32::MIN.into(), i32::MAX.into()),
-            (Self::Int64, Json::Number(number)) => within(number, i64::MIN, i64::MAX),
-            (Self::Int32 | Self::Int64, _) => true,
-            (_, Json::String(text)) => self.fits_text(text),
+    /// Whether a number has it; it has those that are for others.
+    pub(super) fn fits_number(self, number: Decimal) -> bool {
+        match self {
+            Self::Int32 => number.is_within(i32::MIN.into(), i32::MAX.into()),
+            Self::Int64 => number.is_within(i64::MIN.into(), i64::MAX.into()),
             _ => true,
         }
     }
 
-    fn fits_text(self, text: &str) -> bool {
+    /// Whether a text has it.
+    pub(super) fn fits_text(self, text: &str) -> bool {
         match self {
             Self::Date => is_date(text),
             Self::DateTime => is_date_time(text),
@@ -53,14 +52,6 @@ impl Format {
     }
 }
 
-fn within(number: &Number, least: i64, most: i64) -> bool {
-    match number.as_i64() {
-        Some(whole) => (least..=most).contains(&whole),
-        // A larger whole number, or one with a point.
-        None => number.is_f64() && number.as_f64().is_some_and(|it| it.abs() < most as f64),
-    }
-}
-
 /// So many digits of ASCII, as a number.
 fn digits(text: &str, count: usize) -> Option<u32> {
     let is = text.len() == count && text.bytes().all(|c| c.is_ascii_digit());
@@ -68,6 +59,9 @@ fn digits(text: &str, count: usize) -> Option<u32> {
 }
 
 fn is_date(text: &str) -> bool {
+    if text.len() != "2024-02-29".len() {
+        return false;
+    }
     let parts: Vec<&str> = text.split('-').collect();
     let [year, month, day] = parts[..] else { return false };
     let (Some(year), Some(month), Some(day)) = (digits(year, 4), digits(month, 2), digits(day, 2))
@@ -113,7 +107,7 @@ fn is_time(text: &str) -> bool {
     if part.is_some_and(|it| it.is_empty() || !it.bytes().all(|c| c.is_ascii_digit())) {
         return false;
     }
-    let parts: Vec<&str> = time.split(':').collect();
+    let parts: Vec<&str> = time.splitn(4, ':').collect();
     let [hours, minutes, seconds] = parts[..] else { return false };
     let (Some(hours @ 0..=23), Some(minutes @ 0..=59), Some(seconds)) =
         (digits(hours, 2), digits(minutes, 2), digits(seconds, 2))

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 
 use nullius_fields::shown;
-use serde_json::Value as Json;
 
 use super::{
+    decimal::Decimal,
     document::percent_decoded,
-    evaluate::Unfit,
+    evaluate::{Unfit, bits_of},
     schema::{Id, Schemas, types},
+    value::Value,
+    work::{Spent, Work},
 };
 use crate::request::Request;
 
@@ -70,7 +72,11 @@ impl Parameter {
         schemas: &Schemas,
         of_path: &[(&str, &str)],
         request: &Request<'_>,
+        work: &mut Work,
     ) -> Wrong {
+        // Each name is looked for among all.
+        let length = request.query.map_or(0, str::len) + request.headers.len();
+        work.spend(length * (1 + all.len() / 4)).map_err(costly)?;
         let query = query(request.query)?;
         let declared =
             |name: &str| all.iter().any(|it| it.place == Place::Query && *it.name == *name);
@@ -79,9 +85,9 @@ impl Parameter {
         }
         all.iter().try_for_each(|parameter| {
             let checked = match parameter.place {
-                Place::Path => parameter.check_path(schemas, of_path),
-                Place::Query => parameter.check_query(schemas, &query),
-                Place::Header => parameter.check_header(schemas, request),
+                Place::Path => parameter.check_path(schemas, of_path, work),
+                Place::Query => parameter.check_query(schemas, &query, work),
+                Place::Header => parameter.check_header(schemas, request, work),
             };
             let place = parameter.place.as_str();
             checked.map_err(|told| {
@@ -90,12 +96,12 @@ impl Parameter {
         })
     }
 
-    fn check_path(&self, schemas: &Schemas, of_path: &[(&str, &str)]) -> Wrong {
+    fn check_path(&self, schemas: &Schemas, of_path: &[(&str, &str)], work: &mut Work) -> Wrong {
         let value = of_path.iter().find(|(name, _)| **name == *self.name);
-        value.map_or(Ok(()), |(_, value)| fits(schemas, self.schema, value))
+        value.map_or(Ok(()), |(_, value)| fits(schemas, self.schema, value, work))
     }
 
-    fn check_query(&self, schemas: &Schemas, query: &[(String, &str)]) -> Wrong {
+    fn check_query(&self, schemas: &Schemas, query: &[(String, &str)], work: &mut Work) -> Wrong {
         let values = query.iter().filter(|(name, _)| **name == *self.name).map(|(_, raw)| *raw);
         let values: Vec<&str> = values.collect();
         let parts: Vec<&str> = match (self.many, &values[..]) {
@@ -109,7 +115,7 @@ impl Parameter {
         for plus in [Plus::Itself, Plus::Space] {
             let texts: Option<Vec<String>> = parts.iter().map(|part| decoded(part, plus)).collect();
             let texts = texts.ok_or("is no text when it is decoded")?;
-            self.check_texts(schemas, &texts)?;
+            self.check_texts(schemas, &texts, work)?;
             if !has_plus {
                 break;
             }
@@ -117,7 +123,17 @@ impl Parameter {
         Ok(())
     }
 
-    fn check_header(&self, schemas: &Schemas, request: &Request<'_>) -> Wrong {
+    fn check_header(&self, schemas: &Schemas, request: &Request<'_>, work: &mut Work) -> Wrong {
+        // By the rules of CGI both become one name, and what is checked would not be what is read.
+        let is_same = |known: &str| {
+            let dashed = |name: &str| name.replace('_', "-");
+            *known != *self.name
+                && known.len() == self.name.len()
+                && dashed(known) == dashed(&self.name)
+        };
+        if let Some((other, _)) = request.headers.iter().find(|(known, _)| is_same(known)) {
+            return Err(format!("stands there as {}, which some servers read as it", shown(other)));
+        }
         let lines: Option<Vec<&str>> =
             request.values(&self.name).map(|value| std::str::from_utf8(value).ok()).collect();
         let lines = lines.ok_or("is no text")?;
@@ -131,7 +147,7 @@ impl Parameter {
                 .map(|it| it.trim().to_owned())
                 .collect(),
         };
-        self.check_texts(schemas, &texts)
+        self.check_texts(schemas, &texts, work)
     }
 
     fn missing(&self) -> Wrong {
@@ -141,18 +157,38 @@ impl Parameter {
         }
     }
 
-    fn check_texts(&self, schemas: &Schemas, texts: &[String]) -> Wrong {
+    fn check_texts(&self, schemas: &Schemas, texts: &[String], work: &mut Work) -> Wrong {
         if self.many == Many::One {
-            return texts.iter().try_for_each(|text| fits(schemas, self.schema, text));
+            return texts.iter().try_for_each(|text| fits(schemas, self.schema, text, work));
         }
+        work.spend(texts.iter().map(|text| 4 + text.len() / 16).sum()).map_err(costly)?;
         let of_items = schemas.items_of(self.schema);
-        let items = texts.iter().map(|text| {
-            let literal = literal(text);
-            let fits = |value: &Json| of_items.is_none_or(|id| schemas.check(id, value).is_ok());
-            literal.filter(fits).unwrap_or_else(|| text.as_str().into())
-        });
-        schemas.check(self.schema, &Json::Array(items.collect())).map_err(words)
+        let possible = of_items.map_or(types::ANY, |id| schemas.possible(id));
+        let mut items = Vec::with_capacity(texts.len());
+        for text in texts {
+            let literal = literal(text).filter(|it| bits_of(it) & possible != 0);
+            let is_literal = match (&literal, of_items) {
+                (Some(literal), Some(id)) if may_be_text(possible) && possible != types::ANY => {
+                    match both_hold(schemas, id, literal, work) {
+                        Err(Unfit::Costly) => return Err(words(Unfit::Costly)),
+                        held => held.is_ok(),
+                    }
+                }
+                (literal, _) => literal.is_some(),
+            };
+            items.push(literal.filter(|_| is_literal).unwrap_or_else(|| text_of(text)));
+        }
+        both_hold(schemas, self.schema, &Value::List(items), work).map_err(words)?;
+        if possible != types::ANY {
+            return Ok(());
+        }
+        let texts = Value::List(texts.iter().map(|text| text_of(text)).collect());
+        schemas.check(self.schema, &texts, work).map_err(words)
     }
+}
+
+fn costly(_: Spent) -> String {
+    "its parameters take too many steps to check".to_owned()
 }
 
 fn words(unfit: Unfit) -> String {
@@ -162,24 +198,42 @@ fn words(unfit: Unfit) -> String {
     }
 }
 
-/// Whether a text stands for a value that a schema takes.
-fn fits(schemas: &Schemas, id: Id, text: &str) -> Wrong {
-    let of_text = || schemas.check(id, &text.into());
-    let Some(literal) = literal(text) else { return of_text().map_err(words) };
-    match schemas.check(id, &literal) {
-        Ok(()) => Ok(()),
-        Err(_) if schemas.types_of(id).is_none_or(|bits| bits & types::STRING != 0) => {
-            of_text().map_err(words)
+fn may_be_text(possible: u8) -> bool {
+    possible & types::STRING != 0
+}
+
+fn text_of(text: &str) -> Value {
+    Value::Text(text.to_owned())
+}
+
+/// Whether a text stands for a value that a schema takes. Where the schema names types, for a value of one of them; else nobody knows as
+/// what it is read, and it must hold as each.
+fn fits(schemas: &Schemas, id: Id, text: &str, work: &mut Work) -> Wrong {
+    let possible = schemas.possible(id);
+    let literal = literal(text).filter(|it| bits_of(it) & possible != 0);
+    let held = literal.map(|literal| both_hold(schemas, id, &literal, work));
+    match held {
+        Some(Ok(())) if possible != types::ANY => Ok(()),
+        Some(Err(Unfit::Wrong(_))) if may_be_text(possible) && possible != types::ANY => {
+            schemas.check(id, &text_of(text), work).map_err(words)
         }
-        Err(unfit) => Err(words(unfit)),
+        Some(Err(unfit)) => Err(words(unfit)),
+        Some(Ok(())) | None => schemas.check(id, &text_of(text), work).map_err(words),
     }
 }
 
+/// Whether a value holds as it is, and as programs read it that keep numbers in floats.
+fn both_hold(schemas: &Schemas, id: Id, value: &Value, work: &mut Work) -> Result<(), Unfit> {
+    schemas.check(id, value, work)?;
+    let rounded = value.rounded();
+    if rounded == *value { Ok(()) } else { schemas.check(id, &rounded, work) }
+}
+
 /// A number or a truth, written in the one way in which all read it.
-fn literal(text: &str) -> Option<Json> {
+fn literal(text: &str) -> Option<Value> {
     match text {
-        "true" => return Some(true.into()),
-        "false" => return Some(false.into()),
+        "true" => return Some(Value::Truth(true)),
+        "false" => return Some(Value::Truth(false)),
         _ => {}
     }
     let bare = text.strip_prefix('-').unwrap_or(text);
@@ -192,7 +246,7 @@ fn literal(text: &str) -> Option<Json> {
         && (whole == "0" || !whole.starts_with('0'))
         && part.is_none_or(are_digits)
         && text.len() <= 40;
-    if is_number { serde_json::from_str(text).ok() } else { None }
+    if is_number { Decimal::read(text).map(Value::Number) } else { None }
 }
 
 /// Names, decoded, and values as they came.
@@ -231,14 +285,20 @@ fn decoded(text: &str, plus: Plus) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn a_text_is_a_number_only_in_the_form_that_all_read_alike() {
-        for (text, value) in
-            [("7", "7"), ("-7", "-7"), ("0", "0"), ("1.50", "1.5"), ("true", "true")]
-        {
-            assert_eq!(literal(text).map(|it| it.to_string()).as_deref(), Some(value), "{text}");
+        for (text, value) in [
+            ("7", json!(7)),
+            ("-7", json!(-7)),
+            ("0", json!(0)),
+            ("1.50", json!(1.5)),
+            ("true", json!(true)),
+        ] {
+            assert_eq!(literal(text), Some(Value::from(&value)), "{text}");
         }
         for text in [
             "", "-", "+7", "07", "0x7", "1e3", "7 ", " 7", "1.", ".5", "NaN", "True", "null", "٧",

@@ -3,45 +3,156 @@
 //! What the two would read in different ways is translated, or refused: nothing is allowed by an expression that somebody else would
 //! read in a narrower way.
 
-use regex::{Regex, RegexBuilder};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-/// The most memory that a compiled expression may take, and its cache while it runs; in bytes.
-const COMPILED_MAX: usize = 128 * 1024;
+use regex_automata::{
+    Input,
+    hybrid::dfa,
+    nfa::thompson::{self, NFA, WhichCaptures, pikevm::PikeVM},
+    util::syntax,
+};
+
+use crate::weight::{ONE_MAX, weight};
+
+/// What an expression remembers of texts while it runs.
+const CACHE_MAX: usize = 64 * 1024;
+/// What is kept of that between two texts, of all expressions of a process.
+const CACHES_MAX: usize = 8 * 1024 * 1024;
 /// The longest expression.
 const LENGTH_MAX: usize = 2_000;
+/// Bytes of a compiled expression that are looked at in one step, at worst.
+const A_STEP: usize = 512;
 
 /// White space and ends of lines (ECMA-262, WhiteSpace and LineTerminator): not all that Unicode calls so.
 const SPACE: &str = r"\t\n\x0b\x0c\r \u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}";
 
+/// Expressions that somebody holds, by their texts: documents have many in common.
+static HELD: LazyLock<Mutex<HashMap<Box<str>, Weak<Pattern>>>> = LazyLock::new(Mutex::default);
+static CACHES: LazyLock<Mutex<Caches>> = LazyLock::new(Mutex::default);
+
 /// An expression that some part of a text must fit.
 #[derive(Debug)]
-pub(super) struct Pattern(Regex);
+pub(super) struct Pattern {
+    /// Which of all that were compiled.
+    number: u64,
+    nfa: NFA,
+    /// Much faster, where the expression is small enough.
+    lazy: Option<dfa::DFA>,
+}
+
+/// What expressions remember, of those that ran last.
+#[derive(Default)]
+struct Caches {
+    turn: u64,
+    bytes: usize,
+    by_number: HashMap<u64, (u64, dfa::Cache)>,
+    /// Numbers by when they ran.
+    order: BTreeMap<u64, u64>,
+}
+
+impl Caches {
+    fn take(&mut self, number: u64) -> Option<dfa::Cache> {
+        let (turn, cache) = self.by_number.remove(&number)?;
+        self.order.remove(&turn);
+        self.bytes -= cache.memory_usage();
+        Some(cache)
+    }
+
+    fn keep(&mut self, number: u64, cache: dfa::Cache) {
+        // Where two ran at once, one is enough.
+        self.take(number);
+        self.turn += 1;
+        self.bytes += cache.memory_usage();
+        self.order.insert(self.turn, number);
+        self.by_number.insert(number, (self.turn, cache));
+        while self.bytes > CACHES_MAX
+            && let Some((_, oldest)) = self.order.first_key_value()
+        {
+            let oldest = *oldest;
+            self.take(oldest);
+        }
+    }
+}
 
 impl Pattern {
-    pub(super) fn compile(source: &str) -> Result<Self, String> {
+    /// Compiles an expression, unless somebody holds the same already.
+    pub(super) fn compile(source: &str) -> Result<Arc<Self>, String> {
+        let held = || HELD.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = held().get(source).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let compiled = Arc::new(Self::new(source)?);
+        let mut held = held();
+        // What nobody holds any more goes when there is no room for one more anyway.
+        if held.len() == held.capacity() {
+            held.retain(|_, it| it.strong_count() > 0);
+        }
+        held.insert(source.into(), Arc::downgrade(&compiled));
+        Ok(compiled)
+    }
+
+    fn new(source: &str) -> Result<Self, String> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         if source.len() > LENGTH_MAX {
             return Err(format!("it is longer than {LENGTH_MAX} bytes"));
         }
-        let built = RegexBuilder::new(&translate(source)?)
-            .size_limit(COMPILED_MAX)
-            .dfa_size_limit(COMPILED_MAX)
-            .nest_limit(50)
-            .build();
-        match built {
-            Ok(regex) => Ok(Self(regex)),
-            Err(regex::Error::CompiledTooBig(_)) => {
-                Err("it is larger than 128 KiB when it is compiled: write a shorter one".to_owned())
+        let config = thompson::Config::new()
+            .nfa_size_limit(Some(ONE_MAX))
+            .which_captures(WhichCaptures::None);
+        let built = thompson::Compiler::new()
+            .syntax(syntax::Config::new().nest_limit(50))
+            .configure(config)
+            .build(&translate(source)?);
+        let nfa = built.map_err(|error| {
+            if error.size_limit().is_some() {
+                return "it is larger than 128 KiB when it is compiled: write a shorter one"
+                    .to_owned();
             }
-            Err(error) => {
-                let told = error.to_string();
-                let last = told.lines().last().unwrap_or_default();
-                Err(last.trim_start_matches("error: ").to_owned())
-            }
+            let told = std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), ToString::to_string);
+            let last = told.lines().last().unwrap_or_default();
+            last.trim_start_matches("error: ").to_owned()
+        })?;
+        // The sum of an intention is told by weights: what is heavier than its own is not taken.
+        if nfa.memory_usage() > weight(source) {
+            return Err("it takes more memory than it looks: write it in another way".to_owned());
         }
+        let config = dfa::Config::new()
+            .cache_capacity(CACHE_MAX)
+            .minimum_cache_clear_count(Some(3))
+            .minimum_bytes_per_state(Some(10));
+        let lazy = dfa::Builder::new().configure(config).build_from_nfa(nfa.clone()).ok();
+        Ok(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), nfa, lazy })
+    }
+
+    /// How much it can take at worst to look for it in a text.
+    pub(super) fn steps(&self, text: &str) -> usize {
+        1 + text.len() * (1 + self.nfa.memory_usage() / A_STEP)
     }
 
     pub(super) fn fits(&self, text: &str) -> bool {
-        self.0.is_match(text)
+        let input = Input::new(text).earliest(true);
+        if let Some(lazy) = &self.lazy {
+            let caches = || CACHES.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = caches().take(self.number);
+            let mut cache = known.unwrap_or_else(|| lazy.create_cache());
+            let found = lazy.try_search_fwd(&mut cache, &input);
+            caches().keep(self.number, cache);
+            if let Ok(found) = found {
+                return found.is_some();
+            }
+        }
+        // It has no states to remember, or gave up: slower, and bounded all the same.
+        PikeVM::new_from_nfa(self.nfa.clone()).is_ok_and(|slow| {
+            let mut cache = slow.create_cache();
+            slow.is_match(&mut cache, input)
+        })
     }
 }
 
@@ -197,6 +308,91 @@ mod tests {
         assert!(Pattern::compile(&"a".repeat(2_001)).is_err());
         assert!(Pattern::compile("((a{1,99}){1,99}){1,99}").unwrap_err().contains("128 KiB"));
         assert!(Pattern::compile(&format!("{}a{}", "(".repeat(500), ")".repeat(500))).is_err());
+    }
+
+    #[test]
+    fn an_expression_takes_no_more_than_its_text_says_and_equal_ones_nothing() {
+        let mut all: Vec<String> = [
+            "",
+            "a",
+            "^[a-z]{3}$",
+            r"^[\w.-]{1,253}$",
+            "a|bb|ccc",
+            "(a|b)*c+d?",
+            "(?:(?:a{3}){4}b?){5,}",
+            "é{7}",
+            "[^a-z]{20}",
+            "[^é-ü]{20}",
+            r"\d\D\s\S\w\W",
+            "^.{1,60}$",
+            "[\u{e9}-\u{10000}x]{9}",
+            r"[\u{e9}-\u{10000}]{9}",
+            r"[\x41-\uffff\S]{5}",
+            r"(?:\p{L}|\P{L})",
+            r"^[ab]{1000}[cd]x1$",
+            "(((a?)*)?)*",
+            "a{0}b{0,}",
+        ]
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+        for class in [
+            "L",
+            "Lu",
+            "Ll",
+            "M",
+            "N",
+            "Nd",
+            "P",
+            "S",
+            "Z",
+            "C",
+            "Greek",
+            "Han",
+            "Latin",
+            "Alphabetic",
+            "Uppercase",
+            "White_Space",
+            "Cased",
+            "ID_Start",
+            "XID_Continue",
+            "Any",
+            "Assigned",
+            "Emoji",
+            "Math",
+        ] {
+            all.extend([format!(r"\p{{{class}}}"), format!(r"[^\p{{{class}}}_]")]);
+        }
+        for source in all {
+            let pattern = Pattern::compile(&source).unwrap();
+            let (takes, said) = (pattern.nfa.memory_usage(), weight(&source));
+            assert!(takes <= said, "{source}: {takes} {said}");
+            assert!(Arc::ptr_eq(&pattern, &Pattern::compile(&source).unwrap()));
+        }
+    }
+
+    #[test]
+    fn what_expressions_remember_is_bounded_for_all_of_them_together() {
+        let text = "ab".repeat(4_000);
+        for number in 0..400 {
+            assert!(!fits(&format!("[ab]{{12}}a[ab]{{10}}{number}$"), &text));
+            let caches = CACHES.lock().unwrap_or_else(PoisonError::into_inner);
+            let sum: usize = caches.by_number.values().map(|(_, it)| it.memory_usage()).sum();
+            assert!(caches.bytes == sum && sum <= CACHES_MAX, "{sum} of {}", caches.bytes);
+            assert_eq!(caches.by_number.len(), caches.order.len());
+        }
+    }
+
+    #[test]
+    fn the_longest_texts_take_as_long_as_their_steps_say() {
+        // It has no literal to look for, and more states than are remembered.
+        let pattern = Pattern::compile("[ab]*a[ab]{1500}[^ab]").unwrap();
+        let text = "a".repeat(16 * 1024);
+        let begun = Instant::now();
+        assert!(!pattern.fits(&text));
+        // A state is no more than some steps, also in a build that is not for speed.
+        let a_step = begun.elapsed() / u32::try_from(pattern.steps(&text)).unwrap();
+        assert!(a_step.as_micros() < 5, "{a_step:?}");
     }
 
     #[test]

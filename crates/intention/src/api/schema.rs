@@ -13,10 +13,12 @@ use nullius_fields::{Faults, found, nearest, shown};
 use serde_json::{Map, Number, Value as Json};
 
 use super::{
+    decimal::Decimal,
     document::{at, resolve},
+    evaluate::bits_of,
     format::Format,
     pattern::Pattern,
-    value::{Decimal, canonical},
+    value::{Value, canonical},
 };
 
 /// Schemas of one document.
@@ -31,7 +33,11 @@ pub(super) type Id = usize;
 
 /// Schemas that refer to each other.
 #[derive(Debug, Default)]
-pub(super) struct Schemas(Vec<Node>);
+pub(super) struct Schemas {
+    nodes: Vec<Node>,
+    /// The types that a value may have of which each holds.
+    possible: Vec<u8>,
+}
 
 /// One schema: all of its keywords must hold.
 #[derive(Debug, Default)]
@@ -46,12 +52,15 @@ pub(super) enum Keyword {
     Never,
     Reference(Id),
     Types(u8),
-    Among(BTreeSet<String>),
+    Among {
+        values: BTreeSet<String>,
+        types: u8,
+    },
     MultipleOf(Decimal),
-    Least(Number),
-    Most(Number),
-    Above(Number),
-    Below(Number),
+    Least(Decimal),
+    Most(Decimal),
+    Above(Decimal),
+    Below(Decimal),
     MinLength(u64),
     MaxLength(u64),
     Pattern(Arc<Pattern>),
@@ -74,6 +83,8 @@ pub(super) enum Keyword {
     DependentRequired(Vec<(Box<str>, Vec<Box<str>>)>),
     Properties {
         named: BTreeMap<Box<str>, Id>,
+        /// The same names, by what they are without case.
+        words: BTreeMap<Box<str>, Box<str>>,
         like: Vec<(Arc<Pattern>, Id)>,
         rest: Option<Id>,
     },
@@ -104,6 +115,8 @@ pub(super) mod types {
     pub(crate) const STRING: u8 = 16;
     pub(crate) const ARRAY: u8 = 32;
     pub(crate) const OBJECT: u8 = 64;
+
+    pub(crate) const ANY: u8 = 127;
 
     pub(crate) const ALL: [(&str, u8); 7] = [
         ("null", NULL),
@@ -161,16 +174,21 @@ pub(super) const DIALECTS: [&str; 2] = [
 
 impl Schemas {
     pub(super) fn node(&self, id: Id) -> Option<&Node> {
-        self.0.get(id)
+        self.nodes.get(id)
+    }
+
+    /// The types that a value may have of which a schema holds, as far as it names them.
+    pub(super) fn possible(&self, id: Id) -> u8 {
+        self.possible.get(id).copied().unwrap_or(types::ANY)
     }
 
     /// The types that a schema names, through what it refers to; none where it names none.
     pub(super) fn types_of(&self, id: Id) -> Option<u8> {
         let mut id = id;
         // No reference leads back: that was refused.
-        for _ in 0..self.0.len() {
+        for _ in 0..self.nodes.len() {
             let mut next = None;
-            for keyword in &self.0.get(id)?.keywords {
+            for keyword in &self.nodes.get(id)?.keywords {
                 match keyword {
                     Keyword::Types(types) => return Some(*types),
                     Keyword::Reference(other) => next = Some(*other),
@@ -185,9 +203,9 @@ impl Schemas {
     /// The schema of all items of a list.
     pub(super) fn items_of(&self, id: Id) -> Option<Id> {
         let mut id = id;
-        for _ in 0..self.0.len() {
+        for _ in 0..self.nodes.len() {
             let mut next = None;
-            for keyword in &self.0.get(id)?.keywords {
+            for keyword in &self.nodes.get(id)?.keywords {
                 match keyword {
                     Keyword::Items { rest, .. } => return *rest,
                     Keyword::Reference(other) => next = Some(*other),
@@ -252,11 +270,18 @@ impl<'d> Reader<'d> {
             let keywords = self.keywords(&pointer, value);
             self.nodes[id] = Node { at: at(&pointer).into(), keywords };
         }
-        if let Some(node) = loops(&self.nodes).and_then(|id| self.nodes.get(id)) {
-            let told = "it refers to itself without going deeper into the value: it could never be told whether it holds";
-            self.faults.add(&node.at, told);
+        let order = in_order(&self.nodes).unwrap_or_else(|id| {
+            if let Some(node) = self.nodes.get(id) {
+                let told = "it refers to itself without going deeper into the value: it could never be told whether it holds";
+                self.faults.add(&node.at, told);
+            }
+            Vec::new()
+        });
+        let mut possible = vec![types::ANY; self.nodes.len()];
+        for id in order {
+            possible[id] = types_for(&self.nodes[id], &possible);
         }
-        Schemas(self.nodes)
+        Schemas { nodes: self.nodes, possible }
     }
 
     fn wrong(&self, pointer: &str, told: impl Into<String>) {
@@ -318,14 +343,14 @@ impl<'d> Reader<'d> {
         match fields.get("enum") {
             None => {}
             Some(Json::Array(values)) => {
-                all.push(Keyword::Among(values.iter().map(canonical).collect()));
+                all.push(among(values));
             }
             Some(other) => fields.wrong("enum", format!("expected a list, found {}", found(other))),
         }
         // `null` is a value like others here.
         fields.known.push("const");
         if let Some(value) = fields.map.get("const") {
-            all.push(Keyword::Among(BTreeSet::from([canonical(value)])));
+            all.push(among(std::slice::from_ref(value)));
         }
     }
 
@@ -375,7 +400,8 @@ impl<'d> Reader<'d> {
         }
         let rest = self.one(fields, "additionalProperties");
         if !named.is_empty() || !like.is_empty() || rest.is_some() {
-            all.push(Keyword::Properties { named, like, rest });
+            let words = named.keys().map(|name| (folded(name).into(), name.clone())).collect();
+            all.push(Keyword::Properties { named, words, like, rest });
         }
         all.extend(self.one(fields, "propertyNames").map(Keyword::Names));
     }
@@ -413,7 +439,7 @@ impl<'d> Reader<'d> {
         let compiled = Pattern::compile(source).map_err(|told| {
             self.wrong(pointer, format!("{} cannot be used: {told}", shown(source)));
         });
-        let compiled = compiled.ok().map(Arc::new);
+        let compiled = compiled.ok();
         self.patterns.insert(source, compiled.clone());
         compiled
     }
@@ -463,19 +489,30 @@ fn type_of(word: &str, fields: &Keys<'_, '_>) -> Option<u8> {
 }
 
 fn of_numbers(fields: &mut Keys<'_, '_>, all: &mut Vec<Keyword>) {
-    if let Some(step) = fields.number("multipleOf") {
-        match Decimal::of(step).filter(|it| !it.is_zero()) {
-            Some(_) if step.as_f64().is_some_and(|it| it < 0.0) => {
-                fields.wrong("multipleOf", "it must be more than 0");
-            }
-            Some(step) => all.push(Keyword::MultipleOf(step)),
-            None => fields.wrong("multipleOf", "it must be more than 0, with 38 digits at most"),
+    let mut of = |name| fields.number(name).and_then(Decimal::of);
+    let (least, most) = (of("minimum"), of("maximum"));
+    let (above, below) = (of("exclusiveMinimum"), of("exclusiveMaximum"));
+    match of("multipleOf") {
+        Some(step) if step.is_zero() || step.is_negative() => {
+            fields.wrong("multipleOf", "it must be more than 0");
         }
+        step => all.extend(step.map(Keyword::MultipleOf)),
     }
-    all.extend(fields.number("minimum").cloned().map(Keyword::Least));
-    all.extend(fields.number("maximum").cloned().map(Keyword::Most));
-    all.extend(fields.number("exclusiveMinimum").cloned().map(Keyword::Above));
-    all.extend(fields.number("exclusiveMaximum").cloned().map(Keyword::Below));
+    all.extend(least.map(Keyword::Least));
+    all.extend(most.map(Keyword::Most));
+    all.extend(above.map(Keyword::Above));
+    all.extend(below.map(Keyword::Below));
+}
+
+fn among(values: &[Json]) -> Keyword {
+    let values: Vec<Value> = values.iter().map(Value::from).collect();
+    let types = values.iter().fold(0, |types, value| types | bits_of(value));
+    Keyword::Among { values: values.iter().map(canonical).collect(), types }
+}
+
+/// A name without case, as many servers read it.
+pub(super) fn folded(name: &str) -> String {
+    name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 /// A schema's keywords as they are asked for.
@@ -576,8 +613,8 @@ pub(super) fn below(pointer: &str, name: &str) -> String {
     format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
-/// A schema that asks for itself about the same value.
-fn loops(nodes: &[Node]) -> Option<Id> {
+/// All schemas, each behind those that it asks about the same value; or one that asks for itself.
+fn in_order(nodes: &[Node]) -> Result<Vec<Id>, Id> {
     // Taken away one after the other are those that ask for nobody who is left; who stays is in a loop, or asks for one.
     let asks: Vec<Vec<Id>> = nodes.iter().map(in_place).collect();
     let mut left: Vec<usize> = asks.iter().map(Vec::len).collect();
@@ -586,9 +623,9 @@ fn loops(nodes: &[Node]) -> Option<Id> {
         others.iter().for_each(|other| asked_by[*other].push(id));
     }
     let mut free: Vec<Id> = (0..nodes.len()).filter(|id| left[*id] == 0).collect();
-    let mut count = 0;
+    let mut order = Vec::with_capacity(nodes.len());
     while let Some(id) = free.pop() {
-        count += 1;
+        order.push(id);
         for other in &asked_by[id] {
             left[*other] -= 1;
             if left[*other] == 0 {
@@ -596,15 +633,28 @@ fn loops(nodes: &[Node]) -> Option<Id> {
             }
         }
     }
-    if count == nodes.len() {
-        return None;
-    }
+    let Some(mut id) = left.iter().position(|left| *left > 0) else { return Ok(order) };
     // Who asks for a loop is not in it; whoever is found after so many steps is.
-    let mut id = left.iter().position(|left| *left > 0)?;
     for _ in 0..nodes.len() {
-        id = asks[id].iter().copied().find(|other| left[*other] > 0)?;
+        id = asks[id].iter().copied().find(|other| left[*other] > 0).unwrap_or(id);
     }
-    Some(id)
+    Err(id)
+}
+
+/// The types that a value may have of which a schema holds; of those that it asks they are known.
+fn types_for(node: &Node, known: &[u8]) -> u8 {
+    let of = |id: &Id| known.get(*id).copied().unwrap_or(types::ANY);
+    let of_keyword = |keyword: &Keyword| match keyword {
+        Keyword::Never => 0,
+        Keyword::Types(bits) if bits & types::NUMBER != 0 => bits | types::INTEGER,
+        Keyword::Types(bits) => *bits,
+        Keyword::Among { types, .. } => *types,
+        Keyword::Reference(id) => of(id),
+        Keyword::AllOf(ids) => ids.iter().fold(types::ANY, |all, id| all & of(id)),
+        Keyword::AnyOf(ids) | Keyword::OneOf(ids) => ids.iter().fold(0, |any, id| any | of(id)),
+        _ => types::ANY,
+    };
+    node.keywords.iter().fold(types::ANY, |all, keyword| all & of_keyword(keyword))
 }
 
 /// Schemas that a schema asks about the same value.

@@ -5,7 +5,10 @@
 use nullius_fields::Faults;
 use serde_json::{Value as Json, json};
 
-use super::schema::{Reader, Schemas};
+use super::{
+    schema::{Reader, Schemas},
+    work::Rest,
+};
 
 /// Reads a schema; the faults that it has.
 fn read(schema: &Json) -> Result<(usize, Schemas), Vec<String>> {
@@ -23,11 +26,12 @@ fn read(schema: &Json) -> Result<(usize, Schemas), Vec<String>> {
 fn means<const H: usize, const F: usize>(schema: Json, hold: [Json; H], fail: [Json; F]) {
     let (id, schemas) = read(&schema).unwrap();
     for value in hold {
-        let held = schemas.check(id, &value);
+        let held = schemas.check(id, &(&value).into(), &mut Rest::default().all());
         assert!(held.is_ok(), "{schema} holds for {value}: {held:?}");
     }
     for value in fail {
-        assert!(schemas.check(id, &value).is_err(), "{schema} does not hold for {value}");
+        let held = schemas.check(id, &(&value).into(), &mut Rest::default().all());
+        assert!(held.is_err(), "{schema} does not hold for {value}");
     }
 }
 
@@ -86,6 +90,15 @@ fn numbers() {
         [json!(9_007_199_254_740_993_u64)],
     );
     means(json!({ "minimum": -9_223_372_036_854_775_807_i64 }), [], [json!(i64::MIN)]);
+    means(json!({ "maximum": i64::MAX }), [json!(i64::MAX)], [json!(9_223_372_036_854_775_808.0)]);
+    means(json!({ "maximum": u64::MAX }), [json!(u64::MAX)], [json!(18_446_744_073_709_551_616.0)]);
+    // One value, however it is written.
+    means(
+        json!({ "const": 10_000_000_000_000_000_000_u64 }),
+        [json!(1e19)],
+        [json!(10_000_000_000_000_000_001_u64)],
+    );
+    means(json!({ "uniqueItems": true }), [], [json!([1e19, 10_000_000_000_000_000_000_u64])]);
 }
 
 #[test]
@@ -129,7 +142,7 @@ fn texts() {
         [json!(-2_147_483_648_i64), json!("x")],
         [json!(2_147_483_648_i64)],
     );
-    means(json!({ "format": "int64" }), [json!(i64::MAX)], [json!(u64::MAX)]);
+    means(json!({ "format": "int64" }), [json!(i64::MAX)], [json!(u64::MAX), json!(1.5)]);
     means(json!({ "pattern": r"^\<b\>$" }), [json!("<b>")], [json!("b")]);
     means(json!({ "pattern": r"^[\w-]+$" }), [json!("a-b")], [json!("a/b")]);
     for range in [r"^[.-\w]+$", r"[\w-~]", r"[!-\D]", r"[a\s-z]", r"[+-\p{L}]"] {

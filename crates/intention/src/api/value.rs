@@ -1,44 +1,115 @@
 //! JSON as it came: read in exactly one way, bounded, and compared as JSON Schema compares.
 
-use std::{cell::Cell, cmp::Ordering, fmt};
+use std::{cell::Cell, collections::BTreeMap, fmt};
 
 use nullius_fields::shown;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value as Json};
+use serde_json::Value as Json;
+
+use super::decimal::Decimal;
 
 /// How deep a body may be.
 const DEPTH_MAX: usize = 64;
 /// Values in a body.
 const VALUES_MAX: usize = 50_000;
 
+/// A value; numbers have all of their digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Null,
+    Truth(bool),
+    Number(Decimal),
+    Text(String),
+    List(Vec<Value>),
+    Mapping(BTreeMap<String, Value>),
+}
+
+/// A body that was read.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) value: Value,
+    /// As programs read it that keep numbers in floats, where that is something else.
+    pub(super) rounded: Option<Value>,
+}
+
 /// Reads a body; a name that stands twice, for which programs take the first or the last, is refused.
-pub(super) fn read(body: &[u8]) -> Result<Json, String> {
+pub(super) fn read(body: &[u8]) -> Result<Body, String> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let values = Cell::new(0);
-    let read = Strict { depth: 0, values: &values }.deserialize(&mut reader);
+    let (values, at, are_rounded) = (Cell::new(0), Cell::new(0), Cell::new(false));
+    let seed = Strict { depth: 0, values: &values, body, at: &at, are_rounded: &are_rounded };
+    let read = seed.deserialize(&mut reader);
     let read = read.and_then(|value| reader.end().map(|()| value));
-    read.map_err(|error| format!("it is no JSON that all programs read alike: {error}"))
+    let value =
+        read.map_err(|error| format!("it is no JSON that all programs read alike: {error}"))?;
+    let rounded = are_rounded.get().then(|| value.rounded());
+    Ok(Body { value, rounded })
 }
 
 #[derive(Clone, Copy)]
 struct Strict<'c> {
     depth: usize,
     values: &'c Cell<usize>,
+    /// The body, and up to where its numbers were read.
+    body: &'c [u8],
+    at: &'c Cell<usize>,
+    /// Whether a float is another number than was written.
+    are_rounded: &'c Cell<bool>,
 }
 
-impl Strict<'_> {
+impl<'c> Strict<'c> {
     fn below<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == DEPTH_MAX {
             return Err(E::custom(format!("it is deeper than {DEPTH_MAX} levels")));
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
+
+    /// The next number as it is written. What stands before it has been read as JSON already.
+    fn written(self) -> Option<&'c str> {
+        let mut at = self.at.get();
+        loop {
+            match self.body.get(at)? {
+                b'"' => at = end_of_text(self.body, at + 1),
+                b'-' | b'0'..=b'9' => break,
+                _ => at += 1,
+            }
+        }
+        let rest = self.body.get(at..)?;
+        let is_other = |c: &u8| !matches!(c, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+        let length = rest.iter().position(is_other).unwrap_or(rest.len());
+        self.at.set(at + length);
+        std::str::from_utf8(rest.get(..length)?).ok()
+    }
+
+    fn number<E: serde::de::Error>(self) -> Result<Value, E> {
+        let number = self.written().and_then(Decimal::read);
+        let number = number.ok_or_else(|| E::custom("a number has more than 38 digits"))?;
+        if !number.has_float() {
+            return Err(E::custom("a number is too small: some take it for 0"));
+        }
+        if number.rounded() != number {
+            self.are_rounded.set(true);
+        }
+        Ok(Value::Number(number))
+    }
+}
+
+/// The place behind a text of which this is the first byte.
+fn end_of_text(body: &[u8], begin: usize) -> usize {
+    let mut at = begin;
+    loop {
+        match body.get(at) {
+            Some(b'\\') => at += 2,
+            Some(b'"') | None => return at + 1,
+            Some(_) => at += 1,
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Strict<'_> {
-    type Value = Json;
+    type Value = Value;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Json, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
         let count = self.values.get() + 1;
         self.values.set(count);
         if count > VALUES_MAX {
@@ -49,53 +120,52 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
 }
 
 impl<'de> Visitor<'de> for Strict<'_> {
-    type Value = Json;
+    type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON value")
     }
 
-    fn visit_unit<E>(self) -> Result<Json, E> {
-        Ok(Json::Null)
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
     }
 
-    fn visit_bool<E>(self, truth: bool) -> Result<Json, E> {
-        Ok(Json::Bool(truth))
+    fn visit_bool<E>(self, truth: bool) -> Result<Value, E> {
+        Ok(Value::Truth(truth))
     }
 
-    fn visit_i64<E>(self, number: i64) -> Result<Json, E> {
-        Ok(number.into())
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Value, E> {
+        self.number()
     }
 
-    fn visit_u64<E>(self, number: u64) -> Result<Json, E> {
-        Ok(number.into())
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Value, E> {
+        self.number()
     }
 
-    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Json, E> {
-        let number = Number::from_f64(number).ok_or_else(|| E::custom("a number is too large"))?;
-        Ok(number.into())
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Value, E> {
+        self.number()
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Json, E> {
-        Ok(text.into())
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::Text(text.to_owned()))
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Json, E> {
-        Ok(text.into())
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::Text(text))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let inner = self.below()?;
         let mut all = Vec::new();
         while let Some(item) = items.next_element_seed(inner)? {
             all.push(item);
         }
-        Ok(all.into())
+        Ok(Value::List(all))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Json, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let inner = self.below()?;
-        let mut all = Map::new();
+        let mut all = BTreeMap::new();
         while let Some(name) = entries.next_key::<String>()? {
             let value = entries.next_value_seed(inner)?;
             if all.contains_key(&name) {
@@ -104,113 +174,56 @@ impl<'de> Visitor<'de> for Strict<'_> {
             }
             all.insert(name, value);
         }
-        Ok(all.into())
+        Ok(Value::Mapping(all))
     }
 }
 
-/// Whether a number is whole.
-pub(super) fn is_whole(number: &Number) -> bool {
-    !number.is_f64() || number.as_f64().is_some_and(|it| it.fract() == 0.0)
-}
-
-fn whole(number: &Number) -> Option<i128> {
-    let signed = number.as_i64().map(i128::from);
-    signed.or_else(|| number.as_u64().map(i128::from))
-}
-
-/// Which of two numbers is larger; exactly, where both are whole and written so.
-pub(super) fn compare(left: &Number, right: &Number) -> Ordering {
-    match (whole(left), whole(right)) {
-        (Some(left), Some(right)) => left.cmp(&right),
-        _ => {
-            let of = |number: &Number| number.as_f64().unwrap_or(f64::NAN);
-            of(left).total_cmp(&of(right))
+impl From<&Json> for Value {
+    fn from(json: &Json) -> Self {
+        match json {
+            Json::Null => Self::Null,
+            Json::Bool(truth) => Self::Truth(*truth),
+            // A float has no more digits than are held.
+            Json::Number(number) => Self::Number(Decimal::of(number).unwrap_or(Decimal::ZERO)),
+            Json::String(text) => Self::Text(text.clone()),
+            Json::Array(items) => Self::List(items.iter().map(Self::from).collect()),
+            Json::Object(map) => {
+                let each = map.iter().map(|(name, value)| (name.clone(), Self::from(value)));
+                Self::Mapping(each.collect())
+            }
         }
     }
 }
 
-/// A number by its decimal digits: what somebody wrote, and not what is nearest to it in binary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Decimal {
-    digits: u128,
-    /// The power of ten by which they are multiplied.
-    power: i32,
-}
-
-impl Decimal {
-    pub(super) fn of(number: &Number) -> Option<Self> {
-        let text = number.to_string();
-        let text = text.trim_start_matches('-').to_ascii_lowercase();
-        let (mantissa, power) = match text.split_once('e') {
-            Some((mantissa, power)) => (mantissa, power.parse::<i32>().ok()?),
-            None => (text.as_str(), 0),
-        };
-        let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        let part = part.trim_end_matches('0');
-        let digits = format!("{whole}{part}").parse::<u128>().ok()?;
-        Some(Self { digits, power: power - i32::try_from(part.len()).ok()? })
-    }
-
-    pub(super) fn is_zero(self) -> bool {
-        self.digits == 0
-    }
-
-    /// Whether it is a multiple of another one, whatever their signs.
-    pub(super) fn is_multiple_of(self, other: Self) -> bool {
-        if self.digits == 0 {
-            return true;
+impl Value {
+    /// As programs read it that keep numbers in floats.
+    pub(super) fn rounded(&self) -> Self {
+        match self {
+            Self::Number(number) => Self::Number(number.rounded()),
+            Self::List(items) => Self::List(items.iter().map(Self::rounded).collect()),
+            Self::Mapping(map) => {
+                let each = map.iter().map(|(name, value)| (name.clone(), value.rounded()));
+                Self::Mapping(each.collect())
+            }
+            Self::Null | Self::Truth(_) | Self::Text(_) => self.clone(),
         }
-        let shift = self.power - other.power;
-        if shift >= 0 {
-            return multiply_by_tens(
-                self.digits % other.digits,
-                shift.unsigned_abs(),
-                other.digits,
-            ) == Some(0);
-        }
-        let tens = 10_u128.checked_pow(shift.unsigned_abs());
-        let step = tens.and_then(|tens| other.digits.checked_mul(tens));
-        step.is_some_and(|step| self.digits.is_multiple_of(step))
     }
-}
-
-/// `rest · 10^times`, of which the multiples of `modulus` are taken away; none where that is larger than can be counted.
-fn multiply_by_tens(mut rest: u128, times: u32, modulus: u128) -> Option<u128> {
-    for _ in 0..times {
-        if rest == 0 {
-            return Some(0);
-        }
-        rest = rest.checked_mul(10)? % modulus;
-    }
-    Some(rest)
 }
 
 /// A text that is the same for values that JSON Schema calls equal, and for no others.
-pub(super) fn canonical(value: &Json) -> String {
+pub(super) fn canonical(value: &Value) -> String {
     let mut text = String::new();
     write(value, &mut text);
     text
 }
 
-fn write(value: &Json, text: &mut String) {
+fn write(value: &Value, text: &mut String) {
     match value {
-        Json::Null => text.push_str("null"),
-        Json::Bool(truth) => text.push_str(if *truth { "true" } else { "false" }),
-        Json::Number(number) => {
-            let exact = whole(number).map(|it| it.to_string());
-            let float = || {
-                let number = number.as_f64().unwrap_or_default();
-                let is_exact = number.fract() == 0.0 && number.abs() < 1e18;
-                if is_exact {
-                    format!("{number:.0}").replace("-0", "0")
-                } else {
-                    format!("{number:e}")
-                }
-            };
-            text.push_str(&exact.unwrap_or_else(float));
-        }
-        Json::String(inner) => text.push_str(&format!("{inner:?}")),
-        Json::Array(items) => {
+        Value::Null => text.push_str("null"),
+        Value::Truth(truth) => text.push_str(if *truth { "true" } else { "false" }),
+        Value::Number(number) => number.write(text),
+        Value::Text(inner) => text.push_str(&format!("{inner:?}")),
+        Value::List(items) => {
             text.push('[');
             for item in items {
                 write(item, text);
@@ -218,13 +231,11 @@ fn write(value: &Json, text: &mut String) {
             }
             text.push(']');
         }
-        Json::Object(map) => {
-            let mut names: Vec<&String> = map.keys().collect();
-            names.sort();
+        Value::Mapping(map) => {
             text.push('{');
-            for name in names {
+            for (name, value) in map {
                 text.push_str(&format!("{name:?}:"));
-                write(&map[name], text);
+                write(value, text);
                 text.push(',');
             }
             text.push('}');
@@ -241,7 +252,9 @@ mod tests {
 
     #[test]
     fn a_body_is_read_in_one_way_or_not() {
-        assert_eq!(read(b" {\"a\": [1, -2.5, true, null, \"\\u00e9\"]} ").unwrap()["a"][4], "é");
+        let body = read(b" {\"a\": [1, -2.5, true, null, \"\\u00e9\"]} ").unwrap();
+        assert_eq!(body.value, Value::from(&json!({ "a": [1, -2.5, true, null, "é"] })));
+        assert_eq!(body.rounded, None);
         for (body, why) in [
             (&b"{\"a\":1,\"\\u0061\":2}"[..], "the name `a` stands twice"),
             (b"{\"a\":1}x", "trailing characters"),
@@ -249,6 +262,8 @@ mod tests {
             (b"{\"a\":1,}", "trailing comma"),
             (b"[01]", "invalid number"),
             (b"[1e999]", "out of range"),
+            (b"[1e-999]", "too small"),
+            (b"[1.00000000000000000000000000000000000000001]", "more than 38 digits"),
             (b"[\"\\ud800\"]", "unexpected end of hex escape"),
             (b"[\"\xff\"]", "invalid unicode"),
             (b"\xef\xbb\xbf{}", "expected value"),
@@ -272,27 +287,18 @@ mod tests {
     }
 
     #[test]
-    fn multiples_are_those_of_the_digits() {
-        let of = |value: Json| Decimal::of(value.as_number().unwrap()).unwrap();
-        for (value, step, is) in [
-            (json!(0.0075), json!(0.0001), true),
-            (json!(0.00751), json!(0.0001), false),
-            (json!(4.5), json!(1.5), true),
-            (json!(35), json!(1.5), false),
-            (json!(-7), json!(7), true),
-            (json!(1e308), json!(0.123_456_789), false),
-            (json!(12_391_239_123_i64), json!(1e-8), true),
-            (json!(0), json!(3), true),
-            (json!(1e300), json!(1e-300), true),
-            (json!(1e-300), json!(1e300), false),
-        ] {
-            assert_eq!(of(value.clone()).is_multiple_of(of(step.clone())), is, "{value} {step}");
-        }
+    fn numbers_have_the_digits_that_were_written_wherever_they_stand() {
+        let body = br#"{"7\"-1": [0.10, "-5\\", {"e": -1E+2}], "x": 99.99999999999999999}"#;
+        let read = read(body).unwrap();
+        let told = [canonical(&read.value), canonical(&read.rounded.unwrap())];
+        let rest = r#"{"7\"-1":[1e-1,"-5\\",{"e":-1e2,},],"x":"#;
+        assert_eq!(told, ["9999999999999999999e-17", "1e2"].map(|x| format!("{rest}{x},}}")));
     }
 
     #[test]
     fn equal_values_have_one_text_and_others_another() {
-        let same = |left: Json, right: Json| canonical(&left) == canonical(&right);
+        let same =
+            |left: Json, right: Json| canonical(&(&left).into()) == canonical(&(&right).into());
         assert!(
             same(json!(1), json!(1.0)) && same(json!({"a": 1, "b": 2}), json!({"b": 2.0, "a": 1}))
         );

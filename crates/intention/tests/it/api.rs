@@ -207,6 +207,101 @@ fn a_plus_in_a_query_must_be_right_as_itself_and_as_a_space() {
     assert!(refused(&only("^[a-z+]*$"), &asked, b"").is_some(), "who takes it as a space");
 }
 
+/// A parameter of the query with a schema.
+fn asks(schema: Json) -> [Intention; 2] {
+    let parameter = json!({ "name": "q", "in": "query", "schema": schema });
+    let paths = json!({ "/x": { "get": { "parameters": [parameter] } } });
+    [allows_web(), with(json!({ "schema": { "openapi": "3.1.0", "paths": paths } }))]
+}
+
+#[test]
+fn digits_get_past_no_schema_that_speaks_of_texts() {
+    let is = |schema: &Json, value: &str| {
+        refused(&asks(schema.clone()), &send("GET", &format!("/x?q={value}")), b"").is_none()
+    };
+    let many = "99999999999999999999";
+    for (schema, good, bad) in [
+        (json!({ "pattern": "^[a-z]{3}$" }), "abc", many),
+        (json!({ "maxLength": 3 }), "7", many),
+        (json!({ "format": "uuid" }), "7d3fc1ce-1c2f-4a4b-9d8e-0123456789ab", "7"),
+        (json!({ "not": { "enum": ["0"] } }), "1", "0"),
+        (json!({ "pattern": "^[a-z]{5}$" }), "falls", "true"),
+        (json!({ "minimum": 5 }), "7", "4"),
+        // Whoever names types reads it as one of them.
+        (json!({ "anyOf": [{ "type": "integer" }, { "type": "null" }] }), "7", "x"),
+        (
+            json!({ "anyOf": [{ "type": "integer" }, { "type": "string", "format": "date" }] }),
+            "7",
+            "7.5",
+        ),
+        (json!({ "type": ["integer", "string"], "maxLength": 3 }), "99999", "9999.5"),
+        (json!({ "enum": ["0", "1"] }), "0", "2"),
+        (json!({ "type": "string", "enum": ["true"] }), "true", "false"),
+        (json!({ "type": "array", "items": { "pattern": "^[a-z]$" } }), "a", "7"),
+        (json!({ "type": "array", "items": { "maxLength": 2 } }), "77", "777"),
+        (
+            json!({ "type": "array", "items": { "type": ["integer", "string"], "maxLength": 1 } }),
+            "777",
+            "7.5",
+        ),
+        // Right as it is written and as floats have it.
+        (json!({ "type": "number", "exclusiveMaximum": 100 }), "99.99", "99.99999999999999999"),
+        (json!({ "type": "number", "maximum": 100 }), "100.0", "100.000000000000000001"),
+    ] {
+        assert!(is(&schema, good) && !is(&schema, bad), "{schema}: {good} {bad}");
+    }
+}
+
+#[test]
+fn a_header_that_some_servers_read_as_a_declared_one_is_refused() {
+    let sent = || send("GET", "/api/orders").with("X-Trace", "abcd");
+    is_declared(&sent().with("X_Trac", "x"), b"");
+    for name in ["X_Trace", "x_trace", "X_TRACE"] {
+        is_refused(
+            &sent().with(name, "evil"),
+            b"",
+            Reason::BadParameter,
+            "some servers read as it",
+        );
+    }
+}
+
+#[test]
+fn numbers_of_a_body_are_compared_as_they_are_written_and_as_floats_have_them() {
+    let post = send("POST", "/x").with("content-type", "application/json");
+    let is = |schema: Json, body: &str| {
+        let content = json!({ "application/json": { "schema": schema } });
+        let paths = json!({ "/x": { "post": { "requestBody": { "content": content } } } });
+        let all = [allows_web(), with(json!({ "schema": { "openapi": "3.1.0", "paths": paths } }))];
+        refused(&all, &post, body.as_bytes()).is_none()
+    };
+    let most = || json!({ "items": { "maximum": 100 } });
+    assert!(is(most(), "[1e2, 100.0]") && !is(most(), "[1, 100.000000000000000001]"));
+    let less = || json!({ "items": { "exclusiveMaximum": 100 } });
+    assert!(is(less(), "[99.9999]") && !is(less(), "[\"-7\", 99.99999999999999999]"));
+    assert!(!is(json!({ "maximum": i64::MAX }), "9223372036854775808.0"));
+    assert!(!is(json!({ "maximum": u64::MAX }), "18446744073709551616"));
+    assert!(!is(json!({ "exclusiveMinimum": 0 }), "1e-400"), "some take it for 0");
+    assert!(is(json!({ "const": 9_007_199_254_740_993_u64 }), "9007199254740993"));
+    assert!(!is(json!({ "not": { "const": 1 } }), "1.00000000000000000001"));
+    assert!(!is(json!({ "format": "int32" }), "1.5"));
+}
+
+#[test]
+fn a_body_that_must_be_there_is_there_of_whichever_kind() {
+    let mut document = shop();
+    document["paths"]["/orders"]["post"]["requestBody"] =
+        json!({ "required": true, "content": { "multipart/form-data": {} } });
+    let all = [allows_web(), with(json!({ "schema": document }))];
+    let sent = send("POST", "/api/orders").with("content-type", "multipart/form-data; boundary=x");
+    assert_eq!(refused(&all, &sent, b"--x--"), None);
+    assert!(refused(&all, &sent, b"").unwrap().1.contains("missing"));
+    // No more of it is wanted than that it begins.
+    let checks = judged(&all, &sent).body;
+    assert!(checks.decides() && checks.wants() == 0);
+    assert_eq!(checks.judge(Held { bytes: b"-", is_whole: false }).enforced, None);
+}
+
 #[test]
 fn bodies_are_looked_into_as_their_kind_says() {
     use Reason::{BadBody, BodyTooLarge};

@@ -4,6 +4,7 @@
 mod api;
 mod attacks;
 mod consul;
+mod costs;
 mod fuzz;
 mod istio;
 mod order;
