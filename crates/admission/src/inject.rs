@@ -3,6 +3,8 @@
 //! It is pure, and doing it again changes nothing. What cannot be injected safely is refused with the field that is in the way; nothing
 //! is taken out of a pod, and nothing in it is changed but what is ours.
 
+use std::mem;
+
 use nullius_policy::pod_security::Workload;
 use serde_json::{Map, Value, json};
 
@@ -25,6 +27,13 @@ const PORTS: [u16; 3] = [15001, 15006, HEALTH_PORT];
 const HEALTH_PORT: u16 = 15020;
 /// Some user that is not root; no right hangs on its number.
 const USER: u32 = 65532;
+/// Fields that the proxy never has, and nobody adds but who wants something else to run.
+const FOREIGN: [&str; 2] = ["command", "lifecycle"];
+/// Fields of its container that the API server fills in, and that are left as they stand where nobody says them.
+const FILLED_IN: [&str; 3] =
+    ["imagePullPolicy", "terminationMessagePath", "terminationMessagePolicy"];
+/// Where the API server mounts an account's token into every container.
+const TOKEN_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Annotations by which a pod says what its proxy may use: the field of `resources`, the resource, and what it is otherwise.
 const RESOURCES: [(&str, &str, &str, Option<&str>); 4] = [
     ("nullius.dev/proxy-cpu", "requests", "cpu", Some("10m")),
@@ -115,15 +124,20 @@ fn list<'p>(pod: &'p Value, field: &str) -> impl Iterator<Item = (usize, &'p Val
 }
 
 fn name(of: &Value) -> &str {
-    of.get("name").and_then(Value::as_str).unwrap_or_default()
+    text_of(of, "name")
 }
 
-/// Whether an init container is one that was put there before; its image and resources may be others.
+fn text_of<'v>(of: &'v Value, field: &str) -> &'v str {
+    of.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Whether an init container is one that was put there before, in whichever version. What it has beside that makes it another program.
 fn is_ours(container: &Value) -> bool {
     name(container) == PROXY
         && container.get("restartPolicy").and_then(Value::as_str) == Some("Always")
         && container.pointer("/args/0").and_then(Value::as_str) == Some("proxy")
         && container.pointer("/args/1").and_then(Value::as_str) == Some("--captured")
+        && FOREIGN.iter().all(|field| container.get(field).is_none_or(Value::is_null))
 }
 
 /// All in a pod for which no proxy can be put there, or not safely.
@@ -148,10 +162,12 @@ fn in_the_way(pod: &Value, at: &dyn Fn(&str) -> String) -> Vec<InTheWay> {
             "the pod says that somebody else leads its calls: take the label away, or let the node lead it and inject nothing",
         );
     }
+    let mut is_there = false;
     for field in ["containers", "initContainers", "ephemeralContainers"] {
         for (index, container) in list(pod, field) {
             let place = format!("spec.{field}[{index}]");
-            if field == "initContainers" && is_ours(container) {
+            if field == "initContainers" && is_ours(container) && !mem::replace(&mut is_there, true)
+            {
                 continue;
             }
             if name(container) == PROXY {
@@ -215,7 +231,14 @@ fn volumes() -> [Value; 2] {
 /// The proxy's container: without any capability, and with an end to its start, so that the application begins behind it.
 fn proxy(pod: &Value, at: &dyn Fn(&str) -> String, sidecar: &Sidecar) -> (Value, Vec<InTheWay>) {
     let (resources, faults) = resources(pod, at);
-    let probe = |path: &str| json!({ "path": path, "port": HEALTH_PORT });
+    // With what an API server would fill in, so that what is written can be compared with what stands.
+    let probe = |path: &str, period: u32, failures: u32| {
+        json!({
+            "httpGet": { "path": path, "port": HEALTH_PORT, "scheme": "HTTP" },
+            "periodSeconds": period, "failureThreshold": failures,
+            "timeoutSeconds": 1, "successThreshold": 1,
+        })
+    };
     let mut container = json!({
         "name": PROXY,
         "image": sidecar.image,
@@ -237,8 +260,8 @@ fn proxy(pod: &Value, at: &dyn Fn(&str) -> String, sidecar: &Sidecar) -> (Value,
             "runAsGroup": USER,
             "seccompProfile": { "type": "RuntimeDefault" },
         },
-        "startupProbe": { "httpGet": probe("/readyz"), "periodSeconds": 1, "failureThreshold": 120 },
-        "livenessProbe": { "httpGet": probe("/healthz"), "periodSeconds": 10, "failureThreshold": 6 },
+        "startupProbe": probe("/readyz", 1, 120),
+        "livenessProbe": probe("/healthz", 10, 6),
         "volumeMounts": [
             { "name": IDENTITY_VOLUME, "mountPath": IDENTITY_DIR, "readOnly": true },
             { "name": PROXY_VOLUME, "mountPath": PROXY_DIR, "readOnly": true },
@@ -286,12 +309,9 @@ fn put(pod: &mut Value, proxy: Value) -> Option<()> {
     labels.insert(MESH.to_owned(), json!(SIDECAR));
     let spec = pod.get_mut("spec")?.as_object_mut()?;
     let before = entries(spec, "initContainers")?;
-    match before.iter_mut().find(|it| is_ours(it)) {
-        // The API server and others may have added to it: what is ours is set, and the rest stays.
-        Some(known) => overlay(known, proxy),
-        // Before all others: what they call is led to it.
-        None => before.insert(0, proxy),
-    }
+    let known = before.iter().position(is_ours).map(|index| before.remove(index));
+    // Before all others: what they call is led to it.
+    before.insert(0, with_what_stands(proxy, known.as_ref().unwrap_or(&Value::Null)));
     let known = entries(spec, "volumes")?;
     for volume in volumes() {
         if !known.contains(&volume) {
@@ -301,9 +321,30 @@ fn put(pod: &mut Value, proxy: Value) -> Option<()> {
     Some(())
 }
 
-fn overlay(known: &mut Value, proxy: Value) {
-    let (Value::Object(known), Value::Object(proxy)) = (known, proxy) else { return };
-    known.extend(proxy);
+/// Ours, and of what stands there only what API servers put beside it: what somebody else added is no part of the proxy.
+fn with_what_stands(mut proxy: Value, known: &Value) -> Value {
+    let Some(fields) = proxy.as_object_mut() else { return proxy };
+    for field in FILLED_IN {
+        if let Some(value) = known.get(field) {
+            fields.entry(field).or_insert_with(|| value.clone());
+        }
+    }
+    // Defaults of a namespace, without which its limits would refuse the pod.
+    for field in ["requests", "limits"] {
+        let standing = known.pointer(&format!("/resources/{field}")).and_then(Value::as_object);
+        let ours = fields.get_mut("resources").and_then(|it| it.get_mut(field));
+        if let (Some(standing), Some(ours)) = (standing, ours.and_then(Value::as_object_mut)) {
+            for (resource, quantity) in standing {
+                ours.entry(resource.clone()).or_insert_with(|| quantity.clone());
+            }
+        }
+    }
+    let mounts = known.get("volumeMounts").and_then(Value::as_array).into_iter().flatten();
+    let token = mounts.filter(|mount| text_of(mount, "mountPath") == TOKEN_DIR).cloned();
+    if let Some(ours) = fields.get_mut("volumeMounts").and_then(Value::as_array_mut) {
+        ours.extend(token.take(1));
+    }
+    proxy
 }
 
 fn map<'m>(of: &'m mut Map<String, Value>, field: &str) -> Option<&'m mut Map<String, Value>> {

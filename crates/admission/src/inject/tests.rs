@@ -91,16 +91,43 @@ fn the_proxy_needs_nothing_that_the_strictest_level_of_pod_security_forbids() {
 }
 
 #[test]
-fn a_later_version_takes_the_place_of_an_earlier_one_and_keeps_what_others_added() {
+fn a_later_version_takes_the_place_of_an_earlier_one_and_nothing_that_others_added_stays() {
     let mut object = of_kind("v1", "Pod", pod());
     inject(&mut object, &sidecar()).unwrap();
-    object["spec"]["initContainers"][0]["terminationMessagePath"] = json!("/dev/termination-log");
+    let clean = object.clone();
+    let token = json!({ "name": "kube-api-access-x", "mountPath": TOKEN_DIR, "readOnly": true });
+    {
+        // What an API server puts there.
+        let proxy = &mut object["spec"]["initContainers"][0];
+        proxy["terminationMessagePath"] = json!("/dev/termination-log");
+        proxy["imagePullPolicy"] = json!("Always");
+        proxy["resources"]["limits"]["cpu"] = json!("1");
+        proxy["volumeMounts"].as_array_mut().unwrap().push(token.clone());
+    }
+    assert_eq!(inject(&mut object, &sidecar()), Ok(Injected::Already));
+    // What somebody else does: other settings, rights, files.
+    let proxy = &mut object["spec"]["initContainers"][0];
+    proxy["env"] = json!([{ "name": "LD_PRELOAD", "value": "/mine/lib.so" }]);
+    proxy["envFrom"] = json!([{ "secretRef": { "name": "s" } }]);
+    proxy["workingDir"] = json!("/mine");
+    proxy["securityContext"]["privileged"] = json!(true);
+    proxy["startupProbe"] = json!({ "exec": { "command": ["/mine/run"] } });
+    proxy["volumeMounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "name": "data", "mountPath": "/usr/local/bin" }));
+    // It also stands behind another, whose calls would be led to nobody.
+    object["spec"]["initContainers"].as_array_mut().unwrap().swap(0, 1);
     let later = Sidecar { image: "registry.example.org/nullius:2".to_owned(), ..sidecar() };
     assert_eq!(inject(&mut object, &later), Ok(Injected::Changed));
-    let all = object["spec"]["initContainers"].as_array().unwrap();
-    assert_eq!(all.len(), 2);
-    assert_eq!(all[0]["image"], "registry.example.org/nullius:2");
-    assert_eq!(all[0]["terminationMessagePath"], "/dev/termination-log");
+    let mut expected = clean["spec"]["initContainers"].clone();
+    expected[0]["image"] = json!("registry.example.org/nullius:2");
+    expected[0]["terminationMessagePath"] = json!("/dev/termination-log");
+    expected[0]["imagePullPolicy"] = json!("Always");
+    expected[0]["resources"]["limits"]["cpu"] = json!("1");
+    expected[0]["volumeMounts"].as_array_mut().unwrap().push(token);
+    assert_eq!(object["spec"]["initContainers"], expected);
+    assert_eq!(inject(&mut object, &later), Ok(Injected::Already));
 }
 
 #[test]
@@ -134,7 +161,7 @@ fn a_pod_says_what_its_proxy_may_use_and_whether_it_wants_one() {
 fn what_would_stand_in_the_proxys_way_or_in_its_place_is_refused_by_name() {
     let template = "spec.template.";
     type Change = fn(&mut Value);
-    let cases: [(&str, Change); 11] = [
+    let cases: [(&str, Change); 14] = [
         ("spec.hostNetwork", |pod| pod["spec"]["hostNetwork"] = json!(true)),
         ("spec.os.name", |pod| pod["spec"]["os"] = json!({ "name": "windows" })),
         ("metadata.labels[nullius.dev/mesh]", |pod| {
@@ -148,6 +175,23 @@ fn what_would_stand_in_the_proxys_way_or_in_its_place_is_refused_by_name() {
         ("spec.initContainers[0].name", |pod| {
             pod["spec"]["initContainers"][0] =
                 json!({ "name": PROXY, "restartPolicy": "Always", "args": ["sleep", "3600"] });
+        }),
+        // One that looks like the proxy, and runs something else.
+        ("spec.initContainers[0].name", |pod| {
+            pod["spec"]["initContainers"][0] = json!({
+                "name": PROXY, "restartPolicy": "Always", "args": ["proxy", "--captured"],
+                "command": ["/bin/sh", "-c", "steal"],
+            });
+        }),
+        ("spec.initContainers[0].name", |pod| {
+            pod["spec"]["initContainers"][0] = json!({
+                "name": PROXY, "restartPolicy": "Always", "args": ["proxy", "--captured"],
+                "lifecycle": { "postStart": { "exec": { "command": ["/steal"] } } },
+            });
+        }),
+        ("spec.initContainers[1].name", |pod| {
+            let ours = json!({ "name": PROXY, "restartPolicy": "Always", "args": ["proxy", "--captured"] });
+            pod["spec"]["initContainers"] = json!([ours, ours]);
         }),
         ("spec.containers[0].ports[0].containerPort", |pod| {
             pod["spec"]["containers"][0]["ports"][0]["containerPort"] = json!(15006);
