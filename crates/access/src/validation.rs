@@ -1,14 +1,17 @@
 //! Whether an object may be stored: errors that name the field and say what to do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use nullius_model::{
     AnyObject, BundleEndpointProfile, ClusterName, ClusterSpec, FederationSpec, GrantSpec,
-    GrantSubject, GroupName, Kind, ObjectMeta, ObjectName, RoleName, UserName,
+    GrantSubject, GroupName, Kind, ObjectMeta, ObjectName, RoleName, Ttl, UserName,
 };
 use nullius_rbac::rule_errors;
 
 use crate::{Snapshot, is_protected_namespace};
+
+/// How long authorities of workloads may live: the shortest is replaced four times an hour, which the hub certifies beside what is forced.
+const AUTHORITY_LIVES: RangeInclusive<Ttl> = Ttl::from_secs(30 * 60)..=Ttl::from_secs(90 * 86_400);
 
 /// A field that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -46,6 +49,12 @@ pub fn validate(object: &AnyObject, snapshot: &Snapshot) -> Result<(), Vec<Field
         AnyObject::Cluster(cluster) => {
             errors.name::<ClusterName>(name);
             trust_domain(name, &cluster.spec, snapshot, &mut errors);
+            if cluster.spec.authority_life.is_some_and(|life| !AUTHORITY_LIVES.contains(&life)) {
+                errors.add(
+                    "spec.authorityLife",
+                    "use a length from 30m to 90d; 7d where it is left out",
+                );
+            }
         }
         AnyObject::Role(role) => {
             errors.name::<RoleName>(name);

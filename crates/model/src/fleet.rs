@@ -94,7 +94,15 @@ pub struct ClusterSpec {
     /// Who speaks for the cluster's workloads; `NAME.nullius.internal` where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trust_domain: Option<TrustDomain>,
+    /// How long an authority of the cluster's workloads lives; [`AUTHORITY_LIFE`] where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority_life: Option<Ttl>,
 }
+
+/// How long an authority of a cluster's workloads lives where the cluster says nothing: a cluster without its hub goes on for half of it at least.
+pub const AUTHORITY_LIFE: Ttl = Ttl::from_secs(7 * 86_400);
+/// A successor is there at half of the life: whoever loses the hub just before that goes on for three days.
+const _: () = assert!(AUTHORITY_LIFE.as_secs() / 2 >= 72 * 3_600);
 
 /// What the trust domain of a cluster ends with that has no other.
 const DEFAULT_DOMAIN: &str = ".nullius.internal";

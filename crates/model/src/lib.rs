@@ -45,9 +45,9 @@ pub use finding::{
     Severity,
 };
 pub use fleet::{
-    Ceiling, ClusterCondition, ClusterSelector, ClusterSpec, ClusterStatus, ConditionStatus,
-    GrantSpec, GrantSubject, GroupSpec, HubRole, LockSpec, LockTarget, PolicyRule, RoleSpec,
-    SubjectKind, UserSpec, UserStatus,
+    AUTHORITY_LIFE, Ceiling, ClusterCondition, ClusterSelector, ClusterSpec, ClusterStatus,
+    ConditionStatus, GrantSpec, GrantSubject, GroupSpec, HubRole, LockSpec, LockTarget, PolicyRule,
+    RoleSpec, SubjectKind, UserSpec, UserStatus,
 };
 pub use identity::{Factor, Identity, Principal, Proof};
 pub use ids::{

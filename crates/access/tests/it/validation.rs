@@ -29,6 +29,8 @@ fn errors_name_field_and_remedy() {
         user("dana", &["devs", "nowhere"]),
         object("User", "x", json!({ "displayName": "a\u{1b}[31m" })),
         object("Cluster", "Big", json!({})),
+        object("Cluster", "short", json!({ "authorityLife": "29m" })),
+        object("Cluster", "long", json!({ "authorityLife": "91d" })),
         object("Role", "a.b", json!({ "rules": [] })),
         object(
             "Role",

@@ -83,7 +83,11 @@ async fn known(
             let mut metadata = ObjectMeta::named(name);
             metadata.labels = args.labels.iter().cloned().collect();
             let ceiling = ceiling.unwrap_or_default();
-            let spec = ClusterSpec { ceiling, trust_domain: args.trust_domain.clone() };
+            let spec = ClusterSpec {
+                ceiling,
+                trust_domain: args.trust_domain.clone(),
+                ..ClusterSpec::default()
+            };
             let object = Object { metadata, spec: spec.clone(), status: None };
             remote::create(hub, &object.into()).await.map(|_| spec)
         }

@@ -1,6 +1,6 @@
 //! One object in full, for people.
 
-use nullius_model::{AnyObject, BundleEndpointProfile, PolicyRule, Timestamp};
+use nullius_model::{AUTHORITY_LIFE, AnyObject, BundleEndpointProfile, PolicyRule, Timestamp};
 
 use super::columns;
 use crate::output::{escape, properties, relative, relative_or_never};
@@ -45,6 +45,10 @@ pub(crate) fn describe(object: &AnyObject, now: Timestamp) -> String {
                         .spec
                         .trust_domain_of(cluster.metadata.name.as_str())
                         .map_or_else(|_| String::new(), |domain| domain.to_string()),
+                ),
+                (
+                    "Authorities live",
+                    cluster.spec.authority_life.unwrap_or(AUTHORITY_LIFE).to_string(),
                 ),
                 ("Joined", relative_or_never(status.joined_at, now)),
                 ("Last seen", relative_or_never(status.last_seen, now)),

@@ -80,7 +80,7 @@ impl Hub {
         let mut tx = self.store.begin().await?;
         if tx.objects().find(Kind::Cluster, cluster.as_str()).await?.is_none() {
             let metadata = ObjectMeta::named(cluster.as_str().parse()?);
-            let spec = ClusterSpec { ceiling, trust_domain: None };
+            let spec = ClusterSpec { ceiling, ..ClusterSpec::default() };
             let object = AnyObject::Cluster(Object { metadata, spec, status: None });
             let task = HubProcess::doing(HubTask::FirstStart);
             decide_hub_process(&task, &HubAction::Create { object: &object }).into_result()?;

@@ -14,8 +14,8 @@ use std::{
 
 use jiff::SignedDuration;
 use nullius_model::{
-    AnyObject, AuditKind, AuditOutcome, ClusterName, Explanation, InfraId, InstanceId, Kind,
-    ObjectName, Reason, Timestamp, TrustDomain, Ttl,
+    AUTHORITY_LIFE, AnyObject, AuditKind, AuditOutcome, ClusterName, ClusterSpec, Explanation,
+    InfraId, InstanceId, Kind, ObjectName, Reason, Timestamp, TrustDomain,
 };
 use nullius_pki::{CertificateError, Csr, RootError, workload::AuthorityFacts as Signed};
 use nullius_proto::{
@@ -35,9 +35,7 @@ pub(crate) use standing::shown_progress;
 use super::control::agent_event;
 use crate::{Hub, record::chain};
 
-/// How long an authority lives; its successor is there at half of it.
-const LIFE: Ttl = Ttl::from_secs(7 * 86_400);
-/// Certifications of one cluster within an hour: two rotations that are forced, and what went wrong with them.
+/// Certifications of one cluster within an hour: those of the shortest authorities, and two rotations that are forced.
 const PER_HOUR: usize = 6;
 /// What one cluster may tell at once, and in a minute on average: a question every few seconds, and each step of a rotation.
 pub(super) const REPORTS_AT_ONCE: u32 = 60;
@@ -234,6 +232,7 @@ impl AuthorityService {
         let _turn = hub.changing.lock().await;
         let now = hub.now();
         let domain = self.is_for(request)?;
+        let life = self.spec()?.authority_life.unwrap_or(AUTHORITY_LIFE);
         let mut tx = hub.store().begin().await?;
         let before = tx.clusters().authorities(cluster).await?;
         let recent = before.iter().filter(|it| is_within_an_hour(it.certified_at, now));
@@ -242,7 +241,7 @@ impl AuthorityService {
         }
         let root = hub.keys().workload_root();
         let csr = Csr::from_der(request.certificate_request.clone());
-        let certificate = root.certify(&csr, &domain, LIFE, now)?;
+        let certificate = root.certify(&csr, &domain, life, now)?;
         let facts = Signed::read(&certificate)?;
         let what = "certify the authority of the cluster's workloads";
         let (kind, done) = (AuditKind::Certify, AuditOutcome::Done);
@@ -290,6 +289,11 @@ impl AuthorityService {
 
     /// The same, locked or not.
     fn own_domain(&self) -> Result<TrustDomain, NotCertified> {
+        self.spec()?.trust_domain_of(self.cluster.as_str()).map_err(|_| NotCertified::Unknown)
+    }
+
+    /// What is wanted of the cluster, which must still be the one that the agent is of.
+    fn spec(&self) -> Result<ClusterSpec, NotCertified> {
         let snapshot = self.hub.snapshot();
         let name: Result<ObjectName, _> = self.cluster.as_str().parse();
         let object = name.ok().and_then(|name| snapshot.object(Kind::Cluster, &name));
@@ -297,7 +301,7 @@ impl AuthorityService {
         if object.metadata.uid != self.uid {
             return Err(NotCertified::Unknown);
         }
-        object.spec.trust_domain_of(self.cluster.as_str()).map_err(|_| NotCertified::Unknown)
+        Ok(object.spec.clone())
     }
 
     /// Writes down why nothing was certified, as often as an agent has words.

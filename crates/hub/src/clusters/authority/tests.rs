@@ -126,7 +126,7 @@ async fn an_authority_is_certified_for_its_cluster_and_the_audit_knows_of_it() {
         (CertificateDer::from(answer.certificate), CertificateDer::from(answer.root));
     let now = Timestamp::now();
     let authority = prepared.admit(certificate.clone(), &root, now).unwrap();
-    let week = LIFE.after(cluster.lab.hub.now());
+    let week = AUTHORITY_LIFE.after(cluster.lab.hub.now());
     assert_eq!(authority.not_after().as_second(), week.as_second());
     // It speaks for nobody else.
     let other = "prod.nullius.internal".parse().unwrap();
@@ -138,6 +138,29 @@ async fn an_authority_is_certified_for_its_cluster_and_the_audit_knows_of_it() {
     assert_eq!(event.outcome, AuditOutcome::Done);
     let told = ["serial", "key-sha256", "until", "trust-domain"].map(|name| &*event.facts[name]);
     assert_eq!(told, [&facts.serial, &facts.key_digest, &facts.not_after.to_string(), DOMAIN]);
+}
+
+#[tokio::test]
+async fn an_authority_lives_as_long_as_its_cluster_says() {
+    let cluster = Joined::start().await;
+    let hub = &cluster.lab.hub;
+    let mut tx = hub.store().begin().await.unwrap();
+    let name = cluster.lab.cluster.as_str();
+    let AnyObject::Cluster(mut object) = tx.objects().get(Kind::Cluster, name).await.unwrap()
+    else {
+        panic!("a cluster")
+    };
+    let month: nullius_model::Ttl = "30d".parse().unwrap();
+    object.spec.authority_life = Some(month);
+    tx.objects().update(&AnyObject::Cluster(object)).await.unwrap();
+    tx.commit().await.unwrap();
+    hub.reload().await.unwrap();
+    let before = hub.now();
+    let answer = cluster.identity().await.certify(asked(&prepared(), DOMAIN)).await.unwrap();
+    let certificate = CertificateDer::from(answer.into_inner().certificate);
+    let until = Signed::read(&certificate).unwrap().not_after.as_second();
+    let wanted = month.after(before).as_second()..=month.after(hub.now()).as_second();
+    assert!(wanted.contains(&until), "{until}, {wanted:?}");
 }
 
 #[tokio::test]
