@@ -6,6 +6,7 @@
 
 mod cni;
 mod csi;
+mod descriptors;
 mod error;
 mod host;
 mod limit;

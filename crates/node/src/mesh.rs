@@ -10,6 +10,7 @@ mod addresses;
 mod desk;
 mod find;
 mod follow;
+mod guests;
 mod heard;
 mod known;
 mod pods;
@@ -111,7 +112,9 @@ pub(crate) fn start(parts: Parts<'_>, tasks: &mut Tasks) -> Result<KnownView, No
         known: known.clone(),
         addresses: addresses.clone(),
         host: host.clone(),
-        connected: Default::default(),
+        guests: Default::default(),
+        steps: Arc::default(),
+        looks: sidecars::looks(),
     });
     let leader = Leader::new(pods::Parts {
         cgroups: settings.cgroup_root.clone(),

@@ -1,7 +1,7 @@
 //! The proxy beside a pod's containers: the same data plane as the node's, in a process of the pod's own and without any capability.
 //!
-//! Its identity comes from the Workload API. What decides is told by the node, which also hands over what takes rights: the listeners to
-//! which the pod's traffic is led, and sockets past the rules ([`sockets`]). While the node is away, what was told last decides.
+//! Its identity comes from the Workload API. What decides is told by the node, which also gives what takes rights: it hands over the listeners to
+//! which the pod's traffic is led, and lets sockets go past the rules ([`sockets`]). While the node is away, what was told last decides.
 
 mod follow;
 mod sockets;
@@ -19,11 +19,8 @@ use nullius_workload::{Endpoint, Holdings, PodUid};
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    follow::Hearing,
-    sockets::{Led, NodeSockets},
-    wire::OwnPod,
-};
+pub(crate) use self::sockets::NodeSockets;
+use self::{follow::Hearing, sockets::Led, wire::OwnPod};
 use crate::{
     limit,
     mesh::{KnownView, Mailbox, WorldMaker, know},

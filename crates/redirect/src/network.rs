@@ -88,7 +88,7 @@ impl Network {
     }
 
     /// Does something long in the network, on a thread that ends with it.
-    fn on_a_thread<T: Send>(
+    pub(crate) fn on_a_thread<T: Send>(
         &self,
         work: impl FnOnce() -> Result<T, RedirectError> + Send,
     ) -> Result<T, RedirectError> {

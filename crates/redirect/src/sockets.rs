@@ -60,24 +60,22 @@ impl Network {
     /// The port must be none that the client calls this pod from: the application's end of the call would have the same four numbers
     /// as the connection that the proxy took from the client.
     pub fn connect_in(&self, from: SocketAddr) -> io::Result<Socket> {
-        let socket = self.borrow(from)?;
-        socket.bind(&from.into())?;
-        Ok(socket)
-    }
-
-    /// The same, of the family of an address, and not bound yet. Whoever has it may bind it to any address, and reaches nobody but the
-    /// pod by it: what has this mark is delivered inside.
-    pub fn borrow(&self, of: SocketAddr) -> io::Result<Socket> {
         self.inside(|| {
-            let socket = new_socket(of)?;
-            make_transparent(&socket, of)?;
-            socket.set_mark(BORROWED)?;
-            // A call that has ended keeps its port for a minute from others, and not from a next call of ours: without, one address
-            // would have as many calls in a minute as there are ports.
-            socket.set_reuse_address(true)?;
+            let socket = new_socket(from)?;
+            borrow(&socket, from.is_ipv6())?;
+            socket.bind(&from.into())?;
             Ok(socket)
         })
     }
+}
+
+/// Lets a socket be bound to any address. It reaches nobody but the pod then: what has this mark is delivered inside.
+pub(crate) fn borrow(socket: &Socket, is_ipv6: bool) -> io::Result<()> {
+    make_transparent(socket, is_ipv6)?;
+    socket.set_mark(BORROWED)?;
+    // A call that has ended keeps its port for a minute from others, and not from a next call of ours: without, one address would have as
+    // many calls in a minute as there are ports.
+    socket.set_reuse_address(true)
 }
 
 fn listener(at: SocketAddr, transparent: Option<Mark>) -> io::Result<TcpListener> {
@@ -88,7 +86,7 @@ fn listener(at: SocketAddr, transparent: Option<Mark>) -> io::Result<TcpListener
     // Connections of an earlier process that are still being closed are no hindrance.
     socket.set_reuse_address(true)?;
     if let Some(mark) = transparent {
-        make_transparent(&socket, at)?;
+        make_transparent(&socket, at.is_ipv6())?;
         // Accepted connections have it too.
         socket.set_mark(mark.0)?;
     }
@@ -102,9 +100,9 @@ fn new_socket(of: SocketAddr) -> io::Result<Socket> {
     Socket::new(Domain::for_address(of), kind, Some(Protocol::TCP))
 }
 
-fn make_transparent(socket: &Socket, of: SocketAddr) -> io::Result<()> {
-    match of {
-        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true),
-        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true),
+fn make_transparent(socket: &Socket, is_ipv6: bool) -> io::Result<()> {
+    match is_ipv6 {
+        false => socket.set_ip_transparent_v4(true),
+        true => socket.set_ip_transparent_v6(true),
     }
 }

@@ -1,19 +1,10 @@
 //! The node's side: who asks, what they hand over, and who decides.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, IoSliceMut},
-    mem::MaybeUninit,
-    net::IpAddr,
-    os::fd::OwnedFd,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use nullius_redirect::Network;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::{
-    io::{AsyncWriteExt as _, Interest},
+    io::AsyncWriteExt as _,
     net::{UnixListener, UnixStream},
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -24,6 +15,7 @@ use super::{
     request::Pod,
     wire::{Answer, MOST, Question},
 };
+use crate::descriptors::Line;
 
 /// How long a question may take to be asked.
 const READ_WITHIN: Duration = Duration::from_secs(5);
@@ -113,9 +105,10 @@ async fn converse(
     attachments: &watch::Sender<Attachments>,
     desk: &impl Desk,
 ) -> io::Result<()> {
-    let read = tokio::time::timeout(READ_WITHIN, receive(&stream)).await;
+    let read = tokio::time::timeout(READ_WITHIN, Line::default().rest(&stream, MOST)).await;
     let (question, descriptors) =
         read.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the question does not end"))??;
+    let question = serde_json::from_slice(&question)?;
     let answer = answer(question, descriptors, attachments, desk).await;
     let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');
@@ -180,40 +173,4 @@ async fn answer(
             Err(why) => Answer::Later(why.to_owned()),
         },
     }
-}
-
-/// Reads a line and what comes beside it.
-async fn receive(stream: &UnixStream) -> io::Result<(Question, Vec<OwnedFd>)> {
-    let mut line = Vec::new();
-    let mut descriptors = Vec::new();
-    loop {
-        let (bytes, beside) = stream.async_io(Interest::READABLE, || receive_some(stream)).await?;
-        descriptors.extend(beside);
-        if bytes.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        line.extend(bytes);
-        if let Some(question) = line.strip_suffix(b"\n") {
-            return Ok((serde_json::from_slice(question)?, descriptors));
-        }
-        if line.len() > MOST {
-            return Err(io::Error::other("the question is too long"));
-        }
-    }
-}
-
-fn receive_some(stream: &UnixStream) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let mut bytes = vec![0; 16 * 1024];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let into = &mut [IoSliceMut::new(&mut bytes)];
-    let received = recvmsg(stream, into, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
-    let mut descriptors = Vec::new();
-    for message in beside.drain() {
-        if let RecvAncillaryMessage::ScmRights(some) = message {
-            descriptors.extend(some);
-        }
-    }
-    bytes.truncate(received.bytes);
-    Ok((bytes, descriptors))
 }

@@ -15,7 +15,7 @@ use nullius_mesh::{
     Captured, CapturedParts, HostSockets, Neighbours, Seen, World,
     news::{Mode, Uid, Workload},
 };
-use nullius_redirect::{Listeners, Mark, Network, NetworkId, RedirectError};
+use nullius_redirect::{Listeners, Mark, Network, NetworkId, RedirectError, Tag};
 use nullius_workload::{CgroupRoot, Holdings, PodUid};
 use sha2::{Digest as _, Sha256};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
@@ -82,6 +82,12 @@ impl Secret {
             Err(error) => return Err(error),
         }
         Ok(Self(secret))
+    }
+
+    /// The name of a pod's network. It is no secret, and says nothing of the mark.
+    fn tag(&self, pod: &str) -> Tag {
+        let digest = Sha256::new_with_prefix(self.0).chain_update("network of ").chain_update(pod);
+        Tag::new(digest.finalize().first_chunk().copied().unwrap_or_default())
     }
 
     fn mark(&self, pod: &str) -> Mark {
@@ -301,6 +307,7 @@ impl Leader {
             uid: Arc::clone(uid),
             name: format!("{}/{}", pod.namespace, pod.name).into(),
             mark: self.parts.secret.mark(uid),
+            tag: self.parts.secret.tag(uid),
             network,
             beside: (pod.mode == Mode::Sidecar).then(|| (pod_uid.clone(), addresses.clone())),
             places: self.parts.places.clone(),
@@ -322,6 +329,7 @@ struct Pod {
     uid: Uid,
     name: Arc<str>,
     mark: Mark,
+    tag: Tag,
     network: Arc<Network>,
     /// Who it is, and its addresses, where its own proxy takes its traffic.
     beside: Option<(PodUid, Vec<IpAddr>)>,
@@ -400,12 +408,14 @@ impl Pod {
             let listeners = self.listeners().await.map_err(|error| told(&error))?;
             return self.capture(listeners).map_err(|error| error.to_string());
         };
-        let (network, mark) = (Arc::clone(&self.network), self.mark);
-        let installed = tokio::task::spawn_blocking(move || network.install(mark)).await;
+        let (network, mark, tag) = (Arc::clone(&self.network), self.mark, self.tag.clone());
+        let install = move || network.install(mark).and_then(|()| network.tag(&tag));
+        let installed = tokio::task::spawn_blocking(install).await;
         installed.map_err(|error| error.to_string())?.map_err(|error| told(&error))?;
         let network = Arc::clone(&self.network);
         let name = Arc::clone(&self.name);
-        Ok(Begun::Beside(pod, Arc::new(Beside { name, network, mark, addresses })))
+        let tag = self.tag.clone();
+        Ok(Begun::Beside(pod, Arc::new(Beside { name, network, mark, tag, addresses })))
     }
 
     /// The same, however often that must be tried.

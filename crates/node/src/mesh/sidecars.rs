@@ -1,53 +1,58 @@
 //! The node's side of proxies beside pods' containers: who asks is known by the kernel, and given what is their own pod's.
 //!
-//! A proxy has no capability. What it cannot make itself, listeners to which traffic is led and sockets past the rules, it is handed; so a
-//! pod whose proxy is away has neither, and nobody else gets them but who has the volume in which this socket stands.
+//! A proxy has no capability. What it cannot make itself, listeners to which traffic is led, it is handed; sockets that it has made get the
+//! rights to go past the rules. So a pod whose proxy is away has neither, and nobody else gets them but who has the volume in which this
+//! socket stands.
 
 use std::{
     collections::BTreeMap,
     fs::DirBuilder,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::IpAddr,
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::fs::DirBuilderExt as _,
     },
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
-use nullius_mesh::{
-    Caller, HostSockets,
-    news::{Mode, write_news},
-};
-use nullius_redirect::{Mark, Network};
+use nullius_mesh::{Caller, HostSockets, news::Mode};
+use nullius_redirect::{Mark, Network, NotAdded, Tag};
 use nullius_workload::{Attestor, PodUid, Resident};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
-    net::{UnixListener, UnixStream},
-    sync::watch,
+    net::{
+        UnixListener, UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{Semaphore, watch},
     task::JoinSet,
-    time::{Instant, sleep_until, timeout, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{KnownView, addresses::Addresses, relay::Relay};
+use super::{
+    KnownView,
+    addresses::Addresses,
+    guests::{Guest, Guests, Seat, Stranger},
+    relay::{Relay, Steps},
+};
 use crate::{
     NodeError,
-    sidecar::wire::{
-        Answer, Ask, BATCH, Called, Family, LINE_MAX, OF_MESH, OF_POD, OwnPod, Side, line, send,
-    },
+    descriptors::{Gathered, Line, send, some},
+    sidecar::wire::{Answer, Ask, Called, Family, LINE_MAX, OF_MESH, OF_POD, OwnPod, Side, line},
 };
 
-/// Connections of one pod: its proxy has two, and so has the one that replaces it.
-const OF_ONE: usize = 6;
 /// How long a question may take to be asked, once it has begun, and an answer to be taken.
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long a proxy is kept waiting for its pod to be known before it is told to come again.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two answers on a connection: nobody keeps the node busy with questions.
-const PACE: Duration = Duration::from_millis(1);
+/// How long a step of the news may take to be heard as a whole.
+const STEP_WITHIN: Duration = Duration::from_secs(60);
+/// So many of those who connect are looked at at once.
+const LOOKS: usize = 4;
 /// News are told at once, and then no more often than this.
 const EVERY: Duration = Duration::from_millis(250);
 /// How long nothing is accepted after the system had no room.
@@ -59,6 +64,8 @@ pub(crate) struct Beside {
     pub(crate) name: Arc<str>,
     pub(crate) network: Arc<Network>,
     pub(crate) mark: Mark,
+    /// The name of its network.
+    pub(crate) tag: Tag,
     /// Those that it was given when it began.
     pub(crate) addresses: Vec<IpAddr>,
 }
@@ -74,7 +81,15 @@ pub(crate) struct Sidecars {
     pub(crate) known: KnownView,
     pub(crate) addresses: watch::Receiver<Addresses>,
     pub(crate) host: Option<Arc<HostSockets>>,
-    pub(crate) connected: Mutex<BTreeMap<PodUid, usize>>,
+    pub(crate) guests: Guests,
+    pub(crate) steps: Arc<Steps>,
+    /// See [`looks`].
+    pub(crate) looks: Semaphore,
+}
+
+/// Who connects is looked at by reading files, of which not many are read at a time.
+pub(crate) fn looks() -> Semaphore {
+    Semaphore::new(LOOKS)
 }
 
 /// The directory that proxies get, and the socket in it.
@@ -121,45 +136,61 @@ pub(crate) async fn serve(
 
 impl Sidecars {
     async fn connection(&self, stream: UnixStream) {
-        let resident = match Resident::of(&stream, &self.attestor) {
-            Ok(Some(resident)) => resident,
-            Ok(None) => {
-                tracing::info!("refuse a proxy that runs in no pod");
-                return;
-            }
-            Err(error) => {
-                tracing::info!(%error, "refuse a proxy that is not known");
-                return;
-            }
-        };
-        let pod = resident.pod();
-        let Some(_counted) = self.count(pod) else {
-            tracing::info!(%pod, most = OF_ONE, "refuse a proxy: its pod has too many connections");
+        // This costs next to nothing, however often somebody connects.
+        let process = stream.peer_cred().ok().and_then(|caller| caller.pid());
+        let Some(stranger) = process.and_then(|process| self.guests.stranger(process)) else {
+            tracing::debug!(process, "refuse a proxy: it connects too often");
             return;
         };
+        let Some((stream, resident, seat)) = self.admit(stream, &stranger).await else { return };
+        drop(stranger);
+        let pod = resident.pod();
         tokio::select! {
             // Whoever else holds the connection is not who was looked at.
             () = resident.ended() => {}
-            ended = self.converse(stream, pod) => if let Err(error) = ended {
+            ended = self.converse(stream, pod, &seat.guest) => if let Err(error) = ended {
                 tracing::debug!(%error, %pod, "end the connection of a proxy");
             },
         }
     }
 
-    fn count(&self, pod: &PodUid) -> Option<Counted<'_>> {
-        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_pod = connected.entry(pod.clone()).or_default();
-        if *of_pod >= OF_ONE {
+    /// Looks at who connects.
+    async fn admit(
+        &self,
+        stream: UnixStream,
+        stranger: &Stranger<'_>,
+    ) -> Option<(UnixStream, Resident, Seat)> {
+        let _look = self.looks.acquire().await.ok()?;
+        let attestor = self.attestor.clone();
+        let looked = tokio::task::spawn_blocking(move || {
+            let resident = Resident::of(&stream, &attestor);
+            (stream, resident)
+        });
+        let (stream, resident) = looked.await.ok()?;
+        let resident = match resident {
+            Ok(Some(resident)) => resident,
+            Ok(None) => {
+                stranger.refuse();
+                tracing::info!("refuse a proxy that runs in no pod");
+                return None;
+            }
+            Err(error) => {
+                stranger.refuse();
+                tracing::info!(%error, "refuse a proxy that is not known");
+                return None;
+            }
+        };
+        let Some(seat) = self.guests.seat(resident.pod(), stranger) else {
+            tracing::info!(pod = %resident.pod(), "refuse a proxy: its pod has too many connections");
             return None;
-        }
-        *of_pod += 1;
-        Some(Counted { of: &self.connected, pod: pod.clone() })
+        };
+        Some((stream, resident, seat))
     }
 
     /// Answers one connection of a process of a pod.
-    async fn converse(&self, mut stream: UnixStream, pod: &PodUid) -> io::Result<()> {
-        while let Some(ask) = read(&mut stream).await? {
-            let next = Instant::now() + PACE;
+    async fn converse(&self, stream: UnixStream, pod: &PodUid, guest: &Guest) -> io::Result<()> {
+        while let Some((ask, beside)) = read(&stream).await? {
+            guest.turn().await;
             // Whoever wants sockets is not kept waiting: there are callers behind them.
             let patience = if ask == Ask::News { PATIENCE } else { Duration::ZERO };
             let place = match self.place(pod, patience).await {
@@ -167,14 +198,28 @@ impl Sidecars {
                 Err(answer) => return write(&stream, &answer, &[]).await,
             };
             match ask {
-                Ask::News => return self.tell(stream, pod, &place).await,
+                Ask::News => {
+                    let Some(end) = guest.stream() else {
+                        let why = "the mesh was told to this pod too often: ask in ten seconds";
+                        return write(&stream, &Answer::Later(why.to_owned()), &[]).await;
+                    };
+                    return self.tell(stream, pod, &place, end).await;
+                }
                 Ask::Listeners => {
                     let (answer, all) = listeners(place).await;
                     write(&stream, &answer, &all).await?;
                 }
                 Ask::Sockets { side, family } => {
-                    let (answer, all) = sockets(&place, side, family);
-                    write(&stream, &answer, &all).await?;
+                    let answer = match let_pass(place, side, family, beside).await {
+                        Ok(answer) => answer,
+                        Err(refused) => {
+                            // The kernel looks for a device of that name at length.
+                            guest.slow_down().await;
+                            tracing::warn!(%pod, why = %refused, "refuse a socket of a proxy");
+                            Answer::Refused(format!("a socket gets no rights: {refused}"))
+                        }
+                    };
+                    write(&stream, &answer, &[]).await?;
                 }
                 Ask::Caller { client, at } => {
                     // Of calls to others it is told nothing.
@@ -184,7 +229,6 @@ impl Sidecars {
                     write(&stream, &Answer::Caller(Called::from(caller)), &[]).await?;
                 }
             }
-            sleep_until(next).await;
         }
         Ok(())
     }
@@ -235,66 +279,78 @@ impl Sidecars {
         }
     }
 
-    /// Tells what stands, and what changes, for as long as the pod has this place.
-    async fn tell(&self, stream: UnixStream, pod: &PodUid, place: &Arc<Beside>) -> io::Result<()> {
+    /// Tells what stands, and what changes, for as long as the pod has this place and asks for it no other time.
+    async fn tell(
+        &self,
+        stream: UnixStream,
+        pod: &PodUid,
+        place: &Arc<Beside>,
+        end: CancellationToken,
+    ) -> io::Result<()> {
         write(&stream, &Answer::News, &[]).await?;
-        let (mut reader, mut writer) = stream.into_split();
+        let (reader, mut writer) = stream.into_split();
         let mut places = self.places.clone();
-        let telling = async {
-            let (mut known, mut addresses) = (self.known.clone(), self.addresses.clone());
-            let (mut relay, mut told) = (Relay::new(pod.as_str().into()), None);
-            loop {
-                let of_node = addresses.borrow_and_update().clone();
-                let own = OwnPod {
-                    uid: pod.to_string(),
-                    name: place.name.to_string(),
-                    node: self.node.clone(),
-                    addresses: place.addresses.clone(),
-                    node_addresses: of_node.iter().copied().collect(),
-                };
-                let now = known.borrow_and_update().clone();
-                if told.as_ref() != Some(&own) {
-                    frame(&mut writer, OF_POD, &serde_json::to_vec(&own)?).await?;
-                    told = Some(own);
-                }
-                if let Some(news) = now.and_then(|known| relay.news(&known.picture)) {
-                    let message = nullius_proto::encode(&write_news(&news));
-                    frame(&mut writer, OF_MESH, &message).await?;
-                    tokio::time::sleep(EVERY).await;
-                }
-                tokio::select! {
-                    changed = known.changed() => if changed.is_err() { return Ok(()) },
-                    changed = addresses.changed() => if changed.is_err() { return Ok(()) },
-                }
-            }
-        };
         let is_another =
             |places: &Places| !places.get(pod).is_some_and(|it| Arc::ptr_eq(it, place));
         tokio::select! {
-            told = telling => told,
+            told = self.tell_on(&mut writer, pod, place) => told,
             _ = places.wait_for(is_another) => Ok(()),
-            // It says nothing more: this is its end.
-            _ = reader.read_u8() => Ok(()),
+            () = end.cancelled() => Ok(()),
+            () = said_something(reader) => Ok(()),
         }
     }
-}
 
-/// A connection that counts as one of its pod's.
-struct Counted<'c> {
-    of: &'c Mutex<BTreeMap<PodUid, usize>>,
-    pod: PodUid,
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        let mut connected = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(of_pod) = connected.get_mut(&self.pod) {
-            *of_pod -= 1;
-            if *of_pod == 0 {
-                connected.remove(&self.pod);
+    async fn tell_on(
+        &self,
+        writer: &mut OwnedWriteHalf,
+        pod: &PodUid,
+        place: &Arc<Beside>,
+    ) -> io::Result<()> {
+        let (mut known, mut addresses) = (self.known.clone(), self.addresses.clone());
+        let namespace = place.name.split('/').next().unwrap_or_default();
+        let (mut relay, mut told) = (Relay::new(pod.as_str().into(), namespace), None);
+        loop {
+            let of_node = addresses.borrow_and_update().clone();
+            let own = OwnPod {
+                uid: pod.to_string(),
+                name: place.name.to_string(),
+                node: self.node.clone(),
+                addresses: place.addresses.clone(),
+                node_addresses: of_node.iter().copied().collect(),
+            };
+            if told.as_ref() != Some(&own) {
+                frame(writer, OF_POD, &serde_json::to_vec(&own)?).await?;
+                told = Some(own);
+            }
+            let now = known.borrow_and_update().as_ref().map(|known| Arc::clone(&known.picture));
+            if let Some(now) = now
+                && !relay.told().is_some_and(|told| Arc::ptr_eq(told, &now))
+            {
+                let (steps, told) = (Arc::clone(&self.steps), relay.told().cloned());
+                let next = tokio::task::spawn_blocking(move || steps.next(told.as_ref(), &now));
+                let mut telling = relay.tell(next.await.map_err(io::Error::other)?);
+                let step = async {
+                    while let Some(message) = relay.message(&mut telling) {
+                        frame(writer, OF_MESH, &message).await?;
+                    }
+                    Ok::<(), io::Error>(())
+                };
+                timeout(STEP_WITHIN, step).await.map_err(|_| io::ErrorKind::TimedOut)??;
+                tokio::time::sleep(EVERY).await;
+                // What was told may have been of a moment ago.
+                continue;
+            }
+            tokio::select! {
+                changed = known.changed() => if changed.is_err() { return Ok(()) },
+                changed = addresses.changed() => if changed.is_err() { return Ok(()) },
             }
         }
     }
+}
+
+/// Nothing more is to be said where news are heard: it is the end.
+async fn said_something(mut reader: OwnedReadHalf) {
+    let _ = reader.read_u8().await;
 }
 
 async fn listeners(place: Arc<Beside>) -> (Answer, Vec<OwnedFd>) {
@@ -314,47 +370,39 @@ async fn listeners(place: Arc<Beside>) -> (Answer, Vec<OwnedFd>) {
     }
 }
 
-fn sockets(place: &Beside, side: Side, family: Family) -> (Answer, Vec<OwnedFd>) {
-    let of = match family {
-        Family::V4 => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        Family::V6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+/// Adds the rights to sockets that a proxy has made: they are the pod's own, and so is their memory.
+async fn let_pass(
+    place: Arc<Beside>,
+    side: Side,
+    family: Family,
+    sockets: Vec<OwnedFd>,
+) -> Result<Answer, NotAdded> {
+    let is_ipv6 = family == Family::V6;
+    let all = move || {
+        sockets.iter().try_for_each(|socket| match side {
+            Side::Out => place.tag.let_out(socket.as_fd(), is_ipv6, place.mark),
+            Side::In => place.tag.let_in(socket.as_fd(), is_ipv6),
+        })
     };
-    let one = || match side {
-        Side::Out => place.network.connect_out(place.mark, of),
-        Side::In => place.network.borrow(of),
-    };
-    let made: io::Result<Vec<OwnedFd>> = (0..BATCH).map(|_| one().map(OwnedFd::from)).collect();
-    match made {
-        Ok(made) => (Answer::Sockets, made),
-        Err(error) => (Answer::Later(error.to_string()), Vec::new()),
+    match tokio::task::spawn_blocking(all).await {
+        Ok(let_pass) => let_pass.map(|()| Answer::Sockets),
+        Err(error) => Ok(Answer::Later(error.to_string())),
     }
 }
 
 /// Reads a line; nothing where the other end has said all.
-async fn read(stream: &mut UnixStream) -> io::Result<Option<Ask>> {
-    let mut line = Vec::new();
-    let mut some = [0; 512];
-    let first = stream.read(&mut some).await?;
-    if first == 0 {
+async fn read(stream: &UnixStream) -> io::Result<Option<(Ask, Vec<OwnedFd>)>> {
+    let (bytes, beside) = some(stream).await?;
+    if bytes.is_empty() {
         return Ok(None);
     }
-    line.extend(some.get(..first).unwrap_or_default());
-    let rest = async {
-        loop {
-            if let Some(ask) = line.strip_suffix(b"\n") {
-                return Ok(Some(serde_json::from_slice(ask)?));
-            }
-            if line.len() > LINE_MAX {
-                return Err(io::Error::other("the question is too long"));
-            }
-            let read = stream.read(&mut some).await?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            line.extend(some.get(..read).unwrap_or_default());
-        }
+    let (line, beside) = match Line::default().take(&bytes, beside, LINE_MAX)? {
+        Gathered::Whole(line, beside) => (line, beside),
+        Gathered::Part(part) => timeout(WITHIN, part.rest(stream, LINE_MAX))
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??,
     };
-    timeout(WITHIN, rest).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    Ok(Some((serde_json::from_slice(&line)?, beside)))
 }
 
 async fn write(stream: &UnixStream, answer: &Answer, descriptors: &[OwnedFd]) -> io::Result<()> {
@@ -373,11 +421,7 @@ async fn write(stream: &UnixStream, answer: &Answer, descriptors: &[OwnedFd]) ->
     timeout(WITHIN, sending).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-async fn frame(
-    writer: &mut tokio::net::unix::OwnedWriteHalf,
-    kind: u8,
-    body: &[u8],
-) -> io::Result<()> {
+async fn frame(writer: &mut OwnedWriteHalf, kind: u8, body: &[u8]) -> io::Result<()> {
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
     let writing = async {
         writer.write_u32(length).await?;
@@ -386,3 +430,6 @@ async fn frame(
     };
     timeout(WITHIN, writing).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,13 @@
-//! Sockets of a proxy without any capability: its node makes them in the pod's network and hands them over, some at a time.
+//! Sockets of a proxy without any capability: it makes them itself, and its node adds the rights that they need, some at a time.
 
 use std::{
     collections::BTreeMap,
     io,
-    net::{SocketAddr, TcpListener, TcpStream},
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    net::{SocketAddr, TcpListener},
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -13,14 +16,15 @@ use std::{
 use nullius_mesh::{Caller, Sockets};
 use tokio::net::TcpSocket;
 
-use super::wire::{Answer, Ask, Family, LINE_MAX, Side, line, receive, send};
+use super::wire::{Answer, Ask, BATCH, Family, LINE_MAX, Side, line};
+use crate::descriptors::{Gathered, Line, receive, send};
 
 /// The node answers sooner, or not at all.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// After it did not, nobody is kept waiting for so long.
 const BREATHER: Duration = Duration::from_millis(200);
 
-/// The node, as far as it makes sockets.
+/// The node, as far as it gives sockets what takes rights.
 #[derive(Debug)]
 pub(crate) struct NodeSockets(Mutex<Inner>);
 
@@ -28,8 +32,8 @@ pub(crate) struct NodeSockets(Mutex<Inner>);
 struct Inner {
     path: PathBuf,
     line: Option<UnixStream>,
-    /// What was handed over and is not used yet.
-    kept: BTreeMap<(bool, bool), Vec<OwnedFd>>,
+    /// What has its rights and is not used yet.
+    kept: BTreeMap<(bool, bool), Vec<TcpSocket>>,
     not_before: Option<Instant>,
 }
 
@@ -49,7 +53,7 @@ impl NodeSockets {
 
     /// The sockets to which the pod's traffic is led; who had them before must have ended. It blocks.
     pub(crate) fn listeners(&self) -> io::Result<Led> {
-        match self.ask(Ask::Listeners)? {
+        match self.ask(Ask::Listeners, &[])? {
             (Answer::Listeners { inbound }, mut all) if inbound <= all.len() => {
                 let outbound = all.split_off(inbound);
                 let adopt = |all: Vec<OwnedFd>| all.into_iter().map(TcpListener::from).collect();
@@ -59,8 +63,8 @@ impl NodeSockets {
         }
     }
 
-    fn ask(&self, ask: Ask) -> io::Result<(Answer, Vec<OwnedFd>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).ask(ask)
+    fn ask(&self, ask: Ask, beside: &[BorrowedFd<'_>]) -> io::Result<(Answer, Vec<OwnedFd>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).ask(ask, beside)
     }
 
     fn one(&self, side: Side, of: SocketAddr) -> io::Result<TcpSocket> {
@@ -68,13 +72,19 @@ impl NodeSockets {
         let kind = (side == Side::In, family == Family::V6);
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(socket) = inner.kept.get_mut(&kind).and_then(Vec::pop) {
-            return Ok(TcpSocket::from_std_stream(TcpStream::from(socket)));
+            return Ok(socket);
         }
-        match inner.ask(Ask::Sockets { side, family })? {
-            (Answer::Sockets, mut some) => {
+        let new = || match family {
+            Family::V4 => TcpSocket::new_v4(),
+            Family::V6 => TcpSocket::new_v6(),
+        };
+        let mut some = (0..BATCH).map(|_| new()).collect::<io::Result<Vec<TcpSocket>>>()?;
+        let beside: Vec<BorrowedFd<'_>> = some.iter().map(|it| it.as_fd()).collect();
+        match inner.ask(Ask::Sockets { side, family }, &beside)? {
+            (Answer::Sockets, _) => {
                 let one = some.pop().ok_or_else(|| unexpected(Answer::Sockets))?;
                 inner.kept.insert(kind, some);
-                Ok(TcpSocket::from_std_stream(TcpStream::from(one)))
+                Ok(one)
             }
             (answer, _) => Err(unexpected(answer)),
         }
@@ -93,7 +103,7 @@ impl Sockets for NodeSockets {
     }
 
     fn caller(&self, client: SocketAddr, at: SocketAddr) -> Caller {
-        match self.ask(Ask::Caller { client, at }) {
+        match self.ask(Ask::Caller { client, at }, &[]) {
             Ok((Answer::Caller(called), _)) => called.into(),
             Ok(_) => Caller::Unknown,
             Err(error) => {
@@ -106,13 +116,13 @@ impl Sockets for NodeSockets {
 
 impl Inner {
     /// Asks, once more where the node has begun anew since.
-    fn ask(&mut self, ask: Ask) -> io::Result<(Answer, Vec<OwnedFd>)> {
+    fn ask(&mut self, ask: Ask, beside: &[BorrowedFd<'_>]) -> io::Result<(Answer, Vec<OwnedFd>)> {
         if self.not_before.is_some_and(|then| Instant::now() < then) {
             return Err(io::Error::new(io::ErrorKind::NotConnected, "the node does not answer"));
         }
         self.not_before = None;
         if let Some(stream) = self.line.take()
-            && let Ok(answer) = exchange(&stream, ask)
+            && let Ok(answer) = exchange(&stream, ask, beside)
         {
             self.line = Some(stream);
             return Ok(answer);
@@ -120,7 +130,7 @@ impl Inner {
         let again = UnixStream::connect(&self.path).and_then(|stream| {
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            let answer = exchange(&stream, ask)?;
+            let answer = exchange(&stream, ask, beside)?;
             self.line = Some(stream);
             Ok(answer)
         });
@@ -131,26 +141,29 @@ impl Inner {
     }
 }
 
-fn exchange(stream: &UnixStream, ask: Ask) -> io::Result<(Answer, Vec<OwnedFd>)> {
+fn exchange(
+    stream: &UnixStream,
+    ask: Ask,
+    beside: &[BorrowedFd<'_>],
+) -> io::Result<(Answer, Vec<OwnedFd>)> {
     let asked = line(&ask)?;
-    let mut left = asked.as_slice();
-    while !left.is_empty() {
-        let sent = send(stream, left, &[])?;
-        left = left.get(sent..).unwrap_or_default();
+    let mut sent = 0;
+    while sent < asked.len() {
+        // They go with the first byte.
+        let beside = if sent == 0 { beside } else { &[] };
+        sent += send(stream, asked.get(sent..).unwrap_or_default(), beside)?;
     }
-    let (mut line, mut descriptors) = (Vec::new(), Vec::new());
+    let mut answer = Line::default();
     loop {
-        let (bytes, beside) = receive(stream)?;
-        descriptors.extend(beside);
+        let (bytes, descriptors) = receive(stream)?;
         if bytes.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        line.extend(bytes);
-        if let Some(answer) = line.strip_suffix(b"\n") {
-            return Ok((serde_json::from_slice(answer)?, descriptors));
-        }
-        if line.len() > LINE_MAX {
-            return Err(io::Error::other("the node's answer is too long"));
+        match answer.take(&bytes, descriptors, LINE_MAX)? {
+            Gathered::Whole(line, descriptors) => {
+                return Ok((serde_json::from_slice(&line)?, descriptors));
+            }
+            Gathered::Part(part) => answer = part,
         }
     }
 }

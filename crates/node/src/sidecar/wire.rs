@@ -1,26 +1,22 @@
-//! What a proxy beside a pod's containers and its node say to each other: a line of JSON each way, with descriptors beside the answer; and
+//! What a proxy beside a pod's containers and its node say to each other: a line of JSON each way, with descriptors beside it; and
 //! news, in frames.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
-    mem::MaybeUninit,
+    io,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
-use nullius_mesh::Caller;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use nullius_mesh::{Caller, news::NEWS_MAX};
 use serde::{Deserialize, Serialize};
+
+use crate::descriptors::BESIDE_MAX;
 
 /// The longest line.
 pub(crate) const LINE_MAX: usize = 4 * 1024;
-/// Sockets that are handed over at once.
-pub(crate) const BATCH: usize = 16;
-/// The longest frame: all that stands in a cluster.
-pub(crate) const FRAME_MAX: usize = 512 * 1024 * 1024;
+/// Sockets that get their rights at once.
+pub(crate) const BATCH: usize = BESIDE_MAX;
+/// The longest frame.
+pub(crate) const FRAME_MAX: usize = NEWS_MAX;
 /// A frame about the pod and its node, in JSON.
 pub(crate) const OF_POD: u8 = 0;
 /// A frame with news (`MeshNews`).
@@ -34,7 +30,7 @@ pub(crate) enum Ask {
     News,
     /// The sockets to which the pod's traffic is led.
     Listeners,
-    /// Some for calls, not connected.
+    /// Rights for the sockets beside this, which the proxy has made for calls and not used yet.
     Sockets { side: Side, family: Family },
     /// Who of the node has called from one address to another?
     Caller { client: SocketAddr, at: SocketAddr },
@@ -72,7 +68,7 @@ pub(crate) enum Answer {
     News,
     /// Listeners are beside this: so many for what comes to the pod, the rest for what it sends.
     Listeners { inbound: usize },
-    /// Sockets are beside this.
+    /// The sockets have their rights.
     Sockets,
     /// Who has called.
     Caller(Called),
@@ -133,42 +129,9 @@ pub(crate) fn line(of: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Sends some of these bytes, with descriptors beside the first.
-pub(crate) fn send(
-    stream: impl AsFd,
-    bytes: &[u8],
-    descriptors: &[BorrowedFd<'_>],
-) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
-    let mut beside = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::other("there is no room for the descriptors"));
-    }
-    Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut beside, SendFlags::NOSIGNAL)?)
-}
-
-/// Receives some bytes, and descriptors beside them.
-pub(crate) fn receive(stream: impl AsFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
-    let mut bytes = vec![0; LINE_MAX];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
-    let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let into = &mut [IoSliceMut::new(&mut bytes)];
-    let received = recvmsg(stream, into, &mut beside, RecvFlags::CMSG_CLOEXEC)?;
-    let mut descriptors = Vec::new();
-    for message in beside.drain() {
-        if let RecvAncillaryMessage::ScmRights(some) = message {
-            descriptors.extend(some);
-        }
-    }
-    bytes.truncate(received.bytes);
-    Ok((bytes, descriptors))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "test")]
-    use std::{os::fd::AsFd as _, os::unix::net::UnixStream};
-
     use super::*;
 
     #[test]
@@ -188,14 +151,5 @@ mod tests {
         ] {
             of(wrong).unwrap_err();
         }
-    }
-
-    #[test]
-    fn a_whole_batch_of_descriptors_comes_with_its_answer() {
-        let (one, other) = UnixStream::pair().unwrap();
-        let line = line(&Answer::Sockets).unwrap();
-        assert_eq!(send(&one, &line, &[one.as_fd(); BATCH]).unwrap(), line.len());
-        let (bytes, descriptors) = receive(&other).unwrap();
-        assert_eq!((bytes, descriptors.len()), (line, BATCH));
     }
 }

@@ -3,13 +3,14 @@
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::AsFd as _,
     process::Command,
     sync::atomic::{AtomicU16, Ordering},
     time::Instant,
 };
 
-use nullius_redirect::{INBOUND_PORT, Listeners, Mark, Network, OUTBOUND_PORT};
-use socket2::{SockRef, Socket};
+use nullius_redirect::{INBOUND_PORT, Listeners, Mark, Network, NotAdded, OUTBOUND_PORT, Tag};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::wires::{FARTHER, LONG, OUTSIDE, POD, SHORT, Wires, address, mark};
 
@@ -311,5 +312,65 @@ fn a_port_of_a_client_is_free_again_soon_after_its_call_has_ended() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_socket_that_the_pod_made_itself_gets_its_rights_and_no_other_does() {
+    let Some(wires) = Wires::new() else { return };
+    let (network, listeners) = led(&wires);
+    let tag = Tag::new([1, 2, 3, 4, 5, 6]);
+    let made = |place: &crate::wires::Place, at: usize, kind: Type| {
+        let domain = if at == 0 { Domain::IPV4 } else { Domain::IPV6 };
+        place.inside(|| Socket::new(domain, kind, None).unwrap())
+    };
+    let early = made(&wires.pod, 0, Type::STREAM);
+    let early = tag.let_out(early.as_fd(), false, mark()).unwrap_err();
+    assert!(matches!(early, NotAdded::Network), "before the network has its name: {early}");
+    for _ in 0..2 {
+        network.tag(&tag).unwrap();
+    }
+    for at in FAMILIES {
+        let is_ipv6 = at == 1;
+        // To the outside, and not to the proxy again.
+        let server = wires.outside.listen(FARTHER[at], 8443);
+        let out = made(&wires.pod, at, Type::STREAM);
+        tag.let_out(out.as_fd(), is_ipv6, mark()).unwrap();
+        let out = connected(out, address(FARTHER[at], 8443));
+        let (far, from) = server.accept().unwrap();
+        assert_eq!(from.ip(), address(POD[at], 0).ip());
+        talk(out, far);
+        let error = listeners.outbound[at].accept().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+
+        // To the application, in the name of whoever called.
+        let application = wires.pod.listen(POD[at], 8080);
+        let client = address(OUTSIDE[at], 23_000);
+        let borrowed = made(&wires.pod, at, Type::STREAM);
+        borrowed.bind(&client.into()).unwrap_err();
+        tag.let_in(borrowed.as_fd(), is_ipv6).unwrap();
+        borrowed.bind(&client.into()).unwrap();
+        let inner = connected(borrowed, address(POD[at], 8080));
+        let (heard, from) = application.accept().unwrap();
+        assert_eq!(from, client);
+        talk(inner, heard);
+
+        // Of another network, of another kind, or no socket at all.
+        let foreign = made(&wires.outside, at, Type::STREAM);
+        let refused = [
+            tag.let_out(foreign.as_fd(), is_ipv6, mark()),
+            tag.let_in(foreign.as_fd(), is_ipv6),
+            Tag::new([6; 6]).let_in(made(&wires.pod, at, Type::STREAM).as_fd(), is_ipv6),
+        ];
+        assert!(refused.iter().all(|it| matches!(it, Err(NotAdded::Network))), "{refused:?}");
+        assert_eq!(SockRef::from(&foreign).mark().unwrap(), 0);
+        let mine = made(&wires.pod, at, Type::STREAM);
+        let refused = [
+            tag.let_in(made(&wires.pod, at, Type::DGRAM).as_fd(), is_ipv6),
+            tag.let_in(mine.as_fd(), !is_ipv6),
+            tag.let_out(std::io::stdin().as_fd(), is_ipv6, mark()),
+        ];
+        assert!(refused.iter().all(|it| matches!(it, Err(NotAdded::Kind))), "{refused:?}");
+        assert_eq!(SockRef::from(&mine).mark().unwrap(), 0);
     }
 }
