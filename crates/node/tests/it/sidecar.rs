@@ -64,14 +64,15 @@ impl Drop for Container {
 struct Proxy(Child);
 
 impl Proxy {
-    fn start(host: &Host, container: &Container) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+    /// In the cgroup of a container, and in the network of its pod.
+    fn start(host: &Host, container: &Container, place: &Place) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args([NAME, "--exact", "--nocapture"])
             .env(AS_PROXY, host.path(""))
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::null());
+        let mut child = place.inside(|| command.spawn().unwrap());
         fs::write(container.0.join("cgroup.procs"), child.id().to_string()).unwrap();
         child.stdin.as_mut().unwrap().write_all(b"now\n").unwrap();
         Self(child)
@@ -149,7 +150,7 @@ fn a_pods_own_proxy_takes_its_traffic_and_nothing_passes_without_it() {
     tell(&agent, intention());
     front.says(to).unwrap_err();
 
-    let proxy = Proxy::start(&host, &container);
+    let proxy = Proxy::start(&host, &container, back);
     let mut live = front.until_it_says(to);
     assert_eq!(called.recv().unwrap().ip(), front.address, "it sees the client");
     // Its own calls are proven by it, and denied by whom it calls.
@@ -178,16 +179,16 @@ fn a_pods_own_proxy_takes_its_traffic_and_nothing_passes_without_it() {
     while called.try_recv().is_ok() {}
     front.says(to).unwrap_err();
     assert!(called.try_recv().is_err(), "the application must not hear of it");
-    let proxy = Proxy::start(&host, &container);
+    let proxy = Proxy::start(&host, &container, back);
     front.until_it_says(to);
 
     // A second one beside it gets no listeners, and the first goes on.
-    let second = Proxy::start(&host, &container);
+    let second = Proxy::start(&host, &container, back);
     front.until_it_says(to);
 
     // Another pod's process is no proxy, nor is one of the host.
     let of_front = Container::of(FRONT);
-    assert_eq!(Proxy::start(&host, &of_front).end().code(), Some(REFUSED));
+    assert_eq!(Proxy::start(&host, &of_front, front).end().code(), Some(REFUSED));
     let mut stranger = UnixStream::connect(host.path("cni/proxy/node.sock")).unwrap();
     stranger.set_read_timeout(Some(LONG)).unwrap();
     let _ = stranger.write_all(b"{\"sockets\":{\"side\":\"out\",\"family\":\"v4\"}}\n");
