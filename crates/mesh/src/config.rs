@@ -26,6 +26,8 @@ const KIND: &str = "ProxyConfiguration";
 /// A proxy's settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The file that says all this, where it is one.
+    pub source: Option<PathBuf>,
     /// Who it is.
     pub identity: IdentityFiles,
     /// Whom intentions know it as, where its ID does not say that.
@@ -227,7 +229,8 @@ impl Config {
         };
         let text = std::fs::read_to_string(file)
             .map_err(|error| fault(None, format!("it cannot be read: {error}")))?;
-        Self::parse(&name, file.parent().unwrap_or(Path::new("")), &text)
+        let read = Self::parse(&name, file.parent().unwrap_or(Path::new("")), &text)?;
+        Ok(Self { source: Some(file.to_owned()), ..read })
     }
 
     /// Reads and checks a text.

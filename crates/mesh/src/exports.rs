@@ -37,6 +37,16 @@ impl Exported {
             false => Err(NotExported),
         }
     }
+
+    /// The namespace that it is exported from.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The Service's name there.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl fmt::Display for Exported {

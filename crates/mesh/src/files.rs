@@ -13,7 +13,7 @@ use std::{
 use nullius_model::Timestamp;
 use tokio::sync::watch;
 
-use crate::{Config, ConfigError, Here, KeyAsks, KeyRing, KeysFrom, World, load};
+use crate::{Config, ConfigError, Exports, Here, KeyAsks, KeyRing, KeysFrom, World, load};
 
 /// Between two looks at the files. Kubernetes swaps links, which no watch of a file sees.
 const LOOK: Duration = Duration::from_millis(250);
@@ -37,6 +37,16 @@ struct Stamps {
     identity: Vec<Stamp>,
     issuers: Vec<Stamp>,
     intentions: Vec<Stamp>,
+    /// Of the configuration itself, which says what a gateway leads to.
+    exports: Vec<Stamp>,
+}
+
+/// What of it is another than before.
+#[derive(Clone, Copy)]
+struct Changed {
+    identity: bool,
+    issuers: bool,
+    exports: bool,
 }
 
 type Stamp = (PathBuf, Option<[i128; 5]>);
@@ -54,7 +64,7 @@ impl Reader {
         let issuers = Arc::new(load::issuers(config, &ring.borrow(), &asks)?);
         let reader = Self { config: Arc::clone(config), seen, ring, asks, told: String::new() };
         let (here, directory) = (Arc::<Here>::default(), Arc::default());
-        let exports = config.gateway.as_ref().map(|it| Arc::clone(&it.exports)).unwrap_or_default();
+        let exports = exports(config);
         Ok((reader, World { generation: 0, tls, rules, here, directory, issuers, exports }))
     }
 
@@ -87,11 +97,12 @@ impl Reader {
         let identity = stamps.identity != self.seen.identity || is_retry;
         let is_fetched = self.ring.has_changed().unwrap_or(false);
         let issuers = stamps.issuers != self.seen.issuers || is_fetched || is_retry;
-        if !identity && !issuers && stamps.intentions == self.seen.intentions {
+        let exports = stamps.exports != self.seen.exports || is_retry;
+        if !identity && !issuers && !exports && stamps.intentions == self.seen.intentions {
             return None;
         }
         self.seen = stamps;
-        match self.read(before, identity, issuers) {
+        match self.read(before, Changed { identity, issuers, exports }) {
             Ok(after) => {
                 self.told.clear();
                 tracing::info!(
@@ -113,27 +124,26 @@ impl Reader {
         }
     }
 
-    fn read(
-        &mut self,
-        before: &World,
-        identity: bool,
-        issuers: bool,
-    ) -> Result<World, ConfigError> {
-        let (tls, generation) = match identity {
+    fn read(&mut self, before: &World, changed: Changed) -> Result<World, ConfigError> {
+        let (tls, generation) = match changed.identity {
             true => {
                 (Arc::new(load::identity(&self.config, Timestamp::now())?), before.generation + 1)
             }
             false => (Arc::clone(&before.tls), before.generation),
         };
         let rules = Arc::new(load::rules(&self.config, tls.id())?);
-        let issuers = match issuers {
+        let issuers = match changed.issuers {
             true => {
                 let ring = self.ring.borrow_and_update().clone();
                 Arc::new(load::issuers(&self.config, &ring, &self.asks)?)
             }
             false => Arc::clone(&before.issuers),
         };
-        Ok(World { generation, tls, rules, issuers, ..before.clone() })
+        let exports = match &self.config.source {
+            Some(file) if changed.exports => exports(&Config::read(file)?),
+            Some(_) | None => Arc::clone(&before.exports),
+        };
+        Ok(World { generation, tls, rules, issuers, exports, ..before.clone() })
     }
 }
 
@@ -149,11 +159,19 @@ impl Stamps {
                 add(&mut stamps.issuers, file, 0);
             }
         }
+        if let (Some(file), Some(_)) = (&config.source, &config.gateway) {
+            add(&mut stamps.exports, file, 0);
+        }
         for path in config.intentions.iter().chain(&config.fleet) {
             add(&mut stamps.intentions, path, DEPTH);
         }
         stamps
     }
+}
+
+/// What a gateway leads to; nothing where nobody says so any more.
+fn exports(config: &Config) -> Arc<Exports> {
+    config.gateway.as_ref().map(|it| Arc::clone(&it.exports)).unwrap_or_default()
 }
 
 fn add(stamps: &mut Vec<Stamp>, path: &Path, depth: usize) {

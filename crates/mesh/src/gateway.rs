@@ -156,7 +156,8 @@ impl Gateway {
 
     /// Takes a connection; who comes where too many are, or too many are not yet proven, is turned away.
     pub(crate) fn accepted(self: &Arc<Self>, tcp: TcpStream, client: SocketAddr) {
-        let take = |places: &Arc<Places>| places.take(client.ip(), Origin::Stranger);
+        // It is told of nobody who could be a stranger.
+        let take = |places: &Arc<Places>| places.take(client.ip(), Origin::Mesh);
         match take(&self.unproven).zip(take(&self.connected)) {
             Some((unproven, connected)) => {
                 let guest = Arc::clone(self).connection(tcp, client, unproven, connected);
@@ -217,7 +218,7 @@ impl Gateway {
         drop(unproven);
         let (guest, shared) = (Arc::new(guest), Arc::clone(&self.shared));
         tunnel::serve(&shared, connection, guest.generation, |request, mut respond| {
-            match self.streams.take(client.ip(), Origin::Stranger) {
+            match self.streams.take(client.ip(), Origin::Mesh) {
                 Some(place) => {
                     let (gateway, guest) = (Arc::clone(&self), Arc::clone(&guest));
                     shared.spawn(gateway.stream(guest, request, respond, place));

@@ -3,10 +3,18 @@
 //! [`read_news`] takes a message strictly, [`Picture::hear`] gathers messages until they are complete and then applies them as one. After
 //! a fault the stream is to begin anew with a new picture; what was in force stays until that one is complete.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+};
 
 use nullius_intention::{Labels, Origin};
 use nullius_model::{Namespace, SpiffeId, Timestamp};
+
+use crate::{Exported, Via};
 
 mod picture;
 mod wire;
@@ -16,6 +24,8 @@ pub use wire::{ItemError, NewsError, is_address, read_news, write_news};
 
 /// The longest message, in bytes.
 pub const NEWS_MAX: usize = 16 * 1024 * 1024;
+/// Gateways of one import, and SPIFFE IDs of each kind.
+pub const IMPORT_MAX: usize = 64;
 /// Pods that a node is told of.
 pub const WORKLOADS_MAX: usize = 250_000;
 /// Services that a node is told of.
@@ -153,6 +163,34 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// By the Service's own number.
     pub ports: BTreeMap<u16, ServicePort>,
+    /// Where it stands for a Service of another cluster: how that is reached.
+    pub import: Option<Import>,
+}
+
+/// How a Service of another cluster is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// What it is called there.
+    pub name: ServiceName,
+    /// Where gateways of that cluster listen; none where it is not reached at this moment.
+    pub gateways: Vec<SocketAddr>,
+    /// Who may be a gateway.
+    pub gateway_ids: Arc<[SpiffeId]>,
+    /// Who may be behind the Service.
+    pub ids: Arc<[SpiffeId]>,
+}
+
+impl Import {
+    /// How one of its ports is reached; none where nobody could have that name.
+    pub fn port(&self, number: u16) -> Option<Via> {
+        let ServiceName { namespace, name } = &self.name;
+        Some(Via {
+            service: Exported::new(namespace.clone(), name, number).ok()?,
+            gateways: self.gateways.clone(),
+            gateway_ids: Arc::clone(&self.gateway_ids),
+            expect: Arc::clone(&self.ids),
+        })
+    }
 }
 
 /// A port of a Service.

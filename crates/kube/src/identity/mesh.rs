@@ -162,7 +162,14 @@ pub struct ServiceNews {
     pub addresses: Vec<IpAddr>,
     /// Its TCP ports.
     pub ports: Vec<ServicePortNews>,
+    /// Its annotations that say for which Service of another cluster it stands, by what follows `nullius.dev/import`.
+    pub import: BTreeMap<Box<str>, Box<str>>,
 }
+
+/// How annotations begin that say for which Service of another cluster one stands.
+const IMPORT: &str = "nullius.dev/import";
+/// Bytes of such an annotation that are read.
+const IMPORT_BYTES: usize = 16 * 1024;
 
 /// A port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,9 +194,16 @@ impl ServiceNews {
                 app_protocol: port.app_protocol.as_deref().map(Into::into),
             })
         });
+        let annotations = service.metadata.annotations.iter().flatten();
+        let import = annotations.filter_map(|(name, value)| {
+            // What is too long is there, and says nothing that can be read.
+            let value = if value.len() > IMPORT_BYTES { "" } else { value.as_str() };
+            Some((name.strip_prefix(IMPORT)?.into(), value.into()))
+        });
         Self {
             addresses: addresses.collect(),
             ports: ports.collect(),
+            import: import.collect(),
             namespace: service.metadata.namespace.unwrap_or_default().into(),
             name: service.metadata.name.unwrap_or_default().into(),
         }

@@ -300,6 +300,7 @@ impl File {
             Some(file) => AccessLogTo::File(folder.join(file)),
         };
         let config = Config {
+            source: None,
             identity,
             workload,
             labels,

@@ -1,15 +1,19 @@
 //! Messages on the one side, what a node is told on the other. Reading is strict: where one thing is wrong, the whole message is refused.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use nullius_intention::{Labels, Origin, Rest};
-use nullius_model::{Namespace, ParseSpiffeError, Timestamp};
+use nullius_model::{Namespace, ParseSpiffeError, SpiffeId, Timestamp};
 use nullius_pki::JWKS_MAX;
 use nullius_proto::node_v1;
 
 use super::{
-    ADDRESSES_MAX, ENDPOINTS_MAX, Endpoint, INTENTION_MAX, IntentionObject, IssuerNews, Local,
-    Mode, News, PortProtocol, Service, ServiceName, ServicePort, Uid, Workload,
+    ADDRESSES_MAX, ENDPOINTS_MAX, Endpoint, IMPORT_MAX, INTENTION_MAX, Import, IntentionObject,
+    IssuerNews, Local, Mode, News, PortProtocol, Service, ServiceName, ServicePort, Uid, Workload,
 };
 
 /// The longest UID or name of a stream, in bytes.
@@ -253,11 +257,8 @@ fn read_local(message: node_v1::LocalWorkload) -> Result<Local, ItemError> {
 }
 
 fn read_service(message: node_v1::Service) -> Result<Service, ItemError> {
-    let node_v1::Service { namespace: of, name: called, addresses: at, ports } = message;
-    let service_name = ServiceName {
-        namespace: namespace(&of)?,
-        name: name(&called).map_err(|_| ItemError::Name("its name"))?,
-    };
+    let node_v1::Service { namespace: of, name: called, addresses: at, ports, import } = message;
+    let service_name = service_name(&of, &called)?;
     most("endpoints", ports.iter().map(|port| port.endpoints.len()).sum(), ENDPOINTS_MAX)?;
     let mut read = BTreeMap::new();
     for node_v1::ServicePort { port: number, protocol: spoken, endpoints } in ports {
@@ -275,7 +276,33 @@ fn read_service(message: node_v1::Service) -> Result<Service, ItemError> {
             return Err(ItemError::Doubled("ports"));
         }
     }
-    Ok(Service { name: service_name, addresses: addresses(&at)?, ports: read })
+    let import = import.map(read_import).transpose()?;
+    Ok(Service { name: service_name, addresses: addresses(&at)?, ports: read, import })
+}
+
+fn service_name(of: &str, called: &str) -> Result<ServiceName, ItemError> {
+    let name = name(called).map_err(|_| ItemError::Name("its name"))?;
+    Ok(ServiceName { namespace: namespace(of)?, name })
+}
+
+fn read_import(message: node_v1::Import) -> Result<Import, ItemError> {
+    let node_v1::Import { namespace, name, gateways, gateway_ids, spiffe_ids } = message;
+    most("gateways", gateways.len(), IMPORT_MAX)?;
+    let gateways = each(gateways, |text| {
+        let at = text.parse::<SocketAddr>().ok().filter(|at| at.to_string() == text);
+        at.filter(|at| is_address(&at.ip()) && at.port() != 0)
+            .ok_or_else(|| ItemError::Address(shown(&text)))
+    })?;
+    let ids = |texts: Vec<String>| {
+        most("SPIFFE IDs", texts.len(), IMPORT_MAX)?;
+        each(texts, |text| text.parse::<SpiffeId>().map_err(ItemError::Spiffe))
+    };
+    Ok(Import {
+        name: service_name(&namespace, &name)?,
+        gateways,
+        gateway_ids: ids(gateway_ids)?.into(),
+        ids: ids(spiffe_ids)?.into(),
+    })
 }
 
 fn read_intention(message: node_v1::IntentionObject) -> Result<IntentionObject, ItemError> {
@@ -369,6 +396,13 @@ fn write_service(service: &Service) -> node_v1::Service {
         name: service.name.name.to_string(),
         addresses: service.addresses.iter().map(IpAddr::to_string).collect(),
         ports: ports.collect(),
+        import: service.import.as_ref().map(|import| node_v1::Import {
+            namespace: import.name.namespace.to_string(),
+            name: import.name.name.to_string(),
+            gateways: import.gateways.iter().map(SocketAddr::to_string).collect(),
+            gateway_ids: import.gateway_ids.iter().map(ToString::to_string).collect(),
+            spiffe_ids: import.ids.iter().map(ToString::to_string).collect(),
+        }),
     }
 }
 

@@ -7,13 +7,16 @@ use std::{
 };
 
 use http::{Method, Request};
-use nullius_mesh::{AccessLog, Exported, Exports, GatewayParts, Neighbours, Seen, Serving, World};
+use nullius_mesh::{
+    AccessLog, AccessLogTo, Exported, Exports, GatewayParts, Neighbours, Seen, Serving, Via, World,
+};
 use nullius_model::SpiffeId;
 use nullius_telemetry::Metrics;
 use nullius_tls::WorkloadTls;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch};
 
+use crate::pods::{Host, Node, can_run};
 use crate::world::{
     Application, Domain, PATIENCE, Running, Tunnel, Workload, connect, foreign, ping, read_end,
 };
@@ -313,6 +316,31 @@ async fn another_gateway_or_endpoint_stands_in_for_one_that_is_away() {
     out.reason("application-unreachable").await;
 }
 
+/// What a gateway goes by.
+fn world(
+    tls: &Arc<WorkloadTls>,
+    partner: &str,
+    routes: &[(&Exported, SocketAddr)],
+) -> Option<Arc<World>> {
+    let mut exports = Exports::new([partner]);
+    routes.iter().for_each(|(of, to)| exports.put((*of).clone(), [*to]));
+    let rules = nullius_intention::Intentions::default().rules_for(nullius_intention::Workload {
+        namespace: "nullius-system".parse().unwrap(),
+        service_account: "nullius-gateway".to_owned(),
+        labels: Default::default(),
+    });
+    let (here, directory) = (Arc::default(), Arc::default());
+    let world = World::new(0, Arc::clone(tls), Arc::new(rules), here, directory);
+    Some(Arc::new(world.with_exports(Arc::new(exports))))
+}
+
+/// A gateway that is told by what it goes.
+fn serving(listener: std::net::TcpListener, world: watch::Receiver<Option<Arc<World>>>) -> Serving {
+    let log = AccessLog::open(&AccessLogTo::Off).unwrap().0;
+    let seen = Seen::new(log, &Metrics::new()).workload("g", "gateway".into(), Neighbours::None);
+    Serving::start(GatewayParts { name: "gateway".into(), world, listener, seen }).unwrap()
+}
+
 /// A call that has begun and lives.
 async fn live(out: &Running) -> TcpStream {
     let mut stream = TcpStream::connect(out.at("out")).await.unwrap();
@@ -333,6 +361,20 @@ async fn what_lives_ends_with_the_intention_and_with_each_bundle() {
     two.ledger.allow(FRONT);
     let again = async || said(&out, b"again").await.is_ok();
     wait(again).await;
+
+    // A gateway's file says that something is exported no more, and later nothing that can be read.
+    let text = two.gateway.configuration(&leads(&[two.inbound.at("in")]));
+    let mut stream = live(&out).await;
+    two.gateway.put("proxy.yaml", &text.replace("ledger.bank", "other.bank"));
+    assert!(read_end(&mut stream).await.is_err());
+    two.running.line(|line| line["cutBecause"] == "not-exported").await;
+    two.gateway.put("proxy.yaml", &text);
+    wait(again).await;
+    let mut stream = live(&out).await;
+    two.gateway.put("proxy.yaml", "gateway: nothing\n");
+    two.gateway.put_svid(&two.bank);
+    ping(&mut stream, b"still").await.unwrap();
+    two.gateway.put("proxy.yaml", &text);
 
     // The gateway believes the caller's trust domain no more, or not that authority of it.
     let mut stream = live(&out).await;
@@ -360,26 +402,11 @@ async fn what_is_exported_no_more_is_cut_and_so_are_who_was_let_in() {
     let service: Exported = SERVICE.parse().unwrap();
     let other: Exported = "other.bank.svc.clusterset.local:80".parse().unwrap();
     let pod = two.inbound.at("in");
-    let world = |partner: &str, routes: &[(&Exported, SocketAddr)]| {
-        let mut exports = Exports::new([partner]);
-        routes.iter().for_each(|(of, to)| exports.put((*of).clone(), [*to]));
-        let rules =
-            nullius_intention::Intentions::default().rules_for(nullius_intention::Workload {
-                namespace: "nullius-system".parse().unwrap(),
-                service_account: "nullius-gateway".to_owned(),
-                labels: Default::default(),
-            });
-        let (here, directory) = (Arc::default(), Arc::default());
-        let world = World::new(0, Arc::clone(&tls), Arc::new(rules), here, directory);
-        Some(Arc::new(world.with_exports(Arc::new(exports))))
-    };
+    let world = |partner: &str, routes: &[(&Exported, SocketAddr)]| world(&tls, partner, routes);
     let (told, view) = watch::channel(None);
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap();
-    let log = AccessLog::open(&nullius_mesh::AccessLogTo::Off).unwrap().0;
-    let seen = Seen::new(log, &Metrics::new()).workload("g", "gateway".into(), Neighbours::None);
-    let parts = GatewayParts { name: "gateway".into(), world: view, listener, seen };
-    let serving = Serving::start(parts).unwrap();
+    let serving = serving(listener, view);
     let out = two.call(&two.front, &[at]).await;
     assert!(said(&out, b"early").await.is_err(), "nothing is known yet");
 
@@ -404,4 +431,89 @@ async fn what_is_exported_no_more_is_cut_and_so_are_who_was_let_in() {
     let mut stream = live(&out).await;
     drop(serving);
     assert!(read_end(&mut stream).await.is_err());
+}
+
+/// A call that comes to nothing.
+async fn is_refused(host: &Host, to: SocketAddr) {
+    let Ok(mut stream) = host.connect(to).await else { return };
+    assert!(ping(&mut stream, b"hello").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_know_nothing_of_it_call_and_are_called_through_a_gateway() {
+    if !can_run() {
+        return;
+    }
+    let node = Node::new();
+    let (front, orders) = (node.pod("front").await, node.pod("orders").await);
+    front.tell(|_| {});
+    orders.allow(serde_json::json!([{ "serviceAccount": "front", "action": "allow" }]));
+    let _application = orders
+        .host
+        .serve(8080, |mut stream| async move {
+            let (mut read, mut write) = stream.split();
+            let _ = tokio::io::copy(&mut read, &mut write).await;
+        })
+        .await;
+    let id = node.domain.id("nullius-system", "nullius-gateway");
+    let service = Exported::new("bank".parse().unwrap(), "ledger", 80).unwrap();
+    let gate = node.host();
+    let at: SocketAddr = (gate.v4, 15_443).into();
+    let routes = [(&service, (orders.host.v4, 8080).into())];
+    let (_told, view) = watch::channel(world(&node.tls(&id), "dev.example", &routes));
+    let _serving =
+        gate.run(async move { serving(std::net::TcpListener::bind(at).unwrap(), view) }).await;
+
+    let called: SocketAddr = ([10, 96, 0, 1], 80).into();
+    let via = |expect: &SpiffeId, gateways: Vec<SocketAddr>| Via {
+        service: service.clone(),
+        gateways,
+        gateway_ids: [id.clone()].into(),
+        expect: [expect.clone()].into(),
+    };
+    let import = |via: Via| {
+        front.tell(|facts| facts.directory.put_import(called, "shop/ledger".into(), via));
+    };
+    import(via(&orders.id, vec![at]));
+    let live = async || {
+        let mut stream = front.host.connect(called).await.unwrap();
+        ping(&mut stream, b"hello").await.unwrap();
+        stream
+    };
+    let mut stream = live().await;
+    // What is told of others makes no difference.
+    front.tell(|facts| {
+        facts.directory.put_service(([10, 96, 0, 2], 80).into(), "shop/other".into(), Vec::new());
+    });
+    import(via(&orders.id, vec![(gate.v6, 15_443).into(), at]));
+    ping(&mut stream, b"still").await.unwrap();
+    stream.shutdown().await.unwrap();
+    assert_eq!(read_end(&mut stream).await.unwrap(), b"");
+    let line = front.reason("through-gateway").await;
+    assert_eq!((&line["wire"], &line["service"]), (&"gateway".into(), &"shop/ledger".into()));
+    assert_eq!((&line["gateway"], &line["end"]), (&id.as_str().into(), &"closed".into()));
+    assert_eq!(line["destination"], orders.id.as_str());
+    let line = orders.reason("intention-matched").await;
+    assert_eq!((&line["wire"], &line["source"]), (&"tls".into(), &front.id.as_str().into()));
+    assert_eq!(line["client"].as_str().unwrap().split(':').next(), Some(&*gate.v4.to_string()));
+
+    // Somebody else is expected, another gateway leads there, nobody imports it any more.
+    import(via(&orders.id, vec![at]));
+    for change in [via(&front.id, vec![at]), via(&orders.id, vec![(gate.v6, 15_443).into()])] {
+        let mut stream = live().await;
+        import(change);
+        assert!(read_end(&mut stream).await.is_err());
+        front.line(|line| line["cutBecause"] == "other-pod").await;
+        import(via(&orders.id, vec![at]));
+    }
+    let mut stream = live().await;
+    front.tell(|facts| facts.directory.put_service(called, "shop/ledger".into(), Vec::new()));
+    assert!(read_end(&mut stream).await.is_err());
+    front.line(|line| line["cutBecause"] == "not-exported").await;
+    is_refused(&front.host, called).await;
+    // No gateway is this machine, or where clouds tell secrets.
+    let odd = ["127.0.0.1:15443", "169.254.169.254:15443", "[::1]:15443", "0.0.0.0:15443"];
+    import(via(&orders.id, odd.map(|it| it.parse().unwrap()).into()));
+    is_refused(&front.host, called).await;
+    front.reason("no-endpoint").await;
 }

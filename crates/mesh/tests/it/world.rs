@@ -183,7 +183,14 @@ impl Workload {
     /// Starts its proxy.
     pub(crate) async fn start(&self, rest: &str) -> Running {
         let text = self.configuration(rest);
-        let config = Config::parse("proxy.yaml", self.folder.path(), &text).unwrap();
+        // Each has a file of its own, which it reads again.
+        let mut names = (0..).map(|number| match number {
+            0 => "proxy.yaml".to_owned(),
+            number => format!("proxy-{number}.yaml"),
+        });
+        let name = names.find(|name| !self.file(name).exists()).unwrap();
+        self.put(&name, &text);
+        let config = Config::read(&self.file(&name)).unwrap();
         let proxy = Proxy::start(config, &Metrics::new()).await.unwrap();
         let addresses = proxy.addresses().clone();
         let stop = CancellationToken::new();

@@ -9,7 +9,7 @@ use std::{
 
 use nullius_intention::{Home, Intention};
 use nullius_mesh::{
-    Claim, Directory, IssuerKeys, Issuers, KeyAsks,
+    Claim, Directory, IssuerKeys, Issuers, KeyAsks, Via,
     news::{Changed, IntentionObject, Mode, Picture, Service, ServiceName, Uid, Workload},
 };
 use nullius_model::SpiffeId;
@@ -258,9 +258,15 @@ impl Knowledge {
             for at in old.keys().filter(|at| !new.contains_key(*at)) {
                 directory.remove_service(*at, &name);
             }
-            for (at, endpoints) in new {
-                if old.get(&at) != Some(&endpoints) {
-                    directory.put_service(at, Arc::clone(&name), endpoints);
+            for (at, place) in new {
+                if old.get(&at) == Some(&place) {
+                    continue;
+                }
+                match place {
+                    Place::Here(endpoints) => {
+                        directory.put_service(at, Arc::clone(&name), endpoints);
+                    }
+                    Place::Elsewhere(via) => directory.put_import(at, Arc::clone(&name), via),
                 }
             }
         }
@@ -328,15 +334,30 @@ fn id(pod: &Workload) -> Option<&SpiffeId> {
     }
 }
 
-/// What a Service has, and where that leads.
-fn places(service: &Service) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
+/// Where a port of a Service leads.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// To endpoints of this cluster.
+    Here(Vec<SocketAddr>),
+    /// To another cluster.
+    Elsewhere(Via),
+}
+
+/// What a Service has, and where that leads. One of another cluster leads nowhere in this one.
+fn places(service: &Service) -> BTreeMap<SocketAddr, Place> {
     let mut places = BTreeMap::new();
     for (number, port) in &service.ports {
         for address in &service.addresses {
             let endpoints =
                 port.endpoints.iter().filter(|it| it.address.is_ipv4() == address.is_ipv4());
             let endpoints = endpoints.map(|it| (it.address, it.port).into());
-            places.insert((*address, *number).into(), endpoints.collect());
+            let place = match &service.import {
+                None => Place::Here(endpoints.collect()),
+                Some(import) => {
+                    import.port(*number).map_or(Place::Here(Vec::new()), Place::Elsewhere)
+                }
+            };
+            places.insert((*address, *number).into(), place);
         }
     }
     places
@@ -351,7 +372,7 @@ mod tests {
     use nullius_intention::{Origin, Workload as Called};
     use nullius_mesh::{
         GONE, Who,
-        news::{Endpoint, News, PortProtocol, ServicePort, Workload},
+        news::{Endpoint, Import, News, PortProtocol, ServicePort, Workload},
     };
     use nullius_model::{Namespace, SpiffeId};
 
@@ -488,7 +509,37 @@ mod tests {
             name: "shop/orders".parse().unwrap(),
             addresses: vec!["10.96.0.1".parse().unwrap()],
             ports: [(80, port)].into(),
+            import: None,
         }
+    }
+
+    #[test]
+    fn a_service_that_stands_for_another_clusters_leads_to_nobody_of_this_one() {
+        let now = Instant::now();
+        let mut node = Node::new(Said::default());
+        let first =
+            node.hear(News { put_services: vec![orders("10.0.0.1")], ..News::default() }, now);
+        let import = Import {
+            name: "bank/ledger".parse().unwrap(),
+            gateways: vec!["192.0.2.10:15443".parse().unwrap()],
+            gateway_ids: ["spiffe://bank.example/ns/nullius-system/sa/nullius-gateway"
+                .parse()
+                .unwrap()]
+            .into(),
+            ids: ["spiffe://bank.example/ns/bank/sa/ledger".parse().unwrap()].into(),
+        };
+        let service = Service { import: Some(import.clone()), ..orders("10.0.0.1") };
+        let news = News { put_services: vec![service.clone()], ..News::default() };
+        let second = node.hear(news.clone(), now);
+        assert!(!Arc::ptr_eq(&second.directory, &first.directory));
+        let places = places(&service).into_values().collect::<Vec<_>>();
+        assert_eq!(places, [Place::Elsewhere(import.port(80).unwrap())]);
+        // Told again it is the same, and nobody is judged again.
+        assert!(Arc::ptr_eq(&node.hear(news, now).directory, &second.directory));
+        // What could have no name between clusters leads nowhere, rather than here.
+        let name = "bank/Ledger_1".parse().unwrap();
+        let odd = Service { import: Some(Import { name, ..import }), ..service };
+        assert_eq!(super::places(&odd).into_values().collect::<Vec<_>>(), [Place::Here(vec![])]);
     }
 
     #[test]

@@ -22,6 +22,7 @@ use nullius_model::TrustDomain;
 use crate::svid::enrolment::{self, OfNamespace};
 
 mod claims;
+mod imports;
 mod intentions;
 mod pods;
 mod services;

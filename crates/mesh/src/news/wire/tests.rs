@@ -44,6 +44,17 @@ fn service() -> node_v1::Service {
             protocol: node_v1::PortProtocol::Http.into(),
             endpoints: vec![endpoint("10.0.0.5", POD), endpoint("192.0.2.1", "")],
         }],
+        import: Some(import()),
+    }
+}
+
+fn import() -> node_v1::Import {
+    node_v1::Import {
+        namespace: "bank".to_owned(),
+        name: "ledger".to_owned(),
+        gateways: vec!["192.0.2.10:15443".to_owned(), "[2001:db8::1]:15443".to_owned()],
+        gateway_ids: vec!["spiffe://bank.example/ns/nullius-system/sa/nullius-gateway".to_owned()],
+        spiffe_ids: vec!["spiffe://bank.example/ns/bank/sa/ledger".to_owned()],
     }
 }
 

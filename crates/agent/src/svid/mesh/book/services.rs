@@ -15,7 +15,7 @@ use nullius_mesh::news::{
     is_address,
 };
 
-use super::{Book, Dirty, Key, Name, OF_SYSTEM, Touched, count_down, leave, service_name};
+use super::{Book, Dirty, Key, Name, OF_SYSTEM, Touched, count_down, imports, leave, service_name};
 use crate::svid::{enrolment::OfNamespace, mesh::protocols};
 
 /// Services of one namespace that nodes are told of.
@@ -29,6 +29,11 @@ impl Book {
         let known = self.services.entry(Arc::clone(&name)).or_default();
         if known.news.as_ref() == Some(&news) {
             return;
+        }
+        if let Err(why) = imports::read(&news.import, &self.domain)
+            && known.news.as_ref().is_none_or(|before| before.import != news.import)
+        {
+            tracing::warn!(service = %name, why, "lead a Service nowhere that stands for one of another cluster");
         }
         let speaks_as_before = known.news.as_ref().is_some_and(|it| it.ports == news.ports);
         let now = news.addresses.clone();
@@ -177,14 +182,18 @@ impl Book {
             slices.iter().filter_map(|key| self.slices.get(key)).collect();
         let mut all = slices.iter().flat_map(|slice| &slice.endpoints);
         let is_in_mesh = self.namespaces.get(&news.namespace).is_some_and(OfNamespace::is_in_mesh);
-        if !is_in_mesh && !was_told {
+        let import = imports::read(&news.import, &self.domain).unwrap_or_else(|_| {
+            // It was meant for another cluster: nobody of this one stands in for that.
+            Some(imports::nowhere(name))
+        });
+        if !is_in_mesh && !was_told && import.is_none() {
             all.find(|endpoint| self.in_mesh_at(&endpoint.address).is_some())?;
         }
         let mut ports = BTreeMap::new();
         let mut left = ENDPOINTS_MAX;
         for port in &news.ports {
             let mut endpoints = Vec::new();
-            for slice in &slices {
+            for slice in slices.iter().filter(|_| import.is_none()) {
                 let Some(led) = slice.ports.iter().find(|led| led.name == port.name) else {
                     continue;
                 };
@@ -207,7 +216,7 @@ impl Book {
         }
         let addresses = news.addresses.iter().copied().filter(is_address);
         let addresses = addresses.collect::<BTreeSet<_>>().into_iter().take(ADDRESSES_MAX);
-        Some(Service { name: name.clone(), addresses: addresses.collect(), ports })
+        Some(Service { name: name.clone(), addresses: addresses.collect(), ports, import })
     }
 
     /// The pod in the mesh that has an address.

@@ -59,6 +59,7 @@ fn service(namespace: &str, name: &str, app_protocol: Option<&str>) -> ServiceNe
             name: "web".into(),
             app_protocol: app_protocol.map(Into::into),
         }],
+        import: Default::default(),
     }
 }
 
@@ -508,6 +509,48 @@ fn a_service_of_a_namespace_in_the_mesh_is_told_even_where_it_leads_to_nobody() 
     let touched = book.hear_services(Heard::Gone(service("shop", "web", None)));
     assert_eq!(touched.all, all([web]));
     assert!(book.hear_services(Heard::Put(service("shop", "web", None))).all.is_empty());
+}
+
+#[test]
+fn a_service_that_stands_for_another_clusters_is_told_everywhere_and_leads_to_nobody_here() {
+    let mut book = book();
+    let says = |all: &[(&str, &str)]| ServiceNews {
+        import: all.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        ..service("plain", "ledger", None)
+    };
+    let gateway = "spiffe://bank.example/ns/nullius-system/sa/nullius-gateway";
+    let whole = [
+        ("", "ledger.bank.svc.clusterset.local"),
+        ("-gateways", "192.0.2.10:15443"),
+        ("-gateway-ids", gateway),
+        ("-ids", "spiffe://bank.example/ns/bank/sa/ledger"),
+    ];
+    let ledger = key_of_service("plain", "ledger");
+    // Somebody put a pod of the own cluster behind it.
+    book.hear_pods(Heard::Put(pod("plain", "thief", Some("a"), "10.0.0.1")));
+    book.hear_slices(Heard::Put(slice("plain", "ledger", &[("10.0.0.1", true)])));
+    let touched = book.hear_services(Heard::Put(says(&whole)));
+    assert_eq!(touched.all, all([ledger.clone()]));
+    let news = told(&book, "b", &ledger);
+    let service = news.put_services.first().unwrap();
+    assert!(service.ports.values().all(|port| port.endpoints.is_empty()));
+    let import = service.import.as_ref().unwrap();
+    assert_eq!((import.gateways.len(), import.name.to_string()), (1, "bank/ledger".to_owned()));
+    // What cannot be read leads nowhere, and not to who is behind it in this cluster.
+    let half = says(&whole[..2]);
+    assert_eq!(book.hear_services(Heard::Put(half)).all, all([ledger.clone()]));
+    let news = told(&book, "b", &ledger);
+    let service = news.put_services.first().unwrap();
+    assert!(service.import.as_ref().unwrap().gateways.is_empty());
+    assert!(service.ports.values().all(|port| port.endpoints.is_empty()));
+    check(&book, "b");
+    book.hear_services(Heard::Put(says(&[])));
+    let news = told(&book, "b", &ledger);
+    assert_eq!(
+        news.put_services.first().unwrap().import,
+        None,
+        "it is told for as long as it stands"
+    );
 }
 
 #[test]
