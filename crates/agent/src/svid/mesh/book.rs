@@ -81,8 +81,8 @@ pub(crate) struct Book {
     /// Slices that lead to an address.
     leading: HashMap<IpAddr, BTreeSet<(Name, Name)>>,
     intentions: HashMap<Uid, Standing>,
-    /// How many intentions of a namespace are told, and how long they are.
-    told_intentions: HashMap<Name, (usize, usize)>,
+    /// How much is told of the intentions of a namespace.
+    told_intentions: HashMap<Name, intentions::Taken>,
     /// What of these is not the system's.
     of_others: OfOthers,
     /// Namespaces with more than is told, of which that was said.
@@ -141,6 +141,8 @@ struct Known {
 pub(crate) struct Standing {
     pub(crate) news: ObjectNews,
     told: Option<Arc<IntentionObject>>,
+    /// What its expressions take at nodes.
+    compiled: usize,
 }
 
 /// What has to be made anew.

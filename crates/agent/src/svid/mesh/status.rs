@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use nullius_intention::{Home, Intention, Origin};
+use nullius_intention::{Destination, Home, Intention, Origin};
 use nullius_kube::identity::{ObjectNews, StatusStore};
 use nullius_mesh::news::Uid;
 use nullius_model::Timestamp;
@@ -36,6 +36,8 @@ const AGAIN: Duration = Duration::from_secs(30);
 /// One write.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LEADER: &str = "nullius-identity:leader";
+/// Faults of an intention that its status tells.
+const FAULTS: usize = 20;
 
 /// Says how intentions stand.
 pub(crate) struct Telling {
@@ -55,8 +57,22 @@ pub(crate) struct Telling {
     written: HashMap<(Uid, String), (Option<Value>, Instant)>,
 }
 
-/// Whether an intention can be read, and where it says to be for.
-type Reading = Arc<Result<Intention, String>>;
+/// Whether an intention can be read, and what it is for. What it says beside that is for nodes, and not held here.
+type Reading = Arc<Result<For, String>>;
+
+/// What an intention is for.
+#[derive(Debug)]
+struct For {
+    destination: Destination,
+    limits: Limits,
+}
+
+/// Whether an intention limits requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Limits {
+    None,
+    Some,
+}
 
 /// An intention as it was read, and where it is.
 #[derive(Clone)]
@@ -132,7 +148,7 @@ impl Telling {
         self.written.retain(|_, (_, until)| now < *until);
         let mut left = WRITES;
         let mut is_done = true;
-        let sayings = self.sayings(leads);
+        let sayings = self.sayings(leads).await;
         for saying in in_turn(sayings, &self.served) {
             let key = (saying.uid.clone(), saying.manager.clone());
             if let Some((status, _)) = self.written.get(&key)
@@ -167,13 +183,19 @@ impl Telling {
     }
 
     /// What does not stand yet.
-    fn sayings(&mut self, leads: bool) -> Vec<Saying> {
+    async fn sayings(&mut self, leads: bool) -> Vec<Saying> {
         let mesh = Arc::clone(&self.mesh);
+        let standing: Vec<(Uid, ObjectNews)> = {
+            let book = mesh.book();
+            book.intentions().map(|(uid, standing)| (uid.clone(), standing.news.clone())).collect()
+        };
+        self.read_all(&standing).await;
         // What is heard of the cluster waits for the book, and for nothing else here.
         let (all, replicas) = {
             let book = mesh.book();
-            let all = book.intentions().map(|(uid, standing)| {
-                (uid.clone(), standing.news.clone(), self.look(&book, uid, &standing.news))
+            let all = standing.into_iter().filter_map(|(uid, news)| {
+                let read = self.look(&book, &uid)?;
+                Some((uid, news, read))
             });
             (all.collect::<Vec<_>>(), book.replicas())
         };
@@ -206,28 +228,36 @@ impl Telling {
         sayings
     }
 
-    /// Reads an intention as a node does, where it is another than before, and looks for its nodes, where those may be others.
-    fn look(&mut self, book: &Book, uid: &Uid, news: &ObjectNews) -> Read {
-        let known = self.read.remove(uid).filter(|known| known.json == news.json);
-        let mut known = known.unwrap_or_else(|| Read {
-            json: Arc::clone(&news.json),
-            reading: Arc::new(read(news, &self.home)),
-            nodes: Arc::default(),
-            turn: None,
-            unread: BTreeSet::new(),
-        });
-        if let Ok(intention) = &*known.reading {
-            let turn = Some(book.turn_of(intention.destination()));
+    /// Reads intentions as a node does, where they are others than before: where nobody waits, since each may take a while.
+    async fn read_all(&mut self, standing: &[(Uid, ObjectNews)]) {
+        let is_new = |(uid, news): &&(Uid, ObjectNews)| {
+            self.read.get(uid).is_none_or(|known| known.json != news.json)
+        };
+        for (uid, news) in standing.iter().filter(is_new).cloned().collect::<Vec<_>>() {
+            let (json, home) = (Arc::clone(&news.json), self.home.clone());
+            let reading = tokio::task::spawn_blocking(move || what_for(&news, &home)).await;
+            // It is looked at again in the next round.
+            let Ok(reading) = reading else { continue };
+            let (nodes, unread) = (Arc::default(), BTreeSet::new());
+            let read = Read { json, reading: Arc::new(reading), nodes, turn: None, unread };
+            self.read.insert(uid, read);
+        }
+    }
+
+    /// Looks for the nodes of an intention, where those may be others.
+    fn look(&mut self, book: &Book, uid: &Uid) -> Option<Read> {
+        let known = self.read.get_mut(uid)?;
+        if let Ok(is_for) = &*known.reading {
+            let turn = Some(book.turn_of(&is_for.destination));
             if known.turn != turn {
                 known.turn = turn;
-                known.nodes = Arc::new(book.nodes_of(intention.destination()));
-                if !intention.limits().is_empty() {
-                    known.unread = book.unread(intention.destination());
+                known.nodes = Arc::new(book.nodes_of(&is_for.destination));
+                if is_for.limits == Limits::Some {
+                    known.unread = book.unread(&is_for.destination);
                 }
             }
         }
-        self.read.insert(uid.clone(), known.clone());
-        known
+        Some(known.clone())
     }
 }
 
@@ -254,9 +284,17 @@ pub(super) fn read(news: &ObjectNews, home: &Home) -> Result<Intention, String> 
     }
     let object: Value = serde_json::from_slice(&news.json).map_err(|error| error.to_string())?;
     Intention::read(&object, Origin::Cluster, home).map_err(|faults| {
-        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        faults.join("; ")
+        let more = faults.len().saturating_sub(FAULTS);
+        let told = faults.iter().take(FAULTS).map(ToString::to_string);
+        let rest = (more > 0).then(|| format!("and {more} more"));
+        told.chain(rest).collect::<Vec<_>>().join("; ")
     })
+}
+
+fn what_for(news: &ObjectNews, home: &Home) -> Result<For, String> {
+    let read = read(news, home)?;
+    let limits = if read.limits().is_empty() { Limits::None } else { Limits::Some };
+    Ok(For { destination: read.destination().clone(), limits })
 }
 
 /// Of an intention whose limits count nothing somewhere.
@@ -271,7 +309,7 @@ fn unlimited(ports: &BTreeSet<u16>) -> String {
 }
 
 /// Of an intention for which its namespace has no room.
-const CROWDED: &str = "its namespace has more than 1,000 intentions, or more than 4 MiB of them (a quarter more for those that deny, limit or have permissions), or all namespaces have more than 40,000, and no node is told of this one: take others away, then apply it again";
+const CROWDED: &str = "its namespace has more than 1,000 intentions, or more than 4 MiB of them, or their expressions take more than 16 MiB when they are compiled (a quarter more for those that deny, limit, have permissions or a schema), or all namespaces have more than 40,000, and no node is told of this one: take others away, then apply it again";
 
 /// As whom a replica writes.
 fn manager(replica: &str) -> String {

@@ -8,7 +8,7 @@ use nullius_model::SpiffeId;
 use serde_json::json;
 
 use super::{
-    intentions::{BYTES_OF_NAMESPACE, FOR_DENIES, INTENTIONS_OF_NAMESPACE},
+    intentions::{BYTES_OF_NAMESPACE, COMPILED_OF_NAMESPACE, FOR_DENIES, INTENTIONS_OF_NAMESPACE},
     services::{SERVICES_OF_NAMESPACE, SERVICES_OF_OTHERS},
     *,
 };
@@ -407,6 +407,50 @@ fn a_namespace_with_too_much_of_something_takes_nothing_from_others() {
     assert_eq!(count(&book), 3);
     put(&mut book, "shop", 0, BYTES_OF_NAMESPACE / 4);
     assert_eq!(count(&book), 4);
+}
+
+#[test]
+fn what_expressions_of_a_namespace_take_at_nodes_has_a_sum() {
+    let mut book = book();
+    book.hear_pods(Heard::Put(pod("shop", "web", Some("a"), "10.0.0.1")));
+    let of = |at: usize, with: usize| {
+        let all =
+            (0..with).map(|number| json!({ "pattern": format!("^[ab]{{900}}x{at}-{number}$") }));
+        let schema = json!({ "components": all.collect::<Vec<_>>() });
+        let json = json!({ "spec": { "api": { "schema": schema } } }).to_string();
+        ObjectNews { json: json.into_bytes().into(), ..intention("shop", &format!("i{at:03}"), 1) }
+    };
+    for at in 0..1_000 {
+        book.hear_intentions(Heard::Put(of(at, 2)));
+    }
+    let is_told = |book: &Book, at: usize| {
+        let name = format!("i-shop-i{at:03}");
+        book.intentions().any(|(uid, it)| **uid == *name && it.told.is_some())
+    };
+    let sum = |book: &Book| -> usize {
+        let told = book.intentions().filter(|(_, it)| it.told.is_some());
+        told.map(|(_, it)| it.compiled).sum()
+    };
+    let most = COMPILED_OF_NAMESPACE + COMPILED_OF_NAMESPACE / FOR_DENIES;
+    assert!(is_told(&book, 0) && !is_told(&book, 999), "{}", sum(&book));
+    assert!((most / 2..=most).contains(&sum(&book)), "{}", sum(&book));
+    let (_, over) = book.intentions().find(|(_, it)| it.told.is_none()).unwrap();
+    assert!(over.news.is_left_out(), "it is not held either, and its status says so");
+    // One without any has room; and another one where one has gone.
+    book.hear_intentions(Heard::Put(intention("shop", "plain", 1)));
+    assert!(book.intentions().any(|(uid, it)| &**uid == "i-shop-plain" && it.told.is_some()));
+    book.hear_intentions(Heard::Gone(of(0, 2)));
+    book.hear_intentions(Heard::Put(of(999, 2)));
+    assert!(is_told(&book, 999) && sum(&book) <= most);
+    book.hear_intentions(Heard::Put(of(998, 3)));
+    assert!(!is_told(&book, 998));
+    // What its status says costs nothing anew, and takes nothing twice.
+    let before = book.told_intentions["shop"];
+    let status = Arc::new(json!({ "nodes": 1 }));
+    book.hear_intentions(Heard::Put(ObjectNews { status, ..of(999, 2) }));
+    assert_eq!(book.told_intentions["shop"], before);
+    book.hear_intentions(Heard::All(Vec::new()));
+    assert!(book.told_intentions.is_empty());
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn told(news: &ObjectNews, nodes: usize, own: &Here, now: &str) -> Option<Value>
 fn looked(news: &ObjectNews, nodes: usize, unread: &[u16]) -> Read {
     Read {
         json: Arc::clone(&news.json),
-        reading: Arc::new(read(news, &home())),
+        reading: Arc::new(what_for(news, &home())),
         nodes: Arc::new((0..nodes).map(|it| it.to_string().into()).collect()),
         turn: None,
         unread: unread.iter().copied().collect(),
@@ -58,6 +58,14 @@ fn where_limits_count_nothing_is_told() {
     assert_eq!(status(&[]), "it can be read");
     let told = status(&[5432, 6379]);
     assert!(told.starts_with("it can be read; its limits count nothing at port 5432, 6379 of"));
+}
+
+#[test]
+fn of_many_faults_the_first_are_told_and_how_many_more_there_are() {
+    let many: serde_json::Map<String, Value> =
+        (0..5_000).map(|number| (format!("wrong{number}"), json!(1))).collect();
+    let told = read(&intention(many.into(), json!({})), &home()).unwrap_err();
+    assert!(told.ends_with("more") && told.len() < 10_000, "{} bytes", told.len());
 }
 
 const FIRST: &str = "2026-06-01T00:00:00.4Z";
