@@ -14,14 +14,17 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use crate::{
     access_log::{Attempt, End, Why},
     copy::Moved,
-    held::{HeldBody, Place},
+    held::HeldBody,
     requests::Registration,
+    room::Place,
 };
 
 /// A request's body on its way to the application, without trailers; it may go on when the answer has ended.
 pub(crate) struct RequestBody {
     /// What was looked into.
     held: Bytes,
+    /// With what that broke off: what goes on is not whole.
+    lost: Option<hyper::Error>,
     body: Option<Incoming>,
     moved: Arc<Moved>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -32,23 +35,15 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     pub(crate) fn new(body: Incoming, moved: Arc<Moved>, registration: Arc<Registration>) -> Self {
-        Self::of(Bytes::new(), Some(body), None, moved, registration)
+        let (bytes, rest) = (Bytes::new(), Some(body));
+        let held = HeldBody { bytes, rest, lost: None, place: None };
+        Self::held(held, moved, registration)
     }
 
     pub(crate) fn held(body: HeldBody, moved: Arc<Moved>, registration: Arc<Registration>) -> Self {
-        let HeldBody { bytes, rest, place } = body;
-        Self::of(bytes, rest, place, moved, registration)
-    }
-
-    fn of(
-        held: Bytes,
-        body: Option<Incoming>,
-        place: Option<Place>,
-        moved: Arc<Moved>,
-        registration: Arc<Registration>,
-    ) -> Self {
+        let HeldBody { bytes: held, rest: body, lost, place } = body;
         let cut = Box::pin(registration.token().clone().cancelled_owned());
-        Self { held, body, moved, cut, _registration: registration, _place: place }
+        Self { held, lost, body, moved, cut, _registration: registration, _place: place }
     }
 
     fn count(&self, data: &Bytes) {
@@ -72,6 +67,9 @@ impl Body for RequestBody {
             self.count(&data);
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
+        if let Some(lost) = self.lost.take() {
+            return Poll::Ready(Some(Err(BodyError::Lost(lost))));
+        }
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
@@ -85,7 +83,8 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.held.is_empty() && self.body.as_ref().is_none_or(Body::is_end_stream)
+        let has_ended = self.body.as_ref().is_none_or(Body::is_end_stream);
+        self.held.is_empty() && self.lost.is_none() && has_ended
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -93,6 +92,9 @@ impl Body for RequestBody {
         let Some(body) = &self.body else { return SizeHint::with_exact(held) };
         let rest = body.size_hint();
         let mut hint = SizeHint::new();
+        if self.lost.is_some() {
+            return hint;
+        }
         hint.set_lower(rest.lower() + held);
         if let Some(upper) = rest.upper() {
             hint.set_upper(upper + held);

@@ -38,6 +38,7 @@ mod pool;
 mod proxy;
 mod reach;
 mod requests;
+mod room;
 mod route;
 mod seen;
 mod shared;

@@ -2,6 +2,10 @@
 //! only then sent on. Those that last are judged again when what decides has changed.
 
 mod body;
+mod hops;
+mod needs;
+mod standing;
+mod switch;
 
 use std::{
     collections::HashMap,
@@ -19,8 +23,7 @@ use http::{
     header, request,
 };
 use hyper::{body::Incoming, service::Service, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
-use nullius_intention::{Accept, Head, Limit, Per, Reads};
+use nullius_intention::{Accept, Head, Per, Reads};
 use nullius_model::{Reason as Decision, Timestamp};
 use nullius_policy::{
     ConnectionPermit, Obligation, RequestPermit, Verdict, Watched, decide_request, refuse_request,
@@ -31,23 +34,24 @@ use tokio::{io::AsyncWriteExt as _, sync::Notify};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Port, World,
-    access_log::{Asked, Attempt, End, Why},
+    Port,
+    access_log::{Asked, Attempt, Why},
     application::{Application, NoAnswer},
     bodies::{AnswerBody, RequestBody},
-    copy::{Broke, PlainCopy},
+    copy::Broke,
     inbound::{Inbound, WHY, chain},
     issuers::{Issuers, Shown},
-    judge::{Call, Judgement, Outcome, Stage, Told},
+    judge::{Call, Told},
     limiter,
     live::Ended,
     stream_io::{Begins, Held, see},
     world::View,
 };
 
-mod needs;
-
+use hops::{names_itself_alone, take_hop_by_hop};
 use needs::Needs;
+use standing::{Standing, Stands};
+use switch::{Switch, asks_to_switch, say_websocket, switch};
 
 /// How long a caller may take to begin, and a head to arrive.
 const HEAD: Duration = Duration::from_secs(60);
@@ -59,8 +63,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// Why the token of a request proves nothing.
 const TOKEN: HeaderName = HeaderName::from_static("nullius-token");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// A connection whose requests decide.
 pub(crate) struct Requests {
@@ -68,7 +70,7 @@ pub(crate) struct Requests {
     call: Call,
     application: Application,
     template: Box<Template>,
-    standing: Mutex<(Option<Arc<World>>, Standing)>,
+    stands: Mutex<Stands>,
     live: Mutex<HashMap<u64, Arc<Running>>>,
     next: AtomicU64,
     /// A request has got an end.
@@ -81,17 +83,6 @@ pub(crate) struct Requests {
 
 /// What attempts of a connection have in common.
 pub(crate) type Template = dyn Fn() -> Attempt + Send + Sync;
-
-/// How the connection stands by one world.
-#[derive(Clone)]
-enum Standing {
-    /// Each request may be.
-    All(Arc<ConnectionPermit>),
-    /// Requests decide, beside an identity by the tokens of these issuers.
-    Left(Arc<Accept>, Arc<Issuers>, Arc<[Limit]>),
-    /// None may.
-    None(Why),
-}
 
 /// A request that runs.
 struct Running {
@@ -300,16 +291,15 @@ impl Requests {
         let Ok(Ok((io, begins))) = seen else { return Ended::Broke(Broke::Mesh) };
         let mut view = inbound.shared().view();
         let world = view.borrow_and_update().clone();
-        let standing = Standing::of(&call, world.as_deref(), Stage::GoesOn);
+        let stands = Stands::new(&call, world);
         let shared = Arc::clone(inbound.shared());
         let stop = shared.stop.clone();
-        let mut by = world.clone();
         let requests = Arc::new(Self {
             application: Application::new(port.forward, client, begins, shared),
             inbound,
             call,
             template,
-            standing: Mutex::new((world, standing)),
+            stands: Mutex::new(stands),
             live: Mutex::default(),
             next: AtomicU64::new(0),
             ends: Notify::new(),
@@ -326,7 +316,7 @@ impl Requests {
         let service = Judge(Arc::clone(&requests));
         let served = serve_public_connection(io, alpn, service, &limits, stop);
         tokio::pin!(served);
-        let ended = requests.while_judged(&mut served, &mut view, &mut by).await;
+        let ended = requests.while_judged(&mut served, &mut view).await;
         match ended {
             Ok(Ok(())) => {}
             // Who sent what is no request hears of it from hyper; whatever else ends with an error was cut off.
@@ -339,7 +329,7 @@ impl Requests {
             }
         }
         if let Some(switched) = requests.take_switched() {
-            return match requests.while_judged(switched, &mut view, &mut by).await {
+            return match requests.while_judged(switched, &mut view).await {
                 Ok(Ok(())) => Ended::Closed,
                 Ok(Err(broke)) => Ended::Broke(broke),
                 Err(ended) => ended,
@@ -355,7 +345,6 @@ impl Requests {
         &self,
         running: impl Future<Output = T>,
         view: &mut View,
-        by: &mut Option<Arc<World>>,
     ) -> Result<T, Ended> {
         tokio::pin!(running);
         loop {
@@ -366,44 +355,31 @@ impl Requests {
                         return Err(Ended::Shutdown);
                     }
                     let world = view.borrow_and_update().clone();
-                    let before = std::mem::replace(by, world.clone());
-                    if !self.is_as_before(before.as_ref(), world.as_ref())
-                        && let Standing::None(why) = self.again(world)
-                    {
-                        return Err(Ended::Cut(why));
+                    let changed = self.lock_stands().changed(&self.call, world);
+                    if let Some(standing) = changed {
+                        self.judge_all(&standing).await;
+                        if let Standing::None(why) = standing {
+                            return Err(Ended::Cut(why));
+                        }
                     }
                 }
                 () = self.look() => {
                     let now = Timestamp::now();
                     if self.earliest_end().is_some_and(|end| end <= now) {
-                        self.judge_all(&self.stand_anew());
+                        let standing = self.stand_anew();
+                        self.judge_all(&standing).await;
                     }
                 }
             }
         }
     }
 
-    /// Whether what has changed makes no difference to this connection.
-    fn is_as_before(&self, before: Option<&Arc<World>>, now: Option<&Arc<World>>) -> bool {
-        match (before, now) {
-            (Some(before), Some(now)) => before.decides_as(now, self.call.address),
-            (None, None) => true,
-            (None, Some(_)) | (Some(_), None) => false,
-        }
-    }
-
-    /// Judges everything that lives by what decides now.
-    fn again(&self, world: Option<Arc<World>>) -> Standing {
-        let standing = Standing::of(&self.call, world.as_deref(), Stage::GoesOn);
-        *self.lock_standing() = (world, standing.clone());
-        self.judge_all(&standing);
-        standing
-    }
-
-    fn judge_all(&self, standing: &Standing) {
+    /// Judges everything that lives; others have their turn between two.
+    async fn judge_all(&self, standing: &Standing) {
         let all: Vec<Arc<Running>> = self.lock_live().values().map(Arc::clone).collect();
         for running in all {
             self.judge_again(&running, standing);
+            tokio::task::yield_now().await;
         }
     }
 
@@ -481,22 +457,14 @@ impl Requests {
 
     /// How the connection stands now.
     fn standing(&self) -> Standing {
-        self.stand(|before, now| self.is_as_before(before, now))
-    }
-
-    /// As it stands by now, where what was let pass until a time has ended.
-    fn stand_anew(&self) -> Standing {
-        self.stand(|_, _| false)
-    }
-
-    fn stand(&self, counts: impl Fn(Option<&Arc<World>>, Option<&Arc<World>>) -> bool) -> Standing {
         let world = self.inbound.shared().world();
-        let mut kept = self.lock_standing();
-        if !counts(kept.0.as_ref(), world.as_ref()) {
-            kept.1 = Standing::of(&self.call, world.as_deref(), Stage::GoesOn);
-        }
-        kept.0 = world;
-        kept.1.clone()
+        self.lock_stands().now(&self.call, world)
+    }
+
+    /// The same, where what was let pass until a time has ended.
+    fn stand_anew(&self) -> Standing {
+        let world = self.inbound.shared().world();
+        self.lock_stands().anew(&self.call, world)
     }
 
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<AnswerBody> {
@@ -678,29 +646,14 @@ impl Requests {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_standing(&self) -> MutexGuard<'_, (Option<Arc<World>>, Standing)> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_stands(&self) -> MutexGuard<'_, Stands> {
+        self.stands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Running {
     fn lock_end(&self) -> MutexGuard<'_, Option<Timestamp>> {
         self.ends_at.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Standing {
-    fn of(call: &Call, world: Option<&World>, stage: Stage) -> Self {
-        let Some(world) = world else { return Self::None(Why::STALE) };
-        let Judgement { outcome, .. } = call.judge(world, stage, Timestamp::now());
-        match outcome {
-            Outcome::Allow(permit) => Self::All(Arc::new(permit)),
-            Outcome::Requests(accept) => {
-                let limits = world.rules.limits(call.port).into();
-                Self::Left(accept.into(), Arc::clone(&world.issuers), limits)
-            }
-            Outcome::Deny(refused) => Self::None(refused.into()),
-        }
     }
 }
 
@@ -739,90 +692,6 @@ fn is_grpc(kind: Option<&HeaderValue>) -> bool {
 /// Whether an answer is told piece by piece for as long as somebody listens.
 fn is_events(kind: Option<&HeaderValue>) -> bool {
     kind.is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"))
-}
-
-/// Whether a request asks for another protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Switch {
-    No,
-    WebSocket,
-    Other,
-}
-
-fn asks_to_switch(headers: &HeaderMap) -> Switch {
-    let mut values = headers.get_all(header::UPGRADE).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Switch::No,
-        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"websocket") => Switch::WebSocket,
-        (Some(_), _) => Switch::Other,
-    }
-}
-
-fn say_websocket(headers: &mut HeaderMap) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-}
-
-/// Moves the bytes of a WebSocket for as long as its request would be allowed.
-async fn switch(
-    caller: OnUpgrade,
-    application: OnUpgrade,
-    mut attempt: Attempt,
-    registration: Arc<Registration>,
-) -> Result<(), Broke> {
-    let (caller, application) = match tokio::join!(caller, application) {
-        (Ok(caller), Ok(application)) => (caller, application),
-        (Err(_), _) => return Err(Broke::Mesh),
-        (_, Err(_)) => return Err(Broke::Local),
-    };
-    let (mut caller, mut application) = (TokioIo::new(caller), TokioIo::new(application));
-    let ended = {
-        let moved = &attempt.moved;
-        let (out, into) = (&moved.to_source, &moved.to_destination);
-        let copy = PlainCopy::new(&mut application, &mut caller, out, into);
-        tokio::select! {
-            biased;
-            () = registration.token().cancelled() => None,
-            ended = copy => Some(ended),
-        }
-    };
-    let Some(ended) = ended else {
-        attempt.cut(registration.why().unwrap_or(Why::Requests));
-        return Err(Broke::Mesh);
-    };
-    attempt.ended(match ended {
-        Ok(()) => End::Closed,
-        Err(Broke::Local) => End::LocalBroke,
-        Err(Broke::Mesh) => End::MeshBroke,
-    });
-    ended
-}
-
-/// Whether `Connection` names nothing but what is of the connection anyway.
-fn names_itself_alone(headers: &HeaderMap) -> bool {
-    let known = ["close", "keep-alive", "te", "upgrade"];
-    headers.get_all(header::CONNECTION).iter().all(|value| {
-        value.to_str().is_ok_and(|value| {
-            let mut names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
-            names.all(|name| known.iter().any(|known| name.eq_ignore_ascii_case(known)))
-        })
-    })
-}
-
-/// Takes away what is of one connection; hyper says the framing of the next itself.
-fn take_hop_by_hop(headers: &mut HeaderMap) {
-    for name in [
-        header::CONNECTION,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-    ] {
-        headers.remove(name);
-    }
-    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
-        headers.remove(header::TE);
-    }
 }
 
 fn refusal(attempt: &mut Attempt, status: StatusCode, why: Why) -> Response<AnswerBody> {

@@ -11,12 +11,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Sockets, World,
     gateway::Gateway,
-    held::Room,
     inbound::{Inbound, canonical},
     limiter::Limiter,
     outbound::Outbound,
     pool::Pool,
     reach::Ports,
+    room::Room,
     seen::Witness,
     world::View,
 };

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nullius_access::Obligation;
 use nullius_intention::{
-    Accept, Connection, Held, Malformed, Request, RuleSet, Stand, Token, Undeclared, explain_body,
-    explain_connection, explain_request,
+    Accept, BodyChecks, BodyJudged, Connection, Held, Malformed, Request, RuleSet, Stand, Token,
+    Undeclared, explain_body, explain_connection, explain_request,
 };
 use nullius_model::{Explanation, PermissionId, Reason, Timestamp};
 
@@ -101,18 +101,50 @@ pub fn decide_request(
     Watched { decision, shadow }
 }
 
-/// Decides on the body of a request that is permitted but for that: the permit or the denial, and what would be decided if what is only
-/// watched did, which it was told as far as it was known before.
-pub fn decide_body(
+/// What becomes of a body: the permit or the denial, and what would be decided if what is only watched did.
+pub type BodyDecided = (Result<RequestPermit, Denial>, Option<Shadow>);
+
+/// Decides on the body of a request that is permitted but for that; `shadow` is what would be decided as far as that was known before.
+/// It may take a tenth of a second.
+pub fn decide_body(permit: RequestPermit, held: Held<'_>, shadow: Option<Shadow>) -> BodyDecided {
+    let judge = |checks: &BodyChecks| catch_unwind(AssertUnwindSafe(|| checks.judge(held))).ok();
+    let judged = permit.body.as_deref().map(judge);
+    body_decided(permit, judged, shadow)
+}
+
+/// The same where that takes no time.
+///
+/// # Errors
+///
+/// What it was given, where it would take longer.
+pub fn decide_body_at_once(
     permit: RequestPermit,
     held: Held<'_>,
     shadow: Option<Shadow>,
-) -> (Result<RequestPermit, Denial>, Option<Shadow>) {
-    let RequestPermit { method, target, permission, body } = permit;
-    let Some(checks) = body else {
+) -> Result<BodyDecided, Box<(RequestPermit, Option<Shadow>)>> {
+    let judge = |checks: &BodyChecks| {
+        catch_unwind(AssertUnwindSafe(|| checks.judge_at_once(held)))
+            .map_or(Some(None), |judged| judged.map(Some))
+    };
+    let judged = match permit.body.as_deref().map(judge) {
+        None => None,
+        Some(Some(judged)) => Some(judged),
+        Some(None) => return Err(Box::new((permit, shadow))),
+    };
+    Ok(body_decided(permit, judged, shadow))
+}
+
+/// Seals what schemas said, if there are any; none of them where they could not be asked.
+fn body_decided(
+    permit: RequestPermit,
+    judged: Option<Option<BodyJudged>>,
+    shadow: Option<Shadow>,
+) -> BodyDecided {
+    let RequestPermit { method, target, permission, .. } = permit;
+    let Some(judged) = judged else {
         return (Ok(RequestPermit { method, target, permission, body: None }), shadow);
     };
-    let Ok(judged) = catch_unwind(AssertUnwindSafe(|| checks.judge(held))) else {
+    let Some(judged) = judged else {
         let told = "the schema could not be asked: a defect of this program, so the answer is no";
         let explanation = Explanation::new(Reason::StaleState, told);
         return (Err(denial(explanation, permission)), shadow);

@@ -25,7 +25,8 @@ pub use decide_admission::{
     Admission, Judged, decide_admission, decide_pod_security, defer_admission, withhold_admission,
 };
 pub use decide_intention::{
-    Accepted, Shadow, Watched, decide_body, decide_connection, decide_request, refuse_request,
+    Accepted, BodyDecided, Shadow, Watched, decide_body, decide_body_at_once, decide_connection,
+    decide_request, refuse_request,
 };
 pub use decision::{
     AdmissionDecision, Decision, Denial, HubDecision, KubeDecision, ReviewDecision, StepUp, Verdict,

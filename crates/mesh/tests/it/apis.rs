@@ -273,6 +273,15 @@ async fn in_shadow_everything_goes_on_and_the_log_says_what_would_not() {
         (&"allowed".into(), &"denied".into()),
         "{line}"
     );
+    // What breaks off is not sent on as if it were whole.
+    let mut stream = shop.dial().await;
+    let cut = format!(
+        "POST /orders HTTP/1.1\r\nHost: orders\r\n{JSON}Transfer-Encoding: chunked\r\n\r\n7\r\n{{\"item\"\r\n"
+    );
+    stream.write_all(cut.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let line = shop.inbound.line(|line| line["method"] == "POST").await;
+    assert!(line["status"] != 200 && line["reason"] == "application-broke", "{line}");
     shop.asked();
     for (body, reason) in [("[]", "bad-body"), (&*long, "body-too-large")] {
         let answered = exchange(&mut shop.dial().await, &post(JSON, body)).await;
