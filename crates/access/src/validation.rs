@@ -134,6 +134,11 @@ fn federated(name: &ObjectName, spec: &FederationSpec, snapshot: &Snapshot, erro
 fn trust_domain(name: &ObjectName, spec: &ClusterSpec, snapshot: &Snapshot, errors: &mut Errors) {
     // A name that makes none is told of as a name.
     let Ok(domain) = spec.trust_domain_of(name.as_str()) else { return };
+    if matches!(domain.as_str(), "." | "..") {
+        let told =
+            format!("`{domain}` is a step in the paths under which it is published; name another");
+        errors.add("spec.trustDomain", told);
+    }
     for other in snapshot.objects(Kind::Cluster) {
         let AnyObject::Cluster(other) = other else { continue };
         let of_other = &other.metadata.name;

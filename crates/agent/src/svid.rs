@@ -25,8 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 mod attend;
 mod callers;
+mod endpoint;
 mod enrolment;
 mod federation;
+mod issued;
 mod lead;
 mod listener;
 mod mesh;
@@ -141,6 +143,7 @@ pub async fn run_identity(
         enrolled,
     };
     tasks.spawn("hub", enrolment.keep(shutdown.clone(), tasks.stop()));
+    tasks.spawn_loop("issued identities", Arc::clone(&issuing.issued).tell(hub.clone()));
     tasks.spawn("reports of the mesh", tell(waiting, hub.clone(), tasks.stop()));
     let (leads, led) = watch::channel(false);
     let identities = telling::Telling {

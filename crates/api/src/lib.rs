@@ -3,6 +3,7 @@
 //! JSON bodies, camelCase, unknown fields refused in requests and ignored in answers (answers only grow).
 //! Every route is listed in [`route`]; errors are [`ApiError`] with the status code of HTTP.
 
+mod identity;
 mod mesh;
 pub mod route;
 mod trust;
@@ -16,10 +17,11 @@ use nullius_model::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use identity::{IdentityList, IdentityQuery, IssuedIdentity};
 pub use mesh::{MeshEdge, MeshGraph, MeshGraphQuery, MeshNode, MeshTelling};
 pub use trust::{
-    ClusterTrust, FederatedTrust, RotateRequest, RotationInfo, TrustAuthority, TrustList,
-    TrustQuery, TrustRoot,
+    AcceptOlderRequest, ClusterTrust, FederatedTrust, RotateRequest, RotationInfo, TrustAuthority,
+    TrustList, TrustQuery, TrustRoot,
 };
 
 /// What every failed call answers.

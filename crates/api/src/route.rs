@@ -38,6 +38,8 @@ pub const JOIN_TOKEN: &str = "/v1/clusters/{name}/join-token";
 pub const TRUST: &str = "/v1/trust";
 /// Another authority at once.
 pub const TRUST_ROTATION: &str = "/v1/clusters/{name}/rotation";
+/// An older bundle of another trust domain may be taken.
+pub const FEDERATION_ACCEPT_OLDER: &str = "/v1/federations/{name}/accept-older";
 /// The SPIFFE bundle of a trust domain, for whoever wants to verify its workloads (profile `https_web`).
 pub const TRUST_BUNDLE: &str = "/v1/trust/{domain}/bundle";
 /// Where the keys of a trust domain's tokens are (OpenID Connect Discovery); what stands before `/.well-known` is the issuer.
@@ -64,6 +66,8 @@ pub const FINDINGS: &str = "/v1/findings";
 pub const FINDING: &str = "/v1/findings/{id}";
 /// Who called whom in a cluster's mesh.
 pub const MESH_GRAPH: &str = "/v1/clusters/{name}/mesh/graph";
+/// Who has which workload identity in a cluster.
+pub const IDENTITIES: &str = "/v1/clusters/{name}/identities";
 /// Alive.
 pub const HEALTHZ: &str = "/healthz";
 /// Able to serve.

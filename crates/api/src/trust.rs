@@ -1,7 +1,8 @@
 //! Authorities of clusters' workloads.
 
 use nullius_model::{
-    AuthorityStage, ClusterName, CommandId, RotationMode, RotationProgress, Timestamp, TrustDomain,
+    AuthorityStage, Belief, ClusterName, CommandId, RotationMode, RotationProgress, Timestamp,
+    TrustDomain,
 };
 use serde::{Deserialize, Serialize};
 
@@ -50,9 +51,12 @@ pub struct ClusterTrust {
     /// When it was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told_at: Option<Timestamp>,
+    /// When its agent told last, give or take a minute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<Timestamp>,
     /// What signs first.
     pub authorities: Vec<TrustAuthority>,
-    /// Whom its workloads may believe too.
+    /// Whom its workloads may believe too, and whom they do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub federated: Vec<FederatedTrust>,
     /// The rotation that somebody ordered last.
@@ -65,8 +69,12 @@ pub struct ClusterTrust {
 #[serde(rename_all = "camelCase")]
 pub struct FederatedTrust {
     pub trust_domain: TrustDomain,
-    /// Where the bundle comes from: `Cluster/NAME`, or `Federation/NAME` where it is of somebody else.
-    pub from: String,
+    /// How it stands with it in the cluster.
+    pub belief: Belief,
+    /// Where the bundle comes from: `Cluster/NAME`, or `Federation/NAME` where it is of somebody else. Absent for who may not see that,
+    /// and where it is told of no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Whether there is one.
     pub has_bundle: bool,
     /// The number of the bundle.
@@ -75,7 +83,7 @@ pub struct FederatedTrust {
     /// When it was told, or fetched last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told_at: Option<Timestamp>,
-    /// Why no other can be fetched.
+    /// Why no other can be fetched; for who may see the federation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
     /// Since when.
@@ -111,6 +119,14 @@ pub struct TrustAuthority {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RotateRequest {
     pub mode: RotationMode,
+    /// Why, for the audit.
+    pub reason: String,
+}
+
+/// `POST /v1/federations/{name}/accept-older`; answered with 204.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AcceptOlderRequest {
     /// Why, for the audit.
     pub reason: String,
 }

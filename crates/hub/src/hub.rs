@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -40,6 +40,8 @@ pub struct Hub {
     pub(crate) metrics: HubMetrics,
     pub(crate) memory: Memory,
     pub(crate) sources: SourceLimit,
+    /// Of those who read bundles: a crowd behind one address keeps nobody there from signing in.
+    pub(crate) readers: SourceLimit,
     /// What is written down of strangers, by kind.
     pub(crate) strangers: Budgets<AuditKind>,
     pub(crate) hash_room: HashRoom,
@@ -47,6 +49,8 @@ pub struct Hub {
     pub(crate) address: String,
     /// Held while objects change, so that each change is judged against the newest state.
     pub(crate) changing: Mutex<()>,
+    /// How often somebody said that an older bundle of another trust domain may be taken.
+    pub(crate) foreign_anew: AtomicU64,
     /// Wakes the task that acts on the clock.
     pub(crate) time_changed: Notify,
     pub(crate) draining: AtomicBool,
@@ -127,6 +131,11 @@ impl Hub {
     /// Counts one call without a proven identity; the error says after how many seconds to come back.
     pub(crate) fn take_source(&self, source: IpAddr) -> Result<(), u32> {
         self.sources.take(source, self.now())
+    }
+
+    /// Counts one reading of a bundle, of which nobody proves who they are.
+    pub(crate) fn take_reader(&self, source: IpAddr) -> Result<(), u32> {
+        self.readers.take(source, self.now())
     }
 }
 

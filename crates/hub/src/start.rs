@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -171,6 +174,7 @@ pub(crate) async fn open(
         origin: settings.origin(bound),
         address: settings.address(bound),
         sources: SourceLimit::new(limits.burst, limits.per_second),
+        readers: SourceLimit::new(limits.burst, limits.per_second),
         strangers: Budgets::new(STRANGERS_AT_ONCE, STRANGERS_PER_MINUTE),
         hash_room: HashRoom::new(limits.password_checks, limits.password_queue),
         settings,
@@ -187,6 +191,7 @@ pub(crate) async fn open(
         metrics: HubMetrics::default(),
         memory: Memory::default(),
         changing: Mutex::new(()),
+        foreign_anew: AtomicU64::new(0),
         time_changed: Notify::new(),
         draining: AtomicBool::new(false),
     };

@@ -66,6 +66,6 @@ pub use object::{API_VERSION, AnyObject, Kind, Object, ObjectMeta, UnknownKind};
 pub use shares::{Shares, has_share};
 pub use spiffe::{ParseSpiffeError, SpiffeId, TrustDomain};
 pub use status::KubeStatus;
-pub use trust::{AuthorityStage, RotationMode, RotationProgress, TrustBeside};
+pub use trust::{AuthorityStage, Belief, RotationMode, RotationProgress, TrustBeside};
 pub use usage::{Plane, Use, UseKey};
 pub use wire::{Binding, Command, KeySet, Order, RequestAssertion, SessionPlan, SigningKey};

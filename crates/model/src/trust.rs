@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
-use crate::TrustDomain;
+use crate::{Timestamp, TrustDomain};
 
 /// Where an authority is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -119,9 +120,50 @@ impl fmt::Display for RotationProgress {
     }
 }
 
+/// How it stands with another trust domain in a cluster: what the hub tells its agent, and what that says it keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Belief {
+    /// The cluster keeps the bundle of now.
+    Believed,
+    /// It keeps another bundle.
+    Other,
+    /// It keeps none.
+    NotTaken,
+    /// It is told of none any more, and keeps one.
+    NotForgotten,
+    /// It is told of none: there are too many, or they are too long.
+    LeftOut,
+    /// There is none.
+    NoBundle,
+    /// Its agent does not say what it keeps, or never told.
+    Unknown,
+}
+
+impl Belief {
+    /// The belief as the stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Believed => "believed",
+            Self::Other => "other",
+            Self::NotTaken => "not-taken",
+            Self::NotForgotten => "not-forgotten",
+            Self::LeftOut => "left-out",
+            Self::NoBundle => "no-bundle",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Belief {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What the hub tells a cluster for its workloads, beside the authority of their own trust domain.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct TrustBeside {
     /// Where others find the keys of the trust domain's tokens: the `iss` of its JWT-SVIDs (OpenID Connect Discovery).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,11 +171,65 @@ pub struct TrustBeside {
     /// Bundles of other trust domains, SPIFFE's JSON.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub bundles: BTreeMap<TrustDomain, String>,
+    /// From when on a bundle counts no more, unless it is told anew: keys for tokens have no end of their own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ends: BTreeMap<TrustDomain, Timestamp>,
+    /// What a later version says here. It is kept as it came, so that what is known of it holds.
+    #[serde(flatten)]
+    pub more: BTreeMap<String, Json>,
 }
 
 impl TrustBeside {
-    /// As it is kept and compared.
+    /// As it is kept and compared: the same text, whichever of its fields are known to who writes it.
     pub fn to_text(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        let Ok(Json::Object(mut all)) = serde_json::to_value(self) else { return String::new() };
+        // Agents that know nothing beside these two keep them in this order.
+        let first = FIRST.map(|name| all.remove(name).map(|value| (name.to_owned(), value)));
+        let rest: BTreeMap<String, Json> = all.into_iter().collect();
+        let fields = first.into_iter().flatten().chain(rest);
+        let fields: Vec<String> =
+            fields.map(|(name, value)| format!("{}:{value}", Json::from(name))).collect();
+        format!("{{{}}}", fields.join(","))
+    }
+}
+
+const FIRST: [&str; 2] = ["issuer", "bundles"];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_later_version_says_is_kept_as_it_came() {
+        let later = json!({
+            "zones": {"b": 1, "a": 2}, "issuer": "https://hub", "area": [true],
+            "bundles": {"b.example": "{}", "a.example": "{\"keys\":[]}"},
+            "ends": {"a.example": "2027-01-15T08:00:00Z"},
+        });
+        let told: TrustBeside = serde_json::from_value(later.clone()).unwrap();
+        assert_eq!(told.bundles.len(), 2);
+        let text = told.to_text();
+        assert_eq!(serde_json::from_str::<Json>(&text).unwrap(), later);
+        let again: TrustBeside = serde_json::from_str(&text).unwrap();
+        assert_eq!((again.to_text(), &again), (text.clone(), &told));
+        // A version that knows of `ends` no more than of `zones` writes the same.
+        let mut older = told.clone();
+        let ends = serde_json::to_value(std::mem::take(&mut older.ends)).unwrap();
+        older.more.insert("ends".to_owned(), ends);
+        assert_eq!(older.to_text(), text);
+    }
+
+    #[test]
+    fn what_every_version_knows_stands_as_it_always_did() {
+        let told = TrustBeside {
+            issuer: Some("https://hub".to_owned()),
+            bundles: [("a.example".parse().unwrap(), "{}".to_owned())].into(),
+            ..TrustBeside::default()
+        };
+        assert_eq!(told.to_text(), r#"{"issuer":"https://hub","bundles":{"a.example":"{}"}}"#);
+        assert_eq!(TrustBeside::default().to_text(), "{}");
     }
 }

@@ -13,6 +13,7 @@ mod directory;
 mod error;
 mod findings;
 mod foreign;
+mod kept;
 mod keys;
 mod logins;
 mod mesh;
@@ -44,6 +45,7 @@ pub use findings::{
     ScanMark, ScanState,
 };
 pub use foreign::ForeignBundle;
+pub use kept::TrustKept;
 pub use keys::{Keys, KeysMut};
 pub use logins::{Approval, DevicePoll, LoginCode, LoginKind, Logins, LoginsMut};
 pub use mesh::{CallFilter, Mesh, MeshLosses, MeshMut, MeshTold};

@@ -17,6 +17,7 @@ const STEPS: &[(i64, &str)] = &[
     (9, include_str!("../migrations/0009_trust.sql")),
     (10, include_str!("../migrations/0010_mesh_shares.sql")),
     (11, include_str!("../migrations/0011_foreign_bundles.sql")),
+    (12, include_str!("../migrations/0012_trust_kept.sql")),
 ];
 
 /// The schema that this binary writes.

@@ -198,6 +198,7 @@ impl TrustMut<'_> {
         for statement in [
             "DELETE FROM trust_standings WHERE cluster = $1",
             "DELETE FROM trust_rotations WHERE cluster = $1",
+            "DELETE FROM trust_kept WHERE cluster = $1",
         ] {
             sqlx::query(statement)
                 .bind(cluster.as_str())

@@ -229,6 +229,12 @@ pub struct OpenAcceptor {
 }
 
 impl OpenAcceptor {
+    /// Takes those too who do not say what they speak.
+    #[must_use]
+    pub fn or_none(self) -> Self {
+        Self { asks: false, ..self }
+    }
+
     /// Does the handshake. Run it in a task of its own: a slow client must not hold up the next.
     pub async fn accept(&self, tcp: TcpStream) -> Result<WorkloadStream, WorkloadError> {
         let stream = in_time(self.acceptor.accept(tcp)).await.map_err(failure)?;
@@ -277,7 +283,26 @@ impl WorkloadConnector {
         tcp: TcpStream,
         address: IpAddr,
     ) -> Result<(WorkloadStream, WorkloadPeer), WorkloadError> {
-        let name = ServerName::IpAddress(address.into());
+        self.connect_to(tcp, ServerName::IpAddress(address.into())).await
+    }
+
+    /// The same under a name that is told to the server (SNI), for one behind a gateway that leads by it; whom the SVID names is what
+    /// counts.
+    pub async fn connect_named(
+        &self,
+        tcp: TcpStream,
+        host: &str,
+        address: IpAddr,
+    ) -> Result<(WorkloadStream, WorkloadPeer), WorkloadError> {
+        let name = ServerName::try_from(host.to_owned());
+        self.connect_to(tcp, name.unwrap_or(ServerName::IpAddress(address.into()))).await
+    }
+
+    async fn connect_to(
+        &self,
+        tcp: TcpStream,
+        name: ServerName<'static>,
+    ) -> Result<(WorkloadStream, WorkloadPeer), WorkloadError> {
         let stream = in_time(self.connector.connect(name, tcp)).await.map_err(failure)?;
         let connection = stream.get_ref().1;
         if self.asks && connection.alpn_protocol().is_none() {

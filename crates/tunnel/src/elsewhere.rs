@@ -3,13 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Where clouds give credentials of the machine to whoever asks, beside link-local addresses.
-const METADATA: [IpAddr; 3] = [
+const METADATA: [IpAddr; 4] = [
     // Azure's wire server.
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     // Alibaba Cloud.
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     // Google Cloud.
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    // Oracle Cloud.
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
 ];
 /// Resolvers at such addresses: that of Kubernetes on each node, and those of clouds.
 const RESOLVERS: [Ipv4Addr; 3] = [
@@ -87,6 +89,7 @@ mod tests {
             "[fd00:ec2::254]:80",
             "[fd00:ec2::23]:80",
             "[fd20:ce::254]:80",
+            "[fd00:c1::a9fe:a9fe]:80",
             "[fe80::a9fe:a9fe]:80",
             "[::ffff:169.254.169.254]:80",
             "[64:ff9b::a9fe:a9fe]:80",

@@ -153,7 +153,7 @@ impl Fetch<'_> {
         let at = || format!("{host}:{port}");
         if let ServerProof::Svid(connector) = &self.server {
             let (tcp, address) = self.dial(host, port).await?;
-            let connected = connector.connect(tcp, address).await;
+            let connected = connector.connect_named(tcp, host, address).await;
             let (stream, _) = connected.map_err(|error| FetchError::Svid(at(), error))?;
             return Ok(Box::new(stream));
         }

@@ -12,7 +12,7 @@ use nullius_pki::{CommandVerifier, Verifier};
 use nullius_proto::{
     VERSION,
     agent_v1::{
-        AuthorityReport, AuthorityStage, TrustAnswer, TrustReport,
+        AuthorityReport, AuthorityStage, KeptBundle, TrustAnswer, TrustReport,
         workload_root_client::WorkloadRootClient,
     },
 };
@@ -38,6 +38,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 const TELL_AGAIN: Duration = Duration::from_secs(300);
 /// Characters of a wish that are told.
 const WISH_MAX: usize = 200;
+/// What the hub says beside the own authority is kept with all that is not known of it.
+const BESIDE_FORM: u32 = 1;
 
 /// What this replica tells while it leads.
 pub(crate) type Report = Option<Arc<TrustReport>>;
@@ -176,7 +178,12 @@ pub(crate) fn report_of(
         generation.as_ref().map(|generation| authority(generation, stage, domain))
     });
     let standing = Standing::of(record, domain, now).ok().flatten();
+    let kept = standing.iter().flat_map(|it| &it.beside.digests).map(|(domain, digest)| {
+        KeptBundle { trust_domain: domain.to_string(), digest: digest.clone() }
+    });
     TrustReport {
+        beside_form: BESIDE_FORM,
+        kept: kept.collect(),
         version: VERSION,
         sequence: record.sequence,
         since: record.since,

@@ -1,13 +1,14 @@
 //! Bundles of other trust domains, as the hub ordered them last.
 //!
 //! They stand in the Secret beside the authorities, so that every replica tells its nodes of them, also while the hub is away. None of
-//! them is ever that of the own trust domain, whatever the hub says.
+//! them is ever that of the own trust domain, whatever the hub says, and none counts beyond the end that the hub gave it: who keeps the hub
+//! away does not keep keys believed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use nullius_kube::identity::IdentityRecord;
 use nullius_model::{Timestamp, TrustBeside, TrustDomain};
-use nullius_pki::workload::TrustBundle;
+use nullius_pki::{token_hash, workload::TrustBundle};
 
 use super::turn::ORDER_AGE;
 
@@ -17,6 +18,8 @@ const DOMAINS: usize = 63;
 const BYTES: usize = 256 * 1024;
 /// Characters of an issuer.
 const ISSUER: usize = 512;
+/// Characters of a bundle's digest, as the hub is told of it.
+const DIGEST: usize = 32;
 
 /// What stands there.
 #[derive(Debug, Default)]
@@ -25,6 +28,10 @@ pub(crate) struct Beside {
     pub(crate) issuer: Option<String>,
     /// Of other trust domains.
     pub(crate) bundles: BTreeMap<TrustDomain, Arc<TrustBundle>>,
+    /// Their texts' digests.
+    pub(crate) digests: BTreeMap<TrustDomain, String>,
+    /// When the next of them ends.
+    pub(crate) next_end: Option<Timestamp>,
 }
 
 /// What the hub ordered, verified.
@@ -59,11 +66,15 @@ fn fitting(mut beside: TrustBeside) -> TrustBeside {
         let Some((domain, _)) = beside.bundles.pop_last() else { break };
         tracing::warn!(%domain, "leave out the bundle of another trust domain: there are too many, or they are too long");
     }
+    if beside.to_text().len() > BYTES {
+        tracing::warn!("leave out what the hub says beside bundles: it is too long");
+        beside = TrustBeside { issuer: beside.issuer, ..TrustBeside::default() };
+    }
     beside
 }
 
-/// What stands in a record of other trust domains; what cannot be read is left out.
-pub(crate) fn read(record: &IdentityRecord, own: &TrustDomain) -> Beside {
+/// What stands in a record of other trust domains and counts now; what cannot be read is left out.
+pub(crate) fn read(record: &IdentityRecord, own: &TrustDomain, now: Timestamp) -> Beside {
     if record.beside.is_empty() {
         return Beside::default();
     }
@@ -73,14 +84,32 @@ pub(crate) fn read(record: &IdentityRecord, own: &TrustDomain) -> Beside {
         );
         return Beside::default();
     };
+    let mut beside = Beside { issuer: all.issuer.filter(|it| is_issuer(it)), ..Beside::default() };
     let others = all.bundles.into_iter().filter(|(domain, _)| domain != own).take(DOMAINS);
-    let bundles = others.filter_map(|(domain, text)| {
-        let read = TrustBundle::read(domain.clone(), text.as_bytes()).inspect_err(|error| {
-            tracing::warn!(%domain, %error, "leave out the bundle of another trust domain");
-        });
-        Some((domain, Arc::new(read.ok()?)))
-    });
-    Beside { issuer: all.issuer.filter(|it| is_issuer(it)), bundles: bundles.collect() }
+    for (domain, text) in others {
+        let end = all.ends.get(&domain).copied();
+        if end.is_some_and(|end| end <= now) {
+            continue;
+        }
+        let bundle = match TrustBundle::read(domain.clone(), text.as_bytes()) {
+            Ok(bundle) => bundle,
+            Err(error) => {
+                tracing::warn!(%domain, %error, "leave out the bundle of another trust domain");
+                continue;
+            }
+        };
+        beside.next_end = beside.next_end.into_iter().chain(end).min();
+        beside.digests.insert(domain.clone(), digest_of(&text));
+        beside.bundles.insert(domain, Arc::new(bundle));
+    }
+    beside
+}
+
+/// What the hub is told of a bundle that is kept.
+fn digest_of(text: &str) -> String {
+    let mut digest = token_hash(text);
+    digest.truncate(DIGEST);
+    digest
 }
 
 /// Whether it may stand in a token.
@@ -99,7 +128,7 @@ mod tests {
     fn order(revision: u64, second: i64, bundles: &[(&str, &str)]) -> Federated {
         let bundles = bundles.iter().map(|(of, text)| (of.parse().unwrap(), (*text).to_owned()));
         let issuer = Some("https://hub.example/v1/trust/dev.example".to_owned());
-        let beside = TrustBeside { issuer, bundles: bundles.collect() };
+        let beside = TrustBeside { issuer, bundles: bundles.collect(), ..TrustBeside::default() };
         Federated { revision, issued_at: at(second), beside }
     }
 
@@ -108,7 +137,7 @@ mod tests {
         let empty = r#"{"keys":[],"spiffe_sequence":3}"#;
         let first = IdentityRecord::default();
         let told = federated(&first, &order(5, 0, &[("bank.example", empty)]), at(1)).unwrap();
-        let known = read(&told, &domain());
+        let known = read(&told, &domain(), at(1));
         assert_eq!(known.issuer.unwrap(), "https://hub.example/v1/trust/dev.example");
         let known = known.bundles;
         assert_eq!(known.len(), 1);
@@ -118,7 +147,7 @@ mod tests {
         assert!(federated(&told, &order(5, 0, &[]), at(1)).is_none());
         assert!(federated(&told, &order(7, 0, &[]), at(ORDER_AGE + 1)).is_none());
         let gone = federated(&told, &order(7, 0, &[]), at(1)).unwrap();
-        assert!(read(&gone, &domain()).bundles.is_empty());
+        assert!(read(&gone, &domain(), at(1)).bundles.is_empty());
     }
 
     #[test]
@@ -127,12 +156,12 @@ mod tests {
         let hostile = [("dev.example", empty), ("bank.example", "{"), ("shop.example", empty)];
         let told = federated(&IdentityRecord::default(), &order(1, 0, &hostile), at(0)).unwrap();
         let known: Vec<_> =
-            read(&told, &domain()).bundles.into_keys().map(|it| it.to_string()).collect();
+            read(&told, &domain(), at(1)).bundles.into_keys().map(|it| it.to_string()).collect();
         assert_eq!(known, ["shop.example"]);
         let mut broken = IdentityRecord::default();
         for beside in ["x", r#"{"issuer":"http://a"}"#, r#"{"issuer":"https://a\" b"}"#] {
             beside.clone_into(&mut broken.beside);
-            let known = read(&broken, &domain());
+            let known = read(&broken, &domain(), at(1));
             assert!(known.bundles.is_empty() && known.issuer.is_none(), "{beside}");
         }
         // What is too long is left out, and what is not named any more goes all the same.
@@ -140,7 +169,34 @@ mod tests {
         let mixed = [("a.example", empty), ("z.example", long.as_str())];
         let told = federated(&told, &order(2, 0, &mixed), at(0)).unwrap();
         let known: Vec<_> =
-            read(&told, &domain()).bundles.into_keys().map(|it| it.to_string()).collect();
+            read(&told, &domain(), at(1)).bundles.into_keys().map(|it| it.to_string()).collect();
         assert_eq!(known, ["a.example"]);
+    }
+
+    #[test]
+    fn a_bundle_ends_though_the_hub_is_away_and_what_a_later_hub_says_is_no_obstacle() {
+        let empty = r#"{"keys":[]}"#;
+        let mut told = order(1, 0, &[("bank.example", empty), ("shop.example", empty)]);
+        told.beside.ends.insert("bank.example".parse().unwrap(), at(100));
+        told.beside.ends.insert("shop.example".parse().unwrap(), at(900));
+        told.beside.more.insert("zones".to_owned(), serde_json::json!(["a"]));
+        let record = federated(&IdentityRecord::default(), &told, at(0)).unwrap();
+        assert_eq!(record.beside, told.beside.to_text(), "the hub compares it");
+        let known = |second| {
+            let beside = read(&record, &domain(), at(second));
+            let domains: Vec<_> = beside.bundles.keys().map(|it| it.to_string()).collect();
+            assert!(beside.digests.keys().eq(beside.bundles.keys()));
+            (domains, beside.next_end)
+        };
+        let both = vec!["bank.example".to_owned(), "shop.example".to_owned()];
+        assert_eq!(known(99), (both.clone(), Some(at(100))));
+        assert_eq!(known(100), (both[1..].to_vec(), Some(at(900))));
+        assert_eq!(known(900), (Vec::new(), None));
+        // What is beside bundles does not fill the Secret.
+        let mut long = order(2, 0, &[("bank.example", empty)]);
+        long.beside.more.insert("zones".to_owned(), serde_json::json!("x".repeat(BYTES)));
+        let record = federated(&record, &long, at(0)).unwrap();
+        assert!(record.beside.len() < 1_000, "{}", record.beside.len());
+        assert!(read(&record, &domain(), at(0)).issuer.is_some());
     }
 }

@@ -1,4 +1,5 @@
-//! The port that nodes dial: TLS by an SVID of the agent's own, gRPC, and few places for who has not proven to be a node.
+//! The port that nodes dial: TLS by an SVID of the agent's own, gRPC, and few places for who has not proven to be a node. Over HTTP/1.1
+//! anybody is told the bundle ([`endpoint`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
 
 use super::{
+    endpoint,
     mesh::{Mesh, MeshService, REPORT_MAX},
     seen::{SEEN_MAX, SeeingService, Sightings},
     service::{IdentityService, Issuing},
@@ -108,7 +110,8 @@ fn show(
     let svid = standing.authority.issue(&asked, now).map_err(AgentError::Authority)?;
     let half = now + svid.not_after.duration_since(now) / 2;
     let tls = WorkloadTls::new(svid.chain, key.to_der(), [])?;
-    Ok((tls.open_acceptor(&[b"h2"])?, half))
+    // Nodes speak the one alone. Who says nothing, or speaks both, asks for the bundle.
+    Ok((tls.open_acceptor(&[b"http/1.1", b"h2"])?.or_none(), half))
 }
 
 /// Serves until it is told to stop, and until what was begun is answered.
@@ -182,6 +185,9 @@ async fn talk(
             return;
         }
     };
+    if stream.protocol() != Some(b"h2") {
+        return endpoint::serve(stream, place, identity.issuing.standing.clone()).await;
+    }
     let mesh = MeshServer::new(MeshService { identity: identity.clone(), mesh })
         .max_decoding_message_size(REPORT_MAX)
         .max_encoding_message_size(NEWS_MAX);

@@ -35,6 +35,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
     callers::{Caller, Callers},
+    issued::Issued,
     meters::{Kind, Refusal, SvidMeters},
     pace::Pace,
     registry::{Registered, Registry, Touched},
@@ -62,6 +63,8 @@ pub(crate) struct Issuing {
     pub(crate) meters: SvidMeters,
     /// Whether pods are known as they are.
     pub(crate) hears: Box<dyn Fn() -> bool + Send + Sync>,
+    /// What was issued, until the hub knows of it.
+    pub(crate) issued: Arc<Issued>,
     /// Whether what is declared of identities may stand otherwise than was said last.
     pub(super) restless: AtomicBool,
     pace: Pace,
@@ -83,6 +86,7 @@ impl Issuing {
             news: NodeNews::default(),
             meters,
             hears: Box::new(hears),
+            issued: Arc::default(),
             restless: AtomicBool::new(true),
             pace: Pace::default(),
             refusals: Words::new(WORDS),
@@ -273,8 +277,8 @@ impl Identity for IdentityService {
         request: Request<IssueX509Request>,
     ) -> Result<Response<IssueX509Response>, Status> {
         let caller = self.prove(request.metadata(), request.get_ref().version).await?;
-        let IssueX509Request { entry, certificate_request, .. } = request.into_inner();
-        let (standing, registered) = self.entry(&caller, &entry, Kind::X509)?;
+        let IssueX509Request { entry: entry_id, certificate_request, .. } = request.into_inner();
+        let (standing, registered) = self.entry(&caller, &entry_id, Kind::X509)?;
         let entry = &registered.entry;
         let csr = Csr::from_der(certificate_request);
         let asked = SvidRequest {
@@ -287,6 +291,7 @@ impl Identity for IdentityService {
         let svid =
             svid.map_err(|error| self.refuse(&caller.node.name, &crate::error::chain(&error)))?;
         self.issuing.meters.issued.add_one(Kind::X509);
+        self.issuing.issued.note(&entry_id, &registered, &caller.node.name, &svid);
         let chain = svid.chain.iter().map(|certificate| certificate.to_vec()).collect();
         Ok(Response::new(IssueX509Response { chain }))
     }

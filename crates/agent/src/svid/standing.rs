@@ -1,7 +1,8 @@
 //! What issues: the authority that signs now, and the bundle by which everybody verifies, as the Secret has them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use jiff::SignedDuration;
 use nullius_kube::{
     ApiServer, Credential, IDENTITY_SECRET, SYSTEM_NAMESPACE,
     admission::{Objects, Watched},
@@ -23,6 +24,8 @@ use crate::{AgentError, error::chain, tasks::Tasks};
 
 /// After so many seconds whoever reads the bundle looks again.
 const REFRESH_HINT: u64 = 300;
+/// Where something ends, it is looked at least this often whether it has.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// What replicas follow.
 pub(crate) type Followed = watch::Receiver<Option<Arc<Standing>>>;
@@ -63,7 +66,7 @@ impl Standing {
             authority,
             jwt,
             bundle: Arc::new(bundle.at(record.sequence, REFRESH_HINT)),
-            beside: federation::read(record, domain),
+            beside: federation::read(record, domain, now),
             reissue_before: reissue_before.and_then(|at| Timestamp::from_second(at).ok()),
         }))
     }
@@ -111,6 +114,7 @@ pub(crate) fn follow(
     let hearing = Box::new(move || heard.is_current().is_ok());
     tasks.spawn_loop("authority", async move {
         let mut seen = None;
+        let mut ends: Option<Timestamp> = None;
         loop {
             let secret = secrets.find(SYSTEM_NAMESPACE, IDENTITY_SECRET);
             let version = secret.as_ref().map(|it| it["metadata"]["resourceVersion"].clone());
@@ -120,14 +124,16 @@ pub(crate) fn follow(
                 seen = None;
                 told.send_replace(None);
             }
-            if let Some(secret) = secret.filter(|_| version != seen) {
-                seen = version;
+            let has_ended = ends.is_some_and(|end| end <= Timestamp::now());
+            if let Some(secret) = secret.filter(|_| version != seen || has_ended) {
+                (seen, ends) = (version, None);
                 let record = IdentityStore::read(&secret);
                 let record = record.inspect_err(|error| {
                     tracing::warn!(%error, "cannot read the cluster's authority");
                 });
                 match record.map(|record| Standing::of(&record, &domain, Timestamp::now())) {
                     Ok(Ok(Some(standing))) => {
+                        ends = standing.beside.next_end;
                         told.send_replace(Some(Arc::new(standing)));
                     }
                     // What was read before stays: it ends by itself.
@@ -137,10 +143,26 @@ pub(crate) fn follow(
                     }
                 }
             }
-            secrets.changed().await;
+            let next_end = ends.map(|end| end.duration_since(Timestamp::now()));
+            tokio::select! {
+                () = secrets.changed() => {}
+                () = until(next_end) => {}
+            }
         }
     });
     Ok((followed, hearing))
+}
+
+/// Waits for a moment; for ever where there is none.
+async fn until(left: Option<SignedDuration>) {
+    match left {
+        // Clocks are set meanwhile: it is looked at again.
+        Some(left) => {
+            let left = Duration::try_from(left).unwrap_or_default();
+            tokio::time::sleep(left.clamp(Duration::from_secs(1), LOOK)).await;
+        }
+        None => std::future::pending().await,
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod audit;
 mod cel;
 mod exception;
 mod findings;
+mod identity;
 mod import;
 mod inject;
 mod intention;
@@ -39,6 +40,7 @@ pub(crate) use audit::{AuditFilter, AuditList, UsageShow};
 pub(crate) use cel::{CelCommand, CelEval};
 pub(crate) use exception::{ExceptionCommand, ExceptionList};
 pub(crate) use findings::{FindingsCommand, FindingsList};
+pub(crate) use identity::{IdentityCommand, IdentityListArgs, IdentityShowArgs, Whose};
 pub(crate) use import::{ImportCommand, ImportConsul, ImportIstio, ImportSpire};
 pub(crate) use inject::Inject;
 pub(crate) use intention::{IntentionCommand, IntentionExplain, IntentionTest};
@@ -58,7 +60,7 @@ pub(crate) use svid::{
     BundleFile, SvidCommand, SvidFetch, SvidValidate, SvidWatch, WorkloadSocket,
 };
 pub(crate) use test::Test;
-pub(crate) use trust::{TrustCommand, TrustFederate, TrustRotate};
+pub(crate) use trust::{TrustAcceptOlder, TrustCommand, TrustFederate, TrustRotate};
 
 use crate::{completion, failure::Failure, home::contexts::hub_url, output::Format};
 
@@ -264,6 +266,9 @@ pub(crate) enum Command {
     /// Certificates and tokens by which workloads prove who they are (SPIFFE)
     #[command(subcommand, arg_required_else_help = true)]
     Svid(SvidCommand),
+    /// Who has which workload identity in a cluster
+    #[command(subcommand, arg_required_else_help = true)]
+    Identity(IdentityCommand),
     /// Whom workloads believe: the authorities of clusters' trust domains
     #[command(subcommand, arg_required_else_help = true)]
     Trust(TrustCommand),

@@ -26,6 +26,30 @@ pub(crate) enum TrustCommand {
     /// the bundle of a trust domain of somebody else, which it fetches at `--url` again and again. A workload is given those that its
     /// WorkloadIdentity names in `federatesWith`. `nullius delete federation NAME` ends it.
     Federate(TrustFederate),
+    /// Take the bundle of somebody else though it is older than the one that was taken last
+    ///
+    /// A bundle with a lower `spiffe_sequence` than that of before is refused: nobody brings back keys that were revoked. Where the number
+    /// of before is none that can be left (the endpoint was in wrong hands, its owner began anew), this forgets what was fetched. What
+    /// counts then is the bundle of the Federation, where it has one, and what is fetched next, which is at once. The audit has the keys of
+    /// before and after.
+    AcceptOlder(TrustAcceptOlder),
+}
+
+/// `nullius trust accept-older`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  nullius trust accept-older bank.example.org --reason 'INC-51: their endpoint was taken over, they say that it is theirs again'"
+)]
+pub(crate) struct TrustAcceptOlder {
+    /// The federation
+    #[arg(value_name = "FEDERATION", add = completion::names(Kind::Federation))]
+    pub(crate) federation: ObjectName,
+    /// Why, for the audit
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// `nullius trust federate`.

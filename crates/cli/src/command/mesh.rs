@@ -68,7 +68,7 @@ async fn fetch(hub: &Hub, args: MeshGraphArgs, now: Timestamp) -> Result<MeshGra
 }
 
 /// The cluster that is meant where none is named.
-async fn only_cluster(hub: &Hub) -> Result<ClusterName, Failure> {
+pub(crate) async fn only_cluster(hub: &Hub) -> Result<ClusterName, Failure> {
     let objects = remote::fetch_all(hub, Kind::Cluster).await?;
     let names: Vec<String> = objects.iter().map(|object| object.name().to_string()).collect();
     match names.as_slice() {

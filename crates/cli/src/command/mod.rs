@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 pub(crate) mod compare;
 pub(crate) mod exception;
 pub(crate) mod findings;
+pub(crate) mod identity;
 pub(crate) mod import;
 pub(crate) mod inject;
 pub(crate) mod intention;

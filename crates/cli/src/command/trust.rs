@@ -1,18 +1,18 @@
-//! `trust show|rotate`.
+//! `trust show|rotate|federate|accept-older`.
 
 use std::path::Path;
 
 use nullius_api::{
-    ClusterTrust, FederatedTrust, RotateRequest, RotationInfo, TrustAuthority, TrustList,
-    TrustQuery, route,
+    AcceptOlderRequest, ClusterTrust, FederatedTrust, RotateRequest, RotationInfo, TrustAuthority,
+    TrustList, TrustQuery, route,
 };
 use nullius_model::{
-    AnyObject, AuthorityStage, BundleEndpointProfile, ClusterName, FederationSpec, ForeignTrust,
-    Kind, Object, ObjectMeta, ObjectName, RotationMode, RotationProgress, Timestamp,
+    AnyObject, AuthorityStage, Belief, BundleEndpointProfile, ClusterName, FederationSpec,
+    ForeignTrust, Kind, Object, ObjectMeta, ObjectName, RotationMode, RotationProgress, Timestamp,
 };
 
 use crate::{
-    args::{TrustCommand, TrustFederate, TrustRotate},
+    args::{TrustAcceptOlder, TrustCommand, TrustFederate, TrustRotate},
     client::{Call, fill},
     environment::Confirmed,
     failure::{Exit, Failure},
@@ -30,6 +30,7 @@ pub(crate) async fn run(stage: &mut Stage, command: TrustCommand) -> Result<Exit
         TrustCommand::Show(only) => show(stage, only.cluster).await,
         TrustCommand::Rotate(args) => rotate(stage, args).await,
         TrustCommand::Federate(args) => federate(stage, args).await,
+        TrustCommand::AcceptOlder(args) => accept_older(stage, args).await,
     }
 }
 
@@ -106,7 +107,7 @@ fn rows(table: &mut Table, cluster: &ClusterTrust, now: Timestamp) {
             String::new(),
             String::new(),
             other.sequence.map(|step| step.to_string()).unwrap_or_default(),
-            believed(other, now),
+            believed(other, cluster.heard_at, now),
         ]);
     }
 }
@@ -159,18 +160,34 @@ async fn rotate(stage: &mut Stage, args: TrustRotate) -> Result<Exit, Failure> {
 }
 
 /// What is to be said of another trust domain.
-fn believed(other: &FederatedTrust, now: Timestamp) -> String {
-    let from = &other.from;
-    let bundle = match other.has_bundle {
-        true => format!("may be believed too; the bundle is of {from}"),
-        false => format!("not believed: {from} has no bundle yet"),
+fn believed(other: &FederatedTrust, heard_at: Option<Timestamp>, now: Timestamp) -> String {
+    let heard = match heard_at {
+        Some(at) => format!("heard last {}", relative(at, now)),
+        None => "never heard".to_owned(),
     };
-    match (&other.failure, other.failing_since) {
-        (Some(why), Some(since)) => {
-            format!("{bundle}; none can be fetched since {}: {why}", relative(since, now))
+    let bundle = match other.belief {
+        Belief::Believed => "believed too".to_owned(),
+        Belief::Other => {
+            format!("believed by another bundle than that of now; its agent was {heard}")
         }
-        _ => bundle,
-    }
+        Belief::NotTaken => format!("the cluster has not taken the bundle; its agent was {heard}"),
+        Belief::NotForgotten => {
+            format!(
+                "still believed, though the hub tells of no bundle any more; its agent was {heard}"
+            )
+        }
+        Belief::LeftOut => "left out: there are too many, or they are too long".to_owned(),
+        Belief::NoBundle => "not believed: there is no bundle yet".to_owned(),
+        Belief::Unknown => {
+            format!("may be believed too; its agent does not say whether, and was {heard}")
+        }
+    };
+    let from = other.from.as_ref().map(|from| format!("; the bundle is of {from}"));
+    let failing = other.failing_since.map(|since| {
+        let why = other.failure.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        format!("; none can be fetched since {}{why}", relative(since, now))
+    });
+    format!("{bundle}{}{}", from.unwrap_or_default(), failing.unwrap_or_default())
 }
 
 async fn federate(stage: &mut Stage, args: TrustFederate) -> Result<Exit, Failure> {
@@ -216,6 +233,26 @@ async fn federate(stage: &mut Stage, args: TrustFederate) -> Result<Exit, Failur
         "{}/{name} created: workloads of {} may be given {whom}\n",
         Kind::Federation,
         clusters.join(", ")
+    );
+    stage.environment.terminal.print(&text)?;
+    Ok(Exit::Ok)
+}
+
+async fn accept_older(stage: &mut Stage, args: TrustAcceptOlder) -> Result<Exit, Failure> {
+    let hub = stage.hub()?;
+    let name = &args.federation;
+    let question = format!(
+        "Take an older bundle for federation `{name}`? Keys that its owner revoked may be believed again."
+    );
+    if stage.confirm(Asked::of_flag(args.yes), &question).await? == Confirmed::No {
+        return Err(declined());
+    }
+    let what = format!("cannot take an older bundle for federation `{name}`");
+    let path = fill(route::FEDERATION_ACCEPT_OLDER, &[name.as_str()]);
+    let request = AcceptOlderRequest { reason: args.reason };
+    hub.call(&Call::post(what, path, &request)?).await?;
+    let text = format!(
+        "Federation/{name} takes the next bundle, also an older one; what comes: `nullius trust show`\n"
     );
     stage.environment.terminal.print(&text)?;
     Ok(Exit::Ok)

@@ -33,6 +33,26 @@ impl From<StoreError> for GraphRefusal {
 }
 
 impl Hub {
+    /// The namespaces of a cluster whose workloads somebody may see; none where they may see all.
+    pub(super) async fn mesh_namespaces(
+        &self,
+        identity: &Identity,
+        cluster: &ClusterName,
+        occasion: &Occasion,
+    ) -> Result<Option<Vec<String>>, GraphRefusal> {
+        let places = self.places_of(identity, &HubAction::ReadMesh, occasion).await?;
+        if !self.snapshot().knows_cluster(cluster) {
+            return Err(GraphRefusal::NotForYou);
+        }
+        let Some(places) = places else { return Ok(None) };
+        let mut here = places.into_iter().filter(|it| it.cluster == cluster.as_str());
+        let first = here.next().ok_or(GraphRefusal::NotForYou)?;
+        // With a grant for the whole cluster, all of it.
+        Ok(here.fold(first.namespaces, |all, it| {
+            all.zip(it.namespaces).map(|(all, more)| [all, more].concat())
+        }))
+    }
+
     /// Who called whom in a cluster, and what was decided of it.
     pub(crate) async fn mesh_graph(
         &self,
@@ -41,21 +61,7 @@ impl Hub {
         query: MeshGraphQuery,
         occasion: &Occasion,
     ) -> Result<MeshGraph, GraphRefusal> {
-        let places = self.places_of(identity, &HubAction::ReadMesh, occasion).await?;
-        if !self.snapshot().knows_cluster(cluster) {
-            return Err(GraphRefusal::NotForYou);
-        }
-        let namespaces = match places {
-            None => None,
-            Some(places) => {
-                let mut here = places.into_iter().filter(|it| it.cluster == cluster.as_str());
-                let first = here.next().ok_or(GraphRefusal::NotForYou)?;
-                // With a grant for the whole cluster, all of it.
-                here.fold(first.namespaces, |all, it| {
-                    all.zip(it.namespaces).map(|(all, more)| [all, more].concat())
-                })
-            }
-        };
+        let namespaces = self.mesh_namespaces(identity, cluster, occasion).await?;
         if !self.clusters().may_read_graph(&identity.user, self.now()) {
             return Err(GraphRefusal::Wait);
         }

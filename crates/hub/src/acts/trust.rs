@@ -1,6 +1,6 @@
 //! How clusters' authorities for their workloads stand, for those who may see the cluster; and another one, for those who may order it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_access::HubAction;
 use nullius_api::{
@@ -8,8 +8,8 @@ use nullius_api::{
     TrustQuery, TrustRoot,
 };
 use nullius_model::{
-    AnyObject, AuditKind, AuditOutcome, AuthorityStage, ClusterName, CommandId, Identity, Kind,
-    Object, ObjectName, RotationMode, RotationProgress, Timestamp, TrustDomain, Ttl,
+    AnyObject, AuditKind, AuditOutcome, AuthorityStage, Belief, ClusterName, CommandId, Identity,
+    Kind, Object, ObjectName, RotationMode, RotationProgress, Timestamp, TrustDomain, Ttl,
 };
 use nullius_pki::{
     random_bits,
@@ -21,7 +21,7 @@ use nullius_store::{
 
 use crate::{
     Hub,
-    clusters::{Friend, bundle_of, friends, shown_progress},
+    clusters::{Friend, Relayed, bundle_of, digest_of, friends, relayed, shown_progress},
     decide::Refusal,
     record::Occasion,
 };
@@ -78,6 +78,8 @@ impl Hub {
             let AnyObject::Cluster(object) = object else { continue };
             items.extend(self.trust_of(&mut reader, &object, &facts.serial, now).await?);
         }
+        let others = items.iter_mut().flat_map(|cluster| &mut cluster.federated);
+        others.for_each(|other| self.hide(other, identity));
         let root = TrustRoot {
             serial: facts.serial,
             key: facts.key_digest,
@@ -108,6 +110,9 @@ impl Hub {
         let rotation =
             rotation.filter(|it| Some(it.uid.as_str()) == uid).max_by_key(|it| it.ordered_at);
         let friends = friends(&self.snapshot(), &cluster, reader, now).await?;
+        let kept = reader.trust().kept(&cluster).await?;
+        let kept = kept.filter(|it| Some(it.uid.as_str()) == uid);
+        let heard_at = kept.as_ref().map(|it| it.heard_at);
         let authorities = match &standing {
             Some(standing) => authorities(standing, &certified, root, now),
             None => Vec::new(),
@@ -119,9 +124,25 @@ impl Hub {
             since: standing.as_ref().map(|it| it.told.since),
             told_at: standing.as_ref().map(|it| it.told_at),
             authorities,
-            federated: friends.into_iter().map(federated).collect(),
+            heard_at,
+            federated: federated(friends, kept.and_then(|it| it.kept).as_ref()),
             rotation: rotation.map(|rotation| shown(rotation, now)),
         }))
+    }
+
+    /// Takes away what somebody may not see: who sees a cluster sees whom it believes, and no objects beyond that.
+    fn hide(&self, other: &mut FederatedTrust, identity: &Identity) {
+        let visible = other.from.as_ref().is_some_and(|from| {
+            let (kind, name) = match from.split_once('/') {
+                Some(("Cluster", name)) => (Kind::Cluster, name),
+                Some((_, name)) => (Kind::Federation, name),
+                None => return false,
+            };
+            name.parse().is_ok_and(|name| self.may_see(identity, kind, &name))
+        });
+        if !visible {
+            (other.from, other.failure) = (None, None);
+        }
     }
 
     /// Where others find the keys of a trust domain's tokens: their `iss`, to which OpenID Connect Discovery adds its path.
@@ -136,7 +157,8 @@ impl Hub {
     ) -> Result<Option<TrustBundle>, StoreError> {
         let mut reader = self.store.read().await?;
         let Some(standing) = reader.trust().standing_for(domain).await? else { return Ok(None) };
-        bundle_of(&self.snapshot(), &mut reader, &standing, self.now()).await
+        let published = bundle_of(&self.snapshot(), &mut reader, &standing, self.now()).await?;
+        Ok(published.map(|it| it.bundle))
     }
 
     /// Orders that the authority of a cluster's workloads is replaced at once.
@@ -251,16 +273,59 @@ fn of(
     }
 }
 
-fn federated((trust_domain, friend): (TrustDomain, Friend)) -> FederatedTrust {
-    let (failure, failing_since) = friend.failing.unzip();
-    FederatedTrust {
+/// Whom a cluster is told to believe, and whom it says that it does.
+fn federated(
+    friends: BTreeMap<TrustDomain, Friend>,
+    kept: Option<&BTreeMap<TrustDomain, String>>,
+) -> Vec<FederatedTrust> {
+    let told = relayed(&friends);
+    let forgotten = |domain: &&TrustDomain| !friends.contains_key(*domain);
+    let left: Vec<_> =
+        kept.into_iter().flat_map(BTreeMap::keys).filter(forgotten).cloned().collect();
+    let mut all: Vec<_> = friends
+        .into_iter()
+        .map(|(trust_domain, friend)| {
+            let (failure, failing_since) = friend.failing.unzip();
+            FederatedTrust {
+                belief: belief(&trust_domain, &told, kept),
+                trust_domain,
+                from: Some(friend.from),
+                has_bundle: friend.bundle.is_some(),
+                sequence: friend.bundle.and_then(|bundle| bundle.sequence()),
+                told_at: friend.told_at,
+                failure,
+                failing_since,
+            }
+        })
+        .collect();
+    all.extend(left.into_iter().map(|trust_domain| FederatedTrust {
         trust_domain,
-        from: friend.from,
-        has_bundle: friend.bundle.is_some(),
-        sequence: friend.bundle.and_then(|bundle| bundle.sequence()),
-        told_at: friend.told_at,
-        failure,
-        failing_since,
+        belief: Belief::NotForgotten,
+        from: None,
+        has_bundle: false,
+        sequence: None,
+        told_at: None,
+        failure: None,
+        failing_since: None,
+    }));
+    all.sort_by(|left, right| left.trust_domain.cmp(&right.trust_domain));
+    all
+}
+
+/// How it stands with one that the cluster is to believe.
+fn belief(
+    domain: &TrustDomain,
+    told: &Relayed,
+    kept: Option<&BTreeMap<TrustDomain, String>>,
+) -> Belief {
+    match (told.bundles.get(domain), kept.map(|all| all.get(domain))) {
+        (Some(_), None) => Belief::Unknown,
+        (Some(text), Some(Some(kept))) if digest_of(text) == *kept => Belief::Believed,
+        (Some(_), Some(Some(_))) => Belief::Other,
+        (Some(_), Some(None)) => Belief::NotTaken,
+        (None, Some(Some(_))) => Belief::NotForgotten,
+        (None, _) if told.left_out.contains(domain) => Belief::LeftOut,
+        (None, _) => Belief::NoBundle,
     }
 }
 

@@ -21,14 +21,14 @@ use nullius_pki::{CertificateError, Csr, RootError, workload::AuthorityFacts as 
 use nullius_proto::{
     VERSION,
     agent_v1::{
-        CertifyRequest, CertifyResponse, TrustAnswer, TrustReport,
+        CertifyRequest, CertifyResponse, IssuedReceipt, IssuedReport, TrustAnswer, TrustReport,
         workload_root_server::{WorkloadRoot, WorkloadRootServer},
     },
 };
 use nullius_store::{CertifiedAuthority, StoreError};
 use tonic::{Request, Response, Status};
 
-pub(crate) use federation::{Friend, friends};
+pub(crate) use federation::{Friend, Relayed, digest_of, friends, relayed};
 pub(crate) use published::bundle_of;
 pub(crate) use standing::shown_progress;
 
@@ -216,6 +216,13 @@ impl WorkloadRoot for AuthorityService {
 
     async fn stand(&self, request: Request<TrustReport>) -> Result<Response<TrustAnswer>, Status> {
         self.hear(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn tell_issued(
+        &self,
+        request: Request<IssuedReport>,
+    ) -> Result<Response<IssuedReceipt>, Status> {
+        self.hear_issued(request.into_inner()).await.map(Response::new)
     }
 }
 

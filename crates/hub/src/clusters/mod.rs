@@ -6,6 +6,7 @@
 //! * [`control`], [`enrolment`]: the gRPC services of `crates/proto`; [`joining`]: what the latter does.
 //! * [`reports`]: what the cluster's agents tell, of admission, of its API server and of the mesh.
 //! * [`authority`]: the cluster's authority for its workloads is certified.
+//! * [`identities`]: who has which workload identity.
 //! * [`foreign`]: bundles of trust domains of somebody else are fetched.
 //! * [`agents`]: a connection of an agent, by its protocol.
 //! * [`live`]: long requests that run, judged again when something changes.
@@ -16,6 +17,7 @@ mod commands;
 mod control;
 pub(crate) mod enrolment;
 pub(crate) mod foreign;
+pub(crate) mod identities;
 mod joining;
 pub(crate) mod kube;
 mod live;
@@ -27,7 +29,9 @@ mod seen;
 mod status;
 mod warm;
 
-pub(crate) use authority::{Friend, bundle_of, friends, shown_progress};
+pub(crate) use authority::{
+    Friend, Relayed, bundle_of, digest_of, friends, relayed, shown_progress,
+};
 
 use std::{
     collections::HashMap,
@@ -67,6 +71,7 @@ pub struct Clusters {
     connections: agents::Connections,
     asking: authority::Asking,
     reports: Budgets<ClusterName>,
+    pub(crate) identities: identities::Identities,
     turns: Mutex<HashMap<ClusterName, Arc<RwLock<()>>>>,
 }
 
@@ -85,6 +90,7 @@ impl Clusters {
             mesh_refused: reports::Refused::default(),
             graphs: Budgets::new(GRAPHS_AT_ONCE, GRAPHS_PER_MINUTE),
             connections: agents::Connections::default(),
+            identities: identities::Identities::default(),
             asking: authority::Asking::default(),
             reports: Budgets::new(authority::REPORTS_AT_ONCE, authority::REPORTS_PER_MINUTE),
             turns: Mutex::default(),

@@ -59,7 +59,7 @@ pub(super) async fn discovery(
 }
 
 async fn published(hub: &Hub, occasion: &Occasion, domain: &str) -> Result<TrustBundle, Problem> {
-    hub.take_source(occasion.source)
+    hub.take_reader(occasion.source)
         .map_err(|seconds| Problem::wait("too many calls come from your network", seconds))?;
     let unknown = || Problem::not_found("no cluster of this hub speaks for this trust domain");
     let domain: TrustDomain = domain.parse().map_err(|_| unknown())?;

@@ -7,6 +7,7 @@ use crate::{
     acts::{
         access::ExplainRefusal,
         enrol::EnrolError,
+        federation::AcceptRefusal,
         logins::LoginError,
         objects::ChangeRefusal,
         people::{RETRY, SignInRefusal},
@@ -76,6 +77,18 @@ impl From<RotateRefusal> for Problem {
             RotateRefusal::UnderWay(..) => {
                 Self::conflict(text).next("see how far it is: `nullius trust show`")
             }
+        }
+    }
+}
+
+impl From<AcceptRefusal> for Problem {
+    fn from(refusal: AcceptRefusal) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            AcceptRefusal::Refused(refusal) => refusal.into(),
+            AcceptRefusal::Reason => field_problem("reason", &text),
+            AcceptRefusal::NotForeign(_) => Self::conflict(text)
+                .next("a cluster's own bundle is as its agent tells: `nullius trust show`"),
         }
     }
 }

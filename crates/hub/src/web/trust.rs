@@ -6,8 +6,9 @@ use axum::{
     Json as Answer,
     extract::{Path, State},
 };
-use nullius_api::{RotateRequest, RotationInfo, TrustList, TrustQuery};
-use nullius_model::ClusterName;
+use http::StatusCode;
+use nullius_api::{AcceptOlderRequest, RotateRequest, RotationInfo, TrustList, TrustQuery};
+use nullius_model::{ClusterName, ObjectName};
 
 use super::{
     call::{Json, Person, Query, path_name},
@@ -33,4 +34,16 @@ pub(super) async fn rotate(
 ) -> Result<Answer<RotationInfo>, Problem> {
     let cluster: ClusterName = path_name(&name)?;
     Ok(Answer(hub.rotate_trust(&identity, &cluster, request, &occasion).await?))
+}
+
+pub(super) async fn accept_older(
+    State(hub): State<Arc<Hub>>,
+    occasion: Occasion,
+    Person(identity): Person,
+    Path(name): Path<String>,
+    Json(request): Json<AcceptOlderRequest>,
+) -> Result<StatusCode, Problem> {
+    let name: ObjectName = path_name(&name)?;
+    hub.accept_older(&identity, &name, request, &occasion).await?;
+    Ok(StatusCode::NO_CONTENT)
 }

@@ -52,6 +52,49 @@ fn a_node_hears_of_its_own_pods_alone_and_gets_svids_for_them() {
 }
 
 #[test]
+fn people_see_who_has_which_identity_until_when() {
+    let Some(world) = World::together() else { return };
+    let lab = Lab::open(&world, "identity-list");
+    let here = lab.workload("here", 0);
+    let caller = lab.caller(&lab.token(&lab.part(0)));
+    let mut stream = caller.watch().unwrap();
+    caller.wait_for(&mut stream, |told| told.pods.contains_key(&*here).then_some(()));
+    let (cluster, namespace) = (world.cluster_name(), lab.namespace.name());
+    let listed = || -> Vec<Value> {
+        let list = world.admin_json(&["identity", "list", "-c", cluster, "-n", namespace]);
+        list["items"].as_array().unwrap().clone()
+    };
+    let first = caller.x509(&here, request()).unwrap();
+    let of = |chain: &[rustls_pki_types::CertificateDer<'_>]| {
+        nullius_pki::workload::AuthorityFacts::read(&chain[0]).unwrap()
+    };
+    let shown = |serial: String| {
+        let seen = wait_until(Duration::from_secs(60), "the hub to know what was issued", || {
+            listed().into_iter().find(|it| it["pod"] == "here" && it["serial"] == serial)
+        });
+        seen.unwrap()
+    };
+    let seen = shown(of(&first).serial);
+    let id = format!("spiffe://{}/ns/{namespace}/sa/default", lab.bundle().trust_domain());
+    assert_eq!(
+        (&seen["spiffeId"], &seen["node"]),
+        (&id.as_str().into(), &lab.nodes[0].as_str().into())
+    );
+    assert_eq!((&seen["entry"], seen.get("by")), (&(&*here).into(), None), "{seen}");
+    assert_eq!(seen["notAfter"], of(&first).not_after.to_string());
+    assert!(seen["selectors"].to_string().contains(&*here), "{seen}");
+    // What is issued next takes its place.
+    let second = caller.x509(&here, request()).unwrap();
+    let seen = shown(of(&second).serial);
+    assert_eq!(seen["since"], of(&first).not_before.to_string());
+    assert_eq!(listed().iter().filter(|it| it["pod"] == "here").count(), 1);
+    for whose in [id, format!("{namespace}/here")] {
+        let one = world.admin_json(&["identity", "show", "-c", cluster, &whose]);
+        assert_eq!(one["items"][0]["serial"], of(&second).serial, "{one}");
+    }
+}
+
+#[test]
 fn a_pod_of_another_node_and_what_nobody_registered_are_not_signed_for() {
     let Some(world) = World::together() else { return };
     let lab = Lab::open(&world, "identity-others");

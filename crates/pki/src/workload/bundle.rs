@@ -24,6 +24,8 @@ use crate::{
 pub const BUNDLE_MAX: usize = 1024 * 1024;
 /// Keys of a bundle that are looked at.
 const KEYS_MAX: usize = 256;
+/// The longest id of a key, in bytes.
+const KEY_ID_MAX: usize = 256;
 
 /// The authorities of a trust domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +65,31 @@ impl TrustBundle {
     /// Reads a bundle (SPIFFE Trust Domain and Bundle, section 4). Keys of a use that is not known are passed over, as the
     /// specification says.
     pub fn read(domain: TrustDomain, text: &[u8]) -> Result<Self, BundleError> {
+        Self::read_with(domain, text, Err)
+    }
+
+    /// Reads a bundle of somebody else, who may have keys that nobody uses here: these are left out, and what is wrong with each is
+    /// given beside. Where nothing else is in it, it cannot be used.
+    pub fn read_usable(
+        domain: TrustDomain,
+        text: &[u8],
+    ) -> Result<(Self, Vec<BundleError>), BundleError> {
+        let mut left_out = Vec::new();
+        let bundle = Self::read_with(domain, text, |error| {
+            left_out.push(error);
+            Ok(())
+        })?;
+        match left_out.first() {
+            Some(error) if bundle.x509.is_empty() && bundle.jwt.is_empty() => Err(error.clone()),
+            _ => Ok((bundle, left_out)),
+        }
+    }
+
+    fn read_with(
+        domain: TrustDomain,
+        text: &[u8],
+        mut refuse: impl FnMut(BundleError) -> Result<(), BundleError>,
+    ) -> Result<Self, BundleError> {
         if text.len() > BUNDLE_MAX {
             return Err(BundleError::Oversize);
         }
@@ -75,7 +102,7 @@ impl TrustBundle {
             return Err(malformed("it has more than 256 keys"));
         }
         let number = |name: &str| match document.get(name) {
-            None => Ok(None),
+            None | Some(Json::Null) => Ok(None),
             Some(value) => value.as_u64().map(Some).ok_or_else(|| {
                 BundleError::Malformed(format!("`{name}` is no number of 0 or more"))
             }),
@@ -86,7 +113,9 @@ impl TrustBundle {
             ..Self::new(domain)
         };
         for (index, key) in keys.iter().enumerate() {
-            bundle.take(key).map_err(|why| BundleError::Key { index, why })?;
+            if let Err(why) = bundle.take(key) {
+                refuse(BundleError::Key { index, why })?;
+            }
         }
         Ok(bundle)
     }
@@ -105,6 +134,9 @@ impl TrustBundle {
             Some("jwt-svid") => {
                 let kid = key.get("kid").and_then(Json::as_str).filter(|kid| !kid.is_empty());
                 let kid = kid.ok_or("`kid` is missing")?;
+                if kid.len() > KEY_ID_MAX {
+                    return Err(format!("`kid` is longer than {KEY_ID_MAX} bytes"));
+                }
                 if self.jwt.iter().any(|known| known.kid == kid) {
                     return Err(format!("the id `{}` stands twice", shown(kid)));
                 }

@@ -25,7 +25,10 @@ use nullius_kube::{
     identity::{IdentityRecord, NamespaceNews, News, NodeNews, PodNews, Reviewer},
 };
 use nullius_model::TrustDomain;
-use nullius_pki::{ServingAuthority, sha256, workload::WorkloadRoot};
+use nullius_pki::{
+    ServingAuthority, sha256,
+    workload::{TrustBundle, WorkloadRoot},
+};
 use nullius_proto::{
     VERSION,
     node_v1::{
@@ -34,9 +37,11 @@ use nullius_proto::{
     },
 };
 use nullius_tls::{LiveCertificate, WebhookAcceptor, WorkloadConnector, WorkloadStream};
+use nullius_tunnel::{Fetch, FetchError, Reach, ServerProof};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpSocket,
     sync::{mpsc, watch},
     task::JoinSet,
@@ -512,4 +517,52 @@ async fn who_hears_no_intentions_any_more_lets_nodes_go_and_until_then_says_that
     assert_eq!(port.mesh(&port.reviews.good).await.unwrap_err().code(), Code::Unavailable);
     // Identities do not wait for what the mesh needs beside them.
     port.watch(&port.reviews.good).await.unwrap();
+}
+
+#[tokio::test]
+async fn anybody_is_told_the_bundle_over_https_spiffe_and_nothing_else() {
+    let port = Port::listens().await;
+    let bundle = (*port.issuing.standing.borrow().as_ref().unwrap().bundle).clone();
+    let fetch = async |path: &str, id: &str, protocols: &[&[u8]]| {
+        let expected = [id.parse().unwrap()].into();
+        let connector = WorkloadConnector::without_svid([bundle.clone()], expected, protocols);
+        let url = format!("https://{}{path}", port.address);
+        let server = ServerProof::Svid(connector.unwrap());
+        let (reach, max, accept) = (Reach::All, 64 * 1024, "application/json");
+        Fetch { url: &url, server, reach, max, accept }.get().await
+    };
+    let own = own_id(&domain()).unwrap().to_string();
+    for protocols in [&[][..], &[&b"http/1.1"[..]], &[b"h2", b"http/1.1"]] {
+        let told = fetch(endpoint::PATH, &own, protocols).await.unwrap();
+        let told = TrustBundle::read(domain(), &told).unwrap();
+        assert_eq!(told, bundle);
+    }
+    for path in ["/", "/nullius.node.v1.Identity/Watch", "/bundle/"] {
+        let told = fetch(path, &own, &[]).await;
+        assert!(matches!(told, Err(FetchError::Status(status)) if status == 404), "{told:?}");
+    }
+    let other = fetch(endpoint::PATH, "spiffe://dev.example/ns/shop/sa/web", &[]).await;
+    assert!(matches!(other, Err(FetchError::Svid(..))), "{other:?}");
+    assert_eq!(port.asked(), 0, "nobody is asked who that is");
+    // Nodes go on to say what they speak.
+    assert_eq!(port.watch(&of_node(POD, "good")).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn who_asks_for_the_bundle_and_says_no_more_is_let_go() {
+    let port = Port::listens().await;
+    let bundle = (*port.issuing.standing.borrow().as_ref().unwrap().bundle).clone();
+    let expected = [own_id(&domain()).unwrap()].into();
+    let connector = WorkloadConnector::without_svid([bundle], expected, &[]).unwrap();
+    let begun = Instant::now();
+    let mut silent = dial(port.address, connector.clone(), 1).await.unwrap();
+    let mut long = dial(port.address, connector, 2).await.unwrap();
+    long.write_all(b"GET /bundle HTTP/1.1\r\n").await.unwrap();
+    long.write_all(&[b'a'; 12 * 1024]).await.unwrap();
+    for stream in [&mut silent, &mut long] {
+        let mut told = Vec::new();
+        let _ = timeout(3 * PATIENCE, stream.read_to_end(&mut told)).await.unwrap();
+        assert!(!told.starts_with(b"HTTP/1.1 200"));
+    }
+    assert!(begun.elapsed() < 2 * STRANGER, "{:?}", begun.elapsed());
 }

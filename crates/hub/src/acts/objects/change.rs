@@ -10,7 +10,9 @@ use nullius_model::{
 use nullius_policy::HubPermit;
 use nullius_store::{Precondition, StoreError, Tx};
 
-use crate::{Hub, clusters::foreign, decide::Refusal, record::Occasion};
+use crate::{
+    Hub, acts::federation::facts_of, clusters::foreign, decide::Refusal, record::Occasion,
+};
 
 /// A change that somebody asks for.
 #[derive(Debug)]
@@ -143,6 +145,7 @@ impl Hub {
             event.facts.insert("generation".to_owned(), generation.to_string());
         }
         event.facts.insert("uid".to_owned(), metadata.uid.clone().unwrap_or_default());
+        event.facts.extend(facts_of(&stored));
         tx.audit(&event)?;
         tx.commit().await?;
         self.reload().await?;

@@ -24,7 +24,7 @@ impl Hub {
     }
 
     /// Whether somebody may read one object; no use of its own, it is part of the list.
-    fn may_see(&self, identity: &Identity, kind: Kind, name: &ObjectName) -> bool {
+    pub(crate) fn may_see(&self, identity: &Identity, kind: Kind, name: &ObjectName) -> bool {
         let action = HubAction::Get { kind, name };
         decide_hub(&self.snapshot(), &Caller::new(identity), &action, self.now()).is_allowed()
     }

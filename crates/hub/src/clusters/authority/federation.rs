@@ -8,15 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use nullius_access::Snapshot;
 use nullius_model::{AnyObject, ClusterName, Kind, Timestamp, TrustDomain};
-use nullius_pki::workload::TrustBundle;
+use nullius_pki::{token_hash, workload::TrustBundle};
 use nullius_store::{Reader, StoreError};
 
 use super::bundle_of;
-use crate::clusters::foreign::{held, source_of};
+use crate::clusters::foreign::held;
 
 /// Trust domains beside the own, and bytes of all of their bundles, as they travel: texts in JSON; an agent takes no more.
 const DOMAINS: usize = 63;
 const BYTES: usize = 200 * 1024;
+/// Characters of a bundle's digest, as agents tell it.
+const DIGEST: usize = 32;
+/// Days at least for which a cluster that does not hear the hub believes somebody else: as long as an authority of a cluster of ours lasts where
+/// nobody says otherwise.
+const LASTS: i64 = 7;
+const DAY: i64 = 86_400;
 
 /// A trust domain that the workloads of a cluster may believe beside their own.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub(crate) struct Friend {
     is_cluster: bool,
     /// Where the bundle comes from: `Cluster/NAME`, or `Federation/NAME`.
     pub(crate) from: String,
+    /// From when on it counts no more in a cluster that was not told of it again.
+    ends: Timestamp,
     /// When it came; none where it stands in the object, or none did.
     pub(crate) told_at: Option<Timestamp>,
     /// Why no other comes, and since when.
@@ -50,10 +58,11 @@ pub(crate) async fn friends(
     let mut friends = BTreeMap::new();
     for other in named {
         let Some(standing) = reader.trust().standing(other).await? else { continue };
-        let Some(bundle) = bundle_of(snapshot, reader, &standing, now).await? else { continue };
+        let Some(published) = bundle_of(snapshot, reader, &standing, now).await? else { continue };
         let friend = Friend {
-            bundle: Some(bundle),
+            bundle: Some(published.bundle),
             is_cluster: true,
+            ends: published.ends,
             from: format!("Cluster/{other}"),
             told_at: Some(standing.told_at),
             failing: None,
@@ -72,11 +81,11 @@ pub(crate) async fn friends(
         }
         let (name, uid) = (&federation.metadata.name, &federation.metadata.uid);
         let known = reader.trust().foreign(name.as_str()).await?;
-        let known =
-            known.filter(|it| Some(&it.uid) == uid.as_ref() && it.source == source_of(trust));
+        let known = known.filter(|it| Some(&it.uid) == uid.as_ref() && it.trust_domain == *domain);
         let friend = Friend {
-            bundle: held(trust, known.as_ref()),
+            bundle: held(trust, known.as_ref(), now),
             is_cluster: false,
+            ends: lasts(now),
             from: format!("{}/{name}", Kind::Federation),
             told_at: known.as_ref().and_then(|it| it.fetched_at),
             failing: known.and_then(|it| it.failure.zip(it.failing_since)),
@@ -86,26 +95,50 @@ pub(crate) async fn friends(
     Ok(friends)
 }
 
+/// Until when a bundle of somebody else counts that is told now: it has no end of its own. The same all day, so that nothing is told anew
+/// each moment.
+fn lasts(now: Timestamp) -> Timestamp {
+    let day = now.as_second() / DAY + LASTS + 1;
+    Timestamp::from_second(day * DAY).unwrap_or(now)
+}
+
+/// What an agent is told of others.
+#[derive(Debug, Default)]
+pub(crate) struct Relayed {
+    pub(crate) bundles: BTreeMap<TrustDomain, String>,
+    pub(crate) ends: BTreeMap<TrustDomain, Timestamp>,
+    /// Those whose bundles find no room.
+    pub(crate) left_out: BTreeSet<TrustDomain>,
+}
+
 /// Their bundles as an agent is told of them, as many as it takes: those of clusters before those of somebody else, who says how long
 /// they are.
-pub(super) fn relayed(friends: BTreeMap<TrustDomain, Friend>) -> BTreeMap<TrustDomain, String> {
+pub(crate) fn relayed(friends: &BTreeMap<TrustDomain, Friend>) -> Relayed {
     let (clusters, others): (Vec<_>, Vec<_>) =
-        friends.into_iter().partition(|(_, friend)| friend.is_cluster);
+        friends.iter().partition(|(_, friend)| friend.is_cluster);
     let mut bytes = 0;
-    let mut bundles = BTreeMap::new();
+    let mut told = Relayed::default();
     for (domain, friend) in clusters.into_iter().chain(others) {
-        let Some(bundle) = friend.bundle else { continue };
+        let Some(bundle) = &friend.bundle else { continue };
         let text = bundle.to_json().to_string();
         // Each quotation mark of it is two characters there.
         let length = serde_json::Value::from(text.as_str()).to_string().len();
-        if bytes + length > BYTES || bundles.len() >= DOMAINS {
-            tracing::warn!(%domain, "relay no bundle of a trust domain: there are too many, or they are too long");
+        if bytes + length > BYTES || told.bundles.len() >= DOMAINS {
+            told.left_out.insert(domain.clone());
             continue;
         }
         bytes += length;
-        bundles.insert(domain, text);
+        told.bundles.insert(domain.clone(), text);
+        told.ends.insert(domain.clone(), friend.ends);
     }
-    bundles
+    told
+}
+
+/// By what an agent says that it keeps a bundle.
+pub(crate) fn digest_of(text: &str) -> String {
+    let mut digest = token_hash(text);
+    digest.truncate(DIGEST);
+    digest
 }
 
 #[cfg(test)]
@@ -117,27 +150,45 @@ mod tests {
     use super::*;
 
     #[test]
+    fn somebody_else_is_believed_a_week_without_the_hub_and_told_of_once_a_day() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let midnight = 20_000 * DAY;
+        let ends = lasts(at(midnight));
+        assert_eq!(ends, at(midnight + 8 * DAY));
+        assert_eq!(lasts(at(midnight + DAY - 1)), ends);
+        assert_eq!(lasts(at(midnight + DAY)), at(midnight + 9 * DAY));
+    }
+
+    #[test]
     fn what_is_relayed_is_as_long_as_it_travels_and_clusters_come_first() {
-        let friend = |domain: &str, is_cluster: bool, kid: &str| {
+        let friend = |domain: &str, is_cluster: bool, keys: usize, kid: &str| {
             let domain: TrustDomain = domain.parse().unwrap();
-            let key = json!({
-                "kty": "EC", "crv": "P-256", "use": "jwt-svid", "kid": kid,
-                "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
-                "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
-            });
-            let text = json!({ "keys": [key] }).to_string();
+            let key = |number| {
+                json!({
+                    "kty": "EC", "crv": "P-256", "use": "jwt-svid", "kid": format!("{number}{kid}"),
+                    "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+                    "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+                })
+            };
+            let keys: Vec<_> = (0..keys).map(key).collect();
+            let text = json!({ "keys": keys }).to_string();
+            assert!(text.len() < 64 * 1024, "as long as one may be that is fetched");
             let bundle = TrustBundle::read(domain.clone(), text.as_bytes()).unwrap();
             let from = "here".to_owned();
             let bundle = Some(bundle);
-            (domain, Friend { bundle, is_cluster, from, told_at: None, failing: None })
+            let ends = Timestamp::from_second(1_800_000_000).unwrap();
+            (domain, Friend { bundle, is_cluster, ends, from, told_at: None, failing: None })
         };
-        let hostile = "\"".repeat(30_000);
+        let hostile = "\"".repeat(240);
         let friends = [
-            friend("a.example", false, &hostile),
-            friend("b.example", false, &hostile),
-            friend("own.example", true, "k"),
+            friend("a.example", false, 95, &hostile),
+            friend("b.example", false, 95, &hostile),
+            friend("own.example", true, 1, "k"),
         ];
-        let bundles = relayed(friends.into());
+        let told = relayed(&friends.into());
+        assert_eq!(told.left_out, ["b.example".parse().unwrap()].into());
+        assert!(told.ends.keys().eq(told.bundles.keys()));
+        let bundles = told.bundles;
         assert!(bundles.contains_key(&"own.example".parse().unwrap()));
         assert_eq!(bundles.len(), 2, "of two that are too long together one finds room");
         let travels = TrustBeside { bundles, ..TrustBeside::default() }.to_text();

@@ -9,13 +9,21 @@ use nullius_model::{AnyObject, Kind, ObjectName, Timestamp};
 use nullius_pki::workload::{AuthorityFacts as Signed, TrustBundle};
 use nullius_store::{Reader, StoreError, TrustStanding};
 
+/// What anybody may have of a cluster's bundle.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) bundle: TrustBundle,
+    /// When the last authority ends that stands behind any of it.
+    pub(crate) ends: Timestamp,
+}
+
 /// The bundle; none where the cluster is locked, removed, another one of its name, or has no authority yet.
 pub(crate) async fn bundle_of(
     snapshot: &Snapshot,
     reader: &mut Reader,
     standing: &TrustStanding,
     now: Timestamp,
-) -> Result<Option<TrustBundle>, StoreError> {
+) -> Result<Option<Published>, StoreError> {
     let Some(told) = &standing.told.bundle else { return Ok(None) };
     if !speaks(snapshot, standing, now) {
         return Ok(None);
@@ -28,10 +36,13 @@ pub(crate) async fn bundle_of(
     let is_anchor = |facts: Signed| certified.iter().any(|it| it.key_digest == facts.key_digest);
     let is_lasting = |serial: &str| certified.iter().any(|it| it.serial == serial);
     let told = &standing.told.authorities;
-    Ok(Some(bundle.only(
+    let bundle = bundle.only(
         |anchor| Signed::read(anchor).is_ok_and(is_anchor),
         |key| told.iter().any(|it| it.jwt_key == key.kid() && is_lasting(&it.serial)),
-    )))
+    );
+    let behind = certified.iter().filter(|it| told.iter().any(|told| told.serial == it.serial));
+    let ends = behind.map(|it| it.not_after).max().unwrap_or(now);
+    Ok(Some(Published { bundle, ends }))
 }
 
 /// Whether what was told is of the cluster that has the name now, for its trust domain, and that is not locked.

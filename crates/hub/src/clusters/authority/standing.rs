@@ -1,6 +1,9 @@
 //! How a cluster's authority stands, as its agent tells: believed for the cluster's own trust domain, as far as the workload root
 //! signed it; and what somebody ordered of it.
 
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
 use nullius_audit::display_safe;
 use nullius_model::{
     AuditKind, AuditOutcome, AuthorityStage, CommandId, Explanation, Order, Reason,
@@ -12,14 +15,22 @@ use nullius_pki::{
 };
 use nullius_proto::{
     VERSION,
-    agent_v1::{AuthorityReport, AuthorityStage as Stage, TrustAnswer, TrustReport},
+    agent_v1::{
+        AuthorityReport, AuthorityStage as Stage, IssuedReceipt, IssuedReport, TrustAnswer,
+        TrustReport,
+    },
 };
-use nullius_store::{StoreError, ToldAuthority, ToldTrust, TrustRotation, TrustStanding};
+use nullius_store::{
+    StoreError, ToldAuthority, ToldTrust, TrustKept, TrustRotation, TrustStanding,
+};
 use rustls_pki_types::CertificateDer;
 use tonic::Status;
 
 use super::{AuthorityService, NotCertified, federation};
-use crate::{clusters::control::agent_event, record::chain};
+use crate::{
+    clusters::{control::agent_event, identities},
+    record::chain,
+};
 
 /// What signs, what will, what did.
 const AUTHORITIES: usize = 3;
@@ -28,6 +39,12 @@ const JWT_KEYS: usize = 8;
 /// Characters of an agent's words, and of the id of a key.
 const WORDS: usize = 200;
 const KEY_ID: usize = 64;
+/// Trust domains beside the own.
+const KEPT: usize = 64;
+/// Characters of a bundle's digest in the audit.
+const SHORT_DIGEST: usize = 12;
+/// What a cluster keeps is noted again this often: so exact it is shown when it was heard.
+const NOTE_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Why an agent is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -95,8 +112,38 @@ impl AuthorityService {
             Err(refused) => {
                 tracing::warn!(cluster = %self.cluster, error = %chain(&refused), "refuse what is told of an authority");
                 if refused.is_alarm() {
-                    self.alarm(&refused).await;
+                    let what = "tell how the authority of the cluster's workloads stands";
+                    self.alarm(what, &refused).await;
                 }
+                Err(refused.status())
+            }
+        }
+    }
+
+    /// Hears which SVIDs the cluster issued.
+    pub(super) async fn hear_issued(&self, report: IssuedReport) -> Result<IssuedReceipt, Status> {
+        let (hub, now) = (&self.hub, self.hub.now());
+        if report.version != VERSION {
+            return Err(Status::failed_precondition(format!(
+                "the agent speaks version {} and the hub {VERSION}; update the older of them",
+                report.version
+            )));
+        }
+        let identities = &hub.clusters().identities;
+        if !identities.may_tell(&self.cluster, now) {
+            return Err(Status::resource_exhausted("the cluster tells too much; try again later"));
+        }
+        let domain = self.own_domain().map_err(|error| error.status())?;
+        let uid = self.uid.as_ref().ok_or_else(|| NotCertified::Unknown.status())?;
+        match identities::read(report.issued, &domain, now) {
+            Ok(told) => {
+                identities.keep(&self.cluster, uid, told, now);
+                Ok(IssuedReceipt { hub: identities.id().to_owned() })
+            }
+            Err(why) => {
+                let refused = NotHeard::Unreadable(why);
+                tracing::warn!(cluster = %self.cluster, error = %refused, "refuse what is told of identities");
+                self.alarm("tell which identities were issued", &refused).await;
                 Err(refused.status())
             }
         }
@@ -108,13 +155,16 @@ impl AuthorityService {
         let uid = self.uid.clone().ok_or(NotCertified::Unknown)?;
         let root = hub.keys().workload_root().certificate_der();
         let told = verified(report, &domain, root, now)?;
+        let kept = kept(report)?;
         let mut reader = hub.store().read().await?;
         let known = reader.trust().standing(&self.cluster).await?.filter(|it| it.uid == uid);
         let rotations = reader.trust().rotations(&self.cluster).await?;
         let friends = federation::friends(&hub.snapshot(), &self.cluster, &mut reader, now).await?;
+        let kept_before = reader.trust().kept(&self.cluster).await?;
         drop(reader);
         is_newer(known.as_ref(), report.sequence)?;
         let mut waiting = under_way(rotations, &uid);
+        self.note_kept(kept_before, kept, &uid, now).await?;
         let is_told = known.is_some_and(|known| known.told == told && known.trust_domain == domain);
         let moved = |waiting: &Option<TrustRotation>| {
             waiting.as_ref().is_some_and(|it| progress_of(it, &told, now) != it.progress)
@@ -135,10 +185,17 @@ impl AuthorityService {
             commands.sign(&self.cluster, id, order, signer, now)
         };
         let mut orders = Vec::new();
-        let beside = TrustBeside {
+        let relayed = federation::relayed(&friends);
+        let mut beside = TrustBeside {
             issuer: Some(hub.issuer_of(&domain)),
-            bundles: federation::relayed(friends),
+            bundles: relayed.bundles,
+            ends: relayed.ends,
+            ..TrustBeside::default()
         };
+        if report.beside_form == 0 {
+            // An agent of before refuses what it does not know, and all beside it.
+            beside.ends.clear();
+        }
         // An agent of before says nothing of it, and would not know the order.
         if !report.beside.is_empty() && report.beside != token_hash(&beside.to_text()) {
             let id = CommandId::from_bits(random_bits());
@@ -148,6 +205,41 @@ impl AuthorityService {
             orders.push(sign(rotation.id, Order::Rotate { mode: rotation.mode }));
         }
         Ok(TrustAnswer { key_set: hub.keys().key_set_jws(), orders })
+    }
+
+    /// Notes what the cluster keeps of other trust domains where that is new, or was noted a while ago.
+    async fn note_kept(
+        &self,
+        before: Option<TrustKept>,
+        kept: Option<BTreeMap<TrustDomain, String>>,
+        uid: &str,
+        now: Timestamp,
+    ) -> Result<(), NotHeard> {
+        let is_noted = before.as_ref().is_some_and(|it| {
+            let age = now.duration_since(it.heard_at);
+            it.uid == uid && it.kept == kept && !age.is_negative() && age < NOTE_AGAIN
+        });
+        if is_noted {
+            return Ok(());
+        }
+        let before = before.filter(|it| it.uid == uid).and_then(|it| it.kept).unwrap_or_default();
+        let believed = kept.clone().unwrap_or_default();
+        let (hub, cluster) = (&self.hub, self.cluster.clone());
+        let noted = TrustKept { cluster, uid: uid.to_owned(), kept, heard_at: now };
+        let mut tx = hub.store().begin().await?;
+        tx.trust().put_kept(&noted).await?;
+        // An agent that says something else each time does not fill the audit.
+        if before != believed && hub.clusters().commands.take_word(&noted.cluster, now).is_some() {
+            let what = "tell nodes of other trust domains";
+            let (kind, done) = (AuditKind::Certify, AuditOutcome::Done);
+            let mut event = agent_event(hub, kind, done, &noted.cluster, &self.instance, what);
+            event.target = Some(format!("Cluster/{}", noted.cluster));
+            event.facts.insert("believed-before".to_owned(), listed(&before));
+            event.facts.insert("believed".to_owned(), listed(&believed));
+            tx.audit(&event)?;
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Keeps what is new, and how far a rotation came by it; gives the one that is under way.
@@ -189,18 +281,48 @@ impl AuthorityService {
         Ok(waiting)
     }
 
-    async fn alarm(&self, refused: &NotHeard) {
+    async fn alarm(&self, what: &str, refused: &NotHeard) {
         let (hub, cluster) = (&self.hub, &self.cluster);
         if hub.clusters().commands.take_word(cluster, hub.now()).is_none() {
             return;
         }
-        let what = "tell how the authority of the cluster's workloads stands";
         let (kind, denied) = (AuditKind::Alarm, AuditOutcome::Denied);
         let mut event = agent_event(hub, kind, denied, cluster, &self.instance, what);
         event.target = Some(format!("Cluster/{cluster}"));
         event.explanation = Some(Explanation::new(Reason::Unreadable, chain(refused).to_string()));
         hub.note(event).await;
     }
+}
+
+/// Trust domains with the beginnings of their bundles' digests.
+fn listed(bundles: &BTreeMap<TrustDomain, String>) -> String {
+    let all = bundles.iter().map(|(domain, digest)| {
+        format!("{domain}={}", digest.get(..SHORT_DIGEST).unwrap_or_default())
+    });
+    all.collect::<Vec<_>>().join(" ")
+}
+
+/// What an agent says that it keeps of other trust domains; none where it does not say.
+fn kept(report: &TrustReport) -> Result<Option<BTreeMap<TrustDomain, String>>, NotHeard> {
+    if report.beside_form == 0 {
+        return Ok(None);
+    }
+    if report.kept.len() > KEPT {
+        return Err(NotHeard::Unreadable("it keeps bundles of too many trust domains"));
+    }
+    let mut all = BTreeMap::new();
+    for kept in &report.kept {
+        let domain = kept.trust_domain.parse();
+        let domain =
+            domain.map_err(|_| NotHeard::Unreadable("it keeps what is no trust domain"))?;
+        let is_digest = kept.digest.len() <= KEY_ID
+            && kept.digest.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_digest {
+            return Err(NotHeard::Unreadable("a bundle that it keeps has no digest"));
+        }
+        all.insert(domain, kept.digest.clone());
+    }
+    Ok(Some(all))
 }
 
 fn is_newer(known: Option<&TrustStanding>, told: u64) -> Result<(), NotHeard> {

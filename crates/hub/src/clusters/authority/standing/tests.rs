@@ -10,7 +10,7 @@ use nullius_pki::{
     CommandError, CommandVerifier, Verifier,
     workload::{ClusterAuthority, JwtSigner, PreparedAuthority},
 };
-use nullius_proto::agent_v1::workload_root_client::WorkloadRootClient;
+use nullius_proto::agent_v1::{KeptBundle, workload_root_client::WorkloadRootClient};
 use tonic::{Code, transport::Channel};
 
 use super::*;
@@ -23,6 +23,8 @@ struct Agent {
     jwt: JwtSigner,
     /// The hash of what the hub told beside.
     beside: String,
+    /// Of which trust domains it says that it keeps what.
+    kept: Vec<KeptBundle>,
 }
 
 impl Agent {
@@ -32,7 +34,8 @@ impl Agent {
         let jwt = JwtSigner::create(DOMAIN.parse().unwrap()).unwrap();
         let issuer = Some(cluster.lab.hub.issuer_of(&DOMAIN.parse().unwrap()));
         let beside = TrustBeside { issuer, ..TrustBeside::default() };
-        Self { client, authority, jwt, beside: token_hash(&beside.to_text()) }
+        let beside = token_hash(&beside.to_text());
+        Self { client, authority, jwt, beside, kept: Vec::new() }
     }
 
     fn told(&self, stage: Stage) -> AuthorityReport {
@@ -54,6 +57,8 @@ impl Agent {
             wish: String::new(),
             rotated: String::new(),
             beside: self.beside.clone(),
+            beside_form: 1,
+            kept: self.kept.clone(),
         }
     }
 
@@ -394,6 +399,58 @@ async fn clusters_of_a_federation_are_given_each_others_bundles_and_nobody_elses
     // And with the federation the bundle goes.
     cluster.deletes(&made).await;
     assert!(told(agent.stand(agent.report(5)).await.unwrap()).bundles.is_empty());
+}
+
+#[tokio::test]
+async fn what_a_cluster_keeps_is_noted_and_an_agent_of_before_is_told_what_it_knows() {
+    let cluster = Joined::start().await;
+    let hub = &cluster.lab.hub;
+    let mut agent = Agent::of(&cluster).await;
+    cluster.brings_in("prod").await;
+    let clusters = ["dev", "prod"].map(|name| name.parse().unwrap()).into();
+    let spec = FederationSpec { clusters, ..FederationSpec::default() };
+    cluster.creates(AnyObject::Federation(object("shops", spec))).await;
+    let offline = hub.keys().offline_public().parse().unwrap();
+    let verifier = Arc::new(Verifier::new(offline, 0).unwrap());
+    let commands = CommandVerifier::new(Arc::clone(&verifier), cluster.lab.cluster.clone());
+    let told = |answer: &TrustAnswer| {
+        verifier.install(&answer.key_set).unwrap();
+        let order = answer.orders.first().unwrap();
+        match commands.verify(order, Timestamp::now()).unwrap().order {
+            Order::Federate(beside) => beside,
+            other => panic!("{other:?}"),
+        }
+    };
+    let prod: TrustDomain = "prod.nullius.internal".parse().unwrap();
+    let now = told(&agent.stand(agent.report(5)).await.unwrap());
+    assert!(now.ends.contains_key(&prod), "it ends though the hub is away");
+    // One of before refuses what it does not know.
+    let older = |agent: &Agent| TrustReport { beside_form: 0, ..agent.report(5) };
+    let before = told(&agent.stand(older(&agent)).await.unwrap());
+    assert!(before.ends.is_empty() && before.bundles == now.bundles);
+    let kept = async || {
+        let mut reader = hub.store().read().await.unwrap();
+        reader.trust().kept(&cluster.lab.cluster).await.unwrap().unwrap().kept
+    };
+    assert_eq!(kept().await, None, "it does not say");
+    agent.beside = token_hash(&before.to_text());
+    assert!(agent.stand(older(&agent)).await.unwrap().orders.is_empty());
+    let digest = "0123456789abcdef".to_owned();
+    agent.kept = vec![KeptBundle { trust_domain: prod.to_string(), digest: digest.clone() }];
+    agent.beside = token_hash(&now.to_text());
+    assert!(agent.stand(agent.report(5)).await.unwrap().orders.is_empty());
+    assert_eq!(kept().await, Some([(prod.clone(), digest)].into()));
+    let events = cluster.events_of(AuditKind::Certify).await;
+    let said: Vec<_> = events.iter().filter_map(|it| it.facts.get("believed")).collect();
+    assert_eq!(said, ["prod.nullius.internal=0123456789ab"]);
+    for (domain, digest) in [("", "00"), ("a/b", "00"), ("a.example", "\u{1b}[2J")] {
+        let lie = KeptBundle { trust_domain: domain.to_owned(), digest: digest.to_owned() };
+        let refused = agent.stand(TrustReport { kept: vec![lie], ..agent.report(5) }).await;
+        assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    }
+    let many = vec![KeptBundle::default(); KEPT + 1];
+    let refused = agent.stand(TrustReport { kept: many, ..agent.report(5) }).await;
+    assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
 }
 
 fn object<S, T>(name: &str, spec: S) -> Object<S, T> {
