@@ -38,6 +38,7 @@ mod faults_store;
 mod federation;
 mod findings;
 mod flush;
+mod gateways;
 mod identity;
 mod identity_lab;
 mod keys;
