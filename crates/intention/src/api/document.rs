@@ -121,6 +121,11 @@ pub(super) fn read(document: &Json, faults: &Faults) -> Option<ApiSchema> {
 /// Says how a parameter's text is divided, now that its schema is known.
 fn settle(parameter: &mut Parameter, schemas: &Schemas, faults: &Faults) {
     let wrong = |told: &str| faults.add(&at(&parameter.pointer), told);
+    if schemas.leaves_numbers_open(parameter.schema) {
+        wrong(
+            "its schema says something of numbers and names no type, and `1e3` or `007` are numbers to some servers alone: name the `type`",
+        );
+    }
     let Some(bits) = schemas.types_of(parameter.schema) else {
         parameter.many = Many::One;
         return;

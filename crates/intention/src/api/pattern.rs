@@ -28,6 +28,8 @@ const CACHES_MAX: usize = 8 * 1024 * 1024;
 const LENGTH_MAX: usize = 2_000;
 /// Bytes of a compiled expression that are looked at in one step, at worst.
 const A_STEP: usize = 512;
+/// Steps that it takes to find what was remembered of an expression, and to put it back.
+const TO_BEGIN: usize = 16;
 
 /// White space and ends of lines (ECMA-262, WhiteSpace and LineTerminator): not all that Unicode calls so.
 const SPACE: &str = r"\t\n\x0b\x0c\r \u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}\u{feff}";
@@ -131,9 +133,9 @@ impl Pattern {
         Ok(Self { number: NEXT.fetch_add(1, Ordering::Relaxed), nfa, lazy })
     }
 
-    /// How much it can take at worst to look for it in a text.
+    /// How much it can take at worst to look for it in a text. Where it begins is looked at for no text too.
     pub(super) fn steps(&self, text: &str) -> usize {
-        1 + text.len() * (1 + self.nfa.memory_usage() / A_STEP)
+        TO_BEGIN + (1 + text.len()) * (1 + self.nfa.memory_usage() / A_STEP)
     }
 
     pub(super) fn fits(&self, text: &str) -> bool {
@@ -393,6 +395,21 @@ mod tests {
         // A state is no more than some steps, also in a build that is not for speed.
         let a_step = begun.elapsed() / u32::try_from(pattern.steps(&text)).unwrap();
         assert!(a_step.as_micros() < 5, "{a_step:?}");
+    }
+
+    #[test]
+    fn no_text_at_all_takes_as_long_as_its_steps_say() {
+        // So many states are not remembered, and each text is begun with anew.
+        let pattern = Pattern::compile("^(?:a?){500}b{2000}$").unwrap();
+        assert!(pattern.lazy.is_none());
+        for text in ["", "a"] {
+            let begun = Instant::now();
+            for _ in 0..200 {
+                assert!(!pattern.fits(text));
+            }
+            let a_step = begun.elapsed() / u32::try_from(200 * pattern.steps(text)).unwrap();
+            assert!(a_step.as_micros() < 5, "{text:?} {a_step:?}");
+        }
     }
 
     #[test]

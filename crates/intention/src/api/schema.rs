@@ -106,6 +106,20 @@ pub(super) enum Keyword {
     },
 }
 
+impl Keyword {
+    fn is_of_numbers(&self) -> bool {
+        match self {
+            Self::MultipleOf(_)
+            | Self::Least(_)
+            | Self::Most(_)
+            | Self::Above(_)
+            | Self::Below(_) => true,
+            Self::Among { types, .. } => types & (types::NUMBER | types::INTEGER) != 0,
+            _ => false,
+        }
+    }
+}
+
 /// Bits of types.
 pub(super) mod types {
     pub(crate) const NULL: u8 = 1;
@@ -180,6 +194,43 @@ impl Schemas {
     /// The types that a value may have of which a schema holds, as far as it names them.
     pub(super) fn possible(&self, id: Id) -> u8 {
         self.possible.get(id).copied().unwrap_or(types::ANY)
+    }
+
+    /// Whether it says something of numbers, of a value or of an item, and does not say whether that is a number: `1e3`, `+7` and `007` are
+    /// texts to some and numbers to others.
+    pub(super) fn leaves_numbers_open(&self, id: Id) -> bool {
+        let (mut waiting, mut seen) = (vec![id], BTreeSet::new());
+        while let Some(id) = waiting.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            let asked = self.asked_about(id);
+            let keywords =
+                || asked.iter().filter_map(|id| self.nodes.get(*id)).flat_map(|it| &it.keywords);
+            if self.possible(id) == types::ANY && keywords().any(Keyword::is_of_numbers) {
+                return true;
+            }
+            for keyword in keywords() {
+                match keyword {
+                    Keyword::Items { first, rest } => waiting.extend(first.iter().chain(rest)),
+                    Keyword::Contains { schema, .. } => waiting.push(*schema),
+                    Keyword::Unevaluated { items, .. } => waiting.extend(items),
+                    _ => {}
+                }
+            }
+        }
+        false
+    }
+
+    /// All schemas that are asked about the same value as one, itself too.
+    fn asked_about(&self, id: Id) -> BTreeSet<Id> {
+        let (mut waiting, mut seen) = (vec![id], BTreeSet::new());
+        while let Some(id) = waiting.pop() {
+            if seen.insert(id) {
+                waiting.extend(self.nodes.get(id).map(in_place).unwrap_or_default());
+            }
+        }
+        seen
     }
 
     /// The types that a schema names, through what it refers to; none where it names none.

@@ -226,7 +226,6 @@ fn digits_get_past_no_schema_that_speaks_of_texts() {
         (json!({ "format": "uuid" }), "7d3fc1ce-1c2f-4a4b-9d8e-0123456789ab", "7"),
         (json!({ "not": { "enum": ["0"] } }), "1", "0"),
         (json!({ "pattern": "^[a-z]{5}$" }), "falls", "true"),
-        (json!({ "minimum": 5 }), "7", "4"),
         // Whoever names types reads it as one of them.
         (json!({ "anyOf": [{ "type": "integer" }, { "type": "null" }] }), "7", "x"),
         (
@@ -512,6 +511,7 @@ fn changed(pointer: &str, value: Json) -> Json {
 fn what_is_not_understood_is_refused_by_name_and_place() {
     let order = "/components/schemas/Order";
     let list = "/paths/~1orders/get/parameters/0";
+    let number = |schema: Json| json!({ "name": "n", "in": "query", "schema": schema });
     for (pointer, value, place, why) in [
         ("/openapi", json!("3.0.3"), "spec.api.schema.openapi", "OpenAPI 3.1"),
         ("/pathz", json!({}), "spec.api.schema.pathz", "did you mean `paths`"),
@@ -569,6 +569,29 @@ fn what_is_not_understood_is_refused_by_name_and_place() {
             json!({ "name": "q", "in": "query", "schema": {} }),
             "parameters[3]",
             "stands already",
+        ),
+        (list, number(json!({ "maximum": 100 })), "parameters[0]", "name the `type`"),
+        (list, number(json!({ "not": { "minimum": 101 } })), "parameters[0]", "name the `type`"),
+        (list, number(json!({ "not": { "enum": [5] } })), "parameters[0]", "name the `type`"),
+        (
+            list,
+            number(json!({ "anyOf": [{ "type": "integer" }, { "multipleOf": 2 }] })),
+            "parameters[0]",
+            "name the `type`",
+        ),
+        (
+            list,
+            number(json!({ "type": "array", "items": { "maximum": 100 } })),
+            "parameters[0]",
+            "name the `type`",
+        ),
+        (
+            list,
+            number(
+                json!({ "type": "array", "prefixItems": [{ "maximum": 1 }], "items": { "type": "integer" } }),
+            ),
+            "parameters[0]",
+            "name the `type`",
         ),
         (list, json!({ "$ref": "other.yaml#/a" }), "$ref", "leads out of the document"),
         (list, json!({ "$ref": "#/components/parameters/None" }), "$ref", "stands for nothing"),
