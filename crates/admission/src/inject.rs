@@ -13,6 +13,13 @@ pub const PROXY: &str = "nullius-proxy";
 /// The label of pods and namespaces that says who leads their calls.
 const MESH: &str = "nullius.dev/mesh";
 const SIDECAR: &str = "sidecar";
+const NODE: &str = "node";
+/// The annotation of a namespace with ServiceAccounts whose pods are not in its mesh.
+const EXEMPT: &str = "nullius.dev/mesh-exempt";
+/// The annotation of a pod that stands for one of the kubelet's own.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Namespaces without whose pods nothing would come up.
+const NEVER: [&str; 3] = ["kube-system", "nullius-node", "nullius-system"];
 /// The label of a pod that wants no proxy.
 const INJECT: &str = "nullius.dev/inject";
 const DISABLED: &str = "disabled";
@@ -85,6 +92,36 @@ pub fn inject(object: &mut Value, sidecar: &Sidecar) -> Result<Injected, Vec<InT
     let path = fields.join(".");
     let Some(pod) = object.pointer_mut(&pointer) else { return Ok(Injected::NoPods) };
     inject_into(pod, &path, sidecar)
+}
+
+/// The same for a pod, whatever it says of its kind.
+pub(crate) fn inject_pod(pod: &mut Value, sidecar: &Sidecar) -> Result<Injected, Vec<InTheWay>> {
+    inject_into(pod, "", sidecar)
+}
+
+/// Whether a pod that is made in a namespace gets a proxy without being asked. Whoever does not is led by its node, or is not in the mesh.
+pub(crate) fn is_wanted(pod: &Value, name: &str, namespace: &Value) -> bool {
+    let of_pod = label(pod, MESH);
+    let is_said = match label(namespace, MESH) {
+        Some(NODE | DISABLED) => false,
+        Some(SIDECAR) => of_pod.is_none_or(|says| says == SIDECAR),
+        // Who mistypes the word is led by the node, but for pods that say better.
+        Some(_) | None => of_pod == Some(SIDECAR),
+    };
+    let spec = |pointer: &str| pod.get("spec").and_then(|spec| spec.pointer(pointer));
+    let account = spec("/serviceAccountName").and_then(Value::as_str).unwrap_or_default();
+    let annotation = |of: &Value, name: &str| {
+        let annotations = of.pointer("/metadata/annotations");
+        annotations.and_then(|all| all.get(name)).and_then(Value::as_str).map(str::to_owned)
+    };
+    let exempt = annotation(namespace, EXEMPT).unwrap_or_default();
+    is_said
+        && !NEVER.contains(&name)
+        && !exempt.split(',').any(|one| one.trim() == account)
+        && spec("/hostNetwork") != Some(&Value::Bool(true))
+        && spec("/os/name").and_then(Value::as_str) != Some("windows")
+        // Of what the kubelet runs by itself it shows an image, which changes nothing.
+        && annotation(pod, MIRROR).is_none()
 }
 
 /// The same for a pod, or a template below a path.

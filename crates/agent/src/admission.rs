@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use nullius_admission::Sidecar;
 use nullius_kube::{
     AGENT_ADMISSION, ApiServer, Credential, InCluster, Inventory, Leadership, SYSTEM_NAMESPACE,
     admission::Questions,
@@ -67,6 +68,10 @@ pub struct AdmissionSettings {
     pub client_ca_file: Option<PathBuf>,
     /// Namespaces in which exceptions from policies count.
     pub exception_namespaces: BTreeSet<Namespace>,
+    /// The image of the proxy that pods get which are to have one of their own; none where the cluster has no mesh.
+    pub proxy_image: Option<String>,
+    /// When it is pulled, in Kubernetes' words.
+    pub proxy_pull: Option<String>,
     /// The pod's name, by which this replica tells the others what it knows.
     pub pod: String,
     /// Where the kubelet asks for health.
@@ -112,8 +117,11 @@ pub async fn run_admission(
     tasks.spawn("hub", hub.tell(shutdown.clone(), tasks.stop()));
 
     let facts = FactSource::new(Questions::new(&api, account.clone())?, engines.clone());
-    let webhook =
-        Arc::new(Webhook::new(engines.clone(), facts, gate.clone(), authority, reports, counted));
+    let pull_policy = settings.proxy_pull;
+    let sidecar = settings.proxy_image.map(|image| Sidecar { image, pull_policy });
+    let injects = sidecar.is_some();
+    let webhook = Webhook::new(engines.clone(), facts, gate.clone(), authority, reports, counted);
+    let webhook = Arc::new(webhook.injecting(sidecar));
     let acceptor = WebhookAcceptor::new(certificate.shown(), clients.as_ref())?;
     let holder = format!("{:032x}", nullius_pki::random_bits());
     let leadership = Leadership::new(&api, account.clone(), AGENT_ADMISSION, holder)?;
@@ -123,6 +131,7 @@ pub async fn run_admission(
     tasks.spawn_loop("replicas", saying.run());
     let (terms, leads) = tokio::sync::watch::channel(None);
     let leader = lead::Leader::new(&api, &account, engines.clone(), gate, levels, pod, terms)?;
+    let leader = leader.injecting(injects);
     let measures = background::measures::follow(&api, &account, engines.clone(), &mut tasks);
     let inventory = Inventory::new(&api, account.clone())?;
     let scanner = background::Scanner::new(inventory, told, measures, leads);

@@ -83,6 +83,8 @@ fn admission_settings(cluster: ClusterName) -> Result<AdmissionSettings> {
         listen: parsed(env::LISTEN)?,
         client_ca_file: optional(env::CLIENT_CA_FILE).map(PathBuf::from),
         exception_namespaces: exception_namespaces()?,
+        proxy_image: optional(env::PROXY_IMAGE),
+        proxy_pull: optional(env::PROXY_PULL),
         pod: required(env::POD)?,
         health: health()?,
     })

@@ -155,6 +155,22 @@ fn cut(mut text: String, most: usize) -> String {
     text
 }
 
+/// Decides on a pod that gets something as it is made: the patch by which it does, none where there is nothing to do, or the sentence that
+/// says why there can be none.
+#[must_use]
+pub fn decide_injection(made: Result<Vec<serde_json::Value>, String>) -> Judged {
+    match made {
+        Ok(patch) => sealed(Outcome { patch, ..silent() }),
+        Err(sentence) => {
+            let outcome = refusing(Refusal::of_plugin(403, "Forbidden", &sentence));
+            let explanation = Explanation::new(Reason::PolicyRefused, sentence)
+                .with_rule("nullius.dev/mesh: sidecar")
+                .with_next("see docs/inject.md for what a pod with a proxy of its own may have");
+            Judged { decision: denied(explanation, None), outcome }
+        }
+    }
+}
+
 /// The denial of a request on which policies could not decide; the sentence says why.
 #[must_use]
 pub fn withhold_admission(why: &str) -> Judged {

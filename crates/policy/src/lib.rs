@@ -22,7 +22,8 @@ pub mod pod_security;
 
 pub use decide::{decide_hub, decide_hub_process, decide_kube, decide_review};
 pub use decide_admission::{
-    Admission, Judged, decide_admission, decide_pod_security, defer_admission, withhold_admission,
+    Admission, Judged, decide_admission, decide_injection, decide_pod_security, defer_admission,
+    withhold_admission,
 };
 pub use decide_intention::{
     Accepted, BodyDecided, Shadow, Watched, decide_body, decide_body_at_once, decide_connection,

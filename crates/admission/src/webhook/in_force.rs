@@ -32,8 +32,8 @@ use crate::{
 /// Policies in force, with the parameters that came with them.
 #[derive(Debug)]
 pub struct InForce {
-    sets: [PolicySet; 5],
-    rules: [Vec<Json>; 5],
+    sets: [PolicySet; Entry::ALL.len()],
+    rules: [Vec<Json>; Entry::ALL.len()],
     params: State,
     policies: BTreeMap<String, Standing>,
     troubles: Vec<Trouble>,
@@ -303,8 +303,8 @@ impl Engine {
 
 /// A set that is being made.
 struct Making {
-    sets: [PolicySet; 5],
-    rules: [Rules; 5],
+    sets: [PolicySet; Entry::ALL.len()],
+    rules: [Rules; Entry::ALL.len()],
     params: State,
     policies: BTreeMap<String, Standing>,
     troubles: Vec<Trouble>,

@@ -8,6 +8,7 @@
 mod answer;
 mod files;
 mod in_force;
+pub mod inject;
 mod json;
 pub mod native;
 mod rules;
@@ -34,6 +35,10 @@ pub enum Entry {
     MutateFail,
     /// Policies that mutate; without an answer a request passes.
     MutateIgnore,
+    /// Pods that say that they have a proxy of their own, which gets it; without an answer a pod is refused, since it would have no traffic.
+    InjectFail,
+    /// Pods of namespaces that say so; without an answer a pod begins without one, and its node leads it.
+    InjectIgnore,
     /// The Pod Security Standards with exceptions, for pods of namespaces whose label was lowered; without an answer a request is
     /// refused.
     PodSecurity,
@@ -41,12 +46,14 @@ pub enum Entry {
 
 impl Entry {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::ValidateFail,
         Self::ValidateIgnore,
         Self::MutateFail,
         Self::MutateIgnore,
         Self::PodSecurity,
+        Self::InjectFail,
+        Self::InjectIgnore,
     ];
 
     /// The entry in a path and in the name that an API server knows.
@@ -58,6 +65,8 @@ impl Entry {
             Self::MutateFail => "mutate-fail",
             Self::MutateIgnore => "mutate-ignore",
             Self::PodSecurity => "pod-security",
+            Self::InjectFail => "inject-fail",
+            Self::InjectIgnore => "inject-ignore",
         }
     }
 
@@ -77,8 +86,8 @@ impl Entry {
     #[must_use]
     pub fn failure_policy(self) -> &'static str {
         match self {
-            Self::ValidateFail | Self::MutateFail | Self::PodSecurity => "Fail",
-            Self::ValidateIgnore | Self::MutateIgnore => "Ignore",
+            Self::ValidateFail | Self::MutateFail | Self::PodSecurity | Self::InjectFail => "Fail",
+            Self::ValidateIgnore | Self::MutateIgnore | Self::InjectIgnore => "Ignore",
         }
     }
 
@@ -91,6 +100,8 @@ impl Entry {
             Self::MutateFail => 2,
             Self::MutateIgnore => 3,
             Self::PodSecurity => 4,
+            Self::InjectFail => 5,
+            Self::InjectIgnore => 6,
         }
     }
 }

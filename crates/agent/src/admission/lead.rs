@@ -3,9 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use nullius_admission::webhook::{Entry, native::CONDITION};
+use nullius_admission::webhook::{Entry, inject, native::CONDITION};
 use nullius_kube::{
-    ApiServer, Credential, EXCEPTED_POLICIES, KubeError, Leadership,
+    ApiServer, Credential, EXCEPTED_POLICIES, KubeError, Leadership, MESH_DISABLED, MESH_LABEL,
+    MESH_NODE, MESH_SIDECAR, NODE_NAMESPACE,
     admission::{
         Asked, AuthorityRecord, AuthorityStore, NativePolicies, Registration, RegistrationStore,
         ReplicaStore, StatusStore, WebhookEntry, Written as Registered,
@@ -14,6 +15,7 @@ use nullius_kube::{
 use nullius_model::Timestamp;
 use nullius_policy::{exception::POD_SECURITY, pod_security};
 use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +58,8 @@ pub(crate) struct Leader {
     native: NativePolicies,
     levels: Levels,
     lowering: Lowering,
+    /// Whether pods get proxies.
+    injects: bool,
     /// The pod of this replica.
     pod: String,
     /// Conditions that are to be written, and since when the webhook is asked about their objects.
@@ -93,6 +97,7 @@ impl Leader {
             native: NativePolicies::new(api, account.clone())?,
             lowering: Lowering::new(api, account, levels.clone())?,
             levels,
+            injects: false,
             pod,
             replicas: ReplicaStore::new(api, account.clone())?,
             asked: BTreeMap::new(),
@@ -103,6 +108,11 @@ impl Leader {
             stood_in: None,
             terms,
         })
+    }
+
+    /// Has API servers ask about pods that may get a proxy, or not.
+    pub(crate) fn injecting(self, injects: bool) -> Self {
+        Self { injects, ..self }
     }
 
     /// Contends until it is told to leave, and then gives way at once, while others still answer; ends when it is told to stop.
@@ -258,7 +268,8 @@ impl Leader {
         standing: &Standing,
         seen: &Seen,
     ) -> Believes {
-        let Some(registration) = registration(record, standing, &self.gate, seen) else {
+        let Some(registration) = registration(record, standing, &self.gate, seen, self.injects)
+        else {
             return Believes::Unknown;
         };
         let wrote = match self.registrations.write(&registration).await {
@@ -425,6 +436,7 @@ fn registration(
     standing: &Standing,
     gate: &Gate,
     seen: &Seen,
+    injects: bool,
 ) -> Option<Registration> {
     let current = record.current.as_ref()?;
     let mut registration = Registration {
@@ -441,6 +453,11 @@ fn registration(
             namespaces = Some(asked_about);
             conditions.extend(pod_security::conditions());
         }
+        let (mut namespace_labels, mut object_labels) = (Vec::new(), Vec::new());
+        if injects && let Some(whom) = injected(entry) {
+            rules.extend(inject::rules());
+            (namespace_labels, object_labels) = whom;
+        }
         if rules.is_empty() {
             continue;
         }
@@ -450,15 +467,42 @@ fn registration(
             rules,
             failure_policy: entry.failure_policy(),
             namespaces,
+            namespace_labels,
+            object_labels,
             conditions,
         };
         match entry {
             Entry::PodSecurity => registration.pod_security = Some(webhook),
-            Entry::MutateFail | Entry::MutateIgnore => registration.mutating.push(webhook),
+            Entry::MutateFail | Entry::MutateIgnore | Entry::InjectFail | Entry::InjectIgnore => {
+                registration.mutating.push(webhook);
+            }
             Entry::ValidateFail | Entry::ValidateIgnore => registration.validating.push(webhook),
         }
     }
     Some(registration)
+}
+
+/// About which pods the entry asks that puts proxies into them: expressions about labels of their namespaces, and of themselves. What
+/// says itself that it has a proxy would have no traffic without one, and is refused while nobody answers.
+fn injected(entry: Entry) -> Option<(Vec<Value>, Vec<Value>)> {
+    let is = |key: &str, operator: &str, values: &[&str]| json!({ "key": key, "operator": operator, "values": values });
+    // The others of ours are never asked about.
+    let elsewhere = is("kubernetes.io/metadata.name", "NotIn", &[NODE_NAMESPACE]);
+    let (namespace, pod) = match entry {
+        Entry::InjectFail => (
+            is(MESH_LABEL, "NotIn", &[MESH_NODE, MESH_DISABLED]),
+            is(MESH_LABEL, "In", &[MESH_SIDECAR]),
+        ),
+        Entry::InjectIgnore => {
+            (is(MESH_LABEL, "In", &[MESH_SIDECAR]), is(MESH_LABEL, "NotIn", &[MESH_SIDECAR]))
+        }
+        Entry::ValidateFail
+        | Entry::ValidateIgnore
+        | Entry::MutateFail
+        | Entry::MutateIgnore
+        | Entry::PodSecurity => return None,
+    };
+    Some((vec![elsewhere, namespace], vec![pod]))
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ impl Label for EntryLabel {
         Self(Entry::MutateFail),
         Self(Entry::MutateIgnore),
         Self(Entry::PodSecurity),
+        Self(Entry::InjectFail),
+        Self(Entry::InjectIgnore),
     ];
     fn value(self) -> &'static str {
         self.0.as_str()

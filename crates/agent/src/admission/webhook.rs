@@ -20,9 +20,11 @@ use hyper::{
     body::{Body, Incoming},
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
 };
-use nullius_admission::webhook::{
-    Answer, BODY_MAX, Engine, Entry, NotRead, Review, Step, answer, refuse,
+use nullius_admission::{
+    Sidecar,
+    webhook::{Answer, BODY_MAX, Engine, Entry, NotRead, Review, Step, answer, refuse},
 };
+use nullius_kube::{MESH_LABEL, MESH_SIDECAR};
 use nullius_model::{Reason, Timestamp};
 use nullius_policy::{Judged, pod_security::kept_level, withhold_admission};
 use serde_json::Value;
@@ -79,6 +81,8 @@ pub(crate) struct Webhook {
     evaluations: Arc<Semaphore>,
     /// By entry, of how many reviews more it is expected that they take long.
     slow: [AtomicUsize; Entry::ALL.len()],
+    /// What pods get that are to have a proxy of their own.
+    sidecar: Option<Arc<Sidecar>>,
 }
 
 /// Something panicked.
@@ -90,6 +94,8 @@ enum Question {
     Policies,
     /// How the owner of this namespace wants its pods.
     PodSecurity(Arc<Value>),
+    /// The proxy that a pod of this namespace may be to have.
+    Inject(Arc<Value>, Arc<Sidecar>),
 }
 
 impl Question {
@@ -107,6 +113,8 @@ impl Question {
             Self::PodSecurity(namespace) => {
                 review.measure(engine, namespace, now, is_late, is_long)
             }
+            // Nothing in it takes long.
+            Self::Inject(namespace, sidecar) => Some(review.inject(sidecar, namespace)),
         }
     }
 }
@@ -133,7 +141,13 @@ impl Webhook {
             waiting: AtomicUsize::new(0),
             evaluations: Arc::new(Semaphore::new(2 * processors)),
             slow: Entry::ALL.map(|_| AtomicUsize::new(0)),
+            sidecar: None,
         }
+    }
+
+    /// Puts this proxy into pods that are to have one.
+    pub(crate) fn injecting(self, sidecar: Option<Sidecar>) -> Self {
+        Self { sidecar: sidecar.map(Arc::new), ..self }
     }
 
     /// Whether policies are in force, and those that the cluster has now.
@@ -223,26 +237,55 @@ impl Webhook {
             let refused = refuse(review.uid(), "the policies are not known yet");
             return Ok((refused, Some(review)));
         };
-        let question = if entry == Entry::PodSecurity {
-            match self.owner(&review, use_by).await {
-                Ok(namespace) => Question::PodSecurity(namespace),
-                Err(withheld) => return Ok((answer(review.uid(), *withheld), Some(review))),
-            }
-        } else {
-            if let Some(held) = self.gate.hold(&review, use_by).await {
-                return Ok((answer(review.uid(), held), Some(review)));
-            }
-            Question::Policies
+        let question = match self.question(entry, &review, use_by).await {
+            Ok(question) => question,
+            Err(judged) => return Ok((answer(review.uid(), *judged), Some(review))),
         };
         Ok(self.judge(review, question, standing, use_by, length).await)
     }
 
+    /// What is asked about a review; the answer where it is known without asking.
+    async fn question(
+        &self,
+        entry: Entry,
+        review: &Review,
+        use_by: Instant,
+    ) -> Result<Question, Box<Judged>> {
+        let known = self.engines.namespace(&review.request().namespace);
+        match entry {
+            Entry::PodSecurity => {
+                let known = known.filter(|known| kept_level(known).is_some());
+                Ok(Question::PodSecurity(self.owner(known, review, use_by).await?))
+            }
+            Entry::InjectFail | Entry::InjectIgnore => {
+                let Some(sidecar) = self.sidecar.clone() else {
+                    return Err(Box::new(withhold_admission(
+                        "no image of the proxy is known here: the cluster has no mesh",
+                    )));
+                };
+                let known = known.filter(|known| is_in_mesh(known));
+                Ok(Question::Inject(self.owner(known, review, use_by).await?, sidecar))
+            }
+            Entry::ValidateFail
+            | Entry::ValidateIgnore
+            | Entry::MutateFail
+            | Entry::MutateIgnore => match self.gate.hold(review, use_by).await {
+                Some(held) => Err(Box::new(held)),
+                None => Ok(Question::Policies),
+            },
+        }
+    }
+
     /// The namespace whose owner says by what a pod is measured. What was known a moment ago may be older than a level that was
     /// lowered, so that nothing passes unmeasured because of it.
-    async fn owner(&self, review: &Review, use_by: Instant) -> Result<Arc<Value>, Box<Judged>> {
+    async fn owner(
+        &self,
+        known: Option<Arc<Value>>,
+        review: &Review,
+        use_by: Instant,
+    ) -> Result<Arc<Value>, Box<Judged>> {
         let name = review.request().namespace.as_str();
-        let known = self.engines.namespace(name);
-        if let Some(known) = known.filter(|known| kept_level(known).is_some()) {
+        if let Some(known) = known {
             return Ok(known);
         }
         let why = match self.facts.fresh_namespace(name, use_by).await {
@@ -360,6 +403,12 @@ impl Webhook {
             }
         }
     }
+}
+
+/// Whether a namespace says that its pods are in the mesh: then it was labelled before it was heard of last.
+fn is_in_mesh(namespace: &Value) -> bool {
+    let labels = namespace.pointer("/metadata/labels");
+    labels.and_then(|labels| labels.get(MESH_LABEL)).and_then(Value::as_str) == Some(MESH_SIDECAR)
 }
 
 fn defect(uid: &str) -> Answer {

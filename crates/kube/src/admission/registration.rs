@@ -36,6 +36,10 @@ pub struct WebhookEntry {
     pub failure_policy: &'static str,
     /// The only namespaces that it is for; none stands for all but the [excluded](EXCLUDED_NAMESPACES).
     pub namespaces: Option<Vec<String>>,
+    /// Further expressions about labels of namespaces.
+    pub namespace_labels: Vec<Value>,
+    /// Expressions about labels of the objects.
+    pub object_labels: Vec<Value>,
     /// Conditions of requests, each with its name.
     pub conditions: Vec<(&'static str, String)>,
 }
@@ -127,6 +131,11 @@ fn webhook(entry: &WebhookEntry, kind: Kind, authorities: &str) -> Value {
             .iter()
             .map(|names| json!({ "key": NAME_LABEL, "operator": "In", "values": names })),
     );
+    selected.extend(entry.namespace_labels.iter().cloned());
+    let objects = match entry.object_labels.as_slice() {
+        [] => json!({}),
+        labels => json!({ "matchExpressions": labels }),
+    };
     let mut webhook = json!({
         "name": format!("{}.admission.nullius.dev", entry.name),
         "clientConfig": {
@@ -139,7 +148,7 @@ fn webhook(entry: &WebhookEntry, kind: Kind, authorities: &str) -> Value {
         "failurePolicy": entry.failure_policy,
         "matchPolicy": "Equivalent",
         "namespaceSelector": { "matchExpressions": selected },
-        "objectSelector": {},
+        "objectSelector": objects,
         "sideEffects": "None",
         "timeoutSeconds": TIMEOUT_SECONDS,
         "admissionReviewVersions": ["v1"],

@@ -108,6 +108,13 @@ pub(super) fn workload(deployments: &Deployments, fingerprint: &str) -> Vec<Valu
             "name": CONFIG, "key": "exception-namespaces", "optional": true,
         } } }),
     ]);
+    // Proxies of pods are of the version that leads their traffic.
+    if deployments.identity.is_some() && deployments.host.mesh.is_some() {
+        environment.extend([
+            plain(env::PROXY_IMAGE, &deployments.image),
+            plain(env::PROXY_PULL, deployments.pull_policy.as_str()),
+        ]);
+    }
     let mut mounts = mounts();
     mounts.push(mount("client-ca", env::CLIENT_CA_DIR));
     let api = json!({

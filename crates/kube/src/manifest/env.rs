@@ -36,6 +36,10 @@ pub const CLIENT_CA_FILE: &str = "NULLIUS_ADMISSION_CLIENT_CA";
 pub const EXCEPTION_NAMESPACES: &str = "NULLIUS_EXCEPTION_NAMESPACES";
 /// Name of the pod itself, for `agent admission` and `agent identity`: replicas tell each other what they know.
 pub const POD: &str = "NULLIUS_POD";
+/// The image of proxies that `agent admission` puts into pods; it puts none where this is absent.
+pub const PROXY_IMAGE: &str = "NULLIUS_PROXY_IMAGE";
+/// When that image is pulled, in Kubernetes' words.
+pub const PROXY_PULL: &str = "NULLIUS_PROXY_PULL";
 
 /// The trust domain of the cluster, for `agent identity`.
 pub const TRUST_DOMAIN: &str = "NULLIUS_TRUST_DOMAIN";

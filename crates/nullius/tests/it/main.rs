@@ -44,6 +44,7 @@ mod identity_lab;
 mod keys;
 mod mesh;
 mod mesh_calls;
+mod mesh_injected;
 mod mesh_sample;
 mod mesh_sidecar;
 mod node;

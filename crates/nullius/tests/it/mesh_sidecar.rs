@@ -16,12 +16,12 @@ use crate::{
     world::World,
 };
 
-const IMAGE: &str = "localhost/nullius:dev";
-const SERVE: &str = "mkdir -p /tmp/www && echo welcome > /tmp/www/index.html && (nc -ll -p 9000 -e cat &) && exec httpd -f -p 8080 -h /tmp/www";
-const SLEEP: &str = "exec sleep 3600";
+pub(crate) const IMAGE: &str = "localhost/nullius:dev";
+pub(crate) const SERVE: &str = "mkdir -p /tmp/www && echo welcome > /tmp/www/index.html && (nc -ll -p 9000 -e cat &) && exec httpd -f -p 8080 -h /tmp/www";
+pub(crate) const SLEEP: &str = "exec sleep 3600";
 
 /// A pod as `restricted` wants it.
-fn restricted(name: &str, node: &str, script: &str, probe: Option<u16>) -> Value {
+pub(crate) fn restricted(name: &str, node: &str, script: &str, probe: Option<u16>) -> Value {
     let mut pod = pod(name, node, script, probe);
     pod["spec"]["securityContext"] = json!({ "runAsUser": 1000, "runAsNonRoot": true, "seccompProfile": { "type": "RuntimeDefault" } });
     pod["spec"]["volumes"] = json!([{ "name": "tmp", "emptyDir": {} }]);
@@ -32,7 +32,7 @@ fn restricted(name: &str, node: &str, script: &str, probe: Option<u16>) -> Value
 }
 
 /// What the command line makes of it.
-fn injected(object: &Value) -> Value {
+pub(crate) fn injected(object: &Value) -> Value {
     let mut child = Command::new(env!("CARGO_BIN_EXE_nullius"))
         .args(["inject", "-f", "-", "--image", IMAGE, "--pull", "never", "-o", "json"])
         .stdin(Stdio::piped())

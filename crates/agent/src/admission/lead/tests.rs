@@ -6,7 +6,6 @@ use nullius_kube::{ADMISSION_WEBHOOKS, POD_SECURITY_WEBHOOK, admission::Generati
 use nullius_model::KEPT_LEVEL_LABEL;
 use nullius_policy::{admission_policy::Version, pod_security::ENFORCE_LABEL};
 use secrecy::{SecretSlice, SecretString};
-use serde_json::{Value, json};
 
 use super::*;
 use crate::{
@@ -319,4 +318,77 @@ async fn how_long_api_servers_ask_is_counted_from_when_the_entry_stood_last() {
     plane.held().objects.get_mut(&all).unwrap()["webhooks"] = json!([{ "name": "a.b.c" }]);
     assert!(matches!(leader.register(&record, &standing, &seen).await, Believes::Unknown));
     assert!(leader.asked.is_empty());
+}
+
+#[tokio::test]
+async fn api_servers_ask_about_pods_that_get_proxies_and_in_doubt_each_way_is_closed() {
+    let plane = Plane::default();
+    let leader = leader(&plane).await;
+    let path =
+        |kind: &str, name: &str| format!("/apis/admissionregistration.k8s.io/v1/{kind}/{name}");
+    let mutating = path("mutatingwebhookconfigurations", ADMISSION_WEBHOOKS);
+    for (kind, path) in [
+        (
+            "ValidatingWebhookConfiguration",
+            path("validatingwebhookconfigurations", POD_SECURITY_WEBHOOK),
+        ),
+        (
+            "ValidatingWebhookConfiguration",
+            path("validatingwebhookconfigurations", ADMISSION_WEBHOOKS),
+        ),
+        ("MutatingWebhookConfiguration", mutating.clone()),
+    ] {
+        let empty = json!({ "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": { "name": "n" } });
+        plane.held().objects.insert(path, empty);
+    }
+    let mut record = AuthorityRecord::default();
+    record.current = Some(Generation {
+        certificate_pem: "pem".to_owned(),
+        key: SecretSlice::from(vec![1]),
+        path: SecretString::from("path"),
+    });
+    let standing = leader.engines.standing().unwrap();
+    let seen = Seen::default();
+    let mut leader = leader.injecting(true);
+    assert!(matches!(leader.register(&record, &standing, &seen).await, Believes::Unknown));
+    // It stands as it was written.
+    assert!(matches!(leader.register(&record, &standing, &seen).await, Believes::All));
+
+    let webhooks = plane.held().objects[&mutating]["webhooks"].clone();
+    assert_eq!(webhooks.as_array().unwrap().len(), 2);
+    let selected = |at: usize, selector: &str| -> Vec<String> {
+        let all = webhooks[at][selector]["matchExpressions"].as_array().unwrap();
+        let one = |it: &Value| {
+            format!("{} {} {}", it["key"], it["operator"], it["values"]).replace('"', "")
+        };
+        all.iter().map(one).collect()
+    };
+    let ours = [
+        "kubernetes.io/metadata.name NotIn [kube-node-lease,kube-system,nullius-sessions,nullius-system]",
+        "kubernetes.io/metadata.name NotIn [nullius-node]",
+    ];
+    for (at, name, policy, namespaces, pods) in [
+        (0, "inject-fail", "Fail", "NotIn [node,disabled]", "In [sidecar]"),
+        (1, "inject-ignore", "Ignore", "In [sidecar]", "NotIn [sidecar]"),
+    ] {
+        let webhook = &webhooks[at];
+        assert_eq!(webhook["name"], format!("{name}.admission.nullius.dev"));
+        assert_eq!(webhook["failurePolicy"], policy);
+        assert_eq!(webhook["reinvocationPolicy"], "IfNeeded");
+        assert_eq!(webhook["sideEffects"], "None");
+        assert_eq!(webhook["clientConfig"]["service"]["path"], format!("/path/{name}"));
+        assert_eq!(
+            webhook["rules"],
+            json!([{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"], "scope": "Namespaced" }])
+        );
+        let expected =
+            [ours[0].to_owned(), ours[1].to_owned(), format!("nullius.dev/mesh {namespaces}")];
+        assert_eq!(selected(at, "namespaceSelector"), expected);
+        assert_eq!(selected(at, "objectSelector"), [format!("nullius.dev/mesh {pods}")]);
+    }
+
+    // A cluster without a mesh any more asks nobody.
+    let mut leader = leader.injecting(false);
+    assert!(matches!(leader.register(&record, &standing, &seen).await, Believes::Unknown));
+    assert_eq!(plane.held().objects[&mutating]["webhooks"], json!([]));
 }
