@@ -136,8 +136,8 @@ pub fn payer(namespace: &str, id: &str, called: &str) -> String {
     if id.is_empty() {
         return format!("to {called}");
     }
-    // Of another trust domain, as a rule.
-    let end = id.rfind("/sa/").or_else(|| id.match_indices('/').nth(2).map(|(at, _)| at));
+    // Of another trust domain, as a rule: what follows its name is its own to write, however often.
+    let end = id.match_indices('/').nth(2).map(|(at, _)| at);
     format!("from {}", end.map_or(id, |end| &id[..end]))
 }
 
@@ -286,6 +286,21 @@ impl Calls {
         if other.last >= self.last {
             self.last = other.last;
             self.sample.clone_from(&other.sample);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_room_a_call_takes_is_for_nobody_to_make_up() {
+        assert_eq!(payer("shop", "spiffe://a.example/ns/shop/sa/web", "bank"), "from shop");
+        assert_eq!(payer("", "", "bank"), "to bank");
+        for id in ["/ns/a/sa/x", "/ns/b/sa/y", "/ns/b", "/x/sa/z/sa/", ""] {
+            let id = format!("spiffe://partner.example{id}");
+            assert_eq!(payer("", &id, "bank"), "from spiffe://partner.example");
         }
     }
 }

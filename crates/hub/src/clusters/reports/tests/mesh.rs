@@ -316,7 +316,8 @@ async fn a_flood_of_denials_does_not_fill_the_audit_and_is_counted() {
         let rest = reader.audit().list(&filter, page.next).await.unwrap();
         written += u64::try_from(rest.entries.len()).unwrap();
     }
-    assert!((1_000..2_000).contains(&written), "{written}");
+    // Half of all but what is kept for others: the rest is there for them.
+    assert!((900..2_000).contains(&written), "{written}");
     assert_eq!(told.losses.unwritten_denials, (2_000 - written) * 3, "with all they stand for");
     assert_eq!(joined.calls().await[0].connections, 6_000, "the counts stay exact");
     let events = joined.events(AuditKind::Mesh).await;
