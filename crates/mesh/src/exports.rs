@@ -10,6 +10,7 @@ use std::{
 };
 
 use nullius_model::{Namespace, SpiffeId};
+use nullius_tunnel::is_metadata;
 
 /// What names of exported Services end with (Multi-Cluster Services API).
 const ZONE: &str = ".svc.clusterset.local";
@@ -75,6 +76,12 @@ fn is_label(text: &str) -> bool {
     !text.is_empty() && text.len() <= LABEL && is_inside && text.bytes().all(is_legal)
 }
 
+/// Whether a gateway leads nobody to an address. Its own machine is one where its file says so.
+fn is_nobody(at: SocketAddr) -> bool {
+    let ip = at.ip().to_canonical();
+    at.port() == 0 || ip.is_unspecified() || ip.is_multicast() || is_metadata(at)
+}
+
 /// What a gateway leads to, and for whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exports {
@@ -89,9 +96,10 @@ impl Exports {
         Self { partners, routes: BTreeMap::new() }
     }
 
-    /// Leads to these endpoints, which live, and to no others.
+    /// Leads to these endpoints, which live, and to no others. What clouds tell machines is no endpoint.
     pub fn put(&mut self, exported: Exported, endpoints: impl IntoIterator<Item = SocketAddr>) {
-        self.routes.insert(exported, endpoints.into_iter().collect());
+        let endpoints = endpoints.into_iter().filter(|at| !is_nobody(*at)).collect();
+        self.routes.insert(exported, endpoints);
     }
 
     /// Whether workloads of a trust domain may come in.
@@ -183,5 +191,14 @@ mod tests {
             assert!(!exports.is_partner(nobody), "{nobody:?}");
         }
         assert_eq!(Exports::default().endpoints(&orders), None);
+        let odd = [
+            "169.254.169.254:80",
+            "[fd00:ec2::254]:80",
+            "0.0.0.0:80",
+            "224.0.0.1:80",
+            "10.0.0.7:0",
+        ];
+        exports.put(orders.clone(), odd.map(|it| it.parse().unwrap()).into_iter().chain([at]));
+        assert_eq!(exports.endpoints(&orders).map(|it| it.to_vec()), Some(vec![at]));
     }
 }

@@ -17,8 +17,8 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(200);
 /// Bytes that are looked at first.
 const LITTLE: usize = 2 * 1024;
 /// Who sends fewer bytes at once than these is looked at again after a while: each look reads everything from the beginning.
-const PIECE: usize = 64;
-const WHILE: Duration = Duration::from_millis(20);
+pub(crate) const PIECE: usize = 64;
+pub(crate) const WHILE: Duration = Duration::from_millis(20);
 
 /// How a connection begins.
 #[derive(Debug, PartialEq, Eq)]

@@ -5,12 +5,15 @@
 //! nothing but where it goes. Who may call is decided at the destination, by the caller's own identity.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{Request, Response, StatusCode};
 use nullius_model::Timestamp;
@@ -18,22 +21,24 @@ use nullius_tls::{
     TlsError, WorkloadAcceptor, WorkloadPeer,
     tcp::{prepare, reset_on_close},
 };
-use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch, time::timeout};
 
 use crate::{
     Exported, Witness, World,
     access_log::{Attempt, Direction, Why},
     authority,
     copy::StreamCopy,
+    first_bytes::{PIECE, WHILE},
+    hello::{Beginning, HELLO_MAX},
     inbound::{CONNECTED, PREFACE, UNPROVEN, answer, chain, end, why},
-    live::{Ended, while_allowed},
+    live::{Ended, Judge, while_allowed},
+    outbound::ANSWER,
     places::{Limits, Origin, Place, Places},
-    pool::CONNECT,
     reach::{go_out, random},
     route::{Calls, DIALS, OpenCall, choose},
     shared::{Shared, Side, adopt},
     sockets::OwnNetwork,
-    tunnel::{self, ALPN_GATEWAY},
+    tunnel::{self, ALPN_GATEWAY, ALPN_TLS},
 };
 
 /// What a gateway is made of, where what decides does not come from files.
@@ -83,6 +88,15 @@ pub(crate) const GATEWAY: &str = "gateway";
 /// Calls that are open at once: of one address, which may be that of a whole cluster, half.
 const STREAMS: Limits = Limits { all: 16_384, each: 8_192, strangers: 16_384 };
 
+/// How long a guest may take to say its client hello, which goes with its CONNECT.
+const HELLO: Duration = Duration::from_secs(5);
+/// How long an endpoint may take to accept: all that are tried together less than a caller waits for an answer, since it gives up the
+/// tunnel of all its calls then.
+const CONNECT: Duration = Duration::from_millis(2_500);
+const _: () = assert!(CONNECT.as_millis() * (DIALS as u128) < ANSWER.as_millis());
+const NO_HELLO: &str =
+    "what came first is no client hello that asks for `nullius` and nothing else";
+
 /// A side on which workloads of other clusters come in.
 pub(crate) struct Gateway {
     name: Arc<str>,
@@ -99,6 +113,43 @@ struct Guest {
     peer: WorkloadPeer,
     generation: u64,
     client: SocketAddr,
+}
+
+/// A call that lives, and by what it was judged last.
+struct Living<'c> {
+    guest: &'c Guest,
+    exported: &'c Exported,
+    /// None before the first look, which judges.
+    by: Option<Arc<World>>,
+}
+
+impl Living<'_> {
+    /// Whether two worlds say the same about it.
+    fn is_same(&self, one: &World, other: &World) -> bool {
+        let says = |world: &World| {
+            let is_partner = world.exports.is_partner(self.guest.peer.id.trust_domain());
+            (is_partner, world.exports.endpoints(self.exported).is_some())
+        };
+        one.generation == other.generation
+            && Arc::ptr_eq(&one.tls, &other.tls)
+            && (Arc::ptr_eq(&one.exports, &other.exports) || says(one) == says(other))
+    }
+}
+
+impl Judge for Living<'_> {
+    fn is_as_before(&mut self, world: &Arc<World>) -> bool {
+        let is_as_before = self.by.as_ref().is_some_and(|by| self.is_same(by, world));
+        if is_as_before {
+            // What is of before is let go.
+            self.by = Some(Arc::clone(world));
+        }
+        is_as_before
+    }
+
+    fn judge(&mut self, world: &Arc<World>) -> Result<Option<Timestamp>, Why> {
+        self.by = Some(Arc::clone(world));
+        self.guest.may_go_on(self.exported, world).map(|()| None)
+    }
 }
 
 /// A call that is led on.
@@ -224,7 +275,9 @@ impl Gateway {
                     shared.spawn(gateway.stream(guest, request, respond, place));
                 }
                 None => {
-                    self.attempt(client).failed(Why::Overloaded, None);
+                    let mut attempt = self.attempt(client);
+                    attempt.source = Some(guest.peer.id.clone());
+                    attempt.failed(Why::Overloaded, None);
                     answer(&mut respond, StatusCode::SERVICE_UNAVAILABLE, Why::Overloaded);
                 }
             }
@@ -279,22 +332,44 @@ impl Gateway {
             return answer(&mut respond, StatusCode::FORBIDDEN, Why::NotExported);
         };
         attempt.service = Some(exported.to_string().into());
-        let Led { mut local, _call } = match self.reach(endpoints, &mut attempt).await {
-            Ok(led) => led,
-            Err(why) => return answer(&mut respond, StatusCode::SERVICE_UNAVAILABLE, why),
+        let mut recv = request.into_body();
+        // Whoever may be behind hears nothing before it is sure that the guest proves itself.
+        let heard = timeout(HELLO, hello(&mut recv)).await;
+        let hello = match heard.unwrap_or(Err(Why::HandshakeTimeout)) {
+            Ok(hello) => hello,
+            Err(why) => {
+                if why == Why::MustProve {
+                    attempt.say(Some(NO_HELLO.to_owned()));
+                    attempt.denied(why);
+                } else {
+                    attempt.failed(why, None);
+                }
+                return answer(&mut respond, StatusCode::BAD_REQUEST, why);
+            }
         };
+        let led = tokio::select! {
+            led = self.reach(endpoints, &hello, &mut attempt) => led,
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => return attempt.failed(Why::TunnelFailed, None),
+        };
+        let Led { mut local, _call } = match led {
+            Ok(led) => led,
+            Err((why, detail)) => {
+                attempt.failed(why, detail);
+                return answer(&mut respond, StatusCode::SERVICE_UNAVAILABLE, why);
+            }
+        };
+        attempt.moved.to_destination.fetch_add(hello.len() as u64, Ordering::Relaxed);
         attempt.allowed(Why::Exported);
         let Ok(mut send) = respond.send_response(Response::new(()), false) else {
             reset_on_close(&local);
             return attempt.ended(crate::End::MeshBroke);
         };
-        let mut recv = request.into_body();
         let ended = {
             let moved = &attempt.moved;
             let (out, into) = (&moved.to_source, &moved.to_destination);
             let copy = StreamCopy::new(&mut local, &mut send, &mut recv, out, into);
-            let again = |world: &World| guest.may_go_on(&exported, world).map(|()| None);
-            while_allowed(copy, &mut view, None, again).await
+            let living = Living { guest: &guest, exported: &exported, by: None };
+            while_allowed(copy, &mut view, None, living).await
         };
         if ended != Ended::Closed {
             send.send_reset(Reason::CANCEL);
@@ -303,8 +378,13 @@ impl Gateway {
         end(&mut attempt, ended);
     }
 
-    /// Reaches one of the endpoints: the less busy of two, and another one where nobody answers.
-    async fn reach(&self, endpoints: &[SocketAddr], attempt: &mut Attempt) -> Result<Led, Why> {
+    /// Reaches one of the endpoints, the less busy of two and another one where nobody answers, and says to it what a guest has begun with.
+    async fn reach(
+        &self,
+        endpoints: &[SocketAddr],
+        hello: &[u8],
+        attempt: &mut Attempt,
+    ) -> Result<Led, (Why, Option<String>)> {
         let mut tried = Vec::new();
         let mut failed = (Why::NoEndpoint, None);
         while tried.len() < DIALS {
@@ -315,13 +395,48 @@ impl Gateway {
             tried.push(at);
             attempt.address = Some(at);
             let call = self.calls.begin(at);
-            match go_out(&*self.shared.sockets, at, None, CONNECT).await {
+            match self.dial(at, hello).await {
                 Ok(local) => return Ok(Led { local, _call: call }),
                 Err(error) => failed = (Why::Unreachable, Some(error.to_string())),
             }
         }
-        let (why, detail) = failed;
-        attempt.failed(why, detail);
-        Err(why)
+        Err(failed)
+    }
+
+    async fn dial(&self, at: SocketAddr, hello: &[u8]) -> io::Result<TcpStream> {
+        let dialled = async {
+            let mut local = go_out(&*self.shared.sockets, at, None, CONNECT).await?;
+            local.write_all(hello).await?;
+            Ok(local)
+        };
+        timeout(CONNECT, dialled).await?
+    }
+}
+
+/// The client hello of mutual TLS with a destination, which is all that a guest may begin with: whatever else it sends would be heard as
+/// the gateway's own.
+async fn hello(recv: &mut RecvStream) -> Result<Vec<u8>, Why> {
+    let (mut read, mut seen) = (Vec::new(), 0);
+    loop {
+        match Beginning::of(&read) {
+            Beginning::Hello(protocols) if matches!(&*protocols, [one] if **one == *ALPN_TLS) => {
+                return Ok(read);
+            }
+            Beginning::Hello(_) | Beginning::Other => return Err(Why::MustProve),
+            Beginning::More => {}
+        }
+        // Each look reads all from the beginning.
+        if seen > 0 && read.len() < seen + PIECE {
+            tokio::time::sleep(WHILE).await;
+        }
+        seen = read.len();
+        let mut next = Some(recv.data().await);
+        while let Some(piece) = next {
+            let piece = piece.ok_or(Why::MustProve)?.map_err(|_| Why::TunnelFailed)?;
+            // It is of the window, so that it can be given back.
+            let _ = recv.flow_control().release_capacity(piece.len());
+            read.extend_from_slice(&piece);
+            next = if read.len() < HELLO_MAX { recv.data().now_or_never() } else { None };
+        }
     }
 }

@@ -14,8 +14,8 @@ use std::{
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use h2::{Reason, RecvStream, SendStream};
-use http::{Method, Request, StatusCode, Uri};
+use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use nullius_model::{Reason as Decision, SpiffeId};
 use nullius_tls::{
     TlsError, WorkloadConnector, WorkloadPeer, WorkloadStream,
@@ -44,8 +44,9 @@ use crate::{
 use living::Living;
 use through::Through;
 
-/// How long a destination may take to answer a CONNECT: it reaches its application meanwhile.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long a destination may take to answer a CONNECT: it reaches its application meanwhile. A tunnel in which nobody answers for so
+/// long is given up, so a gateway takes less.
+pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 /// How long who is not in the mesh may take to accept.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections of one workload that are open at once.
@@ -296,7 +297,7 @@ impl Outbound {
                 attempt.allowed(Why::ThroughGateway);
                 let copy = PlainCopy::new(&mut local, &mut *stream, out, into);
                 // What is cut is dropped unfinished, which resets it.
-                while_allowed(copy, view, None, |now: &World| living.still(now)).await
+                while_allowed(copy, view, None, living.judge()).await
             }
             Opened::Plain(mut stream) => {
                 attempt.allowed(Why::NotInMesh);
@@ -353,18 +354,7 @@ impl Outbound {
                 Ok((status, send, recv)) if status == StatusCode::OK => {
                     return Ok((send, recv.into_body(), lease));
                 }
-                Ok((status, _, response)) => {
-                    let why = response.headers().get(WHY).and_then(|why| why.to_str().ok());
-                    let why =
-                        why.map_or_else(|| status.to_string(), |why| format!("{status}: {why}"));
-                    return Err(match status {
-                        // Nobody heard anything: another endpoint may be better.
-                        StatusCode::SERVICE_UNAVAILABLE => {
-                            DialError { why: Why::ApplicationUnreachable, detail: why }.into()
-                        }
-                        _ => Refused::Denied(Some(why)),
-                    });
-                }
+                Ok((status, _, response)) => return Err(refusal(status, response.headers())),
                 Err(_) if lease.is_reused => lease.give_up(),
                 Err(detail) => {
                     lease.give_up();
@@ -401,19 +391,39 @@ async fn ask(
     lease: &Lease,
     authority: &str,
 ) -> Result<(StatusCode, SendStream<Bytes>, http::Response<RecvStream>), String> {
+    let asked = async {
+        let (response, send) = begin(lease, authority).await?;
+        let response = response.await.map_err(|error| error.to_string())?;
+        Ok((response.status(), send, response))
+    };
+    let silent = |_| Err("the destination does not answer".to_owned());
+    timeout(ANSWER, asked).await.unwrap_or_else(silent)
+}
+
+/// Begins to ask, and does not wait for the answer.
+async fn begin(
+    lease: &Lease,
+    authority: &str,
+) -> Result<(ResponseFuture, SendStream<Bytes>), String> {
     let uri = Uri::builder().authority(authority).build().map_err(|error| error.to_string())?;
     let mut request = Request::new(());
     *request.method_mut() = Method::CONNECT;
     *request.uri_mut() = uri;
-    let asked = async {
-        let mut sender = lease.sender().ready().await?;
-        let (response, send) = sender.send_request(request, false)?;
-        Ok::<_, h2::Error>((response.await?, send))
-    };
-    match timeout(ANSWER, asked).await {
-        Ok(Ok((response, send))) => Ok((response.status(), send, response)),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the destination does not answer".to_owned()),
+    let sender = lease.sender().ready().await;
+    let sent = sender.and_then(|mut sender| sender.send_request(request, false));
+    sent.map_err(|error| error.to_string())
+}
+
+/// What it means that a CONNECT is answered with no.
+fn refusal(status: StatusCode, headers: &HeaderMap) -> Refused {
+    let why = headers.get(WHY).and_then(|why| why.to_str().ok());
+    let why = why.map_or_else(|| status.to_string(), |why| format!("{status}: {why}"));
+    match status {
+        // Nobody heard anything: another endpoint may be better.
+        StatusCode::SERVICE_UNAVAILABLE => {
+            DialError { why: Why::ApplicationUnreachable, detail: why }.into()
+        }
+        _ => Refused::Denied(Some(why)),
     }
 }
 

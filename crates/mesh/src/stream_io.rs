@@ -3,12 +3,13 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream, client::ResponseFuture};
+use http::{HeaderMap, StatusCode};
 use nullius_tls::Transport;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
@@ -18,13 +19,57 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A stream of a tunnel.
 pub(crate) struct StreamIo {
     send: SendStream<Bytes>,
-    recv: RecvStream,
+    recv: Recv,
     piece: Bytes,
 }
 
+/// What comes of it.
+enum Recv {
+    /// What was asked is not answered yet.
+    Asked(ResponseFuture, Answer),
+    Stream(RecvStream),
+}
+
+/// The answer to what was asked, once it is there: for whoever has given the stream away.
+pub(crate) type Answer = Arc<OnceLock<(StatusCode, HeaderMap)>>;
+
 impl StreamIo {
     pub(crate) fn new(send: SendStream<Bytes>, recv: RecvStream) -> Self {
-        Self { send, recv, piece: Bytes::new() }
+        Self { send, recv: Recv::Stream(recv), piece: Bytes::new() }
+    }
+
+    /// One that is written to before its CONNECT is answered; with any other answer than 200 it breaks.
+    pub(crate) fn asked(send: SendStream<Bytes>, response: ResponseFuture) -> (Self, Answer) {
+        let answer = Answer::default();
+        let recv = Recv::Asked(response, Arc::clone(&answer));
+        (Self { send, recv, piece: Bytes::new() }, answer)
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            match &mut self.recv {
+                Recv::Stream(recv) => return recv.poll_data(cx).map_err(broken),
+                Recv::Asked(response, answer) => {
+                    let (head, recv) = match ready!(Pin::new(response).poll(cx)) {
+                        Ok(response) => response.into_parts(),
+                        Err(error) => return Poll::Ready(Some(Err(broken(error)))),
+                    };
+                    // It is asked once.
+                    let _ = answer.set((head.status, head.headers));
+                    if head.status != StatusCode::OK {
+                        return Poll::Ready(Some(Err(io::ErrorKind::ConnectionRefused.into())));
+                    }
+                    self.recv = Recv::Stream(recv);
+                }
+            }
+        }
+    }
+
+    /// It is of the window, so that it can be given back.
+    fn release(&mut self, count: usize) {
+        if let Recv::Stream(recv) = &mut self.recv {
+            let _ = recv.flow_control().release_capacity(count);
+        }
     }
 }
 
@@ -39,17 +84,16 @@ impl AsyncRead for StreamIo {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         while self.piece.is_empty() {
-            match ready!(self.recv.poll_data(cx)) {
+            match ready!(self.poll_piece(cx)) {
                 Some(Ok(piece)) => self.piece = piece,
-                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
+                Some(Err(error)) => return Poll::Ready(Err(error)),
                 None => return Poll::Ready(Ok(())),
             }
         }
         let count = self.piece.len().min(buffer.remaining());
         buffer.put_slice(self.piece.get(..count).unwrap_or_default());
         self.piece.advance(count);
-        // It is of the window, so that it can be given back.
-        let _ = self.recv.flow_control().release_capacity(count);
+        self.release(count);
         Poll::Ready(Ok(()))
     }
 }

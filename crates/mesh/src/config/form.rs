@@ -10,6 +10,7 @@ use std::{
 
 use nullius_intention::Protocol;
 use nullius_model::{Namespace, SpiffeId, TrustDomain};
+use nullius_tunnel::is_metadata;
 use serde::Deserialize;
 
 use crate::{Exported, Exports, KeySource, Reach, SOURCES_MAX, Via, gateway::GATEWAY};
@@ -484,6 +485,12 @@ fn check_gateway(
             |(nth, text): (usize, &String)| faults.target(&at(&format!("endpoints[{nth}]")), text);
         let endpoints: Vec<SocketAddr> =
             export.endpoints.iter().enumerate().filter_map(target).collect();
+        for (nth, endpoint) in endpoints.iter().enumerate() {
+            if is_metadata(*endpoint) || Some(*endpoint) == listen {
+                let field = at(&format!("endpoints[{nth}]"));
+                faults.add(field, "no Service is there: name where its workloads listen");
+            }
+        }
         let Some(service) = service else { continue };
         if !known.insert(service.clone()) {
             faults.add(at("service"), "this port of a Service stands already: keep one");

@@ -198,6 +198,16 @@ fn a_service_of_another_cluster_is_reached_through_a_gateway_and_what_is_exporte
             "endpoints: [here]",
             "gateway.exports[0].endpoints[0]: `here` is no address",
         ),
+        (
+            "endpoints: [10.0.0.7:8080]",
+            "endpoints: ['169.254.169.254:80']",
+            "gateway.exports[0].endpoints[0]: no Service is there",
+        ),
+        (
+            "endpoints: [10.0.0.7:8080]",
+            "endpoints: [10.0.0.5:15443]",
+            "gateway.exports[0].endpoints[0]: no Service is there",
+        ),
         ("name: ledger", "name: gateway", "gateway: this name is taken"),
         ("  destination: 10.0.0.7:80\n", "", "upstreams[0].destination: it is missing"),
     ] {

@@ -5,14 +5,18 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use futures::future::BoxFuture;
+use http::StatusCode;
 use nullius_model::Timestamp;
-use nullius_tls::{WorkloadPeer, WorkloadStream};
+use nullius_tls::{WorkloadConnector, WorkloadPeer, WorkloadStream};
+use tokio::time::timeout;
 
-use super::{Outbound, Refused};
+use super::{ANSWER, Outbound, Refused, begin, refusal};
 use crate::{
     Via, World,
     access_log::{Attempt, Why},
     inbound::{chain, why},
+    live::Judge,
     pool::{DialError, Key, Lease},
     stream_io::StreamIo,
     tunnel::{ALPN_GATEWAY, ALPN_TLS},
@@ -54,14 +58,96 @@ impl Outbound {
             from: None,
             protocol: ALPN_GATEWAY,
         };
-        let (send, recv, lease) = self.asked(world, &key, &via.service.to_string(), &outer).await?;
         let inner = self.connector(world, ALPN_TLS, &via.expect)?;
-        let inside = inner.connect_inside(StreamIo::new(send, recv), gateway.ip()).await;
-        let (stream, peer) =
-            inside.map_err(|error| DialError { why: why(&error), detail: chain(&error) })?;
-        let (via, generation) = (Arc::clone(via), world.generation);
-        let living = Living { lease, peer, generation, gateway, via, called };
-        Ok(Through { stream: Box::new(stream), living })
+        let authority = via.service.to_string();
+        let spawn = |task: BoxFuture<'static, ()>| self.shared.spawn(task);
+        loop {
+            let lease = self.shared.pool.lease(&key, world.generation, &outer, spawn).await?;
+            let failed = match self.inside(&lease, &authority, &inner, gateway).await {
+                Ok((stream, peer)) => {
+                    let (via, generation) = (Arc::clone(via), world.generation);
+                    let living = Living { lease, peer, generation, gateway, via, called };
+                    return Ok(Through { stream: Box::new(stream), living });
+                }
+                Err(Failed::Answered(refused)) => return Err(refused),
+                Err(Failed::Tunnel(detail)) => detail,
+            };
+            // Nobody answers in it: a tunnel that broke while nobody used it is dialled anew, once.
+            lease.give_up();
+            if !lease.is_reused {
+                return Err(DialError { why: Why::TunnelFailed, detail: failed }.into());
+            }
+        }
+    }
+
+    /// Asks a gateway for the Service, and does the handshake with who is behind it. The client hello goes with the question: a gateway
+    /// leads nothing else on.
+    async fn inside(
+        &self,
+        lease: &Lease,
+        authority: &str,
+        inner: &WorkloadConnector,
+        gateway: SocketAddr,
+    ) -> Result<(WorkloadStream<StreamIo>, WorkloadPeer), Failed> {
+        let begun = timeout(ANSWER, begin(lease, authority)).await;
+        let (response, send) = begun
+            .unwrap_or_else(|_| Err("no stream can begin in it".to_owned()))
+            .map_err(Failed::Tunnel)?;
+        let (io, answer) = StreamIo::asked(send, response);
+        let error = match inner.connect_inside(io, gateway.ip()).await {
+            Ok(proven) => return Ok(proven),
+            Err(error) => error,
+        };
+        let detail = chain(&error);
+        Err(match answer.get() {
+            None => Failed::Tunnel(detail),
+            Some((StatusCode::OK, _)) => {
+                Failed::Answered(DialError { why: why(&error), detail }.into())
+            }
+            Some((status, headers)) => Failed::Answered(refusal(*status, headers)),
+        })
+    }
+}
+
+/// Why there is no way through.
+enum Failed {
+    /// The gateway has answered: it is not for the tunnel.
+    Answered(Refused),
+    Tunnel(String),
+}
+
+/// A call through a gateway that lives, and by what it was judged last.
+pub(super) struct Judged<'l> {
+    living: &'l Living,
+    /// None before the first look, which judges.
+    by: Option<Arc<World>>,
+}
+
+impl Judged<'_> {
+    /// Whether two worlds say the same about it.
+    fn is_same(&self, one: &World, other: &World) -> bool {
+        let via = |world: &World| {
+            self.living.called.and_then(|called| world.directory.service(called)?.via.clone())
+        };
+        one.generation == other.generation
+            && Arc::ptr_eq(&one.tls, &other.tls)
+            && (Arc::ptr_eq(&one.directory, &other.directory) || via(one) == via(other))
+    }
+}
+
+impl Judge for Judged<'_> {
+    fn is_as_before(&mut self, world: &Arc<World>) -> bool {
+        let is_as_before = self.by.as_ref().is_some_and(|by| self.is_same(by, world));
+        if is_as_before {
+            // What is of before is let go.
+            self.by = Some(Arc::clone(world));
+        }
+        is_as_before
+    }
+
+    fn judge(&mut self, world: &Arc<World>) -> Result<Option<Timestamp>, Why> {
+        self.by = Some(Arc::clone(world));
+        self.living.still(world)
     }
 }
 
@@ -72,8 +158,13 @@ impl Living {
         attempt.destination = Some(self.peer.id.clone());
     }
 
+    /// Judges it for as long as it lives.
+    pub(super) fn judge(&self) -> Judged<'_> {
+        Judged { living: self, by: None }
+    }
+
     /// Whether both are still proven, and the Service is still reached so.
-    pub(super) fn still(&self, world: &World) -> Result<Option<Timestamp>, Why> {
+    fn still(&self, world: &World) -> Result<Option<Timestamp>, Why> {
         let is_proven = |peer, generation| {
             generation == world.generation || world.tls.still_proves(peer).is_ok()
         };

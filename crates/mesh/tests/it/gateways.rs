@@ -14,7 +14,11 @@ use nullius_model::SpiffeId;
 use nullius_telemetry::Metrics;
 use nullius_tls::WorkloadTls;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 use crate::pods::{Host, Node, can_run};
 use crate::world::{
@@ -294,8 +298,94 @@ async fn a_gateway_leads_to_what_is_exported_and_to_no_address() {
     assert_eq!(line["detail"], "ledger.bank.svc.clusterset.local:8080");
     assert_eq!(two.application.count(), 0, "nobody heard of any of it");
     // What is exported is led to, by the same tunnel.
-    let (response, _) = tunnel.connect(SERVICE).await.unwrap();
+    let asked = Request::builder().method(Method::CONNECT).uri(SERVICE);
+    let (response, _) = tunnel.send(asked, client_hello(&[b"nullius"])).await.unwrap();
     assert_eq!(response.status(), 200);
+}
+
+/// How a TLS client begins that asks for these protocols.
+fn client_hello(protocols: &[&[u8]]) -> &'static [u8] {
+    let name = rustls_pki_types::ServerName::try_from("ledger.example").unwrap();
+    let mut client = rustls::ClientConnection::new(foreign(None, protocols), name).unwrap();
+    let mut bytes = Vec::new();
+    client.write_tls(&mut bytes).unwrap();
+    bytes.leak()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_through_a_gateway_but_the_mutual_tls_of_the_mesh() {
+    let two = Two::new().await;
+    // One that would answer anybody.
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = two.gateway.start(&leads(&[plain.local_addr().unwrap()])).await;
+    let tunnel = Tunnel::open(two.shop.svid(&two.front.id), ALPN, gateway.at("gateway")).await;
+    let ask = async |early| {
+        let asked = Request::builder().method(Method::CONNECT).uri(SERVICE);
+        tunnel.send(asked, early).await.unwrap()
+    };
+    let good = client_hello(&[b"nullius"]);
+    let (head, rest) = good.split_at(5);
+    // A message of the handshake that is no hello.
+    let other: &'static [u8] = [head, &[2], &rest[1..]].concat().leak();
+    for bad in [
+        &b"GET / HTTP/1.1\r\nHost: ledger\r\n\r\n"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"x",
+        client_hello(&[]),
+        client_hello(&[b"h2"]),
+        client_hello(&[b"nullius-hbone"]),
+        client_hello(&[b"nullius-gateway"]),
+        client_hello(&[b"nullius", b"h2"]),
+        other,
+    ] {
+        let (response, _) = ask(bad).await;
+        assert_eq!(response.status(), 400, "{bad:?}");
+        assert_eq!(response.headers()["nullius-reason"], "must-prove");
+    }
+    let line = gateway.reason("must-prove").await;
+    assert_eq!((&line["verdict"], &line["service"]), (&"denied".into(), &SERVICE.into()));
+    assert_eq!((&line["source"], line.get("address")), (&two.front.id.as_str().into(), None));
+    // Who says nothing is not waited for long, and nobody is dialled meanwhile.
+    let (response, _) = ask(head).await;
+    assert_eq!(response.status(), 400);
+    assert_eq!(response.headers()["nullius-reason"], "handshake-timeout");
+    // The first who comes to the endpoint is the first who may.
+    let (response, _send) = ask(good).await;
+    assert_eq!(response.status(), 200);
+    let (mut come, _) = plain.accept().await.unwrap();
+    let mut bytes = vec![0; good.len()];
+    come.read_exact(&mut bytes).await.unwrap();
+    assert_eq!(bytes, good, "what it has begun with is said first, and whole");
+}
+
+/// An address that answers nobody, as that of a machine that is gone: it has no room for who comes.
+fn silent() -> (socket2::Socket, Vec<std::net::TcpStream>, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let at = socket.local_addr().unwrap().as_socket().unwrap();
+    let come = || std::net::TcpStream::connect_timeout(&at, Duration::from_millis(200)).ok();
+    let full: Vec<_> = std::iter::from_fn(come).take(64).collect();
+    assert!(full.len() < 64, "it is never full");
+    (socket, full, at)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_answer_nobody_cost_no_tunnel() {
+    let two = Two::new().await;
+    let away = [silent(), silent(), silent()];
+    let away = away.each_ref().map(|(.., at)| *at);
+    let [one, other, _] = away;
+    let good = two.gateway.start(&leads(&[one, two.inbound.at("in"), other])).await;
+    let out = two.call(&two.front, &[good.at("gateway")]).await;
+    let all = futures::future::join_all((0..6).map(|_| said(&out, b"an order"))).await;
+    assert!(all.into_iter().all(|it| it.is_ok_and(|said| said == b"an order")));
+    // The caller is told before it takes the tunnel for one that is dead.
+    let none = two.gateway.start(&leads(&away)).await;
+    let out = two.call(&two.front, &[none.at("gateway")]).await;
+    assert!(said(&out, b"an order").await.is_err());
+    let line = out.reason("application-unreachable").await;
+    assert!(line["detail"].as_str().unwrap().contains("unreachable"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
