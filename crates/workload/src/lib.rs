@@ -6,6 +6,7 @@
 
 mod account;
 mod api;
+mod aside;
 mod attest;
 mod authority;
 mod caller;
@@ -26,6 +27,7 @@ mod unfinished;
 pub mod wire;
 mod words;
 
+pub use aside::{Guarded, Handed, Kept, close_listener, receive};
 pub use attest::{Attestor, Executable, Facts};
 pub use authority::{AuthorityMender, Mended};
 pub use cgroup::{CgroupError, CgroupRoot, ContainerId, ParseCgroupError, Place, PodUid, place};

@@ -20,8 +20,8 @@ use nullius_proto::{
     spiffe::spiffe_workload_api_server::SpiffeWorkloadApiServer,
 };
 use tokio::{
-    net::{UnixListener, UnixStream},
-    sync::watch,
+    net::UnixListener,
+    sync::{Semaphore, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ use tonic::service::Routes;
 use crate::{
     account::{Accounts, Holder},
     api::Api,
+    aside::{Guarded, Kept, close_listener},
     attest::{AttestError, Attestor},
     authority::Mended,
     caller::{Caller, Process, too_often},
@@ -53,6 +54,8 @@ const STREAMS: u32 = 128;
 const WINDOW: u32 = 64 * 1024;
 /// Lines a minute of the log about callers of whom nothing is known.
 const WORDS: u32 = 10;
+/// Connections that have no place of their caller, or none yet: those who are refused, until what they sent is closed.
+const DOOR: usize = 256;
 /// How long nothing is accepted after the system had no room.
 const NO_ROOM: Duration = Duration::from_millis(100);
 
@@ -128,29 +131,33 @@ pub async fn serve(
         accounts: Accounts::new(limits),
         unknown: Words::new(WORDS),
     });
+    let door = Arc::new(Semaphore::new(DOOR));
     let mut connections = JoinSet::new();
     loop {
-        let accepted = tokio::select! {
+        let accept = async { (Arc::clone(&door).acquire_owned().await, listener.accept().await) };
+        let (at_door, accepted) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = accept => accepted,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let guarded = accepted.and_then(|(stream, _)| Guarded::new(stream, Arc::new(at_door.ok())));
+        match guarded {
+            Ok(stream) => {
+                connections.spawn(connection(stream, Arc::clone(&shared), stop.clone()));
+            }
             Err(error) => {
                 tracing::warn!(%error, "fail to accept a caller");
                 tokio::time::sleep(NO_ROOM).await;
-                continue;
             }
-        };
-        connections.spawn(connection(stream, Arc::clone(&shared), stop.clone()));
+        }
     }
+    close_listener(listener);
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: UnixStream, shared: Arc<Shared>, stop: CancellationToken) {
+async fn connection(mut stream: Guarded, shared: Arc<Shared>, stop: CancellationToken) {
     // Whose it is costs few reads and no wait, so that it is counted before anything is done for it.
-    let found = Peer::of(&stream).map_err(AttestError::from).and_then(|peer| {
+    let found = Peer::of(stream.stream()).map_err(AttestError::from).and_then(|peer| {
         let place = shared.attestor.place(&peer)?;
         Ok((Holder::of(&place, peer.owner.0), peer))
     });
@@ -172,6 +179,8 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>, stop: CancellationT
             return;
         }
     };
+    stream.keep(Arc::clone(&place) as Kept);
+    let handed = stream.refused();
     let holdings = shared.holdings.borrow().clone();
     let attestor = Arc::clone(&shared.attestor);
     let looked: Result<Result<Process, AttestError>, _> =
@@ -216,8 +225,18 @@ async fn connection(stream: UnixStream, shared: Arc<Shared>, stop: CancellationT
             // What is asked by now is answered; streams have no end of their own.
             let _ = tokio::time::timeout(LAST_ANSWERS, served).await;
         }
+        () = handed.cancelled() => {}
         () = cut.cancelled() => tracing::debug!(?holder, "end a connection to make room for others"),
         // Whoever else holds the socket is not who was attested.
         () = process.peer.ended() => tracing::debug!("end the connection of a caller that has ended"),
+    }
+    if handed.is_cancelled()
+        && let Some(left_out) = shared.accounts.word(&holder)
+    {
+        tracing::info!(
+            ?holder,
+            left_out,
+            "end a connection: the caller hands over descriptors, which nobody here takes"
+        );
     }
 }

@@ -2,14 +2,25 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    io::{IoSlice, Read as _, Write as _},
+    mem::MaybeUninit,
+    net::{TcpListener, TcpStream},
+    os::{
+        fd::AsFd as _,
+        unix::{
+            fs::{MetadataExt as _, PermissionsExt as _},
+            net::UnixStream as Plain,
+        },
+    },
     process::Command as Blocking,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use nullius_model::SystemClock;
 use nullius_proto::spiffe::X509svidRequest;
 use nullius_workload::{CgroupRoot, ClientError, Limits};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, sockopt};
 use sha2::{Digest as _, Sha256};
 use tokio::{io::AsyncReadExt as _, net::UnixStream, process::Command};
 use tonic::Code;
@@ -248,4 +259,74 @@ async fn a_node_that_stops_tells_its_streams() {
         sets.next().await,
         Err(ClientError::Unavailable(_) | ClientError::Refused(_))
     ));
+}
+
+/// Hands over a connection that lingers for a minute where it is closed, as its other end, which is kept, does not read.
+fn hand_over(to: &Plain, flags: SendFlags) -> impl Sized + use<> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut end = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let deaf = listener.accept().unwrap();
+    end.set_nonblocking(true).unwrap();
+    while end.write(&[0; 65_536]).is_ok() {}
+    sockopt::set_socket_linger(&end, Some(Duration::from_secs(60))).unwrap();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    let all = [end.as_fd()];
+    assert!(beside.push(SendAncillaryMessage::ScmRights(&all)));
+    sendmsg(to, &[IoSlice::new(b"P")], &mut beside, flags).unwrap();
+    deaf
+}
+
+/// The node runs on the one thread of this test: where it waited, nobody would be answered.
+#[tokio::test]
+async fn descriptors_that_nobody_asked_for_end_a_connection_and_keep_nobody_waiting() {
+    let limits = Limits { connections_of_one: 8, ..Limits::default() };
+    let authority = Authority::create(DOMAIN, Arc::new(SystemClock));
+    let first = registered(&authority, vec![entry("/user", &[&own_user()])]);
+    let node = Node::start_with(authority, Some(first), limits, CgroupRoot::default());
+    let identities = async || {
+        let mut client = node.client().await;
+        client.identities().await.unwrap().next().await.unwrap().identities.len()
+    };
+    // From here on all that it takes is there.
+    assert_eq!(identities().await, 1);
+    let begun = Instant::now();
+    let (mut deaf, mut open) = (Vec::new(), Vec::new());
+    for flags in [SendFlags::empty(), SendFlags::OOB].repeat(2) {
+        let stream = Plain::connect(&node.socket).unwrap();
+        deaf.push(hand_over(&stream, flags));
+        (&stream).write_all(b"RI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+        open.push(stream);
+    }
+    // Some are gone before they are looked at, some stay.
+    open.truncate(2);
+    assert_eq!(identities().await, 1);
+    let ends = tokio::task::spawn_blocking(move || {
+        for mut stream in open {
+            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            let mut rest = Vec::new();
+            match stream.read_to_end(&mut rest) {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+            }
+        }
+    });
+    ends.await.unwrap();
+    // Nor who is refused because there are too many of theirs.
+    let mut many = Vec::new();
+    while many.len() < 16 {
+        many.push(UnixStream::connect(&node.socket).await.unwrap());
+    }
+    let refused = Plain::connect(&node.socket).unwrap();
+    deaf.push(hand_over(&refused, SendFlags::empty()));
+    drop((many, refused));
+    let mut client = node.client().await;
+    while client.identities().await.is_err() {
+        client = node.client().await;
+    }
+    // Nor who is not even accepted when it ends.
+    let late = Plain::connect(&node.socket).unwrap();
+    deaf.push(hand_over(&late, SendFlags::empty()));
+    node.end().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
