@@ -160,6 +160,31 @@ fn only_in_the_mesh_does_a_node_touch_the_networks_of_its_host() {
 }
 
 #[test]
+fn only_in_the_mesh_do_pods_get_proxies_and_those_are_of_the_same_image() {
+    let admission = |manifest: &JoinManifest| {
+        let mut objects = manifest.objects();
+        let is_it = |object: &&mut Value| {
+            object["kind"] == "Deployment"
+                && object["metadata"]["name"] == "nullius-agent-admission"
+        };
+        objects.iter_mut().find(is_it).unwrap().to_string()
+    };
+    let mut manifest = with_identity();
+    assert!(!admission(&manifest).contains("NULLIUS_PROXY_IMAGE"));
+    if let Shape::InCluster { deployments, .. } = &mut manifest.shape {
+        deployments.host.mesh = Some(MeshHost::default());
+        deployments.pull_policy = PullPolicy::Never;
+    }
+    let told = admission(&manifest);
+    assert!(told.contains(r#"{"name":"NULLIUS_PROXY_IMAGE","value":"localhost/nullius:dev"}"#));
+    assert!(told.contains(r#"{"name":"NULLIUS_PROXY_PULL","value":"Never"}"#));
+    if let Shape::InCluster { deployments, .. } = &mut manifest.shape {
+        deployments.identity = None;
+    }
+    assert!(!admission(&manifest).contains("NULLIUS_PROXY_IMAGE"));
+}
+
+#[test]
 fn the_key_of_the_authority_is_read_by_one_account_alone() {
     for object in with_identity().objects() {
         let (kind, name) = (&object["kind"], &object["metadata"]["name"]);

@@ -1,4 +1,4 @@
-//! Proxies that pods get as they are made, because their namespace says so.
+//! Proxies that pods get as they are made, because their namespace says so; and what becomes of pods while nobody answers.
 
 use std::time::Duration;
 
@@ -17,11 +17,17 @@ const AGENT: &str = "deployment/nullius-agent-admission";
 const LONG: Duration = Duration::from_secs(180);
 
 /// `agent admission` as the manifest of a cluster with a mesh has it, until this ends.
-struct Injecting(Kubectl);
+struct Injecting {
+    kubectl: Kubectl,
+    replicas: String,
+}
 
 impl Injecting {
     fn begin(world: &World) -> Self {
-        let injecting = Self(world.direct());
+        let kubectl = world.direct();
+        let get = ["-n", SYSTEM_NAMESPACE, "get", AGENT, "-o", "jsonpath={.spec.replicas}"];
+        let replicas = kubectl.ok(&get).unwrap();
+        let injecting = Self { kubectl, replicas };
         injecting.run(&[
             "set",
             "env",
@@ -34,20 +40,43 @@ impl Injecting {
     }
 
     fn run(&self, args: &[&str]) -> String {
-        self.0.ok(&[&["-n", SYSTEM_NAMESPACE], args].concat()).unwrap()
+        self.kubectl.ok(&[&["-n", SYSTEM_NAMESPACE], args].concat()).unwrap()
     }
 
     fn is_rolled_out(&self) {
         self.run(&["rollout", "status", AGENT, "--timeout=180s"]);
+    }
+
+    fn scale(&self, replicas: &str) {
+        self.run(&["scale", AGENT, &format!("--replicas={replicas}")]);
+        self.is_rolled_out();
+    }
+
+    /// Nobody answers API servers.
+    fn stop(&self) {
+        self.scale("0");
+        let all = [
+            "get",
+            "pods",
+            "-l",
+            "app.kubernetes.io/component=nullius-agent-admission",
+            "-o",
+            "name",
+        ];
+        let gone = wait_until(LONG, "the end of `agent admission`", || {
+            self.run(&all).is_empty().then_some(())
+        });
+        gone.unwrap();
     }
 }
 
 impl Drop for Injecting {
     fn drop(&mut self) {
         let unset = ["set", "env", AGENT, "NULLIUS_PROXY_IMAGE-", "NULLIUS_PROXY_PULL-"];
+        let scale = ["scale", AGENT, &format!("--replicas={}", self.replicas)];
         let rolled_out = ["rollout", "status", AGENT, "--timeout=180s"];
-        for args in [&unset[..], &rolled_out[..]] {
-            let _ = self.0.run(&[&["-n", SYSTEM_NAMESPACE], args].concat());
+        for args in [&unset[..], &scale[..], &rolled_out[..]] {
+            let _ = self.kubectl.run(&[&["-n", SYSTEM_NAMESPACE], args].concat());
         }
     }
 }
@@ -72,6 +101,11 @@ fn is_as_written(live: &Value, given: &Value) {
     assert_eq!(live["metadata"]["labels"], written["metadata"]["labels"]);
 }
 
+fn labelled(mut pod: Value) -> Value {
+    pod["metadata"]["labels"]["nullius.dev/mesh"] = json!("sidecar");
+    pod
+}
+
 #[test]
 fn pods_of_a_namespace_that_says_so_get_their_proxies_as_they_are_made() {
     // Alone: the network of its nodes is changed.
@@ -79,7 +113,7 @@ fn pods_of_a_namespace_that_says_so_get_their_proxies_as_they_are_made() {
     let record = world.cluster.record();
     let node = record.nodes[0].name.as_str();
     let nodes = Nodes::install(&world, Mesh::With);
-    let _injecting = Injecting::begin(&world);
+    let injecting = Injecting::begin(&world);
     let kubectl = world.direct();
     let shop = world.cluster.namespace("wanted").unwrap();
     let outside = world.cluster.namespace("elsewhere").unwrap();
@@ -115,6 +149,7 @@ fn pods_of_a_namespace_that_says_so_get_their_proxies_as_they_are_made() {
             "destination": { "serviceAccount": "server", "ports": [8080] },
             "sources": [
                 { "serviceAccount": "client", "action": "allow" },
+                { "serviceAccount": "late", "action": "allow" },
             ],
         },
     });
@@ -127,4 +162,23 @@ fn pods_of_a_namespace_that_says_so_get_their_proxies_as_they_are_made() {
     let written = injected(&restricted("written", node, SLEEP, None));
     begin(&shop, &nodes, &written);
     is_as_written(&live(&shop, "written"), &written);
+    // Who forges it is refused.
+    for account in ["forged", "sure"] {
+        shop.kubectl(&["create", "serviceaccount", account]).unwrap();
+    }
+    let mut forged = injected(&restricted("forged", node, SLEEP, None));
+    forged["spec"]["initContainers"][0]["command"] = json!(["/bin/sh"]);
+    let refused = shop.apply(&forged.to_string()).unwrap_err();
+    assert!(format!("{refused:#}").contains("no proxy can stand beside this pod"), "{refused:#}");
+
+    // While nobody answers, a pod that says nothing begins and is led by its node; one that says it has a proxy does not begin without.
+    injecting.stop();
+    begin(&shop, &nodes, &restricted("late", node, SLEEP, None));
+    assert!(!has_proxy(&live(&shop, "late")));
+    until(&nodes, "a call of a pod that its node leads", || is_answered(&shop, "late", &server));
+    begin(&shop, &nodes, &restricted("other", node, SLEEP, None));
+    assert!(!is_answered(&shop, "other", &server), "it is in the mesh all the same");
+    let refused = shop.apply(&labelled(restricted("sure", node, SLEEP, None)).to_string());
+    let refused = format!("{:#}", refused.unwrap_err());
+    assert!(refused.contains("inject-fail.admission.nullius.dev"), "{refused}");
 }
