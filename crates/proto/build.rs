@@ -4,6 +4,7 @@ const FILES: &[&str] = &[
     "nullius/agent/v1/agent.proto",
     "nullius/node/v1/node.proto",
     "nullius/node/v1/mesh.proto",
+    "nullius/node/v1/machine.proto",
     "spiffe/workload.proto",
     "envoy/service_secret_v3.proto",
     "envoy/tls_v3.proto",
@@ -14,6 +15,7 @@ const FILES: &[&str] = &[
 /// Messages in which private keys or tokens stand.
 const SECRETS: &[&str] = &[
     ".nullius.node.v1.IssueJwtResponse",
+    ".nullius.node.v1.JoinMachineRequest",
     ".csi.v1.NodePublishVolumeRequest",
     ".X509SVID",
     ".JWTSVID",

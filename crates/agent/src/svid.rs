@@ -14,7 +14,9 @@ use std::{
 use nullius_intention::Home;
 use nullius_kube::{
     AGENT_IDENTITY, ApiServer, Credential, InCluster, Leadership,
-    identity::{Fleet, IdentityStore, Reviewer, StatusStore, TrustMap},
+    identity::{
+        Fleet, Follower, IdentityStore, MachineStore, ObjectNews, Reviewer, StatusStore, TrustMap,
+    },
 };
 use nullius_model::{ClusterName, TrustDomain};
 use nullius_pki::{CommandVerifier, Verifier};
@@ -29,6 +31,7 @@ mod endpoint;
 mod enrolment;
 mod federation;
 mod issued;
+mod joining;
 mod lead;
 mod listener;
 mod mesh;
@@ -50,7 +53,7 @@ use crate::{
     tasks::Tasks,
 };
 use attend::Attending;
-use callers::Callers;
+use callers::{Callers, Door};
 use lead::{Asking, Leader};
 use listener::Shown;
 use mesh::{Mesh, Telling};
@@ -104,7 +107,10 @@ pub async fn run_identity(
     let fleet = Fleet::new(&api, account.clone())?;
     let registry = Arc::new(RwLock::new(Registry::new(domain.clone())));
     let reviewer = Reviewer::new(&api, account.clone())?;
-    let callers = Callers::new(&settings.cluster, reviewer, Arc::clone(&registry));
+    let machines = fleet.machines();
+    let door = Door::new(MachineStore::new(&api, account.clone())?, machines.hearing());
+    let callers =
+        Callers::new(&settings.cluster, reviewer, Arc::clone(&registry)).with_machines(door);
     let (reports, waiting) = report::open();
     let sightings = Arc::new(Sightings::new(domain.clone(), reports));
     let (issuing, mesh) = follow(
@@ -117,6 +123,7 @@ pub async fn run_identity(
         },
         &mut tasks,
     );
+    hear_machines(machines, &issuing, &mut tasks);
 
     let shown = Shown::default();
     let id = standing::own_id(&domain)?;
@@ -149,6 +156,7 @@ pub async fn run_identity(
     let identities = telling::Telling {
         issuing: Arc::clone(&issuing),
         store: StatusStore::workload_identities(&api, account.clone())?,
+        machines: StatusStore::machines(&api, account.clone())?,
         leads: led.clone(),
     };
     tasks.spawn_loop("status of workload identities", identities.run());
@@ -272,6 +280,16 @@ fn follow(
     });
     tasks.spawn_loop("keys of issuers", mesh::keep_issuers(Arc::clone(&mesh)));
     (issuing, mesh)
+}
+
+/// Follows machines outside of the cluster. Nobody else waits for them: a cluster whose manifest is of before has none.
+fn hear_machines(mut machines: Follower<ObjectNews>, issuing: &Arc<Issuing>, tasks: &mut Tasks) {
+    let heard = Arc::clone(issuing);
+    tasks.spawn_loop("machines", async move {
+        while let Some(news) = machines.next().await {
+            heard.hear(|registry| registry.hear_machines(news));
+        }
+    });
 }
 
 /// Tells the hub what the mesh decided, once this agent is enrolled.

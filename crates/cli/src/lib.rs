@@ -123,7 +123,7 @@ pub fn parse(
             Invocation::VerifyAudit(args, form)
         }
         Command::Agent(command) => Invocation::Agent(command),
-        Command::Node(args) => Invocation::Node(args),
+        Command::Node(args) if args.command.is_none() => Invocation::Node(args),
         Command::Cni(args) => Invocation::Cni(args),
         Command::Proxy(args) => Invocation::Proxy(args),
         Command::Up(args) => Invocation::Up(args),
@@ -241,6 +241,9 @@ async fn dispatch(stage: &mut Stage, wanted: Command) -> Result<Exit, Failure> {
         Command::Mesh(command) => command::mesh::run(stage, command).await,
         Command::Usage(command) => command::audit::run_usage(stage, command).await,
         Command::Audit(command) => command::audit::run(stage, command).await,
+        Command::Node(NodeArgs { command: Some(command), .. }) => {
+            command::node::run(stage, command).await
+        }
         Command::Hub(_)
         | Command::Agent(_)
         | Command::Node(_)

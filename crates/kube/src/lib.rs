@@ -18,6 +18,7 @@ pub mod identity;
 mod inventory;
 mod issuer;
 mod leader;
+mod machine;
 mod manifest;
 mod names;
 mod objects;
@@ -39,6 +40,7 @@ pub use guard::Guards;
 pub use inventory::{Inventory, ObjectNews, ObjectPage, ServedKind};
 pub use issuer::{IssuerDocument, kubernetes_version, read_issuer};
 pub use leader::{LEADER_LEASE, Leadership};
+pub use machine::{ClusterPlace, MachineError, MachineWriter};
 pub use manifest::{
     CLEAN_UP, Deployments, HubPins, IdentityParts, JoinManifest, MeshHost, NodeHost, PullPolicy,
     Shape, env,

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 pub use self::node::{MeshHost, NodeHost};
+pub(crate) use self::workloads::CONFIG;
 
 mod admission;
 mod audit;
@@ -19,6 +20,7 @@ mod guards;
 mod identity;
 mod intentions;
 mod levels;
+mod machines;
 mod node;
 mod rights;
 mod schema;
@@ -156,6 +158,7 @@ impl JoinManifest {
             if deployments.identity.is_some() {
                 objects.extend(intentions::objects());
                 objects.extend(workload_identities::objects());
+                objects.extend(machines::objects());
                 objects.extend(identity::rights());
             }
             objects.extend(workloads::objects(&self.cluster, deployments, hub, join_token));

@@ -32,6 +32,17 @@ pub enum NodeError {
         #[source]
         source: io::Error,
     },
+    /// What a machine was given to join with cannot be used.
+    #[error("the join file `{path}` cannot be used: {why}")]
+    JoinFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// The agent lets the machine not join.
+    #[error("this machine cannot join: {0}")]
+    Join(String),
     /// The host's cgroups cannot be seen.
     #[error(
         "cannot enter the cgroup namespace of the host; the node runs with `hostPID` and the capabilities SYS_ADMIN and SYS_PTRACE"

@@ -1,11 +1,11 @@
 //! The connection to `agent identity`: what is registered comes over it, and SVIDs are signed over it.
 //!
 //! The agent is believed by its own SVID, which the trust bundle stands behind; where it is dialled proves nothing. The node is believed
-//! by its pod's token, which is read anew for each call: the kubelet replaces it.
+//! by its pod's token, which is read anew for each call: the kubelet replaces it. A machine outside of the cluster joins
+//! first, and signs its tokens itself.
 
 use std::{
-    fs, io,
-    path::PathBuf,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,7 +21,8 @@ use nullius_proto::{
     VERSION,
     node_v1::{
         IssueJwtRequest, IssueX509Request, Registrations, WatchRequest,
-        identity_client::IdentityClient, mesh_client::MeshClient, seeing_client::SeeingClient,
+        identity_client::IdentityClient, machines_client::MachinesClient, mesh_client::MeshClient,
+        seeing_client::SeeingClient,
     },
 };
 use nullius_tls::{WorkloadConnector, WorkloadStream};
@@ -30,7 +31,10 @@ use nullius_workload::{
     wire::{REGISTRATIONS_MAX, WireError, read_registrations},
 };
 use rustls_pki_types::CertificateDer;
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{
+    net::TcpStream,
+    sync::{oneshot, watch},
+};
 use tonic::{
     Code, Request, Status,
     metadata::{AsciiMetadataValue, errors::InvalidMetadataValue},
@@ -41,6 +45,7 @@ use crate::{
     NodeSettings,
     memory::Memory,
     meters::{Kind, Meters, Unsigned},
+    proof::{Proof, ProofError},
     trust::{Trust, TrustError},
     way::Way,
 };
@@ -64,8 +69,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// What is known of the agent, and how it is asked.
 #[derive(Clone)]
 pub(crate) struct Link {
-    trust: PathBuf,
-    token_file: PathBuf,
+    proof: Proof,
     memory: Memory,
     way: Way,
     registered: watch::Sender<Option<Arc<Registered>>>,
@@ -78,13 +82,9 @@ pub(crate) struct Link {
 pub(crate) enum LinkError {
     #[error(transparent)]
     Trust(#[from] TrustError),
-    #[error("cannot read the token of this pod, `{path}`")]
-    Token {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the token of this pod is none")]
+    #[error("there is no token to show")]
+    Proof(#[from] ProofError),
+    #[error("the token to show is none")]
     NoToken(#[from] InvalidMetadataValue),
     #[error("the agent says: {}", told(.0))]
     Told(Box<Status>),
@@ -100,14 +100,15 @@ impl Link {
     /// Connects when it is needed, again when it broke, and anew when nobody is helped.
     pub(crate) fn new(
         settings: &NodeSettings,
+        proof: Proof,
         registered: watch::Sender<Option<Arc<Registered>>>,
         heard: watch::Sender<Option<Arc<Registrations>>>,
         meters: Meters,
     ) -> Self {
-        let (folder, newest) = (settings.trust.clone(), registered.subscribe());
+        let (believed, newest) = (proof.clone(), registered.subscribe());
         let connector = tower::service_fn(move |_: hyper::Uri| {
-            let (folder, newest) = (folder.clone(), newest.clone());
-            async move { dial(&folder, &newest).await.map(TokioIo::new) }
+            let (believed, newest) = (believed.clone(), newest.clone());
+            async move { dial(&believed, &newest).await.map(TokioIo::new) }
         });
         // The address names nobody: the connector knows where to dial and whom to expect.
         let endpoint = Endpoint::from_static("http://agent-identity")
@@ -116,20 +117,17 @@ impl Link {
             .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true);
         let way = Way::new(move || endpoint.connect_with_connector_lazy(connector.clone()));
-        Self {
-            trust: settings.trust.clone(),
-            token_file: settings.token_file.clone(),
-            memory: Memory::new(&settings.state),
-            way,
-            registered,
-            heard,
-            meters,
-        }
+        Self { proof, memory: Memory::new(&settings.state), way, registered, heard, meters }
     }
 
-    /// Hears what is registered, without end. What was heard last counts until something else is heard.
-    pub(crate) async fn run(self) {
+    /// Hears what is registered, without end. What was heard last counts until something else is heard. A machine that may not join
+    /// says why, and hears nothing.
+    pub(crate) async fn run(self, refused: oneshot::Sender<String>) {
         self.remember().await;
+        if let Err(why) = self.join().await {
+            let _ = refused.send(why);
+            return std::future::pending().await;
+        }
         let mut failures = 0_u32;
         loop {
             let began = Instant::now();
@@ -153,11 +151,44 @@ impl Link {
         }
     }
 
+    /// Joins, where this is a machine that has not yet; says why it never will.
+    async fn join(&self) -> Result<(), String> {
+        let Some(machine) = self.proof.machine() else { return Ok(()) };
+        let mut failures = 0_u32;
+        loop {
+            let asked = machine.joining().map_err(|error| error.to_string())?;
+            let Some(asked) = asked else { return Ok(()) };
+            let mut client = MachinesClient::new(self.way.channel());
+            let answer = tokio::time::timeout(FIRST, client.join(asked)).await;
+            let why = match answer {
+                Ok(answer) => {
+                    self.way.note(&answer);
+                    match answer {
+                        Ok(_) => {
+                            machine.note_joined();
+                            tracing::info!("this machine has joined");
+                            return Ok(());
+                        }
+                        Err(status) if is_final(status.code()) => return Err(told(&status)),
+                        Err(status) => told(&status),
+                    }
+                }
+                Err(_) => {
+                    self.way.leave();
+                    "the agent does not answer".to_owned()
+                }
+            };
+            tracing::warn!(why, failures, "cannot join yet, try again");
+            tokio::time::sleep(wait_after(failures)).await;
+            failures = (failures + 1).min(MOST_FAILURES);
+        }
+    }
+
     /// Begins with what was known before the restart, once it is known whose node this is.
     async fn remember(&self) {
         let mut is_told = false;
         let trust = loop {
-            match Trust::read(&self.trust) {
+            match self.proof.trust() {
                 Ok(trust) => break trust,
                 Err(error) if !is_told => {
                     is_told = true;
@@ -182,7 +213,7 @@ impl Link {
 
     /// Hears one stream to its end.
     async fn hear(&self) -> Result<(), LinkError> {
-        let trust = Trust::read(&self.trust)?;
+        let trust = self.proof.trust()?;
         let request = self.request(WatchRequest { version: VERSION })?;
         let mut left = self.way.left();
         let mut client = self.client();
@@ -262,9 +293,7 @@ impl Link {
     }
 
     pub(crate) fn request<T>(&self, message: T) -> Result<Request<T>, LinkError> {
-        // A small file in memory: reading it takes no longer than handing it to another thread.
-        let token = fs::read_to_string(&self.token_file)
-            .map_err(|source| LinkError::Token { path: self.token_file.clone(), source })?;
+        let token = self.proof.token()?;
         let mut value: AsciiMetadataValue = format!("Bearer {}", token.trim()).parse()?;
         value.set_sensitive(true);
         let mut request = Request::new(message);
@@ -338,10 +367,10 @@ impl LinkError {
 
 /// Dials the agent, and proves that it is there.
 async fn dial(
-    folder: &std::path::Path,
+    proof: &Proof,
     newest: &watch::Receiver<Option<Arc<Registered>>>,
 ) -> io::Result<WorkloadStream> {
-    let trust = Trust::read(folder).map_err(io::Error::other)?;
+    let trust = proof.trust().map_err(io::Error::other)?;
     let known = newest.borrow().clone();
     let newer = known.as_ref().and_then(|known| known.bundles.get(&trust.domain));
     let namespace: Namespace = NAMESPACE.parse().map_err(io::Error::other)?;
@@ -351,10 +380,14 @@ async fn dial(
         .map_err(io::Error::other)?;
     let late =
         || io::Error::new(io::ErrorKind::TimedOut, format!("`{}` does not answer", trust.issuer));
-    let connecting = TcpStream::connect(trust.issuer);
+    let connecting = async {
+        let addresses = trust.issuer.addresses().await?;
+        TcpStream::connect(addresses.as_slice()).await
+    };
     let tcp = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| late())??;
     nullius_tls::tcp::prepare(&tcp);
-    let (stream, _) = connector.connect(tcp, trust.issuer.ip()).await.map_err(io::Error::other)?;
+    let peer = tcp.peer_addr()?;
+    let (stream, _) = connector.connect(tcp, peer.ip()).await.map_err(io::Error::other)?;
     Ok(stream)
 }
 
@@ -367,6 +400,18 @@ fn told(status: &Status) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Whether asking again to join does not help.
+fn is_final(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unauthenticated
+            | Code::PermissionDenied
+            | Code::InvalidArgument
+            | Code::FailedPrecondition
+            | Code::Unimplemented
+    )
 }
 
 fn unsigned(status: &Status) -> IssueError {

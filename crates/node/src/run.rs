@@ -14,7 +14,11 @@ use std::{
 use nullius_model::SystemClock;
 use nullius_telemetry::{Readiness, serve_health};
 use nullius_workload::{Attestor, Holdings, Limits, Registered, bind, keep, serve};
-use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,6 +30,7 @@ use crate::{
     memory::Memory,
     mesh::{self, KnownView},
     meters::Meters,
+    proof::Proof,
     unix,
 };
 
@@ -54,11 +59,13 @@ pub async fn run_node(
     // Held until everything else has ended.
     let _lock: Lock =
         locked.map_err(|source| NodeError::State { path: settings.state.clone(), source })?;
-    let started = start(&settings, &meters, &ready, &mut tasks)?;
+    let proof = Proof::open(&settings.proof, &settings.state)?;
+    let (started, refused) = start(&settings, proof, &meters, &ready, &mut tasks)?;
     tracing::info!(node = settings.node, socket = %started.display(), "node started");
     let ended = tokio::select! {
         () = shutdown.cancelled() => Ok(()),
         name = tasks.failed() => Err(NodeError::Ended(name)),
+        Ok(why) = refused => Err(NodeError::Join(why)),
     };
     tasks.finish().await;
     // The next node makes it anew: until then nobody finds a socket where nobody listens.
@@ -68,20 +75,21 @@ pub async fn run_node(
     ended
 }
 
-/// Starts all of it; gives the path of the socket.
+/// Starts all of it; gives the path of the socket, and what says that a machine may not join.
 fn start(
     settings: &NodeSettings,
+    proof: Proof,
     meters: &Meters,
     ready: &Readiness,
     tasks: &mut Tasks,
-) -> Result<PathBuf, NodeError> {
+) -> Result<(PathBuf, oneshot::Receiver<String>), NodeError> {
     let wrong = |source| NodeError::Socket { path: settings.socket.clone(), source };
     let folder =
         settings.socket.parent().ok_or_else(|| wrong(std::io::ErrorKind::InvalidInput.into()))?;
     DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(wrong)?;
     let (registered, watched) = watch::channel(None);
     let (heard, unwritten) = watch::channel(None);
-    let link = Link::new(settings, registered, heard, meters.clone());
+    let link = Link::new(settings, proof, registered, heard, meters.clone());
     tasks.spawn_loop("memory", Memory::new(&settings.state).keep(unwritten));
     let clock = Arc::new(SystemClock);
     let (holdings, keeper) = keep(watched.clone(), link.issuer(), clock.clone());
@@ -108,11 +116,12 @@ fn start(
         served.await;
         is_serving.store(false, Ordering::Relaxed);
     });
-    tasks.spawn_loop("link", link.run());
+    let (refuse, refused) = oneshot::channel();
+    tasks.spawn_loop("link", link.run(refuse));
     if let Some(driver) = driver {
         tasks.spawn("CSI driver", driver.serve(stop));
     }
-    Ok(settings.socket.clone())
+    Ok((settings.socket.clone(), refused))
 }
 
 /// When the node can do what pods need of it.

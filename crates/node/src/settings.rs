@@ -4,17 +4,15 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use nullius_workload::CgroupRoot;
 
-use crate::MeshSettings;
+use crate::{MeshSettings, ProofSettings};
 
 /// Settings of `nullius node`. Paths are those of the host: what of them stands in the node's container stands there at the same place.
 #[derive(Debug, Clone)]
 pub struct NodeSettings {
-    /// The node's name in Kubernetes.
+    /// The node's name in Kubernetes; on a machine the file that it joins with. Only the log says it.
     pub node: String,
-    /// The folder with `trust-domain`, `bundle.json` and `issuer`: whom the node believes, and where `agent identity` is.
-    pub trust: PathBuf,
-    /// The file with the pod's projected token for `agent identity`.
-    pub token_file: PathBuf,
+    /// How it proves itself, and whom it believes.
+    pub proof: ProofSettings,
     /// The socket of the Workload API, alone in its directory.
     pub socket: PathBuf,
     /// The folder for what outlives a restart; it is nobody else's.

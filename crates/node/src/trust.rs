@@ -1,7 +1,7 @@
 //! Whom a node believes from the beginning: a mounted ConfigMap, which the kubelet replaces as a whole when it changes.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     net::{AddrParseError, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -18,7 +18,35 @@ pub(crate) struct Trust {
     pub(crate) domain: TrustDomain,
     pub(crate) bundle: TrustBundle,
     /// Where `agent identity` is.
-    pub(crate) issuer: SocketAddr,
+    pub(crate) issuer: Issuer,
+}
+
+/// Where `agent identity` is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Issuer {
+    /// At the address of its Service: nodes need no DNS.
+    At(SocketAddr),
+    /// Where somebody told a machine, `HOST:PORT`.
+    Named(String),
+}
+
+impl Issuer {
+    /// Its addresses now.
+    pub(crate) async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Self::At(address) => Ok(vec![*address]),
+            Self::Named(name) => Ok(tokio::net::lookup_host(name).await?.collect()),
+        }
+    }
+}
+
+impl fmt::Display for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(address) => write!(f, "{address}"),
+            Self::Named(name) => f.write_str(name),
+        }
+    }
 }
 
 /// Why nobody can be believed.
@@ -50,7 +78,7 @@ impl Trust {
         };
         let domain: TrustDomain = read("trust-domain")?.trim().parse()?;
         let bundle = TrustBundle::read(domain.clone(), read("bundle.json")?.as_bytes())?;
-        Ok(Self { domain, bundle, issuer: read("issuer")?.trim().parse()? })
+        Ok(Self { domain, bundle, issuer: Issuer::At(read("issuer")?.trim().parse()?) })
     }
 
     /// The newer one of the bundle and another of the same trust domain: the agent's stream is sooner than the kubelet, and what a
@@ -86,7 +114,7 @@ mod tests {
     fn the_newer_bundle_counts_and_not_what_left_it() {
         let domain: TrustDomain = "shop.example".parse().unwrap();
         let bundle = |sequence| TrustBundle::new(domain.clone()).at(sequence, 300);
-        let issuer = "10.0.0.7:8447".parse().unwrap();
+        let issuer = Issuer::At("10.0.0.7:8447".parse().unwrap());
         let trust = Trust { domain: domain.clone(), bundle: bundle(7), issuer };
         let newest = |other: &TrustBundle| trust.newest(Some(other)).sequence();
         assert_eq!((newest(&bundle(8)), newest(&bundle(6))), (Some(8), Some(7)));
@@ -103,7 +131,7 @@ mod tests {
         version(path, "..1", "shop.example\n", "10.0.0.7:8447\n");
         let first = Trust::read(path).unwrap();
         assert_eq!(first.domain.as_str(), "shop.example");
-        assert_eq!(first.issuer, "10.0.0.7:8447".parse().unwrap());
+        assert_eq!(first.issuer, Issuer::At("10.0.0.7:8447".parse().unwrap()));
         version(path, "..2", "bank.example", "[fd00::7]:8447");
         assert_eq!(Trust::read(path).unwrap().domain.as_str(), "bank.example");
         version(path, "..3", "Bank.example", "10.0.0.7:8447");

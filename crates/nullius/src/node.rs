@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use anyhow::{Context as _, Result};
 use nullius_cli::NodeArgs;
 use nullius_kube::{NODE_NAMESPACE, SYSTEM_NAMESPACE, env};
-use nullius_node::{CniHost, MeshSettings, NodeError, NodeSettings};
+use nullius_node::{CniHost, MeshSettings, NodeError, NodeSettings, ProofSettings};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Misconfigured;
@@ -22,19 +22,43 @@ pub(crate) async fn run(args: NodeArgs, shutdown: CancellationToken) -> Result<(
 }
 
 fn settings(args: NodeArgs) -> Result<NodeSettings> {
+    if let Some(join) = args.join.clone() {
+        return Ok(machine(args, join));
+    }
     Ok(NodeSettings {
         node: required(env::NODE)?,
-        trust: path(env::NODE_TRUST)?,
-        token_file: path(env::NODE_TOKEN_FILE)?,
-        socket: path(env::NODE_SOCKET)?,
-        state: path(env::NODE_STATE)?,
+        proof: ProofSettings::Pod {
+            trust: path(env::NODE_TRUST)?,
+            token_file: path(env::NODE_TOKEN_FILE)?,
+        },
+        socket: args.socket.map_or_else(|| path(env::NODE_SOCKET), Ok)?,
+        state: args.state.map_or_else(|| path(env::NODE_STATE), Ok)?,
         kubelet: optional(env::KUBELET).map(PathBuf::from),
         cgroup_root: args.cgroup_root,
-        health: optional(env::HEALTH).map(|_| parsed(env::HEALTH)).transpose()?,
+        health: args.health,
         probes: optional(env::PROBES).map(|_| parsed(env::PROBES)).transpose()?,
         mesh: optional(env::CNI_PROGRAMS).map(|_| mesh()).transpose()?,
     })
 }
+
+/// A machine outside of the cluster: without a kubelet, and without a part of the mesh.
+fn machine(args: NodeArgs, join: PathBuf) -> NodeSettings {
+    NodeSettings {
+        node: join.display().to_string(),
+        proof: ProofSettings::Machine { join, certificates: args.certificate.zip(args.key) },
+        socket: args.socket.unwrap_or_else(|| PathBuf::from(SOCKET)),
+        state: args.state.unwrap_or_else(|| PathBuf::from(STATE)),
+        kubelet: None,
+        cgroup_root: args.cgroup_root,
+        health: args.health,
+        probes: None,
+        mesh: None,
+    }
+}
+
+/// Where workloads of a machine find the Workload API, and where it remembers.
+const SOCKET: &str = "/run/nullius/workload/api.sock";
+const STATE: &str = "/var/lib/nullius/node";
 
 fn mesh() -> Result<MeshSettings> {
     let cni = CniHost {

@@ -205,6 +205,7 @@ pub(crate) fn header(kid: &str, kind: TokenKind) -> String {
 }
 
 /// A token cut into its parts; nothing of it is verified.
+#[derive(Debug)]
 pub(crate) struct Compact<'a> {
     /// The header part with the point after it.
     pub(crate) header: &'a str,

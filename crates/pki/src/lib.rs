@@ -1,7 +1,7 @@
 //! Keys, certificates and tokens of our own parts.
 //!
 //! The infrastructure root and its certificates, authorities of single services, what workloads prove themselves with, the Ed25519 JWS that hub and agents exchange, access tokens of
-//! people, the check of Kubernetes service account tokens and of those that others issue to callers, keys sealed at rest, and randomness. AWS-LC is the only
+//! people, tokens that machines sign themselves, the check of Kubernetes service account tokens and of those that others issue to callers, keys sealed at rest, and randomness. AWS-LC is the only
 //! cryptographic provider. Nothing here reads a clock: each function that needs the time takes it.
 
 mod access_token;
@@ -13,6 +13,7 @@ mod issued;
 mod jwk;
 mod jws;
 mod keyset;
+mod machine;
 mod offline;
 mod random;
 mod replay;
@@ -39,6 +40,10 @@ pub use issued::{
 };
 pub use jws::{CLOCK_SKEW, KeyError, PublicKey, VerifyError};
 pub use keyset::{Installed, KeySetError, KeySetSigner, Signer, Verifier};
+pub use machine::{
+    MACHINE_TOKEN_MAX, MachineAuthority, MachineKey, MachinePublicKey, MachineToken,
+    MachineTokenError,
+};
 pub use offline::{OfflineKeyError, OfflineKeyFile};
 pub use random::{constant_time_eq, random_bits, random_bytes, random_token, sha256, token_hash};
 pub use root::{AGENT_CERTIFICATE_TTL, HUB_CERTIFICATE_TTL, InfraRoot, RootError};

@@ -18,6 +18,7 @@ pub use bundle::{BUNDLE_MAX, BundleError, TrustBundle};
 pub use jwt::{JWT_SVID_MAX, JwtAuthority, JwtError, JwtSigner, JwtSvid, JwtVerifier};
 pub(crate) use jwt::{missing, read_claims, second};
 pub use root::WorkloadRoot;
+pub(crate) use x509::is_valid_anchor;
 pub use x509::{SvidError, X509Svid, read_x509_svid, split_certificates, verify_x509_svid};
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub mod agent_v1 {
 pub mod node_v1 {
     tonic::include_proto!("nullius.node.v1");
 
-    super::opaque!(IssueJwtResponse);
+    super::opaque!(IssueJwtResponse, JoinMachineRequest);
 }
 
 /// The SPIFFE Workload API. What holds private keys or tokens has a `Debug` that shows nothing of them.

@@ -1,4 +1,4 @@
-//! The identities of one pod.
+//! The identities of one pod, and of processes of machines.
 
 use std::collections::BTreeSet;
 
@@ -22,6 +22,8 @@ pub struct Identity {
     pub uid: Option<u32>,
     /// The group that must run them.
     pub gid: Option<u32>,
+    /// The path of what they must execute; on machines alone.
+    pub path: Option<Box<str>>,
     /// The digest of what they must execute, in hexadecimal digits.
     pub sha256: Option<Box<str>>,
     /// How long an X.509-SVID lives.
@@ -81,6 +83,25 @@ pub fn identities<'o>(
     (all, unfit)
 }
 
+/// The identity that an object gives processes of a machine that it names.
+///
+/// # Errors
+///
+/// Why it gives none there.
+pub fn machine_identity(
+    machine: &str,
+    domain: &TrustDomain,
+    object: &WorkloadIdentity,
+) -> Result<Identity, String> {
+    if !object.machines().is_some_and(|machines| machines.contains(machine)) {
+        return Err("it does not name the machine".to_owned());
+    }
+    // Without an account no path below `sa/` is its own.
+    let namespace = object.namespace().as_str().into();
+    let fills = Pod { namespace, name: machine.into(), ..Pod::default() };
+    added(object, &fills, domain, None)
+}
+
 /// The identity that every enrolled pod has.
 fn default_identity(pod: &Pod, domain: &TrustDomain) -> Option<Identity> {
     let namespace: Namespace = pod.namespace.parse().ok()?;
@@ -90,6 +111,7 @@ fn default_identity(pod: &Pod, domain: &TrustDomain) -> Option<Identity> {
         container: None,
         uid: None,
         gid: None,
+        path: None,
         sha256: None,
         x509_ttl: X509_TTL,
         jwt_ttl: JWT_TTL,
@@ -135,6 +157,7 @@ fn added(
         container: container.map(|(_, id)| id.into()),
         uid: object.unix.uid,
         gid: object.unix.gid,
+        path: object.unix.path.clone(),
         sha256: object.unix.sha256.clone(),
         x509_ttl: object.x509_ttl,
         jwt_ttl: object.jwt_ttl,

@@ -2,12 +2,11 @@
 
 use nullius_fields::Faults;
 
-const FIELDS: [(&str, &str); 6] = [
+const FIELDS: [(&str, &str); 5] = [
     ("spec.signedImage", "identities for signed images alone"),
     ("spec.signatures", "identities for signed images alone"),
     ("spec.cloud", "tokens for clouds"),
     ("spec.spiffeId", "identities outside of the namespace, which the hub gives"),
-    ("spec.unix.path", "paths inside of containers, which prove nothing: use `sha256`"),
     ("spec.namespaceSelector", "identities for other namespaces, which the hub gives"),
 ];
 

@@ -31,8 +31,7 @@ const TEXT_MAX: usize = 256;
 pub struct WorkloadIdentity {
     namespace: Namespace,
     name: ObjectName,
-    pods: Pods,
-    containers: Option<Containers>,
+    whom: Whom,
     pub(crate) unix: Unix,
     pub(crate) path: Template,
     pub(crate) x509_ttl: Ttl,
@@ -41,6 +40,15 @@ pub struct WorkloadIdentity {
     pub(crate) audiences: BTreeSet<String>,
     pub(crate) hint: Option<Box<str>>,
     pub(crate) federates_with: BTreeSet<TrustDomain>,
+}
+
+/// Where the processes run that it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Whom {
+    /// In pods of the namespace.
+    Pods(Pods, Option<Containers>),
+    /// On machines outside of the cluster, by their names.
+    Machines(BTreeSet<Box<str>>),
 }
 
 /// Which pods: all that stands here must hold.
@@ -63,6 +71,8 @@ struct Containers {
 pub(crate) struct Unix {
     pub(crate) uid: Option<u32>,
     pub(crate) gid: Option<u32>,
+    /// Known on machines alone.
+    pub(crate) path: Option<Box<str>>,
     pub(crate) sha256: Option<Box<str>>,
 }
 
@@ -93,16 +103,24 @@ impl WorkloadIdentity {
 
     /// Whether it is for a pod.
     pub fn is_for(&self, pod: &Pod) -> bool {
-        let Pods { accounts, labels, owner } = &self.pods;
+        let Whom::Pods(Pods { accounts, labels, owner }, _) = &self.whom else { return false };
         *self.namespace.as_str() == *pod.namespace
             && (accounts.is_empty() || accounts.contains(&pod.account))
             && labels.iter().all(|(name, value)| pod.labels.get(name) == Some(value))
             && (owner.is_none() || *owner == pod.owner)
     }
 
+    /// The machines that it is for, where it is for some.
+    pub fn machines(&self) -> Option<&BTreeSet<Box<str>>> {
+        match &self.whom {
+            Whom::Machines(names) => Some(names),
+            Whom::Pods(..) => None,
+        }
+    }
+
     /// The containers of a pod that it is for; `None` stands for the pod as a whole.
     pub(crate) fn containers<'p>(&self, pod: &'p Pod) -> Option<Vec<&'p Container>> {
-        let Containers { names, images } = self.containers.as_ref()?;
+        let Whom::Pods(_, Some(Containers { names, images })) = &self.whom else { return None };
         let is_meant = |container: &&Container| {
             let image = container.image.as_ref();
             (names.is_empty() || names.contains(&container.name))
@@ -113,7 +131,7 @@ impl WorkloadIdentity {
 
     /// Whether it is for all processes of its pods.
     pub(crate) fn is_for_whole_pods(&self) -> bool {
-        self.containers.is_none() && self.unix == Unix::default()
+        matches!(self.whom, Whom::Pods(_, None)) && self.unix == Unix::default()
     }
 }
 
@@ -139,22 +157,16 @@ fn read(object: &Json, faults: &Faults) -> Option<WorkloadIdentity> {
         return None;
     };
     let mut fields = Fields::of(spec, "spec", faults)?;
-    let selector = fields.value("selector");
-    if selector.is_none() {
-        fields.wrong(
-            "selector",
-            "it is missing: say which pods, or `any: true` for all of the namespace",
-        );
-    }
-    let pods = selector.and_then(|value| read_pods(value, faults));
-    let containers = fields.value("containers");
-    let containers = containers.and_then(|value| read_containers(value, faults));
-    let unix = fields.value("unix").and_then(|value| read_unix(value, faults));
     let own = namespace.as_ref().map_or("", Namespace::as_str);
-    let path = read_path(&mut fields, own, containers.is_some());
+    let (whom, kind) = read_whom(&mut fields, faults);
+    let unix = fields.value("unix").and_then(|value| read_unix(value, kind, faults));
+    if kind == Fills::Machines && !fields.has("unix") {
+        fields.wrong("unix", "it is missing: say which processes of the machines, by `uid`, `gid`, `path` or `sha256`");
+    }
+    let path = read_path(&mut fields, own, kind);
     let x509 = fields.value("x509");
     let (x509_ttl, dns_names) =
-        x509.map_or((None, Vec::new()), |it| read_x509(it, own, containers.is_some(), faults));
+        x509.map_or((None, Vec::new()), |it| read_x509(it, own, kind, faults));
     let jwt = fields.value("jwt");
     let (jwt_ttl, audiences) = jwt.map_or((None, BTreeSet::new()), |it| read_jwt(it, faults));
     let hint = fields.text("hint").map(Into::into);
@@ -163,8 +175,7 @@ fn read(object: &Json, faults: &Faults) -> Option<WorkloadIdentity> {
     Some(WorkloadIdentity {
         namespace: namespace?,
         name: name?,
-        pods: pods?,
-        containers,
+        whom: whom?,
         unix: unix.unwrap_or_default(),
         path: path?,
         x509_ttl: x509_ttl.unwrap_or(X509_TTL),
@@ -174,6 +185,57 @@ fn read(object: &Json, faults: &Faults) -> Option<WorkloadIdentity> {
         hint,
         federates_with,
     })
+}
+
+/// Who fills the places of templates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fills {
+    Pods,
+    Containers,
+    Machines,
+}
+
+impl Fills {
+    /// What is wrong with a template that has a place which they do not fill.
+    fn wrong(self, template: &Template) -> Option<&'static str> {
+        let has = |place| template.has(place);
+        match self {
+            Self::Machines => {
+                let of_pods = [Place::ServiceAccount, Place::Pod, Place::Container];
+                of_pods.into_iter().any(has).then_some("machines have no ServiceAccount, pod or container: use `{namespace}` and `{machine}`")
+            }
+            _ if has(Place::Machine) => {
+                Some("`{machine}` is known only where `machines` says which")
+            }
+            Self::Pods if has(Place::Container) => {
+                Some("`{container}` is known only where `containers` says which")
+            }
+            Self::Pods | Self::Containers => None,
+        }
+    }
+}
+
+fn read_whom(fields: &mut Fields<'_>, faults: &Faults) -> (Option<Whom>, Fills) {
+    let (selector, containers) = (fields.value("selector"), fields.value("containers"));
+    let pods = selector.and_then(|value| read_pods(value, faults));
+    let containers = containers.and_then(|value| read_containers(value, faults));
+    if fields.value("machines").is_none() {
+        if selector.is_none() {
+            fields.wrong(
+                "selector",
+                "it is missing: say which pods, or `any: true` for all of the namespace; or `machines`",
+            );
+        }
+        let kind = if fields.has("containers") { Fills::Containers } else { Fills::Pods };
+        return (pods.map(|pods| Whom::Pods(pods, containers)), kind);
+    }
+    for of_pods in ["selector", "containers"].into_iter().filter(|name| fields.has(name)) {
+        fields.wrong(of_pods, "it is for processes of machines: leave out this, or `machines`");
+    }
+    let machines = distinct(fields, "machines", faults, |text| {
+        text.parse::<ObjectName>().map(|name| name.as_str().into()).map_err(|it| it.to_string())
+    });
+    (Some(Whom::Machines(machines)), Fills::Machines)
 }
 
 fn read_pods(value: &Json, faults: &Faults) -> Option<Pods> {
@@ -247,11 +309,12 @@ fn read_containers(value: &Json, faults: &Faults) -> Option<Containers> {
     Some(all)
 }
 
-fn read_unix(value: &Json, faults: &Faults) -> Option<Unix> {
+fn read_unix(value: &Json, kind: Fills, faults: &Faults) -> Option<Unix> {
     let mut fields = Fields::of(value, "spec.unix", faults)?;
     let unix = Unix {
         uid: number(&mut fields, "uid"),
         gid: number(&mut fields, "gid"),
+        path: read_executable(&mut fields, kind),
         sha256: fields.text("sha256").and_then(|text| {
             let is_digest = is_hex(text);
             if !is_digest {
@@ -260,17 +323,48 @@ fn read_unix(value: &Json, faults: &Faults) -> Option<Unix> {
             is_digest.then(|| text.into())
         }),
     };
-    if !["uid", "gid", "sha256"].iter().any(|name| fields.has(name)) {
+    if !["uid", "gid", "path", "sha256"].iter().any(|name| fields.has(name)) {
         fields.wrong_here("it says nothing: say `uid`, `gid` or `sha256`, or leave it out");
     }
     fields.finish();
     Some(unix)
 }
 
+/// The path of what processes of machines execute.
+fn read_executable(fields: &mut Fields<'_>, kind: Fills) -> Option<Box<str>> {
+    let text = fields.text("path")?;
+    if kind != Fills::Machines {
+        fields.wrong("path", "a path inside of a container proves nothing: use `sha256`");
+        return None;
+    }
+    let is_odd = |part: &str| matches!(part, "" | "." | "..");
+    let inner = text.strip_prefix('/').filter(|inner| !inner.split('/').any(is_odd));
+    if inner.is_none() || text.len() > TEXT_MAX || text.contains(char::is_control) {
+        fields.wrong(
+            "path",
+            "a path is absolute, has no empty parts, `.` or `..`, and 256 bytes at most",
+        );
+        return None;
+    }
+    Some(text.into())
+}
+
 /// The path of the ID, which stays below `/ns/` and the own namespace.
-fn read_path(fields: &mut Fields<'_>, own: &str, with_containers: bool) -> Option<Template> {
-    let text = fields.text("path").unwrap_or(DEFAULT_PATH);
-    let template = template(fields, "path", text, with_containers)?;
+fn read_path(fields: &mut Fields<'_>, own: &str, kind: Fills) -> Option<Template> {
+    let text = match (fields.text("path"), kind) {
+        (Some(text), _) => text,
+        (None, Fills::Machines) => {
+            if !fields.has("path") {
+                fields.wrong(
+                    "path",
+                    "it is missing: processes of machines have no identity by default",
+                );
+            }
+            return None;
+        }
+        (None, Fills::Pods | Fills::Containers) => DEFAULT_PATH,
+    };
+    let template = template(fields, "path", text, kind)?;
     if own.is_empty() {
         return None;
     }
@@ -294,6 +388,13 @@ fn read_path(fields: &mut Fields<'_>, own: &str, with_containers: bool) -> Optio
         return None;
     };
     // `sa/NAME` is what pods of that account are by default, and what intentions know them by.
+    if rest.starts_with("sa/") && kind == Fills::Machines {
+        fields.wrong(
+            "path",
+            "what follows `/sa/` are pods of an account: give processes of machines another path",
+        );
+        return None;
+    }
     if rest.starts_with("sa/") {
         let behind = |start: &str| text.strip_prefix(start)?.strip_prefix("/sa/{serviceAccount}");
         let behind = behind("/ns/{namespace}").or_else(|| behind(&format!("/ns/{own}")));
@@ -311,7 +412,7 @@ fn read_path(fields: &mut Fields<'_>, own: &str, with_containers: bool) -> Optio
 fn read_x509(
     value: &Json,
     own: &str,
-    with_containers: bool,
+    kind: Fills,
     faults: &Faults,
 ) -> (Option<Ttl>, Vec<Template>) {
     let Some(mut fields) = Fields::of(value, "spec.x509", faults) else {
@@ -332,13 +433,13 @@ fn read_x509(
         };
         match Template::read(text) {
             Err(wrong) => faults.add(&path, wrong),
-            Ok(template) if template.has(Place::Container) && !with_containers => {
-                faults.add(&path, NO_CONTAINER);
+            Ok(template) => {
+                let wrong = kind.wrong(&template).map(str::to_owned);
+                match wrong.or_else(|| dns::wrong(&template.fill(&pod, "container"), own)) {
+                    Some(wrong) => faults.add(&path, wrong),
+                    None => names.push(template),
+                }
             }
-            Ok(template) => match dns::wrong(&template.fill(&pod, "container"), own) {
-                Some(wrong) => faults.add(&path, wrong),
-                None => names.push(template),
-            },
         }
     }
     fields.finish();
@@ -365,25 +466,12 @@ fn read_domains(fields: &mut Fields<'_>, faults: &Faults) -> BTreeSet<TrustDomai
     })
 }
 
-const NO_CONTAINER: &str = "`{container}` is known only where `containers` says which";
-
-fn template(
-    fields: &Fields<'_>,
-    name: &str,
-    text: &str,
-    with_containers: bool,
-) -> Option<Template> {
-    match Template::read(text) {
-        Err(wrong) => {
-            fields.wrong(name, wrong);
-            None
-        }
-        Ok(template) if template.has(Place::Container) && !with_containers => {
-            fields.wrong(name, NO_CONTAINER);
-            None
-        }
-        Ok(template) => Some(template),
-    }
+fn template(fields: &Fields<'_>, name: &str, text: &str, kind: Fills) -> Option<Template> {
+    let template = Template::read(text).and_then(|template| match kind.wrong(&template) {
+        Some(wrong) => Err(wrong.to_owned()),
+        None => Ok(template),
+    });
+    template.map_err(|wrong| fields.wrong(name, wrong)).ok()
 }
 
 /// Texts of a list, each once.

@@ -1,4 +1,4 @@
-//! Texts with places that a pod fills: `/ns/{namespace}/sa/{serviceAccount}/{container}`.
+//! Texts with places that a pod or a machine fills: `/ns/{namespace}/sa/{serviceAccount}/{container}`.
 
 use crate::pod::Pod;
 
@@ -19,13 +19,15 @@ pub(crate) enum Place {
     ServiceAccount,
     Pod,
     Container,
+    Machine,
 }
 
-const PLACES: [(&str, Place); 4] = [
+const PLACES: [(&str, Place); 5] = [
     ("namespace", Place::Namespace),
     ("serviceAccount", Place::ServiceAccount),
     ("pod", Place::Pod),
     ("container", Place::Container),
+    ("machine", Place::Machine),
 ];
 
 impl Template {
@@ -71,7 +73,8 @@ impl Template {
             Part::Text(text) => text.clone(),
             Part::Place(Place::Namespace) => pod.namespace.clone(),
             Part::Place(Place::ServiceAccount) => pod.account.clone(),
-            Part::Place(Place::Pod) => pod.name.clone(),
+            // A template has either place: it is for pods or for machines.
+            Part::Place(Place::Pod | Place::Machine) => pod.name.clone(),
             Part::Place(Place::Container) => container.into(),
         };
         self.0.iter().map(text).collect()

@@ -1,4 +1,5 @@
-//! Which node calls: the token that it shows is the API server's to judge, its pod and its node are looked up here.
+//! Which node or machine calls. The token that a node shows is the API server's to judge, its pod and its node are looked up here; that of a
+//! machine outside of the cluster is by its own key.
 //!
 //! What a token says of itself is judged first, though nothing of it is proven: whoever names no part of a node that is known is
 //! nobody, and costs the API server nothing. What the API server said counts for a minute at most; pod and node are looked at
@@ -12,7 +13,7 @@ use std::{
 
 use nullius_kube::identity::{Reviewed, Reviewer};
 use nullius_model::{ClusterName, Timestamp};
-use nullius_pki::{ServiceAccountClaim, sha256};
+use nullius_pki::{MachineToken, ServiceAccountClaim, sha256};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
     sync::{Semaphore, watch},
@@ -22,6 +23,11 @@ use tonic::{Status, metadata::MetadataMap};
 
 use super::registry::{NotANode, ProvenNode, Registry};
 use crate::places::Place;
+
+mod machines;
+
+use machines::ByWhat;
+pub(crate) use machines::Door;
 
 /// How long what the API server said of a token counts.
 const REMEMBERED: Duration = Duration::from_secs(60);
@@ -55,6 +61,8 @@ pub(crate) struct Callers {
     strangers: Semaphore,
     waiting: Semaphore,
     news: watch::Sender<()>,
+    /// How machines come in; without it none does.
+    door: Option<Door>,
 }
 
 /// Whether a connection has proven a node before.
@@ -70,13 +78,29 @@ struct Remembered {
     until: Instant,
 }
 
-/// A call of a node.
+/// A call of a node or machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) node: ProvenNode,
     /// When its token ends.
     pub(crate) ends: Timestamp,
-    token: Arc<Reviewed>,
+    proof: Proof,
+}
+
+/// What a caller has proven itself by.
+#[derive(Debug, Clone)]
+enum Proof {
+    /// The token of a node's pod.
+    Pod(Arc<Reviewed>),
+    /// A machine's own.
+    Machine(ByWhat),
+}
+
+impl Caller {
+    /// Whether it is a machine outside of the cluster.
+    pub(crate) fn is_machine(&self) -> bool {
+        matches!(self.proof, Proof::Machine(_))
+    }
 }
 
 impl Callers {
@@ -95,7 +119,13 @@ impl Callers {
             strangers: Semaphore::new(QUESTIONS),
             waiting: Semaphore::new(WAITING),
             news: watch::Sender::new(()),
+            door: None,
         }
+    }
+
+    /// The same, where machines come in too.
+    pub(crate) fn with_machines(self, door: Door) -> Self {
+        Self { door: Some(door), ..self }
     }
 
     /// Pods or nodes are others than before.
@@ -111,6 +141,9 @@ impl Callers {
     ) -> Result<Caller, Status> {
         let token =
             bearer(metadata).ok_or_else(|| nobody("show a token: `authorization: Bearer`"))?;
+        if MachineToken::is_one(token.expose_secret()) {
+            return self.prove_machine(&token).await;
+        }
         let claim = ServiceAccountClaim::read(token.expose_secret());
         let claim = claim.filter(|claim| Timestamp::now() < claim.ends);
         let claim =
@@ -122,12 +155,16 @@ impl Callers {
         let pod = claim.pod_uid.unwrap_or_default().into_boxed_str();
         let token = self.review(&token, pod, standing).await?;
         let node = self.judge(&token).map_err(|why| nobody(&why.to_string()))?;
-        Ok(Caller { node, ends, token })
+        Ok(Caller { node, ends, proof: Proof::Pod(token) })
     }
 
     /// Whether a caller of before still is the node that it was.
     pub(crate) fn still(&self, caller: &Caller) -> Result<(), Status> {
-        match self.judge(&caller.token) {
+        let token = match &caller.proof {
+            Proof::Pod(token) => token,
+            Proof::Machine(by) => return self.still_machine(&caller.node, by),
+        };
+        match self.judge(token) {
             Ok(node) if node == caller.node => Ok(()),
             Ok(_) => Err(nobody(&NotANode::OtherNode.to_string())),
             Err(why) => Err(nobody(&why.to_string())),

@@ -13,6 +13,7 @@ use nullius_proto::{
     VERSION,
     agent_v1::{IssuedReport, IssuedSvid, workload_root_client::WorkloadRootClient},
 };
+use nullius_workload::wire::PodName;
 use tonic::transport::Channel;
 
 use super::{attend::client, lead::Hub, registry::Registered};
@@ -45,14 +46,16 @@ impl Issued {
     /// Notes what was issued for an entry.
     pub(crate) fn note(&self, id: &str, registered: &Registered, node: &str, svid: &X509Svid) {
         let Some(Ok(facts)) = svid.chain.first().map(AuthorityFacts::read) else { return };
-        let Registered { entry, pod } = registered;
+        let Registered { entry, namespace, pod } = registered;
+        // A process of a machine is in no pod: the name of its node says which machine.
+        let of_pod = |part: fn(&PodName) -> &str| pod.as_ref().map(part).unwrap_or_default();
         let issued_at = facts.not_before.as_second();
         let one = IssuedSvid {
             entry: id.to_owned(),
             spiffe_id: svid.id.to_string(),
-            namespace: pod.namespace.to_string(),
-            pod: pod.name.to_string(),
-            service_account: pod.service_account.to_string(),
+            namespace: namespace.to_string(),
+            pod: of_pod(|pod| &pod.name).to_owned(),
+            service_account: of_pod(|pod| &pod.service_account).to_owned(),
             node: node.to_owned(),
             object: object_of(id).to_owned(),
             selectors: entry.selectors.iter().map(ToString::to_string).collect(),

@@ -12,7 +12,8 @@ use nullius_mesh::news::NEWS_MAX;
 use nullius_model::{Clock, SpiffeId, SystemClock, Timestamp, Ttl};
 use nullius_pki::{PrivateKey, workload::SvidRequest};
 use nullius_proto::node_v1::{
-    identity_server::IdentityServer, mesh_server::MeshServer, seeing_server::SeeingServer,
+    identity_server::IdentityServer, machines_server::MachinesServer, mesh_server::MeshServer,
+    seeing_server::SeeingServer,
 };
 use nullius_tls::{OpenAcceptor, WorkloadTls};
 use nullius_workload::{Room, Unfinished, wire::REGISTRATIONS_MAX};
@@ -193,10 +194,11 @@ async fn talk(
         .max_encoding_message_size(NEWS_MAX);
     let seeing = SeeingServer::new(SeeingService { identity: identity.clone(), sightings })
         .max_decoding_message_size(SEEN_MAX);
+    let machines = MachinesServer::new(identity.clone()).max_decoding_message_size(MESSAGE_MAX);
     let server = IdentityServer::new(identity)
         .max_decoding_message_size(MESSAGE_MAX)
         .max_encoding_message_size(REGISTRATIONS_MAX);
-    let routes = Routes::new(server).add_service(mesh).add_service(seeing);
+    let routes = Routes::new(server).add_service(machines).add_service(mesh).add_service(seeing);
     let (stranger, known) =
         (Room::new(1, REPORT_MAX), Room::new(UNFINISHED, REPORT_MAX + UNFINISHED * MESSAGE_MAX));
     let whose = Arc::clone(&place);

@@ -20,8 +20,11 @@ use super::enrolment::{self, OfNamespace};
 
 mod declared;
 mod entries;
+mod machines;
 
 use declared::Declared;
+pub(crate) use machines::{JoinedBy, Means, is_over, is_token, name_among_nodes};
+use machines::{Machines, is_machine};
 
 /// Odd labels that are remembered, so that each is told once.
 const ODD_MAX: usize = 1_000;
@@ -44,7 +47,9 @@ pub(crate) struct Registry {
     nodes: HashMap<Name, Name>,
     /// What people declare of identities.
     declared: Declared,
-    /// What is registered on each node, by the id of the entry.
+    /// Machines outside of the cluster.
+    machines: Machines,
+    /// What is registered on each node and machine, by the id of the entry.
     registered: HashMap<Name, BTreeMap<Name, Registered>>,
     odd: BTreeSet<String>,
     /// Which of the four was listed once.
@@ -69,14 +74,23 @@ impl From<NamespaceNews> for Labels {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Registered {
     pub(crate) entry: Arc<Entry>,
-    pub(crate) pod: PodName,
+    pub(crate) namespace: Name,
+    /// The pod, where it is one's.
+    pub(crate) pod: Option<PodName>,
 }
 
-/// A node that has proven itself.
+/// A node or machine that has proven itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ProvenNode {
     pub(crate) name: Name,
     pub(crate) uid: Name,
+}
+
+impl ProvenNode {
+    /// The name of the machine, where it is one.
+    pub(crate) fn machine(&self) -> Option<&str> {
+        machines::name_of(&self.name)
+    }
 }
 
 /// Why a token is no node's.
@@ -116,6 +130,7 @@ impl Registry {
             pods: HashMap::new(),
             nodes: HashMap::new(),
             declared: Declared::default(),
+            machines: Machines::default(),
             registered: HashMap::new(),
             odd: BTreeSet::new(),
             listed: [false; 4],
@@ -138,7 +153,7 @@ impl Registry {
         let mut of_namespaces: HashMap<&str, usize> = HashMap::new();
         let mut told = Vec::new();
         for (id, registered) in self.of_node(node) {
-            let count = of_namespaces.entry(&registered.pod.namespace).or_default();
+            let count = of_namespaces.entry(&registered.namespace).or_default();
             *count += 1;
             if *count <= OF_NAMESPACE && told.len() < ENTRIES_MAX {
                 told.push((id, registered));
@@ -247,7 +262,8 @@ impl Registry {
         touched
     }
 
-    /// How what is declared stands: each object, and of how many pods it says something; or why it cannot be read.
+    /// How what is declared stands: each object, and of how many pods or machines it says something; or why it cannot be read, or says
+    /// nothing of a machine that it names.
     pub(crate) fn declared(&self) -> Vec<(ObjectNews, Result<usize, String>)> {
         let of_pods = |namespace: &str, object: &WorkloadIdentity| {
             let pods = self.pods.get(namespace).into_iter().flat_map(HashMap::values);
@@ -259,8 +275,11 @@ impl Registry {
         };
         let all = self.declared.all();
         let standing = all.map(|(news, read)| {
-            let pods = read.map(|object| of_pods(&news.namespace, object));
-            (news.clone(), pods.map_err(str::to_owned))
+            let counted = read.map_err(str::to_owned).and_then(|object| match object.machines() {
+                Some(machines) => self.on_machines(object, machines),
+                None => Ok(of_pods(&news.namespace, object)),
+            });
+            (news.clone(), counted)
         });
         standing.collect()
     }
@@ -316,6 +335,7 @@ impl Registry {
         for pod in pods {
             self.register(&pod, touched);
         }
+        self.register_machines_of(namespace, touched);
     }
 
     /// Registers a pod as it is now, which may be not at all.
@@ -358,7 +378,7 @@ impl Registry {
     fn entries_of(&mut self, pod: &PodNews) -> BTreeMap<Name, Registered> {
         if [SYSTEM_NAMESPACE, NODE_NAMESPACE].contains(&&*pod.namespace)
             || pod.is_ended
-            || pod.node.is_none()
+            || pod.node.as_deref().is_none_or(is_machine)
             || pod.account.is_empty()
             || !self.is_enrolled(pod)
         {

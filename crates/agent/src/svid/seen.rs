@@ -193,7 +193,8 @@ pub(super) struct SeeingService {
 #[tonic::async_trait]
 impl seeing_server::Seeing for SeeingService {
     async fn tell(&self, request: Request<SeenBatch>) -> Result<Response<SeenReceipt>, Status> {
-        let caller = self.identity.prove(request.metadata(), request.get_ref().version).await?;
+        let caller =
+            self.identity.prove_node(request.metadata(), request.get_ref().version).await?;
         let (now, millis) = (Instant::now(), Timestamp::now().as_millisecond());
         let taken = self.sightings.take(&caller.node.name, request.into_inner(), now, millis);
         if let Err(status) = &taken {

@@ -38,7 +38,7 @@ use super::{
     issued::Issued,
     meters::{Kind, Refusal, SvidMeters},
     pace::Pace,
-    registry::{Registered, Registry, Touched},
+    registry::{ProvenNode, Registered, Registry, Touched},
     standing::{Followed, Standing},
 };
 use crate::places::Place;
@@ -126,6 +126,11 @@ impl Issuing {
         standing.ok_or_else(|| Status::unavailable("nothing can be issued now"))
     }
 
+    /// How machines stand.
+    pub(super) fn machines(&self) -> Vec<(ObjectNews, Result<(), String>)> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner).machines()
+    }
+
     /// How what is declared of identities stands.
     pub(super) fn declared(&self) -> Vec<(ObjectNews, Result<usize, String>)> {
         self.registry.read().unwrap_or_else(PoisonError::into_inner).declared()
@@ -135,9 +140,9 @@ impl Issuing {
     fn told(&self, node: &str, standing: &Standing) -> Registrations {
         let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
         let (mut entries, mut pods) = (BTreeMap::new(), BTreeMap::new());
-        for (id, Registered { entry, pod }) in registry.told(node) {
+        for (id, Registered { entry, pod, .. }) in registry.told(node) {
             entries.insert(id.clone(), Arc::clone(entry));
-            pods.insert(id.clone(), pod.clone());
+            pods.extend(pod.clone().map(|pod| (id.clone(), pod)));
         }
         drop(registry);
         let trust_domain = standing.authority.trust_domain().clone();
@@ -194,12 +199,23 @@ impl IdentityService {
         }
         let issuing = &self.issuing;
         let proven = issuing.callers.prove(metadata, &self.place).await;
-        match &proven {
-            Ok(caller) => self.place.make_known_as(&caller.node.name),
+        self.note(proven.as_ref().map(|caller| &caller.node));
+        proven
+    }
+
+    /// Gives somebody proven their place, and lets nobody try again on this connection who is not.
+    pub(super) fn note(&self, proven: Result<&ProvenNode, &Status>) {
+        let issuing = &self.issuing;
+        match proven {
+            Ok(node) => self.place.make_known_as(&node.name),
             Err(status) => {
                 if let Some(left_out) = issuing.refusals.take() {
                     let why = status.message();
-                    tracing::warn!(why, left_out, "refuse a call of somebody who is no node");
+                    tracing::warn!(
+                        why,
+                        left_out,
+                        "refuse a call of somebody who is no node and no machine"
+                    );
                 }
                 issuing.meters.refused.add_one(Refusal::Caller);
                 if status.code() == tonic::Code::Unauthenticated {
@@ -207,7 +223,20 @@ impl IdentityService {
                 }
             }
         }
-        proven
+    }
+
+    /// The same, for what only nodes do: a machine has no pods, and no part in leading their calls.
+    pub(crate) async fn prove_node(
+        &self,
+        metadata: &MetadataMap,
+        version: u32,
+    ) -> Result<Caller, Status> {
+        let caller = self.prove(metadata, version).await?;
+        if caller.is_machine() {
+            self.issuing.meters.refused.add_one(Refusal::Request);
+            return Err(Status::permission_denied("a machine has no part in the mesh of pods"));
+        }
+        Ok(caller)
     }
 
     /// What is to be signed for: the authority, and the entry that is registered on the caller's node.

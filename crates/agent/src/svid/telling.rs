@@ -28,6 +28,8 @@ const LEADER: &str = "nullius-identity:leader";
 pub(super) struct Telling {
     pub(super) issuing: Arc<Issuing>,
     pub(super) store: StatusStore,
+    /// Of machines.
+    pub(super) machines: StatusStore,
     /// Whether this replica leads.
     pub(super) leads: watch::Receiver<bool>,
 }
@@ -45,46 +47,72 @@ impl Telling {
             let now = Instant::now();
             written.retain(|_, (_, until)| now < *until);
             let mut left = WRITES;
-            for (news, standing) in self.issuing.declared() {
-                let Some(status) = status_of(&news, &standing, Timestamp::now()) else { continue };
+            let now = Timestamp::now();
+            let declared = self.issuing.declared().into_iter().map(|(news, standing)| {
+                let status = status_of(&news, &standing, now);
+                (&self.store, news, status)
+            });
+            let machines = self.issuing.machines().into_iter().map(|(news, standing)| {
+                let status = status_of_machine(&news, &standing, now);
+                (&self.machines, news, status)
+            });
+            for (store, news, status) in declared.chain(machines) {
+                let Some(status) = status else { continue };
                 // Until it is seen to stand there is another round.
                 self.issuing.restless.store(true, Ordering::Release);
                 if left == 0 || written.get(&news.uid).is_some_and(|(last, _)| *last == status) {
                     continue;
                 }
                 left -= 1;
-                self.say(&news, &status).await;
+                say(store, &news, &status).await;
                 written.insert(news.uid.clone(), (status, Instant::now() + AGAIN));
             }
         }
     }
+}
 
-    async fn say(&self, news: &ObjectNews, status: &Value) {
-        let said = self.store.say(news, LEADER, Some(status));
-        match tokio::time::timeout(PATIENCE, said).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot say how a WorkloadIdentity stands, try again");
-            }
-            Err(_) => {
-                tracing::warn!("cannot say in time how a WorkloadIdentity stands, try again");
-            }
+async fn say(store: &StatusStore, news: &ObjectNews, status: &Value) {
+    let said = store.say(news, LEADER, Some(status));
+    match tokio::time::timeout(PATIENCE, said).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "cannot say how an object stands, try again");
+        }
+        Err(_) => {
+            tracing::warn!(name = %news.name, "cannot say in time how an object stands, try again");
         }
     }
 }
 
 /// What is to be said, where it does not stand already.
 fn status_of(news: &ObjectNews, standing: &Result<usize, String>, now: Timestamp) -> Option<Value> {
-    let accepted = match standing {
-        Ok(_) => Condition::new("Accepted", "True", "Accepted", "it can be read"),
-        Err(faults) => Condition::new("Accepted", "False", "Refused", faults),
-    };
+    let accepted = accepted(standing.as_ref().err());
     let status = json!({
         "observedGeneration": news.generation,
         "pods": standing.as_ref().copied().unwrap_or_default(),
         "conditions": [accepted.write(&news.status, news.generation, now)],
     });
     (!news.says(&status)).then_some(status)
+}
+
+/// The same of a machine; who joined is said by whoever let it.
+fn status_of_machine(
+    news: &ObjectNews,
+    standing: &Result<(), String>,
+    now: Timestamp,
+) -> Option<Value> {
+    let status = json!({
+        "observedGeneration": news.generation,
+        "conditions": [accepted(standing.as_ref().err()).write(&news.status, news.generation, now)],
+    });
+    (!news.says(&status)).then_some(status)
+}
+
+fn accepted(faults: Option<&String>) -> Condition<'_> {
+    match faults {
+        None => Condition::new("Accepted", "True", "Accepted", "it can be read"),
+        Some(faults) => Condition::new("Accepted", "False", "Refused", faults),
+    }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod import;
 mod inject;
 mod intention;
 mod mesh;
+mod node;
 mod object;
 mod policy;
 mod record;
@@ -45,6 +46,7 @@ pub(crate) use import::{ImportCommand, ImportConsul, ImportIstio, ImportSpire};
 pub(crate) use inject::Inject;
 pub(crate) use intention::{IntentionCommand, IntentionExplain, IntentionTest};
 pub(crate) use mesh::{MeshCommand, MeshGraphArgs, OfCluster};
+pub(crate) use node::{NodeCommand, NodeJoinToken};
 pub(crate) use object::Selector;
 pub(crate) use object::{Apply, Delete, Describe, Diff, Edit, Get};
 pub(crate) use policy::{Judged, PolicyCommand, PolicyEval, PolicyExport};
@@ -295,10 +297,11 @@ pub(crate) enum Command {
     /// Run an agent in a cluster
     #[command(subcommand, arg_required_else_help = true)]
     Agent(AgentCommand),
-    /// Run the part on a node that proves to workloads who they are
+    /// Run the part on a node, or on a machine outside of the cluster, that proves to workloads who they are
     ///
     /// It attests who calls on its socket, and answers the SPIFFE Workload API and Envoy's secret discovery; to the kubelet it is a
-    /// CSI driver that mounts the socket. It runs from the join manifest, which writes its settings.
+    /// CSI driver that mounts the socket. It runs from the join manifest, which writes its settings; on a machine outside of the cluster by
+    /// `--join`, with the file of `nullius node join-token`.
     Node(NodeArgs),
     /// Be the plugin of a pod's network (CNI)
     ///

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 /// A cluster that is asked with the user of a kubeconfig.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct OfKubeconfig {
     /// The kubeconfig of the cluster; without it the one that kubectl would use
     #[arg(long, env = "NULLIUS_KUBECONFIG", value_name = "FILE", value_hint = clap::ValueHint::FilePath, hide_env_values = true)]

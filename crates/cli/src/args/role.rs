@@ -323,7 +323,28 @@ pub struct ProxyArgs {
 
 /// `nullius node`.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct NodeArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<super::NodeCommand>,
+    /// Run on a machine outside of the cluster, with the file of `nullius node join-token`
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub join: Option<PathBuf>,
+    /// The machine's certificate with its chain, in PEM, where that proves it
+    #[arg(long, value_name = "FILE", requires_all = ["join", "key"], value_hint = ValueHint::FilePath)]
+    pub certificate: Option<PathBuf>,
+    /// The key of that certificate (ECDSA P-256, PKCS #8), in PEM
+    #[arg(long, value_name = "FILE", requires_all = ["join", "certificate"], value_hint = ValueHint::FilePath)]
+    pub key: Option<PathBuf>,
+    /// The socket of the Workload API, alone in its directory; on a machine `/run/nullius/workload/api.sock`
+    #[arg(long, env = "NULLIUS_NODE_SOCKET", value_name = "PATH", hide_env_values = true)]
+    pub socket: Option<PathBuf>,
+    /// The folder for what outlives a restart; on a machine `/var/lib/nullius/node`
+    #[arg(long = "state-dir", env = "NULLIUS_NODE_STATE", value_name = "DIR", value_hint = ValueHint::DirPath, hide_env_values = true)]
+    pub state: Option<PathBuf>,
+    /// Where health, readiness and metrics are served; nowhere without it
+    #[arg(long, env = "NULLIUS_HEALTH", value_name = "ADDRESS", hide_env_values = true)]
+    pub health: Option<SocketAddr>,
     /// The cgroup below which the kubelet keeps its pods (its own `--cgroup-root`)
     #[arg(
         long,

@@ -12,6 +12,7 @@ pub(crate) mod import;
 pub(crate) mod inject;
 pub(crate) mod intention;
 pub(crate) mod mesh;
+pub(crate) mod node;
 pub(crate) mod objects;
 pub(crate) mod people;
 pub(crate) mod policy;

@@ -15,13 +15,15 @@ use crate::{ApiServer, ConnectError, Credential, KubeError, Step};
 pub(super) const INTENTION: &str = "Intention";
 /// Which identities pods have.
 pub(super) const WORKLOAD_IDENTITY: &str = "WorkloadIdentity";
+/// Who is outside of the cluster.
+pub(super) const MACHINE: &str = "Machine";
 /// How long the name of who writes may be at the API server.
 const MANAGER_MAX: usize = 128;
 
 /// An object.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ObjectNews {
-    /// Its namespace.
+    /// Its namespace; empty where the kind belongs to the cluster.
     pub namespace: Box<str>,
     /// Its name.
     pub name: Box<str>,
@@ -58,6 +60,10 @@ impl ObjectNews {
 
     pub(super) fn workload_identity(object: DynamicObject) -> Self {
         Self::of(object, WORKLOAD_IDENTITY)
+    }
+
+    pub(super) fn machine(object: DynamicObject) -> Self {
+        Self::of(object, MACHINE)
     }
 
     fn of(object: DynamicObject, kind: &str) -> Self {
@@ -106,6 +112,11 @@ impl StatusStore {
         Ok(Self { client: server.client(credential)?, kind: WORKLOAD_IDENTITY })
     }
 
+    /// Of machines, with the same.
+    pub fn machines(server: &ApiServer, credential: Credential) -> Result<Self, ConnectError> {
+        Ok(Self { client: server.client(credential)?, kind: MACHINE })
+    }
+
     /// Says as somebody what that one has to say; what the same said before and does not say now is gone. An object that is not there
     /// any more is no error. Who says something of one that was made anew under its name meanwhile hears so of its watch, and says the
     /// right thing then: a status has no precondition but one that replicas would break for each other.
@@ -117,12 +128,16 @@ impl StatusStore {
     ) -> Result<(), KubeError> {
         let ObjectNews { namespace, name, .. } = object;
         let kind = self.kind;
-        let api: Api<DynamicObject> =
-            Api::namespaced_with(self.client.clone(), namespace, &resource(kind));
-        let mut object = json!({
-            "apiVersion": API_VERSION, "kind": kind,
-            "metadata": { "name": name, "namespace": namespace },
-        });
+        let client = self.client.clone();
+        let mut metadata = json!({ "name": name });
+        let api: Api<DynamicObject> = match &**namespace {
+            "" => Api::all_with(client, &resource(kind)),
+            namespace => {
+                metadata["namespace"] = namespace.into();
+                Api::namespaced_with(client, namespace, &resource(kind))
+            }
+        };
+        let mut object = json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": metadata });
         if let Some(status) = status {
             object["status"] = status.clone();
         }

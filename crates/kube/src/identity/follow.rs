@@ -15,7 +15,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    declared::{INTENTION, ObjectNews, WORKLOAD_IDENTITY, resource},
+    declared::{INTENTION, MACHINE, ObjectNews, WORKLOAD_IDENTITY, resource},
     mesh::{PodParts, ServiceNews, SliceNews},
 };
 use crate::{
@@ -157,6 +157,11 @@ impl Fleet {
         self.declared(WORKLOAD_IDENTITY, ObjectNews::workload_identity)
     }
 
+    /// All machines outside of the cluster.
+    pub fn machines(&self) -> Follower<ObjectNews> {
+        self.declared(MACHINE, ObjectNews::machine)
+    }
+
     fn declared(
         &self,
         kind: &str,
@@ -170,7 +175,9 @@ impl Fleet {
                 held.clear();
             }
             let (count, bytes) = held.entry(object.namespace.clone()).or_default();
-            let times = if *object.namespace == *SYSTEM_NAMESPACE { OF_SYSTEM } else { 1 };
+            // What belongs to the cluster only its administrators write.
+            let is_of_system = ["", SYSTEM_NAMESPACE].contains(&&*object.namespace);
+            let times = if is_of_system { OF_SYSTEM } else { 1 };
             if *count >= times * OBJECTS_OF_NAMESPACE
                 || *bytes + object.json.len() > times * BYTES_OF_NAMESPACE
             {

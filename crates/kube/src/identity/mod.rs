@@ -4,6 +4,7 @@
 mod authority;
 mod declared;
 mod follow;
+mod machines;
 mod mesh;
 mod review;
 mod trust;
@@ -11,6 +12,7 @@ mod trust;
 pub use authority::{Certified, IdentityGeneration, IdentityRecord, IdentityStore};
 pub use declared::{ObjectNews, StatusStore};
 pub use follow::{Fleet, Follower, NamespaceNews, News, NodeNews, PodNews};
+pub use machines::{Joined, MachineNow, MachineStore};
 pub use mesh::{
     PodParts, RunningContainer, ServiceNews, ServicePortNews, SliceEndpoint, SliceNews, SlicePort,
 };

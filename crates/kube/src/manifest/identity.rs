@@ -1,7 +1,7 @@
 //! `agent identity`, where a cluster wants one: its account, the Secret of its authority, its Deployment, and the namespace of what runs
 //! on each node with the ConfigMap from which nodes learn whom to believe.
 //!
-//! It reads pods, namespaces and nodes, Services, where they lead, intentions and workload identities, asks whose a token is, and writes one Secret and one
+//! It reads pods, namespaces and nodes, Services, where they lead, intentions, workload identities and machines, asks whose a token is, and writes one Secret and one
 //! ConfigMap that stand already, and how those stand.
 
 use serde_json::{Value, json};
@@ -35,7 +35,10 @@ pub(super) fn rights() -> Vec<Value> {
         { "apiGroups": [""], "resources": ["services"], "verbs": ["list", "watch"] },
         { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
         { "apiGroups": [group], "resources": ["intentions", "workloadidentities"], "verbs": ["list", "watch"] },
+        { "apiGroups": [group], "resources": ["machines"], "verbs": read },
         { "apiGroups": [group], "resources": ["intentions/status", "workloadidentities/status"], "verbs": ["patch"] },
+        // Of two that join with one token one is overtaken: that is an update.
+        { "apiGroups": [group], "resources": ["machines/status"], "verbs": ["patch", "update"] },
     ]);
     let system = json!([
         { "apiGroups": [""], "resources": ["secrets"], "resourceNames": [IDENTITY_SECRET],

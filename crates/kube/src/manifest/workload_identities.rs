@@ -33,7 +33,7 @@ fn definition() -> Value {
         scope: "Namespaced",
         short_names: &[],
         categories: &["nullius"],
-        about: "An identity of pods beside their default one, or more about that.",
+        about: "An identity of pods beside their default one, or more about that; or one of processes on machines outside of the cluster.",
         columns,
         spec: spec(),
         status: status(),
@@ -63,9 +63,13 @@ fn spec() -> Value {
     );
     fields(
         "Who has it, and what it says.",
-        &["selector"],
+        &[],
         json!({
             "selector": pods,
+            "machines": list(
+                "Machines outside of the cluster, instead of pods: their names.",
+                json!({ "type": "string", "minLength": 1, "maxLength": 253 }),
+            ),
             "containers": fields(
                 "Containers of the pods; without it all of them.",
                 &[],
@@ -75,15 +79,16 @@ fn spec() -> Value {
                 }),
             ),
             "unix": fields(
-                "Processes of the pods; without it all of them.",
+                "Processes of the pods, without it all of them; of the machines, without it none.",
                 &[],
                 json!({
                     "uid": user("The user, as the host counts them."),
                     "gid": user("The group, as the host counts them."),
+                    "path": text("The executable, as the machine's own files have it; on machines alone."),
                     "sha256": { "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "The digest of the executable." },
                 }),
             ),
-            "path": text("The path of the ID, with {namespace}, {serviceAccount}, {pod} and {container}; without it that of the default identity."),
+            "path": text("The path of the ID, with {namespace}, {serviceAccount}, {pod} and {container}, or {namespace} and {machine}; without it that of the pod's default identity."),
             "x509": fields(
                 "Certificates.",
                 &[],
@@ -109,10 +114,10 @@ fn spec() -> Value {
 fn status() -> Value {
     json!({
         "type": "object",
-        "description": "Whether it can be read, and how many pods have it.",
+        "description": "Whether it can be read, and how many pods or machines have it.",
         "properties": {
             "observedGeneration": number("Which version of the spec this is about."),
-            "pods": number("Pods with an identity by it."),
+            "pods": number("Pods with an identity by it; of machines how many of them."),
             "conditions": conditions("Accepted."),
         },
     })

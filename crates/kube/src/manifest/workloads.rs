@@ -14,7 +14,7 @@ use crate::names::{
     SESSIONS_NAMESPACE, SYSTEM_NAMESPACE,
 };
 
-pub(super) const CONFIG: &str = "nullius-agent";
+pub(crate) const CONFIG: &str = "nullius-agent";
 const PROXY: &str = "nullius-agent-proxy";
 pub(super) const CONTROL: &str = "nullius-agent-control";
 const HUB_AUDIENCE: &str = "nullius-hub";

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -17,15 +17,17 @@ use hyper_util::{
 };
 use nullius_model::{Timestamp, TrustDomain, Ttl};
 use nullius_pki::{
-    Csr, PrivateKey,
+    Csr, MachinePublicKey, MachineToken, PrivateKey,
     workload::{
         ClusterAuthority, JwtSigner, PreparedAuthority, SvidRequest, TrustBundle, WorkloadRoot,
     },
 };
 use nullius_proto::node_v1::{
     Bundle, Entry, IssueJwtRequest, IssueJwtResponse, IssueX509Request, IssueX509Response,
-    MeshNews, MeshReport, MeshReported, Registrations, WatchMeshRequest, WatchRequest,
+    JoinMachineRequest, JoinMachineResponse, MeshNews, MeshReport, MeshReported, Registrations,
+    WatchMeshRequest, WatchRequest,
     identity_server::{Identity, IdentityServer},
+    machines_server::{Machines, MachinesServer},
     mesh_server::{Mesh, MeshServer},
 };
 use nullius_tls::WorkloadTls;
@@ -52,7 +54,11 @@ struct Desk {
     reports: watch::Sender<Option<MeshReport>>,
     judge: Judge,
     deaf: Arc<AtomicBool>,
+    machine: Arc<Mutex<Option<MachinePublicKey>>>,
 }
+
+/// The token with which one machine may join.
+pub(crate) const JOIN_TOKEN: &str = "join-1";
 
 /// Says whether a caller's token is believed.
 pub(crate) type Judge = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -145,8 +151,10 @@ impl Agent {
             reports: report,
             judge,
             deaf: Arc::clone(&deaf),
+            machine: Arc::default(),
         };
         let routes = Routes::new(IdentityServer::new(desk.clone()))
+            .add_service(MachinesServer::new(desk.clone()))
             .add_service(MeshServer::new(desk))
             .prepare();
         let serving = tokio::spawn(async move {
@@ -175,9 +183,19 @@ impl Agent {
 impl Desk {
     fn check<T>(&self, request: &Request<T>) -> Result<(), Status> {
         match token(request) {
-            Some(token) if (self.judge)(&token) => Ok(()),
+            Some(token) if self.believes(&token) => Ok(()),
             _ => Err(Status::unauthenticated("the token is not believed")),
         }
+    }
+
+    fn believes(&self, token: &str) -> bool {
+        if !MachineToken::is_one(token) {
+            return (self.judge)(token);
+        }
+        let key = self.machine.lock().unwrap().clone();
+        let token = MachineToken::read(token).unwrap();
+        let is_by = |key| token.verify_by_key(&key, "nullius-agent:dev", Timestamp::now()).is_ok();
+        token.machine().as_str() == "db-1" && key.is_some_and(is_by)
     }
 
     fn entry(&self, id: &str) -> Result<Entry, Status> {
@@ -207,7 +225,7 @@ impl Identity for Desk {
         assert_eq!(request.into_inner().version, nullius_proto::VERSION);
         // It ends when the token does.
         let told = WatchStream::new(self.told.clone())
-            .take_while(move |_| (desk.judge)(&began))
+            .take_while(move |_| desk.believes(&began))
             .filter_map(|told| told.map(Ok));
         Ok(Response::new(Box::pin(told)))
     }
@@ -273,5 +291,27 @@ impl Mesh for Desk {
         self.check(&request)?;
         self.reports.send_replace(Some(request.into_inner()));
         Ok(Response::new(MeshReported {}))
+    }
+}
+
+#[tonic::async_trait]
+impl Machines for Desk {
+    async fn join(
+        &self,
+        request: Request<JoinMachineRequest>,
+    ) -> Result<Response<JoinMachineResponse>, Status> {
+        let asked = request.into_inner();
+        let key = MachinePublicKey::proven(&Csr::from_der(asked.certificate_request)).unwrap();
+        if self.deaf.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("the API server has not been heard for a while"));
+        }
+        if (asked.machine.as_str(), asked.token.as_str()) != ("db-1", JOIN_TOKEN) {
+            return Err(Status::unauthenticated("there is no such token"));
+        }
+        let mut machine = self.machine.lock().unwrap();
+        match machine.get_or_insert_with(|| key.clone()) == &key {
+            true => Ok(Response::new(JoinMachineResponse {})),
+            false => Err(Status::permission_denied("the join token was used already")),
+        }
     }
 }

@@ -5,6 +5,7 @@
 mod agent;
 mod csi;
 mod identity;
+mod machine;
 mod mesh;
 mod mesh_tokens;
 mod node;

@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
-use nullius_node::{CniHost, MeshSettings, NodeError, NodeSettings, run_node};
+use nullius_node::{CniHost, MeshSettings, NodeError, NodeSettings, ProofSettings, run_node};
 use nullius_pki::workload::TrustBundle;
 use nullius_proto::node_v1::Registrations;
+use nullius_registration::MachineJoin;
 use nullius_workload::{Client, ClientError, Endpoint, WorkloadIdentities};
 use tempfile::TempDir;
 use tokio::{
@@ -99,16 +100,43 @@ impl Host {
         self.start_as(None, self.health, Some(MeshSettings { cni }))
     }
 
+    /// As a machine outside of the cluster, which finds the agent by a name and joins with a token.
+    pub(crate) fn start_as_machine(&self, authority: &Authority, port: u16, token: &str) -> Node {
+        let join = MachineJoin {
+            machine: "db-1".parse().unwrap(),
+            cluster: "dev".parse().unwrap(),
+            trust_domain: DOMAIN.parse().unwrap(),
+            bundle: authority.bundle().to_json(),
+            agent: format!("localhost:{port}"),
+            token: Some(token.to_owned()),
+        };
+        let path = self.path("join.json");
+        fs::write(&path, join.write().to_string()).unwrap();
+        let proof = ProofSettings::Machine { join: path, certificates: None };
+        self.start_proven(proof, None, self.health, None)
+    }
+
     fn start_as(
         &self,
         kubelet: Option<&str>,
         health: SocketAddr,
         mesh: Option<MeshSettings>,
     ) -> Node {
+        let proof =
+            ProofSettings::Pod { trust: self.path("trust"), token_file: self.path("token") };
+        self.start_proven(proof, kubelet, health, mesh)
+    }
+
+    fn start_proven(
+        &self,
+        proof: ProofSettings,
+        kubelet: Option<&str>,
+        health: SocketAddr,
+        mesh: Option<MeshSettings>,
+    ) -> Node {
         let settings = NodeSettings {
             node: "n1".to_owned(),
-            trust: self.path("trust"),
-            token_file: self.path("token"),
+            proof,
             socket: self.socket(),
             state: self.path("state"),
             kubelet: kubelet.map(|name| self.path(name)),
@@ -214,6 +242,12 @@ pub(crate) fn free_address() -> SocketAddr {
 }
 
 impl Node {
+    /// Why it ended by itself.
+    pub(crate) async fn ended(self) -> String {
+        let ended = tokio::time::timeout(LONG, self.running).await.expect("it ends in time");
+        ended.unwrap().unwrap_err().to_string()
+    }
+
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.running.await.unwrap().unwrap();

@@ -167,7 +167,7 @@ pub fn verify_x509_svid<'b>(
     let anchors: Vec<_> = bundle
         .x509_authorities()
         .iter()
-        .filter(|anchor| is_valid(anchor, now))
+        .filter(|anchor| is_valid_anchor(anchor, now))
         .filter_map(|anchor| anchor_from_trusted_cert(anchor).ok())
         .collect();
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
@@ -188,7 +188,7 @@ pub fn verify_x509_svid<'b>(
 }
 
 /// An anchor has a life, which webpki does not look at.
-fn is_valid(anchor: &CertificateDer<'_>, now: Timestamp) -> bool {
+pub(crate) fn is_valid_anchor(anchor: &CertificateDer<'_>, now: Timestamp) -> bool {
     let life = parse(anchor)
         .ok()
         .map(|anchor| (time(anchor.validity().not_before), time(anchor.validity().not_after)));

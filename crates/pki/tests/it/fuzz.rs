@@ -1,4 +1,4 @@
-//! The corpus of the fuzz target, replayed and changed at random: a bounded run of what `fuzz/` does without end.
+//! The corpora of the fuzz targets, replayed and changed at random: a bounded run of what `fuzz/` does without end.
 
 use std::{fs, path::PathBuf};
 
@@ -39,15 +39,24 @@ fn changed(seeds: &[Vec<u8>], seed: Index, changes: &[Change]) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn issued_token() {
-    let seeds = corpus("issued_token");
+fn run(target: &str, entry: fn(&[u8])) {
+    let seeds = corpus(target);
     assert!(!seeds.is_empty());
-    seeds.iter().for_each(|bytes| tokens::issued_token(bytes));
+    seeds.iter().for_each(|bytes| entry(bytes));
     let config =
         ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() };
     let input = (any::<Index>(), collection::vec(change(), 0..5));
     proptest!(config, |((seed, changes) in input)| {
-        tokens::issued_token(&changed(&seeds, seed, &changes));
+        entry(&changed(&seeds, seed, &changes));
     });
+}
+
+#[test]
+fn issued_token() {
+    run("issued_token", tokens::issued_token);
+}
+
+#[test]
+fn machine_token() {
+    run("machine_token", tokens::machine_token);
 }

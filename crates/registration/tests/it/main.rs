@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test")]
 
+mod machine;
 mod spire;
 
 use std::collections::BTreeMap;
@@ -277,7 +278,7 @@ fn every_wrong_field_is_told_at_once() {
         "spec.selector.any: all pods of the namespace are meant",
         "spec.containers: it says nothing",
         "spec.unix.uid: expected a number of a user or group, found the number -1",
-        "spec.unix.path: it belongs to paths inside of containers",
+        "spec.unix.path: a path inside of a container proves nothing",
         "spec.path: `{what}` is no place",
         "spec.x509.ttl: `1s` is not between 120 s and 86400 s",
         "spec.jwt.ttl: `2h` is not between 30 s and 3600 s",

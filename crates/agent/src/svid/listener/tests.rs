@@ -22,7 +22,7 @@ use hyper::{
 use hyper_util::server::conn::auto;
 use nullius_kube::{
     ApiServer, Credential, InCluster, NODE, NODE_NAMESPACE,
-    identity::{IdentityRecord, NamespaceNews, News, NodeNews, PodNews, Reviewer},
+    identity::{IdentityRecord, MachineStore, NamespaceNews, News, NodeNews, PodNews, Reviewer},
 };
 use nullius_model::TrustDomain;
 use nullius_pki::{
@@ -53,13 +53,15 @@ use super::*;
 use crate::{
     meters::Meters,
     svid::{
-        callers::Callers,
+        callers::{Callers, Door},
         meters::SvidMeters,
         registry::Registry,
         standing::{Standing, own_id},
         turn::{Told, Turn, certified, prepared, turn},
     },
 };
+
+mod machines;
 
 const POD: &str = "0c9a3c66-13a0-4bb7-8a5c-6f1d2f0b7a10";
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -104,10 +106,14 @@ fn of_node(pod: &str, signature: &str) -> String {
 struct Reviews {
     good: String,
     asked: AtomicUsize,
+    machines: machines::Objects,
 }
 
 impl Reviews {
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.uri().path().contains("/machines/") {
+            return self.machines.answer(request).await;
+        }
         self.asked.fetch_add(1, Ordering::Relaxed);
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let asked: Value = serde_json::from_slice(&body).unwrap();
@@ -202,16 +208,28 @@ impl Port {
     async fn listens() -> Self {
         nullius_tls::install_provider();
         let mut tasks = JoinSet::new();
-        let reviews = Arc::new(Reviews { good: of_node(POD, "good"), asked: AtomicUsize::new(0) });
+        let reviews = Arc::new(Reviews {
+            good: of_node(POD, "good"),
+            asked: AtomicUsize::new(0),
+            machines: machines::Objects::none(),
+        });
         let (api, folder) = Arc::clone(&reviews).listens(&mut tasks).await;
         let mut registry = Registry::new(domain());
         registry.hear_nodes(News::All(vec![NodeNews { name: "near".into(), uid: "n1".into() }]));
         registry.hear_namespaces(News::All(Vec::<NamespaceNews>::new()));
         registry.hear_pods(News::All(vec![part("part", POD)]));
         registry.hear_declared(News::All(Vec::new()));
+        registry.hear_machines(News::All(Vec::new()));
         let registry = Arc::new(RwLock::new(registry));
         let reviewer = Reviewer::new(&api, Credential::None).unwrap();
+        let (stop, deaf) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+        let hears = |deaf: &Arc<AtomicBool>| {
+            let deaf = Arc::clone(deaf);
+            move || !deaf.load(Ordering::Relaxed)
+        };
+        let door = Door::new(MachineStore::new(&api, Credential::None).unwrap(), hears(&deaf));
         let callers = Callers::new(&"dev".parse().unwrap(), reviewer, Arc::clone(&registry));
+        let callers = callers.with_machines(door);
         let standing = standing();
         let id = own_id(&domain()).unwrap();
         let shown = Shown::default();
@@ -221,11 +239,6 @@ impl Port {
         let connector = WorkloadConnector::without_svid([bundle], [id].into(), &[b"h2"]).unwrap();
         let (told, followed) = watch::channel(Some(Arc::new(standing)));
         let meters = SvidMeters::new(&Meters::new().all);
-        let (stop, deaf) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
-        let hears = |deaf: &Arc<AtomicBool>| {
-            let deaf = Arc::clone(deaf);
-            move || !deaf.load(Ordering::Relaxed)
-        };
         let issuing = Arc::new(Issuing::new(registry, callers, followed, meters, hears(&deaf)));
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();

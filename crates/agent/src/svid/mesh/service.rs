@@ -53,7 +53,8 @@ impl mesh_server::Mesh for MeshService {
     type WatchStream = Told;
 
     async fn watch(&self, request: Request<WatchMeshRequest>) -> Result<Response<Told>, Status> {
-        let caller = self.identity.prove(request.metadata(), request.get_ref().version).await?;
+        let caller =
+            self.identity.prove_node(request.metadata(), request.get_ref().version).await?;
         let issuing = &self.identity.issuing;
         self.mesh.is_ready().map_err(|why| {
             issuing.meters.refused.add_one(Refusal::Unready);
@@ -76,7 +77,8 @@ impl mesh_server::Mesh for MeshService {
     }
 
     async fn report(&self, request: Request<MeshReport>) -> Result<Response<MeshReported>, Status> {
-        let caller = self.identity.prove(request.metadata(), request.get_ref().version).await?;
+        let caller =
+            self.identity.prove_node(request.metadata(), request.get_ref().version).await?;
         let report = request.into_inner();
         let MeshReport { stream, sequence, refused, refuses_more, wanted_issuers, .. } = report;
         self.mesh.want_keys(wanted_issuers.iter().take(WANTED_MAX));

@@ -77,16 +77,32 @@ pub(super) fn gives(
 
 fn entry_of(news: &PodNews, identity: Identity) -> Result<Registered, ParseSelectorError> {
     // By what the API server alone says: annotations are free text of whoever makes a pod.
+    let entry = entry(identity, Some(format!("k8s:pod-uid:{}", news.uid)))?;
+    let pod = PodName {
+        namespace: news.namespace.clone(),
+        name: news.name.clone(),
+        service_account: news.account.clone(),
+    };
+    let namespace = news.namespace.clone();
+    Ok(Registered { entry: Arc::new(entry), namespace, pod: Some(pod) })
+}
+
+/// The entry of an identity, for what it says of processes and where they run.
+pub(super) fn entry(
+    identity: Identity,
+    place: Option<String>,
+) -> Result<Entry, ParseSelectorError> {
     let selectors = [
-        Some(format!("k8s:pod-uid:{}", news.uid)),
+        place,
         identity.container.map(|id| format!("k8s:container-id:{id}")),
         identity.uid.map(|uid| format!("unix:uid:{uid}")),
         identity.gid.map(|gid| format!("unix:gid:{gid}")),
+        identity.path.map(|path| format!("unix:path:{path}")),
         identity.sha256.map(|digest| format!("unix:sha256:{digest}")),
     ];
     let selectors: Result<BTreeSet<Selector>, _> =
         selectors.into_iter().flatten().map(|text| text.parse()).collect();
-    let entry = Entry {
+    Ok(Entry {
         spiffe_id: identity.spiffe_id,
         selectors: selectors?,
         ttl: identity.x509_ttl,
@@ -100,13 +116,7 @@ fn entry_of(news: &PodNews, identity: Identity) -> Result<Registered, ParseSelec
         hint: identity.hint,
         audiences: identity.audiences,
         federates_with: identity.federates_with,
-    };
-    let pod = PodName {
-        namespace: news.namespace.clone(),
-        name: news.name.clone(),
-        service_account: news.account.clone(),
-    };
-    Ok(Registered { entry: Arc::new(entry), pod })
+    })
 }
 
 fn pod_of(news: &PodNews) -> Pod {

@@ -361,8 +361,7 @@ fn pods_of_one_namespace_take_no_identity_of_a_node_from_others() {
     let many = (0..10_000).map(|number| pod("evil", &format!("p-{number}"), number, Some("a")));
     registry.hear_pods(News::All(many.chain([pod("shop", "web", 20_000, Some("a"))]).collect()));
     assert_eq!(registry.of_node("a").count(), 10_001);
-    let told: Vec<_> =
-        registry.told("a").into_iter().map(|(_, it)| it.pod.namespace.clone()).collect();
+    let told: Vec<_> = registry.told("a").into_iter().map(|(_, it)| it.namespace.clone()).collect();
     assert_eq!(told.len(), OF_NAMESPACE + 1);
     assert!(told.iter().any(|namespace| &**namespace == "shop"));
 }
