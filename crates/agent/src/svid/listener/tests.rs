@@ -558,7 +558,7 @@ async fn anybody_is_told_the_bundle_over_https_spiffe_and_nothing_else() {
     assert!(matches!(other, Err(FetchError::Svid(..))), "{other:?}");
     assert_eq!(port.asked(), 0, "nobody is asked who that is");
     // Nodes go on to say what they speak.
-    assert_eq!(port.watch(&of_node(POD, "good")).await.unwrap(), 0);
+    assert_eq!(port.watch(&port.reviews.good).await.unwrap(), 0);
 }
 
 #[tokio::test]
