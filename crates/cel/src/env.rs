@@ -99,6 +99,8 @@ pub struct Env {
     pub(crate) variables: BTreeMap<Arc<str>, Type>,
     pub(crate) objects: Objects,
     pub(crate) container: String,
+    /// The most bytes that a regular expression may take that a program keeps, for each direction.
+    pub(crate) expression_max: Option<usize>,
 }
 
 impl Env {
@@ -219,6 +221,7 @@ impl Env {
             variables: BTreeMap::new(),
             objects: Objects::default(),
             container: String::new(),
+            expression_max: None,
         }
     }
 
@@ -248,6 +251,13 @@ impl Env {
     #[must_use]
     pub fn with_container(mut self, container: &str) -> Env {
         container.clone_into(&mut self.container);
+        self
+    }
+
+    /// The environment whose programs keep regular expressions of so many bytes at most, for each direction: others do not compile.
+    #[must_use]
+    pub fn with_expressions_of(mut self, most: usize) -> Env {
+        self.expression_max = Some(most);
         self
     }
 

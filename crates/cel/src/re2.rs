@@ -10,14 +10,20 @@ const MAX_REPEAT: u32 = 1000;
 
 /// Compiles an expression of Go's dialect.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
+    compile_within(pattern, None)
+}
+
+/// Compiles an expression that is kept and may take so many bytes for each direction, and as many to remember.
+pub(crate) fn compile_within(pattern: &str, most: Option<usize>) -> Result<Regex, String> {
     let translated = Translation::of(pattern)?;
-    RegexBuilder::new(&translated).size_limit(SIZE_LIMIT).nest_limit(200).build().map_err(|error| {
-        match error {
-            regex::Error::CompiledTooBig(_) => {
-                "error parsing regexp: expression too large".to_owned()
-            }
-            other => format!("error parsing regexp: {}", reason(&other.to_string(), pattern)),
-        }
+    let mut builder = RegexBuilder::new(&translated);
+    builder.size_limit(most.unwrap_or(SIZE_LIMIT)).nest_limit(200);
+    if let Some(most) = most {
+        builder.dfa_size_limit(most);
+    }
+    builder.build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(_) => "error parsing regexp: expression too large".to_owned(),
+        other => format!("error parsing regexp: {}", reason(&other.to_string(), pattern)),
     })
 }
 

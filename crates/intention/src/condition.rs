@@ -13,7 +13,9 @@ use nullius_cel::{
 };
 use serde_json::Map as JsonMap;
 
-use crate::{accept::Facts, labels::Rest, matchers::Token, path::Reads, request::Request};
+use crate::{
+    accept::Facts, labels::Rest, matchers::Token, path::Reads, request::Request, weight::OF_MATCHES,
+};
 
 /// The most that a condition may cost: a tenth of what an API server permits, since a person waits.
 const COST: u64 = 100_000;
@@ -41,6 +43,7 @@ static ENV: LazyLock<Env> = LazyLock::new(|| {
         .with_variable("destination", object("nullius.Destination"))
         .with_variable("request", object("nullius.Request"))
         .with_variable("jwt", Type::map(Type::String, Type::Dyn))
+        .with_expressions_of(OF_MATCHES / 4)
 });
 
 /// A compiled condition.
@@ -180,4 +183,21 @@ fn described<'a>(request: &'a Request<'_>, headers: Value<'a>) -> Value<'a> {
         ("host", Some(text(&request.host))),
         ("headers", Some(headers)),
     ])
+}
+
+#[cfg(test)]
+mod memory {
+    #![allow(clippy::unwrap_used, reason = "test")]
+    use super::*;
+
+    #[test]
+    fn an_expression_that_takes_more_than_it_is_counted_for_is_refused() {
+        for small in ["^/orders/[0-9]+$", "^[a-z0-9-]{1,63}$", r"\\.html$"] {
+            Condition::compile(&format!("request.path.matches('{small}')")).unwrap();
+        }
+        for large in [r"\\pL{8}", "[^/]{900}"] {
+            let told = Condition::compile(&format!("request.path.matches('{large}')")).unwrap_err();
+            assert!(told.contains("too large"), "{told}");
+        }
+    }
 }

@@ -83,7 +83,7 @@ fn read(object: &Json, origin: Origin, home: &Home, faults: &Faults) -> Option<I
     };
     // Before anything is compiled.
     if weight_of_expressions(object) > WEIGHT_MAX {
-        let told = "its expressions (`pattern`, `regex`) take more than 2 MiB together when they are compiled: write fewer, or shorter ones";
+        let told = "its expressions (`pattern`, `regex`, and `when`, above all `matches` in it) take more than 2 MiB together when they are compiled: write fewer, or shorter ones";
         faults.add("spec", told);
         return None;
     }

@@ -18,6 +18,10 @@ const WAY: usize = 8;
 const WIDE: usize = 2_048;
 /// A class that has a name in Unicode.
 const NAMED: usize = 96 * 1_024;
+/// What an expression in a condition may take at most: for both directions, and what is remembered of both.
+pub(crate) const OF_MATCHES: usize = 128 * 1024;
+/// What a byte of a condition takes when it is compiled.
+const OF_CONDITION: usize = 64;
 /// Expressions in `permissions` are compiled for both directions.
 const OF_PERMISSIONS: usize = 3;
 
@@ -28,7 +32,31 @@ pub fn weight_of_expressions(object: &Json) -> usize {
     let api = of_values(&spec["api"], &mut known);
     let mut all = BTreeSet::new();
     let rest = ["sources", "imported"].map(|name| of_values(&spec[name], &mut all));
-    rest.iter().fold(api, |sum, more| sum.saturating_add(more.saturating_mul(OF_PERMISSIONS)))
+    let conditions = ["sources", "imported"].map(|name| of_conditions(&spec[name]));
+    let sum =
+        rest.iter().fold(api, |sum, more| sum.saturating_add(more.saturating_mul(OF_PERMISSIONS)));
+    conditions.iter().fold(sum, |sum, more| sum.saturating_add(*more))
+}
+
+/// What conditions take: as long as they are, and each `matches` as much as its expression may.
+fn of_conditions(json: &Json) -> usize {
+    let mut sum = 0_usize;
+    let mut waiting = vec![json];
+    while let Some(value) = waiting.pop() {
+        match value {
+            Json::Array(items) => waiting.extend(items),
+            Json::Object(map) => {
+                if let Some(Json::String(source)) = map.get("when") {
+                    let asked = source.matches("matches").count();
+                    let takes = EACH + OF_CONDITION * source.len() + OF_MATCHES * asked;
+                    sum = sum.saturating_add(takes);
+                }
+                waiting.extend(map.values());
+            }
+            _ => {}
+        }
+    }
+    sum
 }
 
 fn of_values<'j>(json: &'j Json, known: &mut BTreeSet<&'j str>) -> usize {
@@ -171,6 +199,10 @@ mod tests {
         assert_eq!(weight_of_expressions(&api(twice)), one + weight("b"));
         let permissions = json!({ "spec": { "sources": [{ "permissions": [{ "paths": [{ "regex": "/a" }] }] }] } });
         assert_eq!(weight_of_expressions(&permissions), 3 * weight("/a"));
+        let when = |source: &str| json!({ "spec": { "sources": [{ "permissions": [{ "when": source }] }] } });
+        let (plain, asks) = (when("request.path == '/a'"), when("request.path.matches('/a')"));
+        assert!(weight_of_expressions(&plain) < 4 * EACH);
+        assert!(weight_of_expressions(&asks) > OF_MATCHES);
         assert_eq!(weight_of_expressions(&json!(7)), 0);
         // Not a property that is called so.
         assert_eq!(weight_of_expressions(&api(json!({ "properties": { "pattern": {} } }))), 0);

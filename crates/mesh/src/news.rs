@@ -25,7 +25,7 @@ pub use wire::{ItemError, NewsError, is_address, read_news, write_news};
 /// The longest message, in bytes.
 pub const NEWS_MAX: usize = 16 * 1024 * 1024;
 /// Gateways of one import, and SPIFFE IDs of each kind.
-pub const IMPORT_MAX: usize = 64;
+pub const IMPORT_MAX: usize = 16;
 /// Pods that a node is told of.
 pub const WORKLOADS_MAX: usize = 250_000;
 /// Services that a node is told of.

@@ -73,7 +73,7 @@ impl Planner<'_> {
             return None;
         };
         let pattern = Value::String(literal.clone());
-        match re2::compile(literal) {
+        match re2::compile_within(literal, self.env.expression_max) {
             Ok(regex) => {
                 let cost = cost::call_cost("matches", only);
                 Some(self.add(Node::Matches { text, regex: Box::new(regex), pattern, cost }))

@@ -169,7 +169,7 @@ pub struct ServiceNews {
 /// How annotations begin that say for which Service of another cluster one stands.
 const IMPORT: &str = "nullius.dev/import";
 /// Bytes of such an annotation that are read.
-const IMPORT_BYTES: usize = 16 * 1024;
+const IMPORT_BYTES: usize = 4 * 1024;
 
 /// A port of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -58,7 +58,7 @@ fn takes_away(json: &[u8]) -> bool {
 /// What the expressions of an intention take at nodes; it is not looked for where there is none.
 fn compiled(json: &[u8]) -> usize {
     let says = |word: &[u8]| json.windows(word.len()).any(|part| part == word);
-    if !says(b"\"pattern") && !says(b"\"regex\"") {
+    if !says(b"\"pattern") && !says(b"\"regex\"") && !says(b"\"when\"") {
         return 0;
     }
     serde_json::from_slice(json).map_or(0, |object: Value| weight_of_expressions(&object))

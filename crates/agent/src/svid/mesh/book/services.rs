@@ -22,6 +22,8 @@ use crate::svid::{enrolment::OfNamespace, mesh::protocols};
 pub(super) const SERVICES_OF_NAMESPACE: usize = 2_000;
 /// Of all but the system's: what is that one's stays free, and nodes take no more in all.
 pub(super) const SERVICES_OF_OTHERS: usize = SERVICES_MAX - OF_SYSTEM * SERVICES_OF_NAMESPACE;
+/// Ports of a Service of another cluster: each costs every node what is said of its gateways.
+const PORTS_OF_IMPORT: usize = 64;
 
 impl Book {
     pub(super) fn put_service(&mut self, news: ServiceNews, dirty: &mut Dirty) {
@@ -186,12 +188,16 @@ impl Book {
             // It was meant for another cluster: nobody of this one stands in for that.
             Some(imports::nowhere(name))
         });
+        // Without an address nobody calls it by one: then it costs nodes next to nothing.
+        let has_address = !news.addresses.is_empty();
+        let import = import.map(|it| if has_address { it } else { imports::nowhere(name) });
         if !is_in_mesh && !was_told && import.is_none() {
             all.find(|endpoint| self.in_mesh_at(&endpoint.address).is_some())?;
         }
         let mut ports = BTreeMap::new();
         let mut left = ENDPOINTS_MAX;
-        for port in &news.ports {
+        let most = if import.is_some() { PORTS_OF_IMPORT } else { usize::MAX };
+        for port in news.ports.iter().take(most) {
             let mut endpoints = Vec::new();
             for slice in slices.iter().filter(|_| import.is_none()) {
                 let Some(led) = slice.ports.iter().find(|led| led.name == port.name) else {

@@ -580,6 +580,18 @@ fn a_service_that_stands_for_another_clusters_is_told_everywhere_and_leads_to_no
     assert!(service.ports.values().all(|port| port.endpoints.is_empty()));
     let import = service.import.as_ref().unwrap();
     assert_eq!((import.gateways.len(), import.name.to_string()), (1, "bank/ledger".to_owned()));
+    // Each port costs every node as much as there are gateways, and what has no address is called by none.
+    let mut many = says(&whole);
+    let port = many.ports[0].clone();
+    many.ports =
+        (1..=5_000).map(|number| ServicePortNews { port: number, ..port.clone() }).collect();
+    book.hear_services(Heard::Put(many.clone()));
+    assert_eq!(told(&book, "b", &ledger).put_services[0].ports.len(), 64);
+    book.hear_services(Heard::Put(ServiceNews { addresses: Vec::new(), ..says(&whole) }));
+    let headless = told(&book, "b", &ledger).put_services.remove(0);
+    assert!(headless.import.unwrap().gateways.is_empty());
+    assert!(headless.ports.values().all(|port| port.endpoints.is_empty()));
+    book.hear_services(Heard::Put(says(&whole)));
     // What cannot be read leads nowhere, and not to who is behind it in this cluster.
     let half = says(&whole[..2]);
     assert_eq!(book.hear_services(Heard::Put(half)).all, all([ledger.clone()]));
