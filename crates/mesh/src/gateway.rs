@@ -4,10 +4,12 @@
 //! passes is the caller's own mutual TLS with the destination: the gateway reads nothing of it, can be neither of the two, and decides
 //! nothing but where it goes. Who may call is decided at the destination, by the caller's own identity.
 
+mod endpoint;
+
 use std::{
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -21,7 +23,12 @@ use nullius_tls::{
     TlsError, WorkloadAcceptor, WorkloadPeer,
     tcp::{prepare, reset_on_close},
 };
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::watch, time::timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    sync::{Semaphore, watch},
+    time::timeout,
+};
 
 use crate::{
     Exported, Witness, World,
@@ -29,8 +36,9 @@ use crate::{
     authority,
     copy::StreamCopy,
     first_bytes::{PIECE, WHILE},
+    guests::{AtEndpoints, Guests, Seat},
     hello::{Beginning, HELLO_MAX},
-    inbound::{CONNECTED, PREFACE, UNPROVEN, answer, chain, end, why},
+    inbound::{PREFACE, answer, chain, end, why},
     live::{Ended, Judge, while_allowed},
     outbound::ANSWER,
     places::{Limits, Origin, Place, Places},
@@ -38,8 +46,9 @@ use crate::{
     route::{Calls, DIALS, OpenCall, choose},
     shared::{Shared, Side, adopt},
     sockets::OwnNetwork,
-    tunnel::{self, ALPN_GATEWAY, ALPN_TLS},
+    tunnel::{self, ALPN_GATEWAY, ALPN_TLS, NARROW, WIDE},
 };
+use endpoint::{Endpoint, Waits};
 
 /// What a gateway is made of, where what decides does not come from files.
 #[derive(Debug)]
@@ -85,15 +94,28 @@ impl Drop for Serving {
 
 /// The word for how it looks on the wire, and its name in a proxy that has its settings in a file.
 pub(crate) const GATEWAY: &str = "gateway";
-/// Calls that are open at once: of one address, which may be that of a whole cluster, half.
-const STREAMS: Limits = Limits { all: 16_384, each: 8_192, strangers: 16_384 };
-
+/// Those who have proven nothing yet: nobody says of an address whose it is, and a whole cluster may have one.
+const UNPROVEN: Limits = Limits { all: 1_024, each: 64, strangers: 1_024 };
+/// Connections of guests.
+const CONNECTED: usize = 4_096;
+/// Of those, which have room for much that waits.
+const WIDE_ONES: usize = 256;
+/// Calls that are open at once.
+const STREAMS: usize = 16_384;
+/// Calls that an endpoint has from here whose guests have not answered it yet: one of the mesh lets one address have as many who have
+/// proven nothing, and it sees the gateway's.
+const WAITING: usize = 256;
+/// Those of one connection; others have their turn when these have answered.
+const TURNS: usize = 32;
+/// How long a call waits for its turn.
+const TURN: Duration = Duration::from_secs(2);
 /// How long a guest may take to say its client hello, which goes with its CONNECT.
 const HELLO: Duration = Duration::from_secs(5);
-/// How long an endpoint may take to accept: all that are tried together less than a caller waits for an answer, since it gives up the
-/// tunnel of all its calls then.
+/// How long an endpoint may take to accept: all that are tried together, and the turn before, less than a caller waits for an answer,
+/// since it gives up the tunnel of all its calls then.
 const CONNECT: Duration = Duration::from_millis(2_500);
-const _: () = assert!(CONNECT.as_millis() * (DIALS as u128) < ANSWER.as_millis());
+const _: () =
+    assert!(TURN.as_millis() + CONNECT.as_millis() * (DIALS as u128) < ANSWER.as_millis());
 const NO_HELLO: &str =
     "what came first is no client hello that asks for `nullius` and nothing else";
 
@@ -102,8 +124,10 @@ pub(crate) struct Gateway {
     name: Arc<str>,
     shared: Arc<Shared>,
     unproven: Arc<Places>,
-    connected: Arc<Places>,
-    streams: Arc<Places>,
+    connected: Arc<Guests>,
+    wide: Arc<Guests>,
+    streams: Arc<Guests>,
+    waiting: AtEndpoints,
     acceptor: Mutex<Option<(u64, WorkloadAcceptor)>>,
     calls: Arc<Calls>,
 }
@@ -113,6 +137,8 @@ struct Guest {
     peer: WorkloadPeer,
     generation: u64,
     client: SocketAddr,
+    /// For its calls that it has not answered yet.
+    turns: Arc<Semaphore>,
 }
 
 /// A call that lives, and by what it was judged last.
@@ -154,7 +180,7 @@ impl Judge for Living<'_> {
 
 /// A call that is led on.
 struct Led {
-    local: TcpStream,
+    local: Endpoint,
     _call: OpenCall,
 }
 
@@ -194,8 +220,10 @@ impl Gateway {
             name,
             shared,
             unproven: Places::new(UNPROVEN),
-            connected: Places::new(CONNECTED),
-            streams: Places::new(STREAMS),
+            connected: Guests::new(CONNECTED),
+            wide: Guests::new(WIDE_ONES),
+            streams: Guests::new(STREAMS),
+            waiting: AtEndpoints::default(),
             acceptor: Mutex::default(),
             calls: Arc::default(),
         })
@@ -207,12 +235,9 @@ impl Gateway {
 
     /// Takes a connection; who comes where too many are, or too many are not yet proven, is turned away.
     pub(crate) fn accepted(self: &Arc<Self>, tcp: TcpStream, client: SocketAddr) {
-        // It is told of nobody who could be a stranger.
-        let take = |places: &Arc<Places>| places.take(client.ip(), Origin::Mesh);
-        match take(&self.unproven).zip(take(&self.connected)) {
-            Some((unproven, connected)) => {
-                let guest = Arc::clone(self).connection(tcp, client, unproven, connected);
-                self.shared.spawn(guest);
+        match self.unproven.take(network(client.ip()), Origin::Stranger) {
+            Some(unproven) => {
+                self.shared.spawn(Arc::clone(self).connection(tcp, client, unproven));
             }
             None => {
                 reset_on_close(&tcp);
@@ -227,13 +252,7 @@ impl Gateway {
         attempt
     }
 
-    async fn connection(
-        self: Arc<Self>,
-        tcp: TcpStream,
-        client: SocketAddr,
-        unproven: Place,
-        _connected: Place,
-    ) {
+    async fn connection(self: Arc<Self>, tcp: TcpStream, client: SocketAddr, unproven: Place) {
         prepare(&tcp);
         let mut attempt = self.attempt(client);
         let Some(world) = self.shared.world() else {
@@ -254,12 +273,19 @@ impl Gateway {
             stream.reset_on_close();
             return attempt.failed(Why::NoProtocol, None);
         }
-        let guest = Guest { peer, generation: world.generation, client };
+        let turns = Arc::new(Semaphore::new(TURNS));
+        let guest = Guest { peer, generation: world.generation, client, turns };
         if let Err(why) = guest.may_be_here(&world) {
             stream.reset_on_close();
             return attempt.denied(why);
         }
-        let connection = match timeout(PREFACE, tunnel::server().handshake(stream)).await {
+        let Some(_connected) = self.connected.take(&guest.peer.id) else {
+            stream.reset_on_close();
+            return attempt.failed(Why::Overloaded, None);
+        };
+        let wide = self.wide.take(&guest.peer.id);
+        let server = tunnel::gateway(if wide.is_some() { WIDE } else { NARROW });
+        let connection = match timeout(PREFACE, server.handshake(stream)).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return attempt.failed(Why::TunnelFailed, Some(error.to_string())),
             Err(_) => return attempt.failed(Why::HandshakeTimeout, None),
@@ -269,10 +295,10 @@ impl Gateway {
         drop(unproven);
         let (guest, shared) = (Arc::new(guest), Arc::clone(&self.shared));
         tunnel::serve(&shared, connection, guest.generation, |request, mut respond| {
-            match self.streams.take(client.ip(), Origin::Mesh) {
-                Some(place) => {
+            match self.streams.take(&guest.peer.id) {
+                Some(seat) => {
                     let (gateway, guest) = (Arc::clone(&self), Arc::clone(&guest));
-                    shared.spawn(gateway.stream(guest, request, respond, place));
+                    shared.spawn(gateway.stream(guest, request, respond, seat));
                 }
                 None => {
                     let mut attempt = self.attempt(client);
@@ -304,7 +330,7 @@ impl Gateway {
         guest: Arc<Guest>,
         request: Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
-        _place: Place,
+        _seat: Seat,
     ) {
         let mut attempt = self.attempt(guest.client);
         attempt.source = Some(guest.peer.id.clone());
@@ -348,8 +374,11 @@ impl Gateway {
             }
         };
         let led = tokio::select! {
-            led = self.reach(endpoints, &hello, &mut attempt) => led,
-            _ = poll_fn(|cx| respond.poll_reset(cx)) => return attempt.failed(Why::TunnelFailed, None),
+            led = self.reach(&guest, endpoints, &hello, &mut attempt) => led,
+            // Nobody waits for it any more.
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => {
+                return attempt.failed(Why::TunnelFailed, None);
+            }
         };
         let Led { mut local, _call } = match led {
             Ok(led) => led,
@@ -358,10 +387,11 @@ impl Gateway {
                 return answer(&mut respond, StatusCode::SERVICE_UNAVAILABLE, why);
             }
         };
+        let _ = recv.flow_control().release_capacity(hello.len());
         attempt.moved.to_destination.fetch_add(hello.len() as u64, Ordering::Relaxed);
         attempt.allowed(Why::Exported);
         let Ok(mut send) = respond.send_response(Response::new(()), false) else {
-            reset_on_close(&local);
+            local.reset_on_close();
             return attempt.ended(crate::End::MeshBroke);
         };
         let ended = {
@@ -373,7 +403,7 @@ impl Gateway {
         };
         if ended != Ended::Closed {
             send.send_reset(Reason::CANCEL);
-            reset_on_close(&local);
+            local.reset_on_close();
         }
         end(&mut attempt, ended);
     }
@@ -381,10 +411,13 @@ impl Gateway {
     /// Reaches one of the endpoints, the less busy of two and another one where nobody answers, and says to it what a guest has begun with.
     async fn reach(
         &self,
+        guest: &Guest,
         endpoints: &[SocketAddr],
         hello: &[u8],
         attempt: &mut Attempt,
     ) -> Result<Led, (Why, Option<String>)> {
+        let turn = timeout(TURN, Arc::clone(&guest.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err((Why::Overloaded, None)) };
         let mut tried = Vec::new();
         let mut failed = (Why::NoEndpoint, None);
         while tried.len() < DIALS {
@@ -394,9 +427,16 @@ impl Gateway {
             };
             tried.push(at);
             attempt.address = Some(at);
+            let Some(seat) = self.waiting.take(at, WAITING, &guest.peer.id) else {
+                failed = (Why::Overloaded, None);
+                continue;
+            };
             let call = self.calls.begin(at);
             match self.dial(at, hello).await {
-                Ok(local) => return Ok(Led { local, _call: call }),
+                Ok(tcp) => {
+                    let local = Endpoint::new(tcp, Waits { _turn: turn, _seat: seat });
+                    return Ok(Led { local, _call: call });
+                }
                 Err(error) => failed = (Why::Unreachable, Some(error.to_string())),
             }
         }
@@ -413,8 +453,16 @@ impl Gateway {
     }
 }
 
+/// Whose an address is, as far as that can be told: of IPv6 one machine has as many as there are in a /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(six) => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
+    }
+}
+
 /// The client hello of mutual TLS with a destination, which is all that a guest may begin with: whatever else it sends would be heard as
-/// the gateway's own.
+/// the gateway's own. It counts against the guest's window until an endpoint has it.
 async fn hello(recv: &mut RecvStream) -> Result<Vec<u8>, Why> {
     let (mut read, mut seen) = (Vec::new(), 0);
     loop {
@@ -433,10 +481,11 @@ async fn hello(recv: &mut RecvStream) -> Result<Vec<u8>, Why> {
         let mut next = Some(recv.data().await);
         while let Some(piece) = next {
             let piece = piece.ok_or(Why::MustProve)?.map_err(|_| Why::TunnelFailed)?;
-            // It is of the window, so that it can be given back.
-            let _ = recv.flow_control().release_capacity(piece.len());
             read.extend_from_slice(&piece);
             next = if read.len() < HELLO_MAX { recv.data().now_or_never() } else { None };
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

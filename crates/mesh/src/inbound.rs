@@ -48,9 +48,9 @@ pub(crate) const PREFACE: Duration = Duration::from_secs(10);
 /// The kubelet has asked and was answered within so long: what goes on is no probe.
 const PROBE: Duration = Duration::from_secs(60);
 /// Those who have proven nothing yet. Half of the places are for pods of the mesh, so that strangers keep none of them away.
-pub(crate) const UNPROVEN: Limits = Limits { all: 1_024, each: 256, strangers: 512 };
+const UNPROVEN: Limits = Limits { all: 1_024, each: 256, strangers: 512 };
 /// All that are connected.
-pub(crate) const CONNECTED: Limits = Limits { all: 4_096, each: 2_048, strangers: 3_072 };
+const CONNECTED: Limits = Limits { all: 4_096, each: 2_048, strangers: 3_072 };
 /// Those who ask whether the pod lives: they take no place of anybody else.
 const PROBES: Limits = Limits { all: 256, each: 256, strangers: 256 };
 

@@ -21,6 +21,7 @@ mod files;
 mod first_bytes;
 mod front;
 mod gateway;
+mod guests;
 mod held;
 mod hello;
 mod host;

@@ -81,7 +81,12 @@ impl Proxy {
         let (log, writer) = AccessLog::open(&config.access_log).map_err(StartError::AccessLog)?;
         let (sender, view) = watch::channel(Some(Arc::new(world)));
         let seen = Seen::new(log, metrics);
-        let witness = seen.workload("proxy", "proxy".into(), Neighbours::None);
+        // Guests of a gateway are of others, and none of them takes the room of all.
+        let neighbours = match &config.gateway {
+            Some(_) => Neighbours::Some,
+            None => Neighbours::None,
+        };
+        let witness = seen.workload("proxy", "proxy".into(), neighbours);
         let shared = Shared::new(view, witness, Arc::new(OwnNetwork));
         let (mut addresses, mut listeners) = (BTreeMap::new(), Vec::new());
         for listener in &config.listeners {

@@ -23,6 +23,9 @@ const PENDING_RESETS: usize = 20;
 const ERROR_RESETS: usize = 1_024;
 /// Bytes of one stream that wait to be sent.
 const SEND_BUFFER: usize = 1 << 20;
+/// The same of guests of a gateway. A frame is read whole before any window counts it.
+const GUEST_FRAME: u32 = 16 << 10;
+const GUEST_SEND_BUFFER: usize = 64 << 10;
 /// How long a connection may be open without a stream.
 pub(crate) const IDLE: Duration = Duration::from_secs(300);
 
@@ -47,6 +50,30 @@ pub(crate) fn server() -> h2::server::Builder {
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(Some(ERROR_RESETS))
         .max_send_buffer_size(SEND_BUFFER);
+    builder
+}
+
+/// Received bytes of a guest's connection that wait to be passed on, and of each of its calls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Windows {
+    connection: u32,
+    stream: u32,
+}
+
+/// For as many connections as have room for it.
+pub(crate) const WIDE: Windows = Windows { connection: 1 << 20, stream: 512 << 10 };
+/// For all others.
+pub(crate) const NARROW: Windows = Windows { connection: 64 << 10, stream: 32 << 10 };
+
+/// The serving side of a gateway. Its guests are of others, and anybody of them can have it hold what nobody reads: all that is held for
+/// one is small.
+pub(crate) fn gateway(windows: Windows) -> h2::server::Builder {
+    let mut builder = server();
+    builder
+        .initial_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
+        .max_frame_size(GUEST_FRAME)
+        .max_send_buffer_size(GUEST_SEND_BUFFER);
     builder
 }
 

@@ -5,12 +5,13 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use nullius_model::{TrustDomain, Ttl};
+use nullius_model::{SpiffeId, TrustDomain, Ttl};
 use nullius_pki::{
     PrivateKey,
     workload::{ClusterAuthority, PreparedAuthority, SvidRequest, TrustBundle, WorkloadRoot},
 };
-use nullius_tls::WorkloadTls;
+use nullius_tls::{WorkloadPeer, WorkloadTls};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -41,6 +42,21 @@ pub(crate) fn with_bundles(
     let asked = SvidRequest { id: &id, dns_names: &[], csr: &csr, life };
     let svid = ISSUES.0.issue(&asked, Timestamp::now()).unwrap();
     WorkloadTls::new(svid.chain, key.to_der(), bundles).unwrap()
+}
+
+/// Who has proven to be `shop/front`, in a real handshake.
+pub(crate) async fn front() -> WorkloadPeer {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let acceptor = tls("orders").acceptor(&[]).unwrap();
+    let orders: SpiffeId = "spiffe://dev.example/ns/shop/sa/orders".parse().unwrap();
+    let connector = tls("front").connector([orders].into(), &[]).unwrap();
+    let (accepted, connected) = tokio::join!(
+        async { acceptor.accept(listener.accept().await.unwrap().0).await.unwrap() },
+        async { connector.connect(TcpStream::connect(at).await.unwrap(), at.ip()).await.unwrap() },
+    );
+    drop(connected);
+    accepted.1
 }
 
 /// How often somebody has looked at what has changed, and was judged.

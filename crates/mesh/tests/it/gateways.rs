@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use http::{Method, Request};
 use nullius_mesh::{
     AccessLog, AccessLogTo, Exported, Exports, GatewayParts, Neighbours, Seen, Serving, Via, World,
@@ -358,6 +359,77 @@ async fn nothing_goes_through_a_gateway_but_the_mutual_tls_of_the_mesh() {
     assert_eq!(bytes, good, "what it has begun with is said first, and whole");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_answers_no_destination_keeps_nobody_else_from_it() {
+    let two = Two::new().await;
+    let idle = two.shop.id("shop", "idle");
+    let hello = client_hello(&[b"nullius"]);
+    let mut tunnels = Vec::new();
+    for _ in 0..3 {
+        tunnels.push(Tunnel::open(two.shop.svid(&idle), ALPN, two.at()).await);
+    }
+    let ask = async |tunnel: &Tunnel| {
+        let asked = Request::builder().method(Method::CONNECT).uri(SERVICE);
+        tunnel.send(asked, hello).await.unwrap()
+    };
+    // As many as would fill what the destination has for one address.
+    let asked = join_all(tunnels.iter().flat_map(|it| (0..100).map(move |_| it)).map(ask)).await;
+    let (led, refused): (Vec<_>, Vec<_>) =
+        asked.iter().partition(|(response, _)| response.status() == 200);
+    assert_eq!((led.len(), refused.len()), (64, 236), "a quarter of what there is");
+    for (response, _) in refused {
+        assert_eq!(response.headers()["nullius-reason"], "overloaded");
+    }
+    let line = two.running.reason("overloaded").await;
+    assert_eq!(line["source"], idle.as_str(), "it is known who it was");
+    let out = two.call(&two.front, &[two.at()]).await;
+    let all = join_all((0..40).map(|_| said(&out, b"an order"))).await;
+    assert!(all.into_iter().all(|it| it.is_ok_and(|said| said == b"an order")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_that_prove_nothing_keep_nobody_out() {
+    let two = Two::new().await;
+    let (mut silent, mut gone) = (Vec::new(), 0);
+    for last in 11..=15 {
+        for _ in 0..70 {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+            match socket.connect(two.at()).await {
+                Ok(stream) => silent.push(stream),
+                // Who is turned away may hear of it as early.
+                Err(_) => gone += 1,
+            }
+        }
+    }
+    two.running.line(|line| line["reason"] == "overloaded" && line.get("source").is_none()).await;
+    let out = two.call(&two.front, &[two.at()]).await;
+    assert_eq!(said(&out, b"an order").await.unwrap(), b"an order");
+    // Of each address a few are still let in, and the others were turned away.
+    for stream in &mut silent {
+        let read = tokio::time::timeout(Duration::from_millis(1), stream.read_u8()).await;
+        gone += usize::from(read.is_ok());
+    }
+    assert_eq!(gone, 5 * (70 - 64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_connections_of_a_guest_may_have_much_wait_in_a_gateway() {
+    let two = Two::new().await;
+    let mut rooms = Vec::new();
+    let mut tunnels = Vec::new();
+    for _ in 0..66 {
+        let tunnel = Tunnel::open(two.shop.svid(&two.front.id), ALPN, two.at()).await;
+        // Before an answer it is not known what there is.
+        assert_eq!(tunnel.connect("nobody").await.unwrap().0.status(), 400);
+        rooms.push(tunnel.room(SERVICE).await);
+        tunnels.push(tunnel);
+    }
+    let (wide, narrow): (Vec<usize>, Vec<usize>) = rooms.iter().partition(|it| **it > 32 << 10);
+    assert_eq!((wide.len(), narrow.len()), (64, 2), "{rooms:?}");
+    assert!(rooms.ends_with(&narrow), "{rooms:?}");
+}
+
 /// An address that answers nobody, as that of a machine that is gone: it has no room for who comes.
 fn silent() -> (socket2::Socket, Vec<std::net::TcpStream>, SocketAddr) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
@@ -378,7 +450,7 @@ async fn endpoints_that_answer_nobody_cost_no_tunnel() {
     let [one, other, _] = away;
     let good = two.gateway.start(&leads(&[one, two.inbound.at("in"), other])).await;
     let out = two.call(&two.front, &[good.at("gateway")]).await;
-    let all = futures::future::join_all((0..6).map(|_| said(&out, b"an order"))).await;
+    let all = join_all((0..6).map(|_| said(&out, b"an order"))).await;
     assert!(all.into_iter().all(|it| it.is_ok_and(|said| said == b"an order")));
     // The caller is told before it takes the tunnel for one that is dead.
     let none = two.gateway.start(&leads(&away)).await;

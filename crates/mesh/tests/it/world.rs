@@ -423,6 +423,16 @@ impl Tunnel {
         let response = tokio::time::timeout(PATIENCE, response).await.expect("an answer comes")?;
         Ok((response, send))
     }
+
+    /// How much may be sent at once after a CONNECT that is not answered.
+    pub(crate) async fn room(&self, authority: &str) -> usize {
+        let mut sender = self.sender.clone().ready().await.unwrap();
+        let request = Request::builder().method(Method::CONNECT).uri(authority).body(()).unwrap();
+        let (_response, mut send) = sender.send_request(request, false).unwrap();
+        send.reserve_capacity(64 << 20);
+        std::future::poll_fn(|cx| send.poll_capacity(cx)).await.unwrap().unwrap();
+        send.capacity()
+    }
 }
 
 #[derive(Debug)]

@@ -5,35 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use nullius_intention::{RuleSet, Workload};
 use nullius_model::SpiffeId;
 use nullius_tls::WorkloadTls;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use super::*;
 use crate::{
     Claim, Directory, Here, Wire,
     live::{
         Ended,
-        tests::{Counted, Counts, tls, with_bundles},
+        tests::{Counted, Counts, front, tls, with_bundles},
         while_allowed,
     },
 };
-
-/// Who has proven to be `shop/front`, in a real handshake.
-async fn front() -> WorkloadPeer {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let at = listener.local_addr().unwrap();
-    let acceptor = tls("orders").acceptor(&[]).unwrap();
-    let connector = tls("front").connector([id("orders")].into(), &[]).unwrap();
-    let (accepted, connected) = tokio::join!(
-        async { acceptor.accept(listener.accept().await.unwrap().0).await.unwrap() },
-        async { connector.connect(TcpStream::connect(at).await.unwrap(), at.ip()).await.unwrap() },
-    );
-    drop(connected);
-    accepted.1
-}
 
 fn id(account: &str) -> SpiffeId {
     format!("spiffe://dev.example/ns/shop/sa/{account}").parse().unwrap()
