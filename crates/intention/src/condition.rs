@@ -186,7 +186,7 @@ fn described<'a>(request: &'a Request<'_>, headers: Value<'a>) -> Value<'a> {
 }
 
 #[cfg(test)]
-mod memory {
+mod tests {
     #![allow(clippy::unwrap_used, reason = "test")]
     use super::*;
 
